@@ -1,0 +1,76 @@
+# Two commands do it all on a machine with Python 3.11 and make:
+#   make demo   creates .venv, installs, reads real images, says where the result is
+#   make test   the same environment, then every fast check and test
+# Both go through `make install`, which costs nothing when nothing has changed.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+TORCH := 2.13.0
+# Where a CPU build of torch comes from when the configured package index has none; set it to another index for CUDA or ROCm.
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+PYTEST_WORKERS ?= 2
+# Folder of the labelled sets; where each comes from, and its licence, stands on the cards of the weights.
+DATA ?= $(or $(ISOCENTER_SHARED_DATA),../shared/data)
+
+.PHONY: help install system demo test lint types imports unit bench results train clean
+
+help:
+	@echo "make demo     install, read real images, show the result"
+	@echo "make test     install, lint, types, import table, all fast tests"
+	@echo "make bench    all benchmarks against their peers (minutes), writes docs/results/benchmarks.md"
+	@echo "make results  the other measured pages of docs/results, from the labelled sets in DATA (long)"
+	@echo "make train    the two automatic tasks again, from the labelled sets in DATA, into .runs (hours)"
+
+install: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Isocenter needs Python 3.11 or newer; set PYTHON=/path/to/python3.11"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) install --quiet "setuptools>=77" wheel
+	@# A CPU-only torch is enough. The local version "+cpu" never resolves to a CUDA build; nothing is pulled where torch is there.
+	$(BIN)/python -c "import torch" 2>/dev/null || $(PIP) install "torch==$(TORCH)+cpu" || $(PIP) install --index-url $(TORCH_INDEX) "torch==$(TORCH)"
+	$(PIP) install --constraint constraints.txt --editable ".[dev]"
+	@$(PIP) list 2>/dev/null | grep -iE '^(nvidia-|cuda-|triton )' && echo "note: CUDA packages were there before; Isocenter did not ask for them" || true
+	touch $@
+
+# Independent judges from Debian that the tests call: dciodvfy checks every DICOM object we write.
+system:
+	@command -v dciodvfy >/dev/null || { command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ] && \
+	  apt-get update -qq && apt-get install -y -qq dicom3tools >/dev/null; } || \
+	  echo "dciodvfy is not installed (Debian: apt-get install dicom3tools): the tests that need it will be skipped, saying so"
+
+demo: install
+	$(BIN)/isocenter demo
+
+test: install system lint types imports unit
+
+lint:
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types:
+	$(BIN)/mypy
+
+imports:
+	$(BIN)/lint-imports
+
+unit:
+	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --disable-socket --allow-unix-socket -q
+
+bench: install
+	$(BIN)/python -m benchmarks
+
+results: install
+	$(BIN)/python -m benchmarks.interactive_dice --data $(DATA)
+	$(BIN)/python -m benchmarks.written_objects
+	$(BIN)/python -m benchmarks.fresh_machine
+
+train: install
+	$(BIN)/python -m isocenter.learn.automatic configs/lungs-cxr.yaml --data $(DATA)/cxr_covid_lungmask --run .runs/lungs-cxr
+	$(BIN)/python -m isocenter.learn.automatic configs/hippocampus-t1.yaml --data $(DATA)/mr_hippocampus_msd --run .runs/hippocampus-t1
+	$(BIN)/python -m isocenter.learn.automatic_report .runs/lungs-cxr .runs/hippocampus-t1 --out docs/results/automatic-tasks.md
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache

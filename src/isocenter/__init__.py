@@ -1,0 +1,45 @@
+"""Isocenter: large models in medical imaging, from the archive to the bedside.
+
+    >>> import isocenter
+    >>> isocenter.__version__
+    '0.1.0'
+
+`isocenter.read` and `isocenter.segment` are the verbs of the command line as functions. They are imported when first
+used, so that ``import isocenter`` is fast and needs no torch.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from isocenter.version import __version__
+
+if TYPE_CHECKING:
+    from isocenter.verbs.demo import demo
+    from isocenter.verbs.read import read
+    from isocenter.verbs.result import ResultDocument, read_result
+    from isocenter.verbs.segment import segment
+
+__all__ = ["ResultDocument", "__version__", "demo", "read", "read_result", "segment"]
+
+_LAZY = {
+    "ResultDocument": "isocenter.verbs.result",
+    "demo": "isocenter.verbs.demo",
+    "read": "isocenter.verbs.read",
+    "read_result": "isocenter.verbs.result",
+    "segment": "isocenter.verbs.segment",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'isocenter' has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(_LAZY[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,33 @@
+"""Shared fixtures: the folder of real data, and a network that is off."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def configuration(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder of configurations of the tests' own: none reads or writes the user's."""
+    folder = tmp_path_factory.mktemp("configuration")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CONFIG_HOME", str(folder))
+        patch.delenv("ISOCENTER_PSEUDONYM_KEY", raising=False)
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real data; skipped with a reason where it is absent, a failure under CI=true."""
+    folder = Path(os.environ.get("ISOCENTER_SHARED_DATA", ROOT.parent / "shared" / "data"))
+    if folder.is_dir():
+        return folder
+    reason = f"real data folder {folder.name!r} is not beside the checkout; set ISOCENTER_SHARED_DATA"
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason + " (under CI=true it must be there)")
+    pytest.skip(reason)

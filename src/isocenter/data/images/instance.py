@@ -1,0 +1,43 @@
+"""Open one DICOM file, or say in one line why not."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import pydicom
+from pydicom import Dataset
+from pydicom.errors import InvalidDicomError
+
+from isocenter.core.errors import DataError
+from isocenter.data.images.quiet import quiet
+
+__all__ = ["open_instance"]
+
+
+@quiet()
+def open_instance(path: Path, *, pixels: bool = True) -> Dataset:
+    """Read a DICOM file, also one without the preamble that old writers left out.
+
+    Args:
+        path: The file.
+        pixels: False stops before the pixel data.
+
+    Raises:
+        DataError: Not there, no permission, not DICOM, or damaged beyond reading.
+    """
+    try:
+        try:
+            dataset: Dataset = pydicom.dcmread(path, stop_before_pixels=not pixels)
+        except InvalidDicomError:
+            # Without a preamble pydicom guesses aloud; whether the guess was right is seen by the SOP Class.
+            dataset = pydicom.dcmread(path, stop_before_pixels=not pixels, force=True)
+            if not dataset.get("SOPClassUID"):
+                raise DataError("not a DICOM file", source=path.name) from None
+    except DataError:
+        raise
+    except OSError as error:
+        raise DataError("cannot be read; check that it is there and complete", source=path.name) from error
+    except (ValueError, KeyError, EOFError, NotImplementedError, AttributeError, struct.error) as error:
+        raise DataError("not a DICOM file, or a damaged one", source=path.name) from error
+    return dataset

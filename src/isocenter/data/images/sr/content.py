@@ -1,0 +1,143 @@
+"""What a report says, before it becomes a DICOM content tree."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pydicom import Dataset
+from pydicom.uid import SegmentationStorage
+
+from isocenter.core.errors import DataError
+from isocenter.core.mask import Mask, Segment
+from isocenter.core.prediction import ModelRef, Prediction
+from isocenter.core.report import Report
+from isocenter.core.units import Code, Measurement
+from isocenter.data.images.instance import open_instance
+
+__all__ = ["Abstention", "Answer", "SegReference", "SrContent"]
+
+LABELMAP_SEGMENTATION_STORAGE = "1.2.840.10008.5.1.4.1.1.66.7"
+
+
+@dataclass(frozen=True)
+class SegReference:
+    """The DICOM Segmentation that an answer's segments are stored in.
+
+    Args:
+        sop_class_uid: Segmentation or Label Map Segmentation Storage.
+        sop_instance_uid: Of the instance.
+        series_uid: Of its series.
+        study_uid: Of its study.
+    """
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    series_uid: str
+    study_uid: str
+
+    @classmethod
+    def from_file(cls, file: Path | Dataset) -> SegReference:
+        """Read the reference from a SEG file or its header.
+
+        Raises:
+            DataError: Not a DICOM Segmentation.
+        """
+        dataset = file if isinstance(file, Dataset) else open_instance(file, pixels=False)
+        name = "SEG" if isinstance(file, Dataset) else file.name
+        if str(dataset.get("SOPClassUID")) not in (SegmentationStorage, LABELMAP_SEGMENTATION_STORAGE):
+            raise DataError("not a DICOM Segmentation; pass the SEG that the measurements were made in", source=name)
+        return cls(
+            str(dataset.SOPClassUID),
+            str(dataset.SOPInstanceUID),
+            str(dataset.SeriesInstanceUID),
+            str(dataset.StudyInstanceUID),
+        )
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one task found.
+
+    Args:
+        task: Name of the task.
+        model: Which weights.
+        measurements: Values, each of a segment or of the whole image.
+        segments: The segments that measurements and the SEG speak of.
+        seg: Where the segments are stored, None where they are not.
+        report: Coded findings become qualitative evaluations; text sections become text.
+        notes: Sentences for the reader (uncertainty, limits), written as comments.
+    """
+
+    task: str
+    model: ModelRef
+    measurements: tuple[Measurement, ...] = ()
+    segments: tuple[Segment, ...] = ()
+    seg: SegReference | None = None
+    report: Report = field(default_factory=Report)
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def from_prediction(cls, prediction: Prediction, seg: SegReference | None = None) -> Answer:
+        """Make an answer of a prediction that did not abstain.
+
+        Raises:
+            DataError: The prediction abstained.
+        """
+        if prediction.abstained is not None or prediction.model is None:
+            raise DataError(f"task {prediction.task} abstained; make an Abstention of it")
+        segments = prediction.value.segments if isinstance(prediction.value, Mask) else ()
+        report = prediction.value if isinstance(prediction.value, Report) else Report()
+        notes = (prediction.uncertainty.description,) if prediction.uncertainty else ()
+        return cls(
+            prediction.task, prediction.model, prediction.measurements, segments, seg, report, notes + prediction.notes
+        )
+
+
+@dataclass(frozen=True)
+class Abstention:
+    """A task that gave no answer, and why."""
+
+    task: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class SrContent:
+    """Everything one report says.
+
+    Args:
+        answers: Of the tasks that answered.
+        abstentions: Of those that did not.
+        language: BCP 47 tag of the texts, e.g. "en" or "en-US".
+        procedure: Coded imaging procedure; None takes the plain one of the modality.
+    """
+
+    answers: tuple[Answer, ...] = ()
+    abstentions: tuple[Abstention, ...] = ()
+    language: str = "en"
+    procedure: Code | None = None
+
+    @classmethod
+    def from_predictions(
+        cls, predictions: Sequence[Prediction], segs: Sequence[SegReference | None] = (), *, language: str = "en"
+    ) -> SrContent:
+        """Sort predictions into answers and abstentions.
+
+        Args:
+            predictions: In the order of the report.
+            segs: For each prediction the SEG its mask is stored in, or None; empty for none at all.
+            language: BCP 47 tag.
+
+        Raises:
+            DataError: Another number of SEGs than of predictions.
+        """
+        if segs and len(segs) != len(predictions):
+            raise DataError(f"{len(segs)} SEG references for {len(predictions)} predictions; give one (or None) each")
+        pairs = list(zip(predictions, segs or [None] * len(predictions), strict=True))
+        return cls(
+            tuple(Answer.from_prediction(p, seg) for p, seg in pairs if p.abstained is None),
+            tuple(Abstention(p.task, p.abstained) for p, _ in pairs if p.abstained is not None),
+            language,
+        )

@@ -1,0 +1,332 @@
+"""Measurements to a DICOM Structured Report, TID 1500 "Measurement Report", read back before it stands."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import highdicom.sr as hd
+from pydicom import Dataset
+from pydicom.sr.codedict import codes
+from pydicom.sr.coding import Code as DicomCode
+from pydicom.uid import Comprehensive3DSRStorage
+from pydicom.valuerep import format_number_as_ds
+
+from isocenter.core.errors import ConfigError, DataError, ProofError
+from isocenter.core.mask import Segment
+from isocenter.core.prediction import ModelRef
+from isocenter.core.report import Finding
+from isocenter.core.units import Code, Measurement
+from isocenter.data.images.atomic import atomic_path
+from isocenter.data.images.identity import MANUFACTURER, Origin, content_time, derive_uid, new_object
+from isocenter.data.images.quiet import quiet
+from isocenter.data.images.sr.content import Abstention, Answer, SrContent
+from isocenter.data.images.sr.read import SrDocument, read_sr
+from isocenter.version import __version__
+
+__all__ = ["write_sr"]
+
+_Concept = hd.CodedConcept | DicomCode
+
+_CONTAINS = hd.RelationshipTypeValues.CONTAINS
+_CONCEPT_MOD = hd.RelationshipTypeValues.HAS_CONCEPT_MOD
+
+_PROCEDURES = {  # CID 100
+    "CT": Code("77477000", "SCT", "Computed tomography imaging"),
+    "MR": Code("113091000", "SCT", "Magnetic resonance imaging"),
+    "PT": Code("82918005", "SCT", "Positron emission tomography"),
+    "US": Code("16310003", "SCT", "Ultrasonography"),
+    "CR": Code("168537006", "SCT", "Plain radiography"),
+    "DX": Code("168537006", "SCT", "Plain radiography"),
+    "MG": Code("71651007", "SCT", "Mammography"),
+    "NM": Code("373205008", "SCT", "Nuclear medicine imaging"),
+}
+_IMAGING = Code("363679005", "SCT", "Imaging procedure")
+_PRESENCE = {
+    "present": Code("52101004", "SCT", "Present"),
+    "absent": Code("2667000", "SCT", "Absent"),
+    "uncertain": Code("82334004", "SCT", "Indeterminate"),
+}
+_QUALITATIVE = Code("C0034375", "UMLS", "Qualitative Evaluations")
+_SECTION_NAMES = {
+    "findings": codes.DCM.Findings,
+    "impression": codes.DCM.Impression,
+}
+
+
+@quiet()
+def write_sr(
+    content: SrContent, path: Path, *, headers: Sequence[Dataset], created: datetime | None = None
+) -> SrDocument:
+    """Write answers and abstentions as a Comprehensive 3D SR.
+
+    Every segment becomes a measurement group that names the segment by number in its SEG and the series it was drawn
+    on, or for a single plane the very image; the algorithm by name, version and sha256 of its weights; and its
+    measurements with UCUM units. What was not done, and why, stands under "Qualitative Evaluations".
+
+    Args:
+        content: What the report says.
+        path: Final file name; appears only when what was read back is what was to be written.
+        headers: Of the image that was read.
+        created: Date and time of making; None takes those of the source.
+
+    Returns:
+        The document as read back from the file.
+
+    Raises:
+        ConfigError: The language tag cannot be coded.
+        DataError: No header, a segment or SEG that is not named, or the file cannot be written.
+        ProofError: What was read back is not what was to be written.
+
+    Source:
+        DICOM PS3.16 TID 1500, 1411, 1501, 1600, 4019; PS3.3 A.35.13.
+    """
+    if not content.answers and not content.abstentions:
+        raise DataError("a report needs an answer or an abstention, and there is neither")
+    digest = hashlib.sha256(repr((content, created)).encode()).hexdigest()
+    origin = Origin(Comprehensive3DSRStorage, "SR", "Isocenter measurement report", 9201, (digest,), created)
+    dataset = new_object(headers, origin)
+    root = _root(content, headers)
+    for element in root:
+        dataset[element.tag] = element
+    dataset.ContentDate, dataset.ContentTime = content_time(headers, created)
+    dataset.CompletionFlag = "COMPLETE"
+    dataset.VerificationFlag = "UNVERIFIED"
+    dataset.PreliminaryFlag = "PRELIMINARY"
+    dataset.ReferencedPerformedProcedureStepSequence = []
+    dataset.PerformedProcedureCodeSequence = []
+    dataset.CurrentRequestedProcedureEvidenceSequence = _evidence(content, headers)
+    with atomic_path(path) as temporary:
+        dataset.save_as(temporary, enforce_file_format=True)
+        document = read_sr(temporary)
+        _check(content, document)
+    return document
+
+
+def _root(content: SrContent, headers: Sequence[Dataset]) -> Dataset:
+    root = hd.ContainerContentItem(name=codes.DCM.ImagingMeasurementReport, template_id="1500")
+    root.ContentSequence = hd.ContentSequence()
+    root.ContentSequence.extend(hd.LanguageOfContentItemAndDescendants(_language(content.language)))
+    device = hd.DeviceObserverIdentifyingAttributes(
+        uid=derive_uid("device", __version__),
+        name=MANUFACTURER,
+        manufacturer_name=MANUFACTURER,
+        model_name=MANUFACTURER,
+        serial_number=__version__,
+    )
+    observer = hd.ObserverContext(observer_type=codes.DCM.Device, observer_identifying_attributes=device)
+    root.ContentSequence.extend(hd.ObservationContext(observer_device_context=observer))
+    procedure = content.procedure or _PROCEDURES.get(str(headers[0].get("Modality", "")), _IMAGING)
+    root.ContentSequence.append(
+        hd.CodeContentItem(name=codes.DCM.ProcedureReported, value=_concept(procedure), relationship_type=_CONCEPT_MOD)
+    )
+    root.ContentSequence.append(_library(headers))
+    groups = [group for answer in content.answers for group in _groups(answer, headers)]
+    if groups:
+        root.ContentSequence.append(_container(codes.DCM.ImagingMeasurements, groups))
+    root.ContentSequence.append(_container(_concept(_QUALITATIVE), _outcomes(content)))
+    return root
+
+
+def _container(name: _Concept, items: Sequence[hd.ContentItem]) -> hd.ContainerContentItem:
+    container = hd.ContainerContentItem(name=name, relationship_type=_CONTAINS)
+    container.ContentSequence = hd.ContentSequence()
+    for item in items:
+        container.ContentSequence.append(item)
+    return container
+
+
+def _library(headers: Sequence[Dataset]) -> hd.ContainerContentItem:
+    """TID 1600: every source image once, without descriptors, which the images themselves state."""
+    images = [
+        hd.ImageContentItem(
+            name=hd.CodedConcept("260753009", "SCT", "Source"),
+            referenced_sop_class_uid=str(h.SOPClassUID),
+            referenced_sop_instance_uid=str(h.SOPInstanceUID),
+            relationship_type=_CONTAINS,
+        )
+        for h in headers
+    ]
+    return _container(codes.DCM.ImageLibrary, [_container(codes.DCM.ImageLibraryGroup, images)])
+
+
+def _groups(answer: Answer, headers: Sequence[Dataset]) -> list[hd.ContentItem]:
+    """Return one measurement group per segment, then one for the whole image."""
+    named = {s.number for s in answer.segments}
+    unknown = sorted({m.segment for m in answer.measurements if m.segment is not None} - named)
+    if unknown:
+        raise DataError(f"task {answer.task} measured in segments {unknown}, which its answer does not name")
+    algorithm = _algorithm(answer.task, answer.model)
+    out: list[hd.ContentItem] = []
+    for segment in answer.segments:
+        values = [m for m in answer.measurements if m.segment == segment.number]
+        findings = [f for f in answer.report.findings if any(e.segment == segment.number for e in f.evidence)]
+        out += [*_segment_group(answer, segment, values, findings, headers)]
+    values = [m for m in answer.measurements if m.segment is None]
+    findings = [f for f in answer.report.findings if not any(e.segment in named for e in f.evidence)]
+    if values or findings:
+        name = f"{answer.task} image"
+        group = hd.MeasurementsAndQualitativeEvaluations(
+            tracking_identifier=hd.TrackingIdentifier(_tracking_uid(name, headers), name),
+            algorithm_id=algorithm,
+            measurements=[_measurement(m) for m in values],
+            qualitative_evaluations=[_evaluation(f) for f in findings],
+        )
+        out += [*group]
+    return out
+
+
+def _segment_group(
+    answer: Answer,
+    segment: Segment,
+    values: Sequence[Measurement],
+    findings: Sequence[Finding],
+    headers: Sequence[Dataset],
+) -> hd.ContentSequence:
+    name = segment.tracking_id or f"{answer.task} segment {segment.number}"
+    uid = segment.tracking_uid or _tracking_uid(name, headers)
+    common: dict[str, Any] = {
+        "tracking_identifier": hd.TrackingIdentifier(uid, name),
+        "finding_category": _concept(segment.category),
+        "finding_type": _concept(segment.type),
+        "algorithm_id": _algorithm(answer.task, answer.model),
+        "measurements": [_measurement(m) for m in values],
+        "qualitative_evaluations": [_evaluation(f) for f in findings],
+    }
+    if segment.laterality is not None:
+        site = hd.FindingSite(anatomic_location=_concept(segment.type), laterality=_concept(segment.laterality))
+        common["finding_sites"] = [site]
+    if answer.seg is None:
+        return hd.MeasurementsAndQualitativeEvaluations(**common)
+    # A frame and a segment number must not stand together (PS3.3 C.18.4), so TID 1411 serves single planes as well.
+    if len(headers) == 1 and int(headers[0].get("NumberOfFrames") or 1) == 1:
+        image = hd.SourceImageForSegmentation(str(headers[0].SOPClassUID), str(headers[0].SOPInstanceUID))
+        drawn_on: dict[str, Any] = {"source_images": [image]}
+    else:
+        drawn_on = {"source_series": hd.SourceSeriesForSegmentation(str(headers[0].SeriesInstanceUID))}
+    region = hd.ReferencedSegment(answer.seg.sop_class_uid, answer.seg.sop_instance_uid, segment.number, **drawn_on)
+    return hd.VolumetricROIMeasurementsAndQualitativeEvaluations(referenced_segment=region, **common)
+
+
+def _outcomes(content: SrContent) -> list[hd.ContentItem]:
+    """Return for every task whether it answered, by what, and what its reader should know."""
+    out: list[hd.ContentItem] = []
+    for answer in content.answers:
+        model = answer.model
+        weights = f", weights sha256 {model.weights_sha256}" if model.weights_sha256 else ""
+        licence = f", licence {model.licence}" if model.licence else ""
+        out.append(_outcome(codes.DCM.Succeeded))
+        out.append(_text(f"Task {answer.task} answered with {model.name} {model.version}{weights}{licence}."))
+        for name, text in answer.report.sections.items():
+            out.append(_text(text, _SECTION_NAMES.get(name.lower(), codes.DCM.Comment)))
+        out.extend(_text(f"Task {answer.task}: {note}") for note in answer.notes)
+    for abstention in content.abstentions:
+        out.append(_outcome(codes.DCM.NotAttempted))
+        out.append(_text(_abstained(abstention)))
+    return out
+
+
+def _abstained(abstention: Abstention) -> str:
+    return f"Task {abstention.task} abstained: {abstention.reason}"
+
+
+def _outcome(value: _Concept) -> hd.ContentItem:
+    return hd.CodeContentItem(name=codes.DCM.SummaryOfAnalyses, value=value, relationship_type=_CONTAINS)
+
+
+def _text(text: str, name: _Concept = codes.DCM.Comment) -> hd.ContentItem:
+    return hd.TextContentItem(name=name, value=text or "(empty)", relationship_type=_CONTAINS)
+
+
+def _measurement(measurement: Measurement) -> hd.Measurement:
+    derivation = None if measurement.derivation is None else _concept(measurement.derivation)
+    return hd.Measurement(
+        name=_concept(measurement.name),
+        value=float(format_number_as_ds(float(measurement.value))),
+        unit=_concept(measurement.unit),
+        derivation=derivation,
+    )
+
+
+def _evaluation(finding: Finding) -> hd.QualitativeEvaluation:
+    return hd.QualitativeEvaluation(name=_concept(finding.code), value=_concept(_PRESENCE[finding.presence]))
+
+
+def _algorithm(task: str, model: ModelRef) -> hd.AlgorithmIdentification:
+    parameters = [f"task={task}"]
+    if model.weights_sha256:
+        parameters.append(f"weights-sha256={model.weights_sha256}")
+    return hd.AlgorithmIdentification(
+        name=model.name, version=model.version, parameters=parameters, manufacturer=MANUFACTURER
+    )
+
+
+def _tracking_uid(name: str, headers: Sequence[Dataset]) -> str:
+    return str(derive_uid("tracking", name, str(headers[0].get("SeriesInstanceUID", ""))))
+
+
+def _concept(code: Code) -> hd.CodedConcept:
+    return hd.CodedConcept(code.value, code.scheme, code.meaning)
+
+
+def _language(tag: str) -> hd.CodedConcept:
+    if not 2 <= len(tag) <= 16 or not tag.replace("-", "").isalnum():
+        raise ConfigError(f"a language must be a BCP 47 tag such as 'en' or 'de-CH', got {tag!r}")
+    meanings = {"en": "English", "de": "German", "fr": "French", "es": "Spanish", "it": "Italian"}
+    return hd.CodedConcept(tag, "RFC5646", meanings.get(tag.split("-")[0].lower(), tag))
+
+
+def _evidence(content: SrContent, headers: Sequence[Dataset]) -> list[Dataset]:
+    """List every instance that the tree refers to: source images and SEGs."""
+    wanted = [
+        (str(h.StudyInstanceUID), str(h.SeriesInstanceUID), str(h.SOPClassUID), str(h.SOPInstanceUID)) for h in headers
+    ]
+    wanted += [
+        (a.seg.study_uid, a.seg.series_uid, a.seg.sop_class_uid, a.seg.sop_instance_uid)
+        for a in content.answers
+        if a.seg is not None
+    ]
+    studies: dict[str, dict[str, dict[str, str]]] = {}
+    for study, series, kind, uid in wanted:
+        studies.setdefault(study, {}).setdefault(series, {})[uid] = kind
+    out = []
+    for study, by_series in studies.items():
+        item = Dataset()
+        item.StudyInstanceUID = study
+        item.ReferencedSeriesSequence = []
+        for series, instances in by_series.items():
+            one = Dataset()
+            one.SeriesInstanceUID = series
+            one.ReferencedSOPSequence = []
+            for uid, kind in instances.items():
+                reference = Dataset()
+                reference.ReferencedSOPClassUID, reference.ReferencedSOPInstanceUID = kind, uid
+                one.ReferencedSOPSequence.append(reference)
+            item.ReferencedSeriesSequence.append(one)
+        out.append(item)
+    return out
+
+
+def _check(content: SrContent, document: SrDocument) -> None:
+    """Refuse a file that does not say what was to be said: every value, unit, segment and reason."""
+    wanted = sorted(
+        (m.name.value, m.unit.value, (m.segment or 0) if a.seg else 0, m.value)
+        for a in content.answers
+        for m in a.measurements
+    )
+    found = sorted((m.name.value, m.unit.value, m.segment or 0, m.value) for m in document.measurements)
+    same = len(wanted) == len(found) and all(
+        a[:3] == b[:3] and math.isclose(a[3], b[3], rel_tol=1e-9, abs_tol=1e-12)
+        for a, b in zip(wanted, found, strict=True)
+    )
+    if not same:
+        raise ProofError(
+            "the report read back does not hold the measurements that were to be written; nothing was kept"
+        )
+    texts = "\n".join(document.texts)
+    if any(_abstained(a) not in texts for a in content.abstentions):
+        raise ProofError("the report read back lacks a reason for abstaining; nothing was kept")

@@ -1,0 +1,1 @@
+"""Metrics with units, stated behaviour on empty masks, and intervals by patient."""

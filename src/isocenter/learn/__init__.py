@@ -1,0 +1,1 @@
+"""Training: a stage is configuration and data in, checkpoint and model card out."""

@@ -1,0 +1,1 @@
+"""The interactive network: one model for every prompt, planes and volumes, with examples as context."""

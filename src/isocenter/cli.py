@@ -1,0 +1,392 @@
+"""The command line: verbs become commands, errors become one line and an exit code.
+
+Exit codes are documented in ``docs/reference/exit-codes.md``. Everything heavy is imported inside a command, so that
+``isocenter --help`` stays quick. With ``--json``, standard output carries one JSON document and nothing else; progress
+and messages go to standard error.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from enum import IntEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from isocenter.version import __version__
+
+if TYPE_CHECKING:
+    from isocenter.core.errors import IsocenterError
+    from isocenter.verbs.result import PredictionEntry, ResultDocument
+
+__all__ = ["Exit", "app", "main"]
+
+
+class Exit(IntEnum):
+    """What the process returns."""
+
+    OK = 0
+    DEFECT = 1
+    USAGE = 2
+    INPUT = 3
+    NOTHING_ANSWERED = 4
+    MODEL = 5
+    OUTPUT = 6
+    INTERRUPTED = 130
+    TERMINATED = 143
+
+
+_STOPPED = "stopped; nothing half-written is left"
+"""True whenever the signal arrived: a result that had its name by then is whole."""
+
+app = typer.Typer(
+    name="isocenter",
+    help="Read a medical imaging study: measured, proven, explained. For research; not a medical device.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+StudyPath = Annotated[Path, typer.Argument(help="File, folder, zip or DICOMDIR of one study.", show_default=False)]
+PromptOption = Annotated[Path | None, typer.Option("--prompt", help="Prompt file (JSON): where to look, and for what.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document to standard output, nothing else.")]
+IrregularOption = Annotated[
+    str,
+    typer.Option("--on-irregular", help="Irregular, tilted or incomplete series: 'raise', or 'resample' them."),
+]
+ModalityOption = Annotated[
+    str | None, typer.Option("--modality", help="Modality of images whose file says none, e.g. MR.")
+]
+BodyPartOption = Annotated[
+    str | None, typer.Option("--body-part", help="Body part of images whose file says none, e.g. BRAIN.")
+]
+SeedOption = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
+ReaderOption = Annotated[str, typer.Option("--reader", help="Plug-in that reads the path.")]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace an older result.")]
+
+
+@app.command()
+def read(
+    path: StudyPath,
+    out: Annotated[
+        Path, typer.Option("--out", help="Folder to write; must not exist or be empty.", show_default=False)
+    ],
+    task: Annotated[
+        list[str] | None,
+        typer.Option("--task", help="Run only this task; may be repeated. Default: every one that fits."),
+    ] = None,
+    prompt: PromptOption = None,
+    rtstruct: Annotated[bool, typer.Option("--rtstruct", help="Write DICOM RTSTRUCT too.")] = False,
+    on_irregular: IrregularOption = "raise",
+    modality: ModalityOption = None,
+    body_part: BodyPartOption = None,
+    reader: ReaderOption = "images",
+    seed: SeedOption = 0,
+    overwrite: OverwriteOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Read one study: inspect it, run every task that fits, measure, write the result and its page."""
+    from isocenter.verbs.read import read as verb
+
+    with _progress() as tell:
+        result = verb(
+            path,
+            out,
+            progress=tell,
+            tasks=tuple(task) if task else "auto",
+            prompts=prompt,
+            rtstruct=rtstruct,
+            on_irregular=on_irregular,
+            modality=modality,
+            body_part=body_part,
+            reader=reader,
+            seed=seed,
+            overwrite=overwrite,
+        )
+    if as_json:
+        _out(result.to_json())
+    else:
+        _show_result(result, out)
+    if not result.answered:
+        _say(f"nothing was answered: every task abstained; the reasons are in {out / 'report.html'}")
+        raise typer.Exit(Exit.NOTHING_ANSWERED)
+
+
+@app.command()
+def segment(
+    path: StudyPath,
+    out: Annotated[
+        Path,
+        typer.Option("--out", help="File: .nii.gz, .nii, .nrrd, .mha, .dcm (SEG) or .rtstruct.dcm", show_default=False),
+    ],
+    task: Annotated[str | None, typer.Option("--task", help="Task; by default the interactive one.")] = None,
+    prompt: PromptOption = None,
+    image: Annotated[int | None, typer.Option("--image", help="Which image of the study, from 0.")] = None,
+    on_irregular: IrregularOption = "raise",
+    modality: ModalityOption = None,
+    body_part: BodyPartOption = None,
+    reader: ReaderOption = "images",
+    seed: SeedOption = 0,
+    overwrite: OverwriteOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Segment one image with one task into one file."""
+    from isocenter.verbs.segment import segment as verb
+
+    with _progress() as tell:
+        answer = verb(
+            path,
+            out,
+            progress=tell,
+            task=task,
+            prompts=prompt,
+            image=image,
+            on_irregular=on_irregular,
+            modality=modality,
+            body_part=body_part,
+            reader=reader,
+            seed=seed,
+            overwrite=overwrite,
+        )
+    if as_json:
+        _out(answer.model_dump_json(indent=2))
+    elif answer.abstained is None:
+        _out("\n".join([*_answer_lines(answer), f"wrote {out}"]))
+    if answer.abstained is not None:
+        _say(f"task {answer.task!r} abstained: {answer.abstained}")
+        raise typer.Exit(Exit.NOTHING_ANSWERED)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="Folder to write.")] = Path("isocenter-demo"),
+    open_page: Annotated[bool, typer.Option("--open/--no-open", help="Open the page in a browser at the end.")] = True,
+    as_json: JsonOption = False,
+) -> None:
+    """Read the real images that come inside the dependencies, with prepared prompts, and show the page."""
+    from isocenter.verbs.demo import demo as verb
+
+    with _progress() as tell:
+        done = verb(out, open_page=open_page, progress=tell)
+    if as_json:
+        _out(done.model_dump_json(indent=2))
+        return
+    lines = [f"{case.name}: {case.title}: {case.outcome}" for case in done.cases]
+    _out("\n".join([*lines, f"page: {done.page}"]))
+
+
+@app.command()
+def plugins(as_json: JsonOption = False) -> None:
+    """List what is installed: tasks, readers, metrics; origin, licence, and what is missing."""
+    from isocenter.verbs.plugins import plugins as verb
+
+    found = verb()
+    if as_json:
+        _out(found.model_dump_json(indent=2))
+        return
+    lines = []
+    for group, purpose in found.groups.items():
+        lines.append(f"{group} ({purpose})")
+        for p in found.plugins:
+            if p.group != group:
+                continue
+            lines.append(f"  {p.name}: {p.origin}; licence {p.licence or 'not stated'}")
+            lines += [f"      takes {p.fits}"] if p.fits else []
+            lines += [f"      missing: {', '.join(p.missing)}"] if p.missing else []
+            lines += [f"      BROKEN: {p.problem}"] if p.problem else []
+    _out("\n".join(lines))
+
+
+@app.command()
+def version(as_json: JsonOption = False) -> None:
+    """Print the version, and those of the packages that touch pixels or geometry."""
+    from isocenter.verbs.provenance import package_versions, python_version
+
+    packages = package_versions()
+    if as_json:
+        import json
+
+        _out(json.dumps({"isocenter": __version__, "python": python_version(), "packages": packages}, indent=2))
+        return
+    _out("\n".join([f"isocenter {__version__}", python_version(), *(f"{n} {v}" for n, v in packages.items())]))
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and leave the process with a documented exit code."""
+    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+
+
+def run(arguments: list[str]) -> int:
+    """Run a command; return its exit code. Errors of ours become one line on standard error."""
+    signal.signal(signal.SIGTERM, _terminated)
+    # Libraries put header values into their warnings and logs ("invalid value for VR DA: ..."): none is shown.
+    logging.getLogger().addHandler(logging.NullHandler())
+    try:
+        with warnings.catch_warnings():
+            if os.environ.get("ISOCENTER_DEBUG") != "1":
+                warnings.simplefilter("ignore")
+            _add_plugin_commands(arguments)
+            code = app(args=arguments, standalone_mode=False)
+    except KeyboardInterrupt:
+        _say(_STOPPED)
+        return Exit.INTERRUPTED
+    except MemoryError:
+        _say("out of memory; nothing half-written is left. Read fewer series, or use a machine with more memory")
+        return Exit.INPUT
+    except Exception as error:  # noqa: BLE001  # the last boundary: whatever happens becomes one line and a code
+        return _failed(error)
+    if code == Exit.INTERRUPTED:  # Typer turns Ctrl-C into this code, without a word
+        _say(_STOPPED)
+    return int(code) if isinstance(code, int) else Exit.OK
+
+
+def exit_code(error: IsocenterError) -> Exit:
+    """Return the exit code of an error.
+
+    Example:
+        >>> from isocenter.core.errors import ConfigError, DataError
+        >>> exit_code(ConfigError("x")), exit_code(DataError("x"))
+        (<Exit.USAGE: 2>, <Exit.INPUT: 3>)
+    """
+    from isocenter.core.errors import ConfigError, DataError, ModelError, OutputError, PluginError
+
+    if isinstance(error, ConfigError):
+        return Exit.USAGE
+    if isinstance(error, DataError):
+        return Exit.OUTPUT if isinstance(error, OutputError) else Exit.INPUT
+    if isinstance(error, ModelError | PluginError):
+        return Exit.MODEL
+    return Exit.DEFECT
+
+
+def _failed(error: Exception) -> int:
+    """Turn an error into one line and an exit code: ours, the command line's own, and defects."""
+    from isocenter.core.errors import IsocenterError  # not at the top: core imports numpy, and --help shall be quick
+
+    show = getattr(error, "show", None)
+    if callable(show) and hasattr(error, "exit_code"):
+        show()
+        return int(error.exit_code)
+    if os.environ.get("ISOCENTER_DEBUG") == "1":
+        raise error
+    if isinstance(error, IsocenterError):
+        _say(str(error))
+        return exit_code(error)
+    if type(error).__name__ == "Abort":
+        _say(_STOPPED)
+        return Exit.INTERRUPTED
+    # Its text may hold anything, a header's value too, so only its type and place are shown.
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    place = f" ({Path(trace.tb_frame.f_code.co_filename).name}, line {trace.tb_lineno})" if trace is not None else ""
+    _say(
+        f"{type(error).__name__}{place}: a defect of Isocenter, please report it; ISOCENTER_DEBUG=1 shows more. "
+        "Nothing half-written is left"
+    )
+    return Exit.DEFECT
+
+
+def _terminated(_signal: int, _frame: object) -> None:
+    _say(_STOPPED)
+    raise SystemExit(Exit.TERMINATED)
+
+
+def _add_plugin_commands(arguments: list[str]) -> None:
+    """Add the commands of other packages; ours are never replaced."""
+    from importlib.metadata import entry_points
+
+    if not entry_points(group="isocenter.commands"):
+        return
+    from isocenter.core.errors import PluginError
+    from isocenter.plugins import find, load
+
+    for name in find("isocenter.commands"):
+        if name in {command.name or getattr(command.callback, "__name__", "") for command in app.registered_commands}:
+            raise PluginError(f"the plug-in command {name!r} clashes with a command of Isocenter; uninstall it")
+        try:
+            command = load("isocenter.commands", name)
+        except PluginError as error:
+            if name in arguments[:1]:
+                raise
+            _say(str(error))
+            continue
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=name)
+        elif callable(command):
+            app.command(name)(command)
+
+
+@contextlib.contextmanager
+def _progress() -> Iterator[Callable[[str, float], None]]:
+    """Show a bar on standard error while it is a terminal; it vanishes at the end."""
+    if not sys.stderr.isatty():
+        # What a plug-in prints must not come between a program and its JSON.
+        with contextlib.redirect_stdout(sys.stderr):
+            yield lambda _stage, _done: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns: tuple[Any, ...] = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with (
+        contextlib.redirect_stdout(sys.stderr),
+        Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False) as bar,
+    ):
+        job = bar.add_task("starting", total=1.0)
+        yield lambda stage, done: bar.update(job, description=stage, completed=done)
+
+
+def _show_result(result: ResultDocument, out: Path) -> None:
+    from isocenter.verbs.provenance import left_out_here
+
+    lines = []
+    for image in result.images:
+        z, y, x = image.geometry.shape_zyx
+        spacing = image.geometry.spacing_mm
+        place = "spacing unknown" if spacing is None else " x ".join(f"{s:g}" for s in spacing) + " mm"
+        poor = [q.check for q in image.quality if q.status in ("warning", "fail")]
+        hint = f"; look at: {', '.join(poor)}" if poor else ""
+        what = f"{image.modality or 'modality unknown'} {image.body_part}".strip()
+        lines.append(f"image {image.index}: {what}, {z} x {y} x {x}, {place}{hint}")
+    for answer in result.predictions:
+        if answer.abstained is None:
+            lines += _answer_lines(answer)
+    abstained = sum(p.abstained is not None for p in result.predictions)
+    lines.append(f"{len(result.answered)} answers, {abstained} abstentions with their reasons: {out / 'report.html'}")
+    lines += [f"{item.kind}: {item.where}: {item.reason}" for item in left_out_here(out) if item.kind == "refused"]
+    _out("\n".join(lines))
+
+
+def _answer_lines(answer: PredictionEntry) -> list[str]:
+    lines = [f"{answer.task}, image {answer.image}:"]
+    for segment_ in answer.segments:
+        sizes = [
+            f"{m.name.meaning} {m.value:.4g} {m.unit.value}"
+            for m in answer.measurements
+            if m.segment == segment_.number and m.derivation is None
+        ]
+        lines.append(f"  {segment_.label}: {', '.join(sizes) or 'no measurement'}")
+    return lines
+
+
+def _out(text: str) -> None:
+    sys.stdout.write(text.rstrip("\n") + "\n")
+    sys.stdout.flush()
+
+
+def _say(line: str) -> None:
+    """Write one line to standard error."""
+    sys.stderr.write("isocenter: " + " ".join(line.split()) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Anterior and posterior hippocampus in T1-weighted MR."""

@@ -1,0 +1,1 @@
+"""Lungs in a frontal chest X-ray."""

@@ -1,0 +1,137 @@
+"""Point, correct, undo, confirm, and the next image from what was confirmed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from isocenter.core import Geometry, Image, Prompt
+from isocenter.core.errors import ConfigError, DataError
+from isocenter.tasks.interact.engine import Engine
+from isocenter.tasks.interact.session import Session
+
+
+@pytest.fixture(scope="module")
+def engine():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield Engine()
+    torch.set_num_threads(threads)
+
+
+def disc(seed, shape=(1, 60, 64), radius=13.0):
+    rng = np.random.default_rng(seed)
+    centre = np.array(shape) / 2 + rng.uniform(-3, 3, 3) * (np.array(shape) > 1)
+    axes = np.ogrid[tuple(slice(n) for n in shape)]
+    gap = sum(((a - c) ** 2 for a, c, n in zip(axes, centre, shape, strict=True) if n > 1), start=np.zeros(shape))
+    inside = gap < radius**2
+    array = (rng.normal(40, 8, shape) + 90 * inside).astype(np.float32)
+    return Image(array[None], Geometry(shape)), inside
+
+
+def click(inside, *, positive=True):
+    where = np.argwhere(inside).mean(axis=0) if positive else np.array([0, 2, 2])
+    return Prompt("point", np.rint(where)[None].astype(float), positive, "index_zyx")
+
+
+def overlap(a, b):
+    return 2 * (a & b).sum() / max(1, a.sum() + b.sum())
+
+
+@pytest.mark.parametrize("shape", [(1, 60, 64), (24, 40, 44)])
+def test_only_the_changed_box_comes_back(engine, shape):
+    image, inside = disc(0, shape)
+    session = Session(engine)
+    nothing = session.begin(image)
+    assert nothing.mask.size == 0 and nothing.expected_dice is None and not session.mask.any()
+    whole = np.zeros(shape, dtype=bool)
+    for prompt in (click(inside), click(inside, positive=False)):
+        change = session.prompt(prompt)
+        whole[change.box] = change.mask
+        np.testing.assert_array_equal(whole, session.mask)
+    assert overlap(whole, inside) > 0.7
+    assert 0 < change.expected_dice <= 1
+
+
+def test_undo_and_redo_bring_back_the_very_mask(engine):
+    image, inside = disc(1)
+    session = Session(engine)
+    session.begin(image)
+    masks = [session.mask]
+    for prompt in (click(inside), click(inside, positive=False)):
+        session.prompt(prompt)
+        masks.append(session.mask)
+    for expected in (masks[1], masks[0], masks[0]):
+        session.undo()
+        np.testing.assert_array_equal(session.mask, expected)
+    assert session.prompts == ()
+    for expected in (masks[1], masks[2], masks[2]):
+        session.redo()
+        np.testing.assert_array_equal(session.mask, expected)
+    session.undo()
+    session.prompt(click(inside, positive=False))
+    assert session.redo().mask.size == 0, "a new act ends what could be redone"
+
+
+def test_a_session_answers_as_the_same_prompts_do_at_once(engine):
+    from isocenter.core import Study
+    from isocenter.tasks.interact.task import Interact
+
+    image, inside = disc(2)
+    prompts = [click(inside), click(inside, positive=False)]
+    session = Session(engine)
+    session.begin(image)
+    for prompt in prompts:
+        session.prompt(prompt)
+    at_once = Interact().run(Study("p", images=(image,)), prompts).value.array == 1
+    assert overlap(session.mask, at_once) > 0.99
+
+
+def test_a_refused_prompt_changes_nothing(engine):
+    image, inside = disc(3)
+    session = Session(engine)
+    with pytest.raises(ConfigError, match="no image is open"):
+        session.prompt(click(inside))
+    session.begin(image)
+    session.prompt(click(inside))
+    before = session.mask
+    with pytest.raises(ConfigError, match="outside the image"):
+        session.prompt(Prompt("point", np.array([[0.0, 500, 5]]), True, "index_zyx"))
+    np.testing.assert_array_equal(session.mask, before)
+    assert len(session.prompts) == 1
+    with pytest.raises(ConfigError, match="alternative 7"):
+        session.choose(7)
+    with pytest.raises(DataError, match="flat"):
+        Session(engine).begin(Image(np.zeros((1, 1, 8, 8), np.float32), Geometry((1, 8, 8))))
+
+
+def test_alternatives_can_be_chosen_and_undone(engine):
+    image, inside = disc(4)
+    session = Session(engine)
+    session.begin(image)
+    first = session.prompt(click(inside))
+    before = session.mask
+    if not first.alternatives:
+        pytest.fail("a first click offered no alternative")
+    session.choose(0)
+    np.testing.assert_array_equal(session.mask, first.alternatives[0].mask)
+    session.undo()
+    np.testing.assert_array_equal(session.mask, before)
+
+
+@pytest.mark.parametrize("shape", [(1, 60, 64), (8, 40, 44)])
+def test_confirmed_cases_answer_the_next_image(engine, shape):
+    session = Session(engine, label="disc")
+    for seed in range(4):
+        image, inside = disc(seed, shape)
+        session.begin(image)
+        if len(session.examples) == 0 or overlap(session.mask, inside) < 0.8:
+            session.prompt(click(inside))
+        assert session.confirm().segments[0].label == "disc"
+    image, inside = disc(9, shape)
+    change = session.begin(image)
+    assert change.expected_dice is not None
+    assert overlap(session.mask, inside) > 0.6
+    session.prompt(click(inside, positive=False))
+    assert session.mask.any(), "a correction of an automatic outline may say only what it is not"

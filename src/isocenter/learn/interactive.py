@@ -1,11 +1,10 @@
 """Train the interactive network from synthesis alone: `python -m isocenter.learn.interactive --config ... --out ...`.
 
-A pool of samples is in play. Every step the network answers all of them, learns from all of them, and a simulated
-person (`interactive_user`) corrects each; a sample leaves after a random number of corrections and a fresh one takes
-its place. So every forward pass is also a lesson, and the mix of first, third and tenth prompts stays the same
-throughout. Some samples come with examples of the same structure in other patients, and some of those with no prompt
-at all. Randomness is drawn anew from (seed, step, place), never from a running state, so a training killed at any step
-and resumed draws the same curve.
+Every step draws fresh samples and encodes each picture once. The network answers the first prompts, a simulated person
+(`interactive_user`) corrects what is wrong, the network answers again, and so on until a sample leaves after a random
+number of corrections; the step learns from all the answers together. Some samples come with examples of the same
+structure in other patients, and some of those with no prompt at all. Randomness is drawn anew from (seed, step, place),
+never from a running state, so a training killed at any step and resumed draws the same curve.
 """
 
 from __future__ import annotations
@@ -22,28 +21,23 @@ import torch
 import yaml
 from jaxtyping import Bool, Float
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from torch import nn
 from torch.nn import functional
 
 from isocenter.core.errors import ConfigError
 from isocenter.learn.checkpoint import CsvLog, load_checkpoint, save_checkpoint
-from isocenter.learn.interactive_samples import (
-    Place,
-    SampleSettings,
-    StageSettings,
-    draw_sample,
-    restore,
-    rng_of,
-    state_of,
-)
+from isocenter.learn.interactive_samples import Place, SampleSettings, StageSettings, draw_sample, rng_of
 from isocenter.learn.interactive_user import correct
 from isocenter.learn.interactive_validation import COLUMNS, validate
-from isocenter.models.interactive.inputs import PICTURE_CHANNELS, encode_prompts
-from isocenter.models.interactive.network import Answer, Features, InteractiveNet, InteractiveSettings
+from isocenter.models.interactive.build import build_network
+from isocenter.models.interactive.inputs import encode_prompts
+from isocenter.models.interactive.network import Answer, Examples, Features, InteractiveNet, InteractiveSettings
+from isocenter.models.weights import load_weights
 
 __all__ = ["InteractiveTraining", "Trainer", "batch_inputs", "load_config", "main"]
 
 _LOG = logging.getLogger(__name__)
-_COLUMNS = ("step", "pixels", "loss", "dice", "alternatives", "quality_error", "rate", "fresh")
+_COLUMNS = ("step", "pixels", "loss", "dice", "alternatives", "quality_error", "rate", "lessons")
 
 
 class NetworkSettings(BaseModel):
@@ -59,11 +53,34 @@ class NetworkSettings(BaseModel):
 
 
 class InteractiveTraining(BaseModel):
-    """Everything a training depends on."""
+    """Everything a training depends on.
+
+    Attributes:
+        seed: Decides every sample, prompt and first weight.
+        start_from: Weights to begin with (a built-in name, or a path); None begins anew.
+        freeze_norm: Whether normalisation keeps the statistics it begins with, as a network that has learnt can: a
+            round of a few samples is then as good as a large one.
+        network: Shape of the network.
+        samples: What samples are made of.
+        stages: Sizes of pictures, one after the other.
+        learning_rate: Peak; up over `warmup_steps`, down to nothing over the last `decay_steps`.
+        weight_decay: Of AdamW.
+        clip_norm: Longest gradient.
+        average: Decay of the averaged weights, which are the ones that ship.
+        stay: Chance that a sample is corrected once more.
+        most_rounds: Most answers to one sample.
+        bfloat16: Whether convolutions run in bfloat16.
+        threads: Of torch.
+        checkpoint_every: Steps.
+        validate_every: Steps.
+        validation_samples: Synthetic samples of another stream.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     seed: int = Field(ge=0)
+    start_from: str | None = None
+    freeze_norm: bool = False
     network: NetworkSettings = NetworkSettings()
     samples: SampleSettings = SampleSettings()
     stages: tuple[StageSettings, ...] = Field(min_length=1)
@@ -121,20 +138,27 @@ def batch_inputs(places: list[Place]) -> torch.Tensor:
     return torch.from_numpy(np.concatenate([pictures, prompts], axis=1))
 
 
-def ask(net: InteractiveNet, places: list[Place]) -> Answer:
-    """Answer samples in play, each with its examples."""
-    inputs = batch_inputs(places)
+def encode(net: InteractiveNet, places: list[Place]) -> tuple[Features, Examples | None]:
+    """Encode the pictures of samples, and the examples that come with them."""
+    shown = torch.from_numpy(np.stack([p.picture.channels() for p in places]))
     pairs = [(owner, *pair) for owner, place in enumerate(places) for pair in place.examples]
-    shown = inputs[:, :PICTURE_CHANNELS]
     if not pairs:
-        return net.answer(net.encode(shown), inputs)
+        return net.encode(shown), None
     others = torch.from_numpy(np.stack([picture.channels() for _, picture, _ in pairs]))
     masks = torch.from_numpy(np.stack([mask for _, _, mask in pairs]).astype(np.float32))
-    levels = net.encode(torch.cat([shown, others])).levels
-    count = len(places)
+    features, count = net.encode(torch.cat([shown, others])), len(places)
     owner = torch.tensor([o for o, _, _ in pairs])
-    memory = net.remember(Features(tuple(level[count:] for level in levels)), masks, owner, count)
-    return net.answer(Features(tuple(level[:count] for level in levels)), inputs, memory)
+    memory = net.remember(features.of(torch.arange(count, len(others) + count)), masks, owner, count)
+    return features.of(torch.arange(count)), memory
+
+
+def _of(encoded: tuple[Features, Examples | None], active: list[int], count: int) -> tuple[Features, Examples | None]:
+    """Return what was encoded of some of the samples."""
+    if len(active) == count:
+        return encoded
+    features, memory = encoded
+    rows = torch.tensor(active)
+    return features.of(rows), None if memory is None else Examples(*(part[rows] for part in memory))
 
 
 def _overlaps(
@@ -147,6 +171,12 @@ def _overlaps(
     dice = torch.where(sizes > 0, 2 * both / sizes.clamp(min=1), torch.ones_like(sizes))
     iou = torch.where(sizes > 0, both / (sizes - both).clamp(min=1), torch.ones_like(sizes))
     return iou, dice
+
+
+def _weighted(found: list[tuple[int, float]]) -> float:
+    """Return the mean of what is a number, weighted; NaN where nothing is."""
+    known = [(n, value) for n, value in found if not math.isnan(value)]
+    return sum(n * value for n, value in known) / sum(n for n, _ in known) if known else float("nan")
 
 
 def _recall_loss(recalled: Float[torch.Tensor, "n 1 *half"], target: Float[torch.Tensor, "n *space"]) -> torch.Tensor:
@@ -202,7 +232,7 @@ def loss_of(
 
 
 class Trainer:
-    """A training: its network, its averaged twin, its optimiser and the samples in play.
+    """A training: its network, its averaged twin and its optimiser.
 
     Args:
         config: What it depends on.
@@ -212,72 +242,107 @@ class Trainer:
     def __init__(self, config: InteractiveTraining, out: Path) -> None:
         self.config, self.out = config, out
         torch.manual_seed(config.seed)
-        self.net = InteractiveNet(config.shape)
-        layout = torch.channels_last if config.samples.dims == 2 else torch.channels_last_3d
-        self.net.to(memory_format=layout)  # type: ignore[call-overload]
+        self.net = self._begun()
         self.average = copy.deepcopy(self.net).eval()
         self.optimiser = torch.optim.AdamW(
-            self.net.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+            self.net.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
         )
         self.step, self.next_index, self.seconds = 0, 0, 0.0
-        self.pool: list[Place] = []
+        self.drawing_seconds = 0.0  # of `seconds`, those that synthesis took
 
-    def _refill(self, stage: StageSettings) -> int:
-        """Bring the pool to the stage's size and resolution; return how many samples are new."""
-        if self.pool and self.pool[0].stage != stage:
-            self.pool = []
-        missing = stage.batch - len(self.pool)
-        for _ in range(missing):
-            self.pool.append(draw_sample(self.config.seed, self.next_index, stage, self.config.samples))
-            self.next_index += 1
-        return missing
+    def _begun(self) -> InteractiveNet:
+        """Return the network to begin with: new, or filled with the weights that the configuration names."""
+        config = self.config
+        net = InteractiveNet(config.shape)
+        if config.start_from is not None:
+            known = build_network(load_weights(config.start_from))
+            if known.settings != net.settings:
+                raise ConfigError(f"start_from: {config.start_from} is a network of another shape than `network` says")
+            net.load_state_dict(known.state_dict())
+        layout = torch.channels_last if config.samples.dims == 2 else torch.channels_last_3d
+        return net.to(memory_format=layout)  # type: ignore[call-overload,no-any-return]
+
+    def _draw(self, stage: StageSettings) -> list[Place]:
+        """Draw the samples of a step."""
+        config, before = self.config, time.monotonic()
+        places = [
+            draw_sample(config.seed, index, stage, config.samples)
+            for index in range(self.next_index, self.next_index + stage.batch)
+        ]
+        self.next_index += stage.batch
+        self.drawing_seconds += time.monotonic() - before
+        return places
+
+    def _learning(self) -> None:
+        """Set the network to learn; its normalisation keeps what it knows of the pictures, if so configured."""
+        self.net.train()
+        if self.config.freeze_norm:
+            for module in self.net.modules():
+                if isinstance(module, nn.BatchNorm2d | nn.BatchNorm3d):
+                    module.eval()
 
     def train_step(self) -> dict[str, float]:
-        """Answer, learn, correct; return the numbers of this step."""
+        """Answer, correct, answer again, learn from all the answers; return the numbers of this step."""
         config, stage = self.config, self.config.stage(self.step)
-        fresh = self._refill(stage)
-        target = torch.from_numpy(np.stack([p.target for p in self.pool]).astype(np.float32))
-        ambiguous = torch.tensor([p.ambiguous for p in self.pool])
+        places = self._draw(stage)
         rate = config.rate(self.step)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
-        self.net.train()
+        self._learning()
         with torch.autocast("cpu", torch.bfloat16, enabled=config.bfloat16):
-            answer = ask(self.net, self.pool)
-        answer = Answer(answer.logits.float(), answer.quality.float(), answer.recalled)
-        shown = torch.tensor([bool(p.examples) for p in self.pool])
-        loss, numbers = loss_of(answer, target, ambiguous, shown)
+            encoded = encode(self.net, places)
+        active, losses, found = list(range(len(places))), [], []
+        while active:
+            asked = [places[i] for i in active]
+            target = torch.from_numpy(np.stack([p.target for p in asked]).astype(np.float32))
+            features, memory = _of(encoded, active, len(places))
+            with torch.autocast("cpu", torch.bfloat16, enabled=config.bfloat16):
+                answer = self.net.answer(features, batch_inputs(asked), memory)
+            answer = Answer(answer.logits.float(), answer.quality.float(), answer.recalled)
+            ambiguous = torch.tensor([p.ambiguous for p in asked])
+            shown = torch.tensor([bool(p.examples) for p in asked])
+            loss, numbers = loss_of(answer, target, ambiguous, shown)
+            losses.append(loss * len(active))
+            found.append((len(active), numbers))
+            active = self._correct(places, active, torch.sigmoid(answer.logits[:, 0].detach()).numpy())
+        lessons = sum(count for count, _ in found)
+        total = torch.stack(losses).sum() / lessons
         self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        total.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.net.parameters(), config.clip_norm)
         self.optimiser.step()
         self._average()
-        self._correct(torch.sigmoid(answer.logits[:, 0].detach()).numpy())
         self.step += 1
-        head = {"step": self.step, "pixels": stage.pixels, "loss": float(loss.detach())}
-        return {**head, **numbers, "rate": rate, "fresh": fresh}
+        means = {k: _weighted([(n, numbers[k]) for n, numbers in found]) for k in found[0][1]}
+        head = {"step": self.step, "pixels": stage.pixels, "loss": float(total.detach())}
+        return {**head, **means, "rate": rate, "lessons": lessons}
 
     def _average(self) -> None:
         decay = min(self.config.average, (self.step + 1) / (self.step + 10))
+        ours, mean = self.net.state_dict(), self.average.state_dict()
+        floats = [k for k, v in mean.items() if v.is_floating_point()]
         with torch.no_grad():
-            for mean, now in zip(self.average.state_dict().values(), self.net.state_dict().values(), strict=True):
-                if mean.is_floating_point():
-                    mean.lerp_(now, 1 - decay)
-                else:
-                    mean.copy_(now)
+            torch._foreach_lerp_([mean[k] for k in floats], [ours[k] for k in floats], 1 - decay)
+            for name, value in mean.items():
+                if not value.is_floating_point():
+                    value.copy_(ours[name])
 
-    def _correct(self, probabilities: Float[np.ndarray, "n *space"]) -> None:
-        kept: list[Place] = []
-        for number, (place, probability) in enumerate(zip(self.pool, probabilities, strict=True)):
-            rng = rng_of(self.config.seed, 2, self.step, number)
+    def _correct(
+        self, places: list[Place], active: list[int], probabilities: Float[np.ndarray, "n *space"]
+    ) -> list[int]:
+        """Correct the answers to some of the samples; return those that go on."""
+        going = []
+        for number, probability in zip(active, probabilities, strict=True):
+            place = places[number]
+            rng = rng_of(self.config.seed, 2, self.step, number, place.round)
             place.round += 1
             if place.round >= self.config.most_rounds or rng.random() >= self.config.stay:
                 continue
             canvas = correct(rng, place.canvas, probability, place.target)
             if canvas is not None:
                 place.canvas = canvas
-                kept.append(place)
-        self.pool = kept
+                going.append(number)
+        return going
 
     def save(self) -> None:
         """Write the checkpoint."""
@@ -288,10 +353,10 @@ class Trainer:
                 "step": self.step,
                 "next_index": self.next_index,
                 "seconds": self.seconds,
+                "drawing_seconds": self.drawing_seconds,
                 "net": self.net.state_dict(),
                 "average": self.average.state_dict(),
                 "optimiser": self.optimiser.state_dict(),
-                "pool": [state_of(p) for p in self.pool],
             },
         )
 
@@ -302,13 +367,11 @@ class Trainer:
             WeightsError: There is no readable checkpoint.
         """
         state = load_checkpoint(self.out / "checkpoint.pt")
-        self.step, self.next_index, self.seconds = state["step"], state["next_index"], state["seconds"]
+        self.step, self.next_index = state["step"], state["next_index"]
+        self.seconds, self.drawing_seconds = state["seconds"], state["drawing_seconds"]
         self.net.load_state_dict(state["net"])
         self.average.load_state_dict(state["average"])
         self.optimiser.load_state_dict(state["optimiser"])
-        # What stays in the pool was made in the stage of the last step, which may just have ended.
-        stage = self.config.stage(max(0, self.step - 1))
-        self.pool = [restore(saved, self.config.seed, stage, self.config.samples) for saved in state["pool"]]
 
     def run(self, *, until: int | None = None, resume: bool = False) -> None:
         """Train to the end, or to a step.
@@ -335,7 +398,14 @@ class Trainer:
                     _LOG.info("step %d: %s", self.step, found)
                 if self.step % config.checkpoint_every == 0 or self.step in (config.steps, until):
                     self.save()
-                    _LOG.info("step %d, %.0f s, %d samples", self.step, self.seconds, self.next_index)
+                    drawn, learnt = (
+                        self.next_index / max(s, 1e-9)
+                        for s in (self.drawing_seconds, self.seconds - self.drawing_seconds)
+                    )
+                    _LOG.info(
+                        "step %d, %.0f s, %d samples; synthesis alone %.1f samples/s, learning alone %.1f",
+                        *(self.step, self.seconds, self.next_index, drawn, learnt),
+                    )
         finally:
             log.close()
             checks.close()

@@ -1,26 +1,23 @@
 """Samples in play while the interactive network trains: what each shows, what is asked, what was answered so far.
 
-A sample is pure in (seed, index) and its stage, so a checkpoint stores the index and the canvas only.
+A sample is pure in (seed, index) and its stage, so a checkpoint stores no sample.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Bool
 from pydantic import BaseModel, ConfigDict, Field
 
 from isocenter.learn.interactive_user import beside_prompt, first_prompt, is_ambiguous
 from isocenter.models.interactive.inputs import Canvas, Picture, normalise_window
 from isocenter.synth import SynthSettings, synthesise, synthesise_set
+from isocenter.synth.radiograph import synthesise_radiograph
 from isocenter.synth.volume import synthesise_volume, synthesise_volumes
 
-__all__ = ["Place", "SampleSettings", "StageSettings", "draw_sample", "restore", "rng_of", "state_of"]
-
-_CANVAS = ("positive", "negative", "region", "previous", "hint")
+__all__ = ["Place", "SampleSettings", "StageSettings", "draw_sample", "rng_of"]
 
 
 class StageSettings(BaseModel):
@@ -40,6 +37,7 @@ class SampleSettings(BaseModel):
     Attributes:
         dims: 2 for planes, 3 for volumes.
         beside: Share of planes that begin with the neighbouring slice's mask.
+        radiographs: Share of planes that are projections through a volume.
         examples: Share of samples that come with examples of the same structure in other patients.
         most_examples: The most of them.
         unprompted: Share of samples with examples that begin without any prompt.
@@ -49,6 +47,7 @@ class SampleSettings(BaseModel):
 
     dims: int = Field(default=2, ge=2, le=3)
     beside: float = Field(default=0.0, ge=0, le=1)
+    radiographs: float = Field(default=0.0, ge=0, le=1)
     examples: float = Field(default=0.0, ge=0, le=1)
     most_examples: int = Field(default=4, ge=1)
     unprompted: float = Field(default=0.6, ge=0, le=1)
@@ -108,7 +107,10 @@ def draw_sample(seed: int, index: int, stage: StageSettings, settings: SampleSet
         return Place(index, 0, stage, shown[0][0], target, canvas, tuple(shown[1:]))
     if flat:
         beside = roll < settings.examples + settings.beside
-        sample = synthesise(seed, index, pixels=stage.pixels, neighbour=beside, settings=stage.synthesis)
+        if roll >= 1 - settings.radiographs and not beside:
+            sample = synthesise_radiograph(seed, index, pixels=stage.pixels, amorphous=stage.synthesis.amorphous)
+        else:
+            sample = synthesise(seed, index, pixels=stage.pixels, neighbour=beside, settings=stage.synthesis)
         target = sample.target[0]
         canvas = (
             first_prompt(rng, target) if sample.neighbour is None else beside_prompt(rng, target, sample.neighbour[0])
@@ -117,16 +119,3 @@ def draw_sample(seed: int, index: int, stage: StageSettings, settings: SampleSet
     volume = synthesise_volume(seed, index, voxels=stage.pixels)
     picture = Picture.of(normalise_window(volume.image))
     return Place(index, 0, stage, picture, volume.target, first_prompt(rng, volume.target))
-
-
-def state_of(place: Place) -> dict[str, Any]:
-    """Return what a checkpoint holds of a sample in play."""
-    canvas = {k: torch.from_numpy(np.ascontiguousarray(getattr(place.canvas, k))) for k in _CANVAS}
-    return {"index": place.index, "round": place.round, **canvas}
-
-
-def restore(state: dict[str, Any], seed: int, stage: StageSettings, settings: SampleSettings) -> Place:
-    """Return the sample in play that `state_of` described."""
-    place = draw_sample(seed, state["index"], stage, settings)
-    place.round, place.canvas = state["round"], Canvas(*(state[k].numpy() for k in _CANVAS))
-    return place

@@ -59,6 +59,8 @@ class Grid:
 
 Surface = Callable[[Grid], Plane]
 
+FEW_ORGANS = ("pair", "layers", "tubes", "fundus")
+
 
 @dataclass(frozen=True, eq=False)
 class Thing:
@@ -329,6 +331,19 @@ def _stripes(rng: np.random.Generator, things: list[Thing], *, overlay: bool) ->
     things += [Thing(layer(angle, offset, thick, wave), 0, 99, "layer", thick * 0.3, overlay) for offset in offsets]
 
 
+def _fundus(rng: np.random.Generator, things: list[Thing]) -> None:
+    """Add a round field, a disc in it, and the trees of vessels that come out of the disc."""
+    if rng.random() < 0.7:
+        things.append(Thing(blob((0.0, 0.0), rng.uniform(0.85, 1.1), 1.0, 0.0, np.zeros((0, 2))), 0, 0, "region"))
+    disc = (float(rng.normal(0, 0.2)), float(rng.uniform(-0.7, 0.7)))
+    radius = rng.uniform(0.06, 0.16)
+    _add_inner(rng, things, _random_blob(rng, disc, radius), disc, radius)
+    thick = _log_uniform(rng, 0.008, 0.03)
+    for _ in range(int(rng.integers(2, 5))):
+        root = (disc[0] + rng.normal(0, 0.3 * radius), disc[1] + rng.normal(0, 0.3 * radius))
+        things.append(Thing(tubes(_tree(rng, root, thick * rng.uniform(0.6, 1.2))), 0, 7, "tube"))
+
+
 def random_scene(rng: np.random.Generator, settings: SynthSettings | None = None) -> Scene:
     """Return a random scene.
 
@@ -338,11 +353,16 @@ def random_scene(rng: np.random.Generator, settings: SynthSettings | None = None
     """
     settings = settings or SynthSettings()
     family = str(
-        rng.choice(["organs", "body", "mosaic", "layers", "pair", "tubes"], p=[0.26, 0.22, 0.14, 0.09, 0.2, 0.09])
+        rng.choice(
+            ["organs", "body", "mosaic", "layers", "pair", "tubes", "fundus"],
+            p=[0.26, 0.22, 0.14, 0.09, 0.16, 0.07, 0.06],
+        )
     )
     things: list[Thing] = []
     if family in ("body", "pair") and rng.random() < 0.8:
         _body(rng, things)
+    if family == "fundus":
+        _fundus(rng, things)
     if family == "mosaic":
         _regions(rng, things, int(rng.integers(2, 6)))
     if family == "layers":
@@ -354,7 +374,7 @@ def random_scene(rng: np.random.Generator, settings: SynthSettings | None = None
     if family in ("tubes", "organs", "body") and rng.random() < (1.0 if family == "tubes" else 0.15):
         root = (float(rng.uniform(-1, 1)), float(rng.uniform(-1, 1)))
         things.append(Thing(tubes(_tree(rng, root, _log_uniform(rng, 0.012, 0.09))), 0, 0, "tube"))
-    _organs(rng, things, int(rng.integers(1, 4 if family in ("pair", "layers", "tubes") else 8)))
+    _organs(rng, things, int(rng.integers(0 if family == "fundus" else 1, 4 if family in FEW_ORGANS else 8)))
     strength = _log_uniform(rng, 0.005, 0.08)
     cells = int(rng.integers(6, 16))
     warp = (random_field(rng, cells, strength), random_field(rng, cells, strength))

@@ -77,7 +77,8 @@ def _wanted(
     group = scene.things[label - 1].group
     roll = rng.random()
     chosen = scene.descendants(label) if roll < 0.7 else {label}
-    if group and rng.random() < 0.5:
+    together = 0.5 if scene.things[label - 1].kind != "tube" else 0.85
+    if group and rng.random() < together:
         for other, thing in enumerate(scene.things, start=1):
             if thing.group == group:
                 chosen |= scene.descendants(other)

@@ -22,7 +22,7 @@ from isocenter.synth.volume_anatomy import Plan, log_uniform, random_plan, turn_
 from isocenter.synth.volume_appearance import Seen, field_of_view, labels_of, look, paint, scan, tissue_means, visible
 from isocenter.synth.volume_grid import SPLINE_GAIN, Grid, View
 
-__all__ = ["VolumeSample", "VolumeSettings", "synthesise_volume", "synthesise_volumes"]
+__all__ = ["VolumeSample", "VolumeSettings", "synthesise_volume", "synthesise_volumes", "wanted_labels"]
 
 DOMAIN = 3_141_592  # keeps this stream apart from that of pictures with the same seed and index
 SCOUT_VOXELS = 40
@@ -106,17 +106,24 @@ class _Task:
     largest: bool
 
 
-def _wanted(
+def wanted_labels(
     rng: np.random.Generator, plan: Plan, labels: Int[np.ndarray, "z y x"], amorphous: float
 ) -> frozenset[int] | None:
-    """Choose the labels that will be asked for."""
+    """Choose the labels that will be asked for; None where nothing can be seen.
+
+    Args:
+        rng: Where randomness comes from.
+        plan: What there is.
+        labels: What is seen where.
+        amorphous: How often a tissue without a shape of its own is chosen, relative to an organ.
+    """
     sizes = np.bincount(labels.ravel(), minlength=len(plan.things) + 1)
     usable = [i for i in range(1, len(sizes)) if sizes[i] >= 4]
     if not usable:
         return None
     kinds = {"blob": 1.0, "lobe": 0.5, "region": amorphous, "tube": 0.7, "layer": 0.35, "rim": 0.25}
     weights = np.array([kinds[plan.things[i - 1].kind] for i in usable])
-    if plan.family in ("pair", "repeated"):
+    if plan.family in ("pair", "repeated", "trunk"):
         weights *= [3.0 if plan.things[i - 1].group else 1.0 for i in usable]
     if not weights.any():
         return None
@@ -200,7 +207,7 @@ def _plan_task(rng: np.random.Generator, settings: VolumeSettings) -> _Task | No
     plan = random_plan(rng)
     scout = View(np.zeros(3), SCOUT_HALF, np.eye(3), np.zeros((3, 5, 5, 5), dtype=np.float32))
     labels = labels_of(look(Grid(scout, SCOUT_VOXELS), plan), SCOUT_VOXELS)
-    wanted = _wanted(rng, plan, labels, settings.amorphous)
+    wanted = wanted_labels(rng, plan, labels, settings.amorphous)
     if wanted is None:
         return None
     mask = np.isin(labels, list(wanted))

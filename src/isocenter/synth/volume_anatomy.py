@@ -10,6 +10,7 @@ Source:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -32,14 +33,15 @@ from isocenter.synth.volume_shapes import (
 __all__ = ["FAMILIES", "Plan", "Thing3", "random_plan", "vary"]
 
 FAMILIES = {
-    "organs": 0.2,
-    "body": 0.24,
-    "pair": 0.15,
-    "mosaic": 0.07,
+    "organs": 0.17,
+    "body": 0.19,
+    "pair": 0.12,
+    "mosaic": 0.06,
     "layers": 0.05,
     "tubes": 0.09,
     "nested": 0.1,
     "repeated": 0.1,
+    "trunk": 0.12,
 }
 
 Vector = Float[np.ndarray, "3"]
@@ -346,13 +348,70 @@ def _repeated(rng: np.random.Generator, things: list[Thing3], parent: int) -> No
         things.append(Thing3(shape, parent, 1, "blob"))
 
 
-def random_plan(rng: np.random.Generator) -> Plan:
+def _trunk(rng: np.random.Generator, things: list[Thing3]) -> int:
+    """Add a trunk along z: ribs, two large organs side by side, domes below them, one between, a spine, a vessel."""
+    wide = rng.uniform(0.75, 1.0)
+    skin = Blob(
+        rng.normal(0, 0.04, 3),
+        np.eye(3),
+        np.array([rng.uniform(1.6, 3.0), wide * rng.uniform(0.6, 0.8), wide]),
+        float(rng.choice([2.0, 2.6])),
+        random_waves(rng, 4, 1.0, 3.0, 0.03),
+    )
+    things.append(Thing3(skin, 0, 0, "region"))
+    inner = len(things)
+    fat = rng.uniform(0.02, 0.12) * wide
+    things.append(Thing3(Shell(skin, fat, 0.0, True), inner, 0, "region", 0.0, True, True))
+    inner = len(things)
+    top, gap = rng.uniform(-0.35, 0.0), rng.uniform(0.33, 0.45) * wide
+    radii = np.array([rng.uniform(0.45, 0.8), rng.uniform(0.34, 0.5) * wide, rng.uniform(0.24, 0.33) * wide])
+    for side in (1, -1):
+        own = radii * np.exp(rng.normal(0, 0.06, 3))
+        lean = turn_of(rng, 0.12)
+        lung = Blob(
+            np.array([top, rng.normal(0, 0.03), side * gap]), lean, own, 2.4, random_waves(rng, 5, 1.2, 3.5, 0.06)
+        )
+        _add_organ(rng, things, lung, float(own.min()), inner, group=1)
+    for side in (1, -1):
+        height = top + radii[0] * rng.uniform(0.85, 1.25) + 0.3
+        dome = np.array([rng.uniform(0.4, 0.55), radii[1] * 1.3, rng.uniform(0.35, 0.5) * wide])
+        below = Blob(np.array([height, rng.normal(0, 0.03), side * gap * 0.9]), np.eye(3), dome, 2.0, _bumps(rng))
+        things.append(Thing3(below, inner, 0, "blob", 0.0, True))
+    side = float(rng.choice([-1, 1]))
+    heart = np.array([top + 0.25 + rng.normal(0, 0.08), -rng.uniform(0.0, 0.25), side * rng.uniform(0.02, 0.16)])
+    _add_organ(rng, things, _blob(rng, heart, rng.uniform(0.18, 0.3), 1.5), 0.25, inner)
+    strip = Blob(
+        np.array([top - 0.1, rng.uniform(-0.1, 0.2), 0.0]), np.eye(3), np.array([0.9, 0.25, 0.12]), 2.0, _bumps(rng)
+    )
+    things.append(Thing3(strip, inner, 0, "blob", 0.0, True))
+    bone, pitch = rng.uniform(0.08, 0.13), rng.uniform(0.2, 0.3)
+    back = radii[1] + rng.uniform(0.0, 0.1)
+    model = _blob(rng, np.zeros(3), bone, 1.5)
+    for step in range(-4, 5):
+        spot = np.array([step * pitch, back, 0.0]) + rng.normal(0, 0.006, 3)
+        things.append(Thing3(moved(model, np.zeros(3), 1.0, spot), inner, 2, "blob"))
+    if rng.random() < 0.85:
+        slant = np.array([1.0, rng.uniform(-0.45, 0.45), 0.0])
+        every = rng.uniform(0.16, 0.28)
+        waves = random_waves(rng, 2, 1.0, 2.0, 0.04)
+        bands = Layer(slant / np.linalg.norm(slant), 0.0, every * rng.uniform(0.14, 0.24), waves, every)
+        wall = Shell(skin, fat + rng.uniform(0.0, 0.03), rng.uniform(0.04, 0.07))
+        things.append(Thing3(Limited(bands, wall), inner, 0, "rim", 0.0, True, True))
+    if rng.random() < 0.5:
+        tube = _tree(rng, np.array([top - 0.3, 0.15, 0.0]), rng.uniform(0.05, 0.09), 12)
+        things.append(Thing3(tube, inner, 0, "tube"))
+    return inner
+
+
+def random_plan(rng: np.random.Generator, families: Mapping[str, float] | None = None) -> Plan:
     """Return a random plan.
 
     Args:
         rng: Where randomness comes from; the plan depends on nothing else.
+        families: How often each kind of anatomy is drawn; `FAMILIES` when left out.
     """
-    family = str(rng.choice(list(FAMILIES), p=list(FAMILIES.values())))
+    chances = FAMILIES if families is None else families
+    family = str(rng.choice(list(chances), p=list(chances.values())))
     things: list[Thing3] = []
     parent = 0
     if family == "body" or (family in ("pair", "repeated", "nested", "tubes") and rng.random() < 0.65):
@@ -368,13 +427,15 @@ def random_plan(rng: np.random.Generator) -> Plan:
         _nested(rng, things, parent)
     elif family == "repeated":
         _repeated(rng, things, parent)
+    elif family == "trunk":
+        parent = _trunk(rng, things)
     else:
         few = 7
     if family == "tubes" or (family in ("organs", "body") and rng.random() < 0.15):
         wide = log_uniform(rng, 0.025, 0.12)
         things.append(Thing3(_tree(rng, rng.uniform(-0.8, 0.8, 3), wide), parent, 0, "tube"))
         few = min(few, 4)
-    least = 0 if family in ("nested", "mosaic", "layers", "repeated") else 1
+    least = 0 if family in ("nested", "mosaic", "layers", "repeated", "trunk") else 1
     _organs(rng, things, int(rng.integers(least, few + 1)), parent, 0.6 if parent else 0.85)
     return Plan(tuple(things[:40]), family)
 

@@ -93,9 +93,21 @@ class InteractiveSettings:
 
 
 class Features(NamedTuple):
-    """What the image encoder says of a batch: dense features at 1/2, 1/4, ... of the picture, finest first."""
+    """What the image encoder says of a batch: dense features at 1/2, 1/4, ... of the picture, finest first.
+
+    `unit` is the direction of the finest ones, which every answer asks for; None to find it when it is needed.
+    """
 
     levels: tuple[torch.Tensor, ...]
+    unit: torch.Tensor | None = None
+
+    def directions(self) -> torch.Tensor:
+        """Return the finest features, each place scaled to length one."""
+        return functional.normalize(self.levels[0].float(), dim=1) if self.unit is None else self.unit
+
+    def of(self, rows: torch.Tensor) -> Features:
+        """Return the features of some samples of the batch."""
+        return Features(tuple(level[rows] for level in self.levels), None if self.unit is None else self.unit[rows])
 
 
 class Examples(NamedTuple):
@@ -252,7 +264,8 @@ class InteractiveNet(nn.Module):
 
     def encode(self, picture: torch.Tensor) -> Features:
         """Return the features of pictures, (n, 2, *space); sides a multiple of `InteractiveSettings.multiple`."""
-        return Features(self.image(self.image_stem(_laid_out(_fold(picture, 2)))))
+        levels = self.image(self.image_stem(_laid_out(_fold(picture, 2))))
+        return Features(levels, functional.normalize(levels[0].float(), dim=1))
 
     def _keys(self, features: Features) -> torch.Tensor:
         """Return what places are looked up by, (n, places, k): the direction of their features, and where they lie."""
@@ -282,8 +295,8 @@ class InteractiveNet(nn.Module):
         middle = features.levels[2].float().flatten(2).transpose(1, 2)
         keys = self._keys(features)
         values = torch.cat([self.drawn(torch.cat([middle, drawn], dim=2)).float(), drawn], dim=2)
-        finest = functional.normalize(features.levels[0].float(), dim=1)
-        inside = torch.stack([(finest * w).flatten(2).sum(2) for w in (half, 1 - half)], dim=1)
+        finest = features.directions()
+        inside = (torch.cat([half, 1 - half], dim=1).flatten(2) @ finest.flatten(2).transpose(1, 2)).float()
         weight = torch.stack([w.flatten(1).sum(1) for w in (half, 1 - half)], dim=1)[..., None]
         counts = torch.bincount(owner, minlength=samples)
         most, places = int(counts.max()), keys.shape[1]
@@ -307,40 +320,37 @@ class InteractiveNet(nn.Module):
         )
 
     def _read(self, features: Features, examples: Examples | None) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return what the memory says: channels for the prompter, a drawing and likenesses at half resolution."""
+        """Return what the memory says: channels for the prompter, a drawing and likenesses at half resolution.
+
+        Only samples that have examples are looked up.
+        """
         dims = self.settings.dims
         middle, finest = features.levels[2], features.levels[0]
         samples, space = len(middle), tuple(middle.shape[2:])
         cells = _FOLD**dims
-        if examples is None:
-            told = self.told(middle.new_zeros(samples, 1, self.settings.memory + cells + 1, dtype=torch.float32))
-            told = told.transpose(1, 2).reshape(samples, -1, *(1,) * dims).expand(-1, -1, *space)
-            return (
-                told,
-                finest.new_zeros(samples, 1, *finest.shape[2:]),
-                finest.new_zeros(samples, 2, *finest.shape[2:]),
-            )
-        query = self._keys(features)
-        any_valid = examples.valid.any(dim=1)
-        valid = examples.valid | ~any_valid[:, None]  # a row without a key would be NaN
-        gap = torch.cdist(query, examples.keys).square()
-        weight = gap.neg().masked_fill(~valid[:, None], float("-inf")).softmax(dim=2)
-        read = (weight @ examples.values) * any_valid[:, None, None]
-        known = any_valid[:, None, None].expand(-1, read.shape[1], 1).to(read.dtype)
-        told = self.told(torch.cat([read, known], dim=2)).transpose(1, 2).reshape(samples, -1, *space)
-        drawing = _unfold(read[..., -cells:].transpose(1, 2).reshape(samples, cells, *space), _FOLD)
-        like = torch.einsum("nc...,nkc->nk...", functional.normalize(finest.float(), dim=1), examples.prototypes)
-        return told, drawing, like * any_valid[(...,) + (None,) * (dims + 1)]
+        read = middle.new_zeros(samples, middle[0, 0].numel(), self.settings.memory + cells + 1, dtype=torch.float32)
+        like = finest.new_zeros(samples, 2, *finest.shape[2:], dtype=torch.float32)
+        if examples is not None and bool(examples.valid.any()):
+            rows = examples.valid.any(dim=1).nonzero()[:, 0]
+            asked = features if len(rows) == samples else features.of(rows)
+            gap = torch.cdist(self._keys(asked), examples.keys[rows]).square()
+            weight = gap.neg().masked_fill(~examples.valid[rows][:, None], float("-inf")).softmax(dim=2)
+            found = weight @ examples.values[rows]
+            read = read.index_copy(0, rows, functional.pad(found.float(), (0, 1), value=1.0))
+            alike = (examples.prototypes[rows] @ asked.directions().flatten(2)).unflatten(2, finest.shape[2:])
+            like = like.index_copy(0, rows, alike.float())
+        told = self.told(read).transpose(1, 2).reshape(samples, -1, *space)
+        drawing = _unfold(read[..., -cells - 1 : -1].transpose(1, 2).reshape(samples, cells, *space), _FOLD)
+        return told, drawing, like
 
     def _pointed(self, features: Features, prompts: torch.Tensor) -> torch.Tensor:
         """Return the likeness of every place to what was pointed at: this, and not this."""
         dims = self.settings.dims
-        finest = functional.normalize(features.levels[0].float(), dim=1)
+        finest = features.directions().flatten(2)
         first = PICTURE_CHANNELS + 1
-        seeds = _POOL[dims](prompts[:, first : first + 2].float(), 2)
-        sums = torch.einsum("nc...,nk...->nkc", finest, seeds)
-        means = sums / (seeds.flatten(2).sum(2)[..., None] + 1e-3)
-        return torch.einsum("nc...,nkc->nk...", finest, means)
+        seeds = _POOL[dims](prompts[:, first : first + 2].float(), 2).flatten(2)
+        means = seeds @ finest.transpose(1, 2) / (seeds.sum(2)[..., None] + 1e-3)
+        return (means @ finest).unflatten(2, features.levels[0].shape[2:])
 
     def answer(self, features: Features, inputs: torch.Tensor, examples: Examples | None = None) -> Answer:
         """Answer prompts.
@@ -366,14 +376,11 @@ class InteractiveNet(nn.Module):
 
     def _quality(self, coarse: torch.Tensor, features: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
         """Judge each answer from what was seen inside it and at its border; no gradient goes back into the answer."""
-        dims = self.settings.dims
-        pooled, features = coarse.detach().flatten(2).mean(dim=2), features.detach()
-        verdicts = []
-        for number in range(logits.shape[1]):
-            inside = _POOL[dims](torch.sigmoid(logits[:, number : number + 1].detach()), 2)
-            unsure = inside * (1 - inside) * 4
-            area, doubt = inside.flatten(1).mean(dim=1), unsure.flatten(1).mean(dim=1)
-            seen = [(features * w).flatten(2).sum(2) / (w.flatten(2).sum(2) + 1.0) for w in (inside, unsure)]
-            numbers = torch.stack([area.sqrt(), doubt / (area + 1e-3)], dim=1)
-            verdicts.append(self.judge(torch.cat([pooled, *seen, numbers], dim=1))[:, 0])
-        return torch.stack(verdicts, dim=1)
+        pooled = coarse.detach().flatten(2).mean(dim=2)[:, None].expand(-1, logits.shape[1], -1)
+        inside = _POOL[self.settings.dims](torch.sigmoid(logits.detach()), 2).flatten(2)
+        unsure = inside * (1 - inside) * 4
+        area, doubt = inside.mean(dim=2), unsure.mean(dim=2)
+        places = features.detach().flatten(2).transpose(1, 2)
+        seen = [w @ places / (w.sum(2)[..., None] + 1.0) for w in (inside, unsure)]
+        numbers = torch.stack([area.sqrt(), doubt / (area + 1e-3)], dim=2)
+        return self.judge(torch.cat([pooled, *seen, numbers], dim=2))[..., 0]  # type: ignore[no-any-return]

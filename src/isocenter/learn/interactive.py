@@ -32,11 +32,12 @@ from isocenter.learn.interactive_validation import COLUMNS, validate
 from isocenter.models.interactive.build import build_network
 from isocenter.models.interactive.inputs import encode_prompts
 from isocenter.models.interactive.network import Answer, Examples, Features, InteractiveNet, InteractiveSettings
-from isocenter.models.weights import load_weights
+from isocenter.models.weights import WeightsCard, load_weights
 
-__all__ = ["InteractiveTraining", "Trainer", "batch_inputs", "load_config", "main"]
+__all__ = ["ANCESTOR", "InteractiveTraining", "Trainer", "batch_inputs", "load_config", "main"]
 
 _LOG = logging.getLogger(__name__)
+ANCESTOR = "began_from.json"
 _COLUMNS = ("step", "pixels", "loss", "dice", "alternatives", "quality_error", "rate", "lessons")
 
 
@@ -242,6 +243,7 @@ class Trainer:
     def __init__(self, config: InteractiveTraining, out: Path) -> None:
         self.config, self.out = config, out
         torch.manual_seed(config.seed)
+        self.ancestor: WeightsCard | None = None
         self.net = self._begun()
         self.average = copy.deepcopy(self.net).eval()
         self.optimiser = torch.optim.AdamW(
@@ -255,7 +257,8 @@ class Trainer:
         config = self.config
         net = InteractiveNet(config.shape)
         if config.start_from is not None:
-            known = build_network(load_weights(config.start_from))
+            weights = load_weights(config.start_from)
+            known, self.ancestor = build_network(weights), weights.card
             if known.settings != net.settings:
                 raise ConfigError(f"start_from: {config.start_from} is a network of another shape than `network` says")
             net.load_state_dict(known.state_dict())
@@ -384,6 +387,9 @@ class Trainer:
         torch.set_num_threads(config.threads)
         if resume:
             self.resume()
+        elif self.ancestor is not None:
+            self.out.mkdir(parents=True, exist_ok=True)
+            (self.out / ANCESTOR).write_text(self.ancestor.model_dump_json(indent=1), encoding="utf-8")
         keep = self.step if resume else None
         log = CsvLog(self.out / "steps.csv", _COLUMNS, keep_until=keep)
         checks = CsvLog(self.out / "validation.csv", COLUMNS, keep_until=keep)

@@ -15,13 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import ValidationError
 
+from isocenter.core.errors import WeightsError
 from isocenter.learn.checkpoint import load_checkpoint
-from isocenter.learn.interactive import InteractiveTraining
+from isocenter.learn.interactive import ANCESTOR, InteractiveTraining
 from isocenter.models.weights import WeightsCard, save_weights
 
 __all__ = ["export", "main", "plot_curve"]
 
+VERSION = "2"
 INTENDED = (
     "Outlining a structure that a person points at (points, boxes, scribbles, lassos, examples) in a medical picture "
     "or volume of any modality, with the person looking at every outline; research and measuring."
@@ -90,6 +93,15 @@ def plot_curve(run: Path, picture: Path) -> None:
     pyplot.close(figure)
 
 
+def _ancestor(run: Path) -> dict[str, Any]:
+    """Return what is told of the weights that a training began from, and of theirs."""
+    try:
+        card = WeightsCard.model_validate_json((run / ANCESTOR).read_text(encoding="utf-8"))
+    except (OSError, ValidationError) as error:
+        raise WeightsError(f"{run.name}: {ANCESTOR}, the card of the weights it began from, can't be read") from error
+    return {"name": card.name, "version": card.version, "sha256": card.sha256, "training": card.training}
+
+
 def export(run: Path, out: Path, *, metrics: Path | None = None, machine: str = "") -> WeightsCard:
     """Write the averaged weights of a training with their card, as `interactive-2d` or `interactive-3d`.
 
@@ -116,18 +128,20 @@ def export(run: Path, out: Path, *, metrics: Path | None = None, machine: str = 
         "steps": state["step"],
         "steps_planned": config.steps,
         "synthetic_samples": state["next_index"],
-        "lessons": sum(config.stage(int(row["step"]) - 1).batch for row in steps),
+        "lessons": round(sum(row["lessons"] for row in steps)),
         "hours": round(state["seconds"] / 3600, 2),
         "machine": machine,
         "held_out_synthesis": {k: v for k, v in checks[-1].items() if not np.isnan(v)} if checks else {},
     }
+    if config.start_from is not None:
+        training["began_from"] = _ancestor(run)
     measured = json.loads(metrics.read_text()) if metrics is not None else {}
     return save_weights(
         out,
         arrays,
         {
             "name": name,
-            "version": "1",
+            "version": VERSION,
             "title": f"Interactive segmentation of {'planes' if dims == 2 else 'volumes'}, from synthesis alone",
             "licence": "Apache-2.0",
             "network": config.shape.as_card(),

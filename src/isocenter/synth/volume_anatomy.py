@@ -377,8 +377,8 @@ def _trunk(rng: np.random.Generator, things: list[Thing3]) -> int:
         dome = np.array([rng.uniform(0.4, 0.55), radii[1] * 1.3, rng.uniform(0.35, 0.5) * wide])
         below = Blob(np.array([height, rng.normal(0, 0.03), side * gap * 0.9]), np.eye(3), dome, 2.0, _bumps(rng))
         things.append(Thing3(below, inner, 0, "blob", 0.0, True))
-    side = float(rng.choice([-1, 1]))
-    heart = np.array([top + 0.25 + rng.normal(0, 0.08), -rng.uniform(0.0, 0.25), side * rng.uniform(0.02, 0.16)])
+    aside = float(rng.choice([-1, 1])) * rng.uniform(0.02, 0.16)
+    heart = np.array([top + 0.25 + rng.normal(0, 0.08), -rng.uniform(0.0, 0.25), aside])
     _add_organ(rng, things, _blob(rng, heart, rng.uniform(0.18, 0.3), 1.5), 0.25, inner)
     strip = Blob(
         np.array([top - 0.1, rng.uniform(-0.1, 0.2), 0.0]), np.eye(3), np.array([0.9, 0.25, 0.12]), 2.0, _bumps(rng)

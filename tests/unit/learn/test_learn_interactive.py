@@ -85,7 +85,7 @@ def test_shipped_configuration_is_valid_and_plans_its_rate():
     rates = [config.rate(step) for step in range(config.steps)]
     assert max(rates) == pytest.approx(config.learning_rate)
     assert rates[0] < 0.02 * config.learning_rate and rates[-1] < 1e-3 * config.learning_rate
-    assert config.stage(0).pixels < config.stage(config.steps - 1).pixels
+    assert config.stage(0).pixels <= config.stage(config.steps - 1).pixels
 
 
 def test_configuration_refuses_unknown_keys(tmp_path):
@@ -94,6 +94,29 @@ def test_configuration_refuses_unknown_keys(tmp_path):
         load_config(tmp_path / "c.yaml")
     with pytest.raises(ValidationError):
         InteractiveTraining.model_validate({**TINY, "stay": 2})
+
+
+def test_a_training_goes_on_from_weights_and_the_card_says_so(trained, tmp_path):
+    export(trained / "whole", tmp_path)
+    begun = str(tmp_path / "interactive-2d.safetensors")
+    config = InteractiveTraining.model_validate({**TINY, "start_from": begun, "freeze_norm": True})
+    threads = torch.get_num_threads()
+    trainer = Trainer(config, tmp_path / "next")
+    known = load_weights(begun).arrays
+    assert all(np.array_equal(trainer.net.state_dict()[k].numpy(), v.astype(np.float32)) for k, v in known.items())
+    trainer.run(until=2)
+    torch.set_num_threads(threads)
+    after = trainer.net.state_dict()
+    kept = [k for k in known if k.endswith(("running_mean", "running_var"))]
+    assert kept and all(np.array_equal(after[k].numpy(), known[k].astype(np.float32)) for k in kept)
+    assert any(not np.array_equal(after[k].numpy(), known[k].astype(np.float32)) for k in known)
+    card = export(tmp_path / "next", tmp_path / "out")
+    assert card.training["began_from"]["sha256"] == load_weights(begun).card.sha256
+    (tmp_path / "next" / "began_from.json").unlink()
+    with pytest.raises(WeightsError, match="began"):
+        export(tmp_path / "next", tmp_path / "out")
+    with pytest.raises(ConfigError, match="another shape"):
+        Trainer(InteractiveTraining.model_validate({**TINY, "start_from": "interactive-2d"}), tmp_path / "x")
 
 
 def test_prompts_say_what_is_true():

@@ -13,6 +13,7 @@ from isocenter.core.errors import ConfigError
 from isocenter.synth import synthesise
 from isocenter.synth.anatomy import Camera, random_scene
 from isocenter.synth.fields import random_field
+from isocenter.synth.radiograph import synthesise_radiograph
 
 
 def test_same_key_same_bytes_whatever_was_made_before():
@@ -90,3 +91,16 @@ def test_field_is_smooth_and_agrees_between_windows():
 def test_refuses_what_it_cannot_make(seed, index, pixels):
     with pytest.raises(ConfigError, match="16 pixels"):
         synthesise(seed, index, pixels=pixels)
+
+
+def test_a_radiograph_is_pure_and_its_target_can_be_pointed_at():
+    films = [synthesise_radiograph(3, index, pixels=48) for index in range(12)]
+    again = synthesise_radiograph(3, 7, pixels=48)
+    assert again.image.tobytes() == films[7].image.tobytes() and again.target.tobytes() == films[7].target.tobytes()
+    assert len({film.image.tobytes() for film in films}) == 12
+    for film in films:
+        assert film.image.shape == film.target.shape == (1, 48, 48)
+        assert np.isfinite(film.image).all() and float(np.ptp(film.image)) > 0
+        assert 0.002 <= film.target.mean() <= 0.6
+    with pytest.raises(ConfigError, match="16 pixels"):
+        synthesise_radiograph(3, 0, pixels=8)

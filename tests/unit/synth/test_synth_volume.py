@@ -184,4 +184,10 @@ def test_refuses_settings_out_of_range(wrong):
 
 
 def test_exports():
-    assert set(volume.__all__) == {"VolumeSample", "VolumeSettings", "synthesise_volume", "synthesise_volumes"}
+    assert set(volume.__all__) == {
+        "VolumeSample",
+        "VolumeSettings",
+        "synthesise_volume",
+        "synthesise_volumes",
+        "wanted_labels",
+    }

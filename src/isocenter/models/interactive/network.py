@@ -337,8 +337,8 @@ class InteractiveNet(nn.Module):
             weight = gap.neg().masked_fill(~examples.valid[rows][:, None], float("-inf")).softmax(dim=2)
             found = weight @ examples.values[rows]
             read = read.index_copy(0, rows, functional.pad(found.float(), (0, 1), value=1.0))
-            alike = (examples.prototypes[rows] @ asked.directions().flatten(2)).unflatten(2, finest.shape[2:])
-            like = like.index_copy(0, rows, alike.float())
+            alike = examples.prototypes[rows] @ asked.directions().flatten(2)
+            like = like.index_copy(0, rows, alike.float().reshape(len(rows), *like.shape[1:]))
         told = self.told(read).transpose(1, 2).reshape(samples, -1, *space)
         drawing = _unfold(read[..., -cells - 1 : -1].transpose(1, 2).reshape(samples, cells, *space), _FOLD)
         return told, drawing, like
@@ -350,7 +350,8 @@ class InteractiveNet(nn.Module):
         first = PICTURE_CHANNELS + 1
         seeds = _POOL[dims](prompts[:, first : first + 2].float(), 2).flatten(2)
         means = seeds @ finest.transpose(1, 2) / (seeds.sum(2)[..., None] + 1e-3)
-        return (means @ finest).unflatten(2, features.levels[0].shape[2:])
+        like = means @ finest
+        return like.reshape(len(like), 2, *features.levels[0].shape[2:])
 
     def answer(self, features: Features, inputs: torch.Tensor, examples: Examples | None = None) -> Answer:
         """Answer prompts.

@@ -18,11 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import skimage
 import torch
 
 from benchmarks.__main__ import ROOT, machine
 from benchmarks.interactive_ours import Ours
+from benchmarks.interactive_sam import peer_versions, sam_segmenters
 from benchmarks.interactive_sets import COMPACT, SEED, Case, chest_xray, hippocampus, planes, volumes
 from isocenter.core import Geometry
 from isocenter.evaluate.bootstrap import LEAST_PATIENTS
@@ -193,6 +193,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument(
+        "--sam", type=Path, action="append", default=[], metavar="FOLDER", help="of SAM, MedSAM or SAM 2"
+    )
     args = parser.parse_args()
     torch.set_num_threads(2)
     begun, budget = time.monotonic(), QUICK if args.quick else Budget()
@@ -201,7 +204,8 @@ def main() -> None:
     cases = planes(args.data, per_group=budget.planes)
     clicked = sessions(ours, cases, CentreClicks())
     few = [c for g in COMPACT for c in [c for c in cases if c.group == g][: budget.baseline]]
-    peers = {s.name: sessions(s, few, CentreClicks(), 5) for s in (RandomWalker(), GeodesicDistance())}
+    simple = (RandomWalker(), GeodesicDistance(), *sam_segmenters(args.sam))
+    peers = {s.name: sessions(s, few, CentreClicks(), 5) for s in simple}
     chosen = {(c.group, c.name) for c in few}
     mine = [r for r in clicked if (r.group, r.case) in chosen]
     if not args.quick:
@@ -216,8 +220,8 @@ def main() -> None:
                 "peer": round(best, 3),
                 "unit": "Dice after 3 clicks",
                 "ratio": round(mean_after(mine, 3) / best, 3),
-                "peer_name": f"best of 2 baselines: {best_name}",
-                "peer_version": skimage.__version__,
+                "peer_name": f"best of {len(peers)} baselines: {best_name}",
+                "peer_version": peer_versions(args.sam),
                 "input": f"{len(few)} real images, {len(COMPACT)} sets",
             }
         )

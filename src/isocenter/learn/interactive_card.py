@@ -20,11 +20,14 @@ from pydantic import ValidationError
 from isocenter.core.errors import WeightsError
 from isocenter.learn.checkpoint import load_checkpoint
 from isocenter.learn.interactive import ANCESTOR, InteractiveTraining
+from isocenter.learn.interactive_calibration import fit_calibration
+from isocenter.models.interactive.network import InteractiveNet
 from isocenter.models.weights import WeightsCard, save_weights
 
 __all__ = ["export", "main", "plot_curve"]
 
 VERSION = "2"
+CALIBRATION = "calibration.json"
 INTENDED = (
     "Outlining a structure that a person points at (points, boxes, scribbles, lassos, examples) in a medical picture "
     "or volume of any modality, with the person looking at every outline; research and measuring."
@@ -39,14 +42,14 @@ LIMITATIONS = {
         "A first click is ambiguous (a part, an organ, a pair): alternatives are offered; a second click or a box says "
         "which is meant.",
         "Vessels and other structures a pixel or two wide are outlined poorly; scribble along them.",
-        "The predicted quality was learnt on synthesis and is only roughly right on real images.",
+        "Probabilities and the expected quality were calibrated on synthesis; on real images they are roughly right.",
     ),
     3: (
         "Learnt from synthetic volumes only; no real image was used in training.",
         "The network sees 64 voxels along each side of a cube round the structure: details finer than 1/40 of the "
         "structure's extent are lost.",
         "Thin or branching structures are outlined poorly.",
-        "The predicted quality was learnt on synthesis and is only roughly right on real images.",
+        "Probabilities and the expected quality were calibrated on synthesis; on real images they are roughly right.",
     ),
 }
 
@@ -102,6 +105,17 @@ def _ancestor(run: Path) -> dict[str, Any]:
     return {"name": card.name, "version": card.version, "sha256": card.sha256, "training": card.training}
 
 
+def _calibration(run: Path, config: InteractiveTraining, average: dict[str, Any]) -> dict[str, float]:
+    """Fit the corrections of the averaged network once, and keep them in the run's folder."""
+    kept = run / CALIBRATION
+    if not kept.is_file():
+        net = InteractiveNet(config.shape)
+        net.load_state_dict(average)
+        kept.write_text(json.dumps(fit_calibration(net.eval(), config.seed, samples=config.validation_samples)))
+    found: dict[str, float] = json.loads(kept.read_text())
+    return found
+
+
 def export(run: Path, out: Path, *, metrics: Path | None = None, machine: str = "") -> WeightsCard:
     """Write the averaged weights of a training with their card, as `interactive-2d` or `interactive-3d`.
 
@@ -151,7 +165,7 @@ def export(run: Path, out: Path, *, metrics: Path | None = None, machine: str = 
             "training_data": [],
             "training": training,
             "metrics": measured.get(name, []),
-            "calibration": {},
+            "calibration": _calibration(run, config, state["average"]),
             "limitations": LIMITATIONS[dims],
         },
     )

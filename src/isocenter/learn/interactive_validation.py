@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -15,7 +16,7 @@ from isocenter.models.interactive.network import Examples, Features, Interactive
 from isocenter.synth import synthesise, synthesise_set
 from isocenter.synth.volume import synthesise_volume, synthesise_volumes
 
-__all__ = ["COLUMNS", "validate"]
+__all__ = ["COLUMNS", "answers_by_clicks", "held_out", "validate"]
 
 COLUMNS = ("step", "dice_1", "dice_3", "dice_5", "best_1", "quality_error", "examples_1", "examples_4")
 _SEED_OFFSET = 1
@@ -69,26 +70,54 @@ def _shown_set(seed: int, index: int, dims: int) -> list[Shown]:
     return [(Picture.of(normalise_window(m.image)), m.target) for m in deep]
 
 
-def _by_clicks(net: InteractiveNet, shown: list[Shown], found: dict[str, list[float]]) -> None:
+def answers_by_clicks(
+    net: InteractiveNet, shown: list[Shown], clicks: int
+) -> Iterator[tuple[Float[np.ndarray, "n k *space"], Float[np.ndarray, "n k"]]]:
+    """Click at the centre of the largest error, again and again; yield probabilities and expected IoU after each click.
+
+    Args:
+        net: In evaluation mode.
+        shown: Pictures with what is to be found in them, all of one size.
+        clicks: How many.
+    """
     shape = shown[0][1].shape
     canvases, answers = [Canvas.empty(*shape) for _ in shown], [np.zeros(shape, dtype=bool) for _ in shown]
-    for clicks in range(1, 6):
+    for _ in range(clicks):
         for i, (answer, (_, truth)) in enumerate(zip(answers, shown, strict=True)):
             click = centre_of_largest_error(_deep(truth), _deep(answer))
             if click is not None:
                 where = tuple(float(c) for c in click.index_zyx[0, -truth.ndim :])
                 canvases[i] = canvases[i].with_ball(where, positive=click.positive)
         probability, quality = _answer(net, shown, canvases, None)
+        yield probability, quality
         answers = [p[0] >= 0.5 for p in probability]
         canvases = [replace(c, previous=p[0]) for c, p in zip(canvases, probability, strict=True)]
-        reached = [_dice(a, t) for a, (_, t) in zip(answers, shown, strict=True)]
+
+
+def _by_clicks(net: InteractiveNet, shown: list[Shown], found: dict[str, list[float]]) -> None:
+    truths = [truth for _, truth in shown]
+    for clicks, (probability, quality) in enumerate(answers_by_clicks(net, shown, 5), start=1):
+        reached = [_dice(p[0] >= 0.5, t) for p, t in zip(probability, truths, strict=True)]
         if clicks in (1, 3, 5):
             found[f"dice_{clicks}"] += reached
         if clicks == 1:
             found["best_1"] += [
-                max(_dice(one >= 0.5, t) for one in p) for p, (_, t) in zip(probability, shown, strict=True)
+                max(_dice(one >= 0.5, t) for one in p) for p, t in zip(probability, truths, strict=True)
             ]
         found["quality_error"] += [abs(float(q[0]) - d / (2 - d)) for q, d in zip(quality, reached, strict=True)]
+
+
+def held_out(seed: int, dims: int, first: int, last: int) -> Iterator[list[Shown]]:
+    """Yield synthetic pictures of the stream that validation uses, in chunks.
+
+    Args:
+        seed: Of the training.
+        dims: 2 for planes, 3 for volumes.
+        first: First sample.
+        last: One past the last.
+    """
+    for start in range(first, last, _CHUNK[dims]):
+        yield [_shown(seed + _SEED_OFFSET, i, dims) for i in range(start, min(start + _CHUNK[dims], last))]
 
 
 def validate(net: InteractiveNet, seed: int, settings: SampleSettings, samples: int) -> dict[str, float]:
@@ -100,13 +129,13 @@ def validate(net: InteractiveNet, seed: int, settings: SampleSettings, samples: 
         settings: What the training's samples are made of.
         samples: How many; examples are tried on a quarter of it.
     """
-    held_out, dims = seed + _SEED_OFFSET, settings.dims
+    dims = settings.dims
     found: dict[str, list[float]] = {name: [] for name in COLUMNS[1:]}
-    for start in range(0, samples, _CHUNK[dims]):
-        _by_clicks(net, [_shown(held_out, i, dims) for i in range(start, min(start + _CHUNK[dims], samples))], found)
+    for shown in held_out(seed, dims, 0, samples):
+        _by_clicks(net, shown, found)
     if settings.examples > 0:
         for index in range(max(2, samples // 4)):
-            query, *others = _shown_set(held_out, index, dims)
+            query, *others = _shown_set(seed + _SEED_OFFSET, index, dims)
             for count in (1, 4):
                 blank = [Canvas.empty(*query[1].shape)]
                 probability, _ = _answer(net, [query], blank, [others[:count]])

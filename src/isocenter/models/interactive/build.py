@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from isocenter.core.errors import ConfigError, WeightsError
+from isocenter.models.interactive.calibration import Calibration
 from isocenter.models.interactive.network import InteractiveNet, InteractiveSettings
 from isocenter.models.interactive.plane import PlaneModel
 from isocenter.models.interactive.volume import VolumeModel
@@ -36,6 +37,10 @@ def _pixels(weights: Weights, otherwise: int) -> int:
     return int(str(weights.card.preparation.get("pixels", otherwise)))
 
 
+def _trust(weights: Weights) -> Calibration:
+    return Calibration.from_card(weights.card.calibration)
+
+
 def build_plane_model(weights: Weights) -> PlaneModel:
     """Build the model for planes.
 
@@ -43,7 +48,7 @@ def build_plane_model(weights: Weights) -> PlaneModel:
         WeightsError: The weights are not those of an interactive network for planes.
     """
     try:
-        return PlaneModel(build_network(weights), pixels=_pixels(weights, 128))
+        return PlaneModel(build_network(weights), pixels=_pixels(weights, 128), calibration=_trust(weights))
     except ConfigError as error:
         raise WeightsError(f"{weights.card.name}: {error}") from error
 
@@ -55,6 +60,6 @@ def build_volume_model(weights: Weights) -> VolumeModel:
         WeightsError: The weights are not those of an interactive network for volumes.
     """
     try:
-        return VolumeModel(build_network(weights), pixels=_pixels(weights, 64))
+        return VolumeModel(build_network(weights), pixels=_pixels(weights, 64), calibration=_trust(weights))
     except ConfigError as error:
         raise WeightsError(f"{weights.card.name}: {error}") from error

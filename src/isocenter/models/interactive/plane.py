@@ -21,6 +21,7 @@ from jaxtyping import Bool, Float
 from scipy import ndimage
 
 from isocenter.core.errors import ConfigError
+from isocenter.models.interactive.calibration import Calibration
 from isocenter.models.interactive.inputs import Canvas, Picture, draw_ball, encode_prompts, normalise_window
 from isocenter.models.interactive.network import Examples, Features, InteractiveNet
 
@@ -336,7 +337,8 @@ class OpenPlane:
             for number, window in enumerate(windows):
                 memory = None if context is None else context.memory(window, self.shape, 1)
                 answer = self._model.net.answer(seen[number].features, inputs[number : number + 1], memory)
-                found.append((torch.sigmoid(answer.logits[0]).numpy(), torch.sigmoid(answer.quality[0]).numpy()))
+                trust = self._model.calibration
+                found.append((trust.probability(answer.logits[0]).numpy(), trust.overlap(answer.quality[0]).numpy()))
         return found
 
     def answer(
@@ -403,6 +405,7 @@ class PlaneModel:
     Args:
         net: For planes, in evaluation mode.
         pixels: Side of the network's picture.
+        calibration: Corrections of what it says; none when left out.
 
     Raises:
         ConfigError: The network is for volumes.
@@ -415,10 +418,11 @@ class PlaneModel:
     whole_too = 1.4
     """The whole plane is a candidate where it is this many times larger than the window."""
 
-    def __init__(self, net: InteractiveNet, *, pixels: int = 128) -> None:
+    def __init__(self, net: InteractiveNet, *, pixels: int = 128, calibration: Calibration | None = None) -> None:
         if net.settings.dims != 2:
             raise ConfigError("a plane needs a network for planes; this one is for volumes")
         self.net, self.pixels = net, pixels
+        self.calibration = calibration or Calibration()
 
     def open(self, plane: Plane) -> OpenPlane:
         """Begin work on a plane."""

@@ -19,6 +19,7 @@ import torch
 from jaxtyping import Bool, Float
 
 from isocenter.core.errors import ConfigError
+from isocenter.models.interactive.calibration import Calibration
 from isocenter.models.interactive.inputs import Canvas, Picture, draw_ball, encode_prompts, normalise_window
 from isocenter.models.interactive.network import Features, InteractiveNet
 
@@ -278,7 +279,8 @@ class OpenVolume:
         inputs = np.concatenate([seen.channels[None], encode_prompts([seen.picture], [canvas])], axis=1)
         with torch.inference_mode():
             answer = self._model.net.answer(seen.features, torch.from_numpy(inputs))
-        return torch.sigmoid(answer.logits[0, 0]).numpy(), float(torch.sigmoid(answer.quality[0, 0]))
+        trust = self._model.calibration
+        return trust.probability(answer.logits[0, 0]).numpy(), float(trust.overlap(answer.quality[0, 0]))
 
     def answer(self, marks: Sequence[VolumeMark], *, previous: Volume | None = None) -> VolumeAnswer:
         """Answer marks.
@@ -304,6 +306,7 @@ class VolumeModel:
     Args:
         net: For volumes, in evaluation mode.
         pixels: Side of the network's picture.
+        calibration: Corrections of what it says; none when left out.
 
     Raises:
         ConfigError: The network is for planes.
@@ -314,10 +317,11 @@ class VolumeModel:
     cube of half the side did better than several among which the predicted quality chose (after 3 clicks 0.59; with
     sides of 1, 1/2 and 1/4 0.47): in volumes the prediction is too rough to choose by."""
 
-    def __init__(self, net: InteractiveNet, *, pixels: int = 64) -> None:
+    def __init__(self, net: InteractiveNet, *, pixels: int = 64, calibration: Calibration | None = None) -> None:
         if net.settings.dims != 3:
             raise ConfigError("a volume needs a network for volumes; this one is for planes")
         self.net, self.pixels = net, pixels
+        self.calibration = calibration or Calibration()
 
     def open(self, volume: Volume, spacing_mm: tuple[float, float, float] | None) -> OpenVolume:
         """Begin work on a volume."""

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 from isocenter.core import Geometry, Image, Prompt
-from isocenter.core.errors import ConfigError, DataError
-from isocenter.tasks.interact.engine import Engine
+from isocenter.core.errors import ConfigError, DataError, GeometryError
+from isocenter.tasks.interact.engine import Engine, Examples
+from isocenter.tasks.interact.placing import Placed, place
 from isocenter.tasks.interact.session import Session
 
 
@@ -135,3 +139,42 @@ def test_confirmed_cases_answer_the_next_image(engine, shape):
     assert overlap(session.mask, inside) > 0.6
     session.prompt(click(inside, positive=False))
     assert session.mask.any(), "a correction of an automatic outline may say only what it is not"
+
+
+def test_the_page_about_sessions_is_true(engine):
+    page = (Path(__file__).parents[4] / "docs" / "how-to" / "case-by-case.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    (image, inside), (next_image, _) = disc(2), disc(3)
+    names = {"image": image, "next_image": next_image}
+    exec(
+        compile(code.replace("Session(Engine(),", "Session(engine,"), "case-by-case.md", "exec"),
+        {**names, "engine": engine},
+        names,
+    )
+    assert overlap(names["mask"].array > 0, inside) > 0.7
+    assert names["change"].mask.any()
+
+
+def test_a_thousand_clicks_are_answered(engine):
+    image, inside = disc(5)
+    rng = np.random.default_rng(0)
+    rows, columns = rng.permutation(np.argwhere(np.ones(inside.shape[1:], dtype=bool)))[:1000].T
+    prompts = [
+        Prompt("point", np.array([[0.0, r, c]]), bool(inside[0, r, c]), "index_zyx")
+        for r, c in zip(rows.tolist(), columns.tolist(), strict=True)
+    ]
+    opened = engine.open(image.array[0], image.geometry)
+    placed = place(prompts, image.geometry)
+    assert isinstance(placed, Placed)
+    probability = opened.answer(placed).probability
+    assert np.isfinite(probability).all()
+    assert overlap(probability >= 0.5, inside) > 0.9
+
+
+@pytest.mark.parametrize("shape", [(1, 60, 64), (24, 40, 44)])
+def test_an_example_on_another_grid_is_refused(engine, shape):
+    image, inside = disc(6, shape)
+    examples = Examples(engine)
+    with pytest.raises(GeometryError, match="one grid"):
+        examples.add(image.array[0], inside[:, :-1])
+    assert not len(examples)

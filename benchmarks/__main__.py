@@ -23,6 +23,7 @@ NOT_SPEED = {
     "interactive_dice",
     "interactive_sets",
     "interactive_ours",
+    "interactive_sam",
     "fresh_machine",
     "written_objects",
     "written_samples",

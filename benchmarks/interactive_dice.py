@@ -418,9 +418,9 @@ class Page:
         lines = [
             "## What it says of itself",
             "",
-            "Ten clicks on compact targets. Planes: of the half that was never looked at. Expected against reached Dice, "
-            "and the expected calibration error (15 bins) of the voxels' probabilities in a box a fifth larger than "
-            "target and answer. The corrections on the cards were fitted on synthesis, not on these images.",
+            "Ten clicks on compact targets. Planes: of the half that was never looked at. Expected against reached "
+            "Dice, and the expected calibration error (15 bins) of the voxels' probabilities in a box a fifth larger "
+            "than target and answer. The corrections on the cards were fitted on synthesis, not on these images.",
             "",
             "| | images | expected Dice off by | too high by | correlation | calibration error of voxels |",
             "| - | - | - | - | - | - |",

@@ -479,7 +479,7 @@ def _check_archive(entries: list[zipfile.ZipInfo], path: Path, limits: ZipLimits
     free = shutil.disk_usage(tempfile.gettempdir()).free
     if size > free:
         raise DataError(
-            f"unpacking needs {size / 1e6:.0f} MB and the temporary folder has {free / 1e6:.0f} MB; free some space, "
+            f"unpacking needs {size / 1e6:.3g} MB and the temporary folder has {free / 1e6:.3g} MB; free some space, "
             "or set TMPDIR to another disk",
             source=path,
         )

@@ -83,7 +83,11 @@ def small_disk(tmp_path):
 @pytest.mark.parametrize("kind", WRITERS)
 def test_a_full_disk(kind, small_disk):
     line = refusal(kind, small_disk / WRITERS[kind][1])
-    assert "the disk may be full: free some space" in line if kind == "metaimage" else "the disk is full; free some space" in line
+    assert (
+        "the disk may be full: free some space" in line
+        if kind == "metaimage"
+        else "the disk is full; free some space" in line
+    )
     assert list(small_disk.iterdir()) == []
 
 

@@ -302,7 +302,7 @@ def _geometry(header: Any, name: str) -> tuple[Geometry, tuple[str, ...], dict[s
         other[:3] *= factor
         far = _largest_difference_mm(geometry, lps_zyx_from_ras_ijk(other))
         if far > 0.1:
-            notes.append(f"sform and qform disagree by up to {far:.1f} mm; sform was used")
+            notes.append(f"sform and qform disagree by up to {far:.1f} mm{_turned(geometry, other)}; sform was used")
     directions = np.asarray(geometry.directions)
     if np.abs(directions.T @ directions - np.eye(3)).max() > 1e-3:
         notes.append("the axes are not at right angles (a sheared affine); distances along them are as the affine says")
@@ -311,6 +311,20 @@ def _geometry(header: Any, name: str) -> tuple[Geometry, tuple[str, ...], dict[s
         space = {2: "another scan", 3: "Talairach", 4: "MNI 152"}.get(code, "a template")
         notes.append(f"coordinates are aligned to {space}, not those of the scanner")
     return geometry, tuple(notes), meta
+
+
+def _turned(geometry: Geometry, other_ras: Float[np.ndarray, "4 4"]) -> str:
+    """Say so when another affine has the axes point to other sides: one of the two mirrors or turns the patient."""
+    try:
+        other = Geometry(geometry.shape, lps_zyx_from_ras_ijk(other_ras)).orientation
+    except GeometryError:
+        return ""
+    mine = geometry.orientation
+    return (
+        ""
+        if mine == other
+        else f", and on the sides that z, y and x point to ({mine} or {other}): check left and right"
+    )
 
 
 def _qform(header: Any, name: str) -> Float[np.ndarray, "4 4"]:

@@ -80,6 +80,14 @@ def test_forms_that_disagree_are_noted(tmp_path):
     np.testing.assert_allclose(image.geometry.to_world([[0, 0, 0]]), [[-10, -20, 30]], atol=1e-5)
 
 
+def test_forms_that_disagree_on_left_and_right_say_so(tmp_path):
+    def change(header):
+        header["srow_x"] *= -1
+
+    (note,) = read_nifti(save(tmp_path, change=change)).notes
+    assert "on the sides that z, y and x point to (SAR or SAL): check left and right; sform was used" in note
+
+
 def test_singular_affine_is_refused(tmp_path):
     def change(header):
         header["srow_x"] = 0

@@ -55,8 +55,13 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-StudyPath = Annotated[Path, typer.Argument(help="File, folder, zip or DICOMDIR of one study.", show_default=False)]
-PromptOption = Annotated[Path | None, typer.Option("--prompt", help="Prompt file (JSON): where to look, and for what.")]
+StudyPath = Annotated[
+    Path, typer.Argument(help="File, folder, zip or DICOMDIR of one study.", show_default=False, readable=False)
+]
+PromptOption = Annotated[
+    Path | None,
+    typer.Option("--prompt", help="Prompt file (JSON): where to look, and for what.", readable=False),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document to standard output, nothing else.")]
 IrregularOption = Annotated[
     str,
@@ -77,7 +82,8 @@ OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace an o
 def read(
     path: StudyPath,
     out: Annotated[
-        Path, typer.Option("--out", help="Folder to write; must not exist or be empty.", show_default=False)
+        Path,
+        typer.Option("--out", help="Folder to write; must not exist or be empty.", show_default=False, readable=False),
     ],
     task: Annotated[
         list[str] | None,
@@ -125,7 +131,12 @@ def segment(
     path: StudyPath,
     out: Annotated[
         Path,
-        typer.Option("--out", help="File: .nii.gz, .nii, .nrrd, .mha, .dcm (SEG) or .rtstruct.dcm", show_default=False),
+        typer.Option(
+            "--out",
+            help="File: .nii.gz, .nii, .nrrd, .mha, .dcm (SEG) or .rtstruct.dcm",
+            show_default=False,
+            readable=False,
+        ),
     ],
     task: Annotated[str | None, typer.Option("--task", help="Task; by default the interactive one.")] = None,
     prompt: PromptOption = None,
@@ -167,7 +178,7 @@ def segment(
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option("--out", help="Folder to write.")] = Path("isocenter-demo"),
+    out: Annotated[Path, typer.Option("--out", help="Folder to write.", readable=False)] = Path("isocenter-demo"),
     open_page: Annotated[bool, typer.Option("--open/--no-open", help="Open the page in a browser at the end.")] = True,
     as_json: JsonOption = False,
 ) -> None:
@@ -234,7 +245,7 @@ def run(arguments: list[str]) -> int:
             if os.environ.get("ISOCENTER_DEBUG") != "1":
                 warnings.simplefilter("ignore")
             _add_plugin_commands(arguments)
-            code = app(args=arguments, standalone_mode=False)
+            code = app(args=arguments, prog_name="isocenter", standalone_mode=False)
     except KeyboardInterrupt:
         _say(_STOPPED)
         return Exit.INTERRUPTED
@@ -271,10 +282,8 @@ def _failed(error: Exception) -> int:
     """Turn an error into one line and an exit code: ours, the command line's own, and defects."""
     from isocenter.core.errors import IsocenterError  # not at the top: core imports numpy, and --help shall be quick
 
-    show = getattr(error, "show", None)
-    if callable(show) and hasattr(error, "exit_code"):
-        show()
-        return int(error.exit_code)
+    if hasattr(error, "exit_code") and callable(getattr(error, "show", None)):
+        return _misused(error)
     if os.environ.get("ISOCENTER_DEBUG") == "1":
         raise error
     if isinstance(error, IsocenterError):
@@ -293,6 +302,17 @@ def _failed(error: Exception) -> int:
         "Nothing half-written is left"
     )
     return Exit.DEFECT
+
+
+def _misused(error: Any) -> int:
+    """Turn an error of the command line's own parser into one line; without any arguments it shows the help."""
+    if type(error).__name__ == "NoArgsIsHelpError":
+        error.show()
+    else:
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context is not None else "isocenter"
+        _say(f"{error.format_message().rstrip('.')}; see {command} --help")
+    return int(error.exit_code)
 
 
 def _terminated(_signal: int, _frame: object) -> None:

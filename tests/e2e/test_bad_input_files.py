@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from isocenter.core import Image
-from isocenter.core.errors import DataError
+from isocenter.core.errors import DataError, OutputError
 from isocenter.data.images import atomic, nifti, nrrd
 from isocenter.testing import phantom_geometry
 
@@ -61,7 +61,7 @@ def test_the_system_stops_the_file_halfway(kind, tmp_path):
     with largest_file(100_000):
         line = refusal(kind, target)
     if kind == "metaimage":  # SimpleITK does not say why
-        assert line.startswith("the file could not be written; check the disk's space")
+        assert line.startswith("cannot write: the file was not written whole; the disk may be full")
     else:
         assert line.startswith("cannot write: the file is larger than this file system allows")
     assert [p.name for p in tmp_path.iterdir()] == [target.name]
@@ -83,16 +83,26 @@ def small_disk(tmp_path):
 @pytest.mark.parametrize("kind", WRITERS)
 def test_a_full_disk(kind, small_disk):
     line = refusal(kind, small_disk / WRITERS[kind][1])
-    assert "check the disk's space" in line if kind == "metaimage" else "the disk is full; free some space" in line
+    assert (
+        "the disk may be full: free some space" in line
+        if kind == "metaimage"
+        else "the disk is full; free some space" in line
+    )
     assert list(small_disk.iterdir()) == []
+
+
+def test_a_metaimage_that_itk_wrote_in_part_without_a_word_is_a_full_disk(tmp_path, monkeypatch):
+    monkeypatch.setattr(nrrd.SimpleITK, "WriteImage", lambda _image, file, **_: Path(file).write_bytes(b""))
+    with pytest.raises(OutputError, match="was not written whole; the disk may be full"):
+        nrrd.write_metaimage(noise(), tmp_path / "a.mha")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("kind", WRITERS)
 def test_a_folder_that_may_not_be_written(kind):
     if not Path("/sys").is_dir():
         pytest.skip("no /sys on this system, where not even root may create a file")
-    line = refusal(kind, Path("/sys") / WRITERS[kind][1])
-    assert "check the disk's space" in line if kind == "metaimage" else "no permission" in line
+    assert "no permission" in refusal(kind, Path("/sys") / WRITERS[kind][1])
 
 
 @pytest.mark.parametrize("kind", WRITERS)

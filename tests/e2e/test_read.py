@@ -179,12 +179,25 @@ def test_a_reader_is_a_plugin(command: Run, study: Path, tmp_path: Path) -> None
     assert code == 5 and "no plug-in 'none' in isocenter.readers; installed: images, toy-reader" in errors
 
 
+def test_what_came_with_the_images_is_told(command: Run, study: Path, tmp_path: Path) -> None:
+    both = tmp_path / "in"
+    assert command("read", study, "--out", tmp_path / "a", "--task", "toy-bright", "--rtstruct")[0] == 0
+    shutil.copytree(study, both)
+    for file in (tmp_path / "a").glob("*.dcm"):
+        shutil.copy(file, both)
+    code, _, errors = command("read", both, "--out", tmp_path / "b", "--task", "toy-bright")
+    assert (code, errors) == (0, "")
+    told = "2 segmentations and 1 report came with the images; read, and not part of this result"
+    assert told in json.loads((tmp_path / "b" / "result.json").read_text("utf-8"))["study"]["notes"]
+    assert told in (tmp_path / "b" / "report.html").read_text("utf-8")
+
+
 def test_overwrite_replaces_a_result_and_nothing_else(command: Run, study: Path, tmp_path: Path) -> None:
     out = tmp_path / "r"
     assert command("read", study, "--out", out, "--task", "toy-bright")[0] == 0
     before = {p.name: p.read_bytes() for p in out.iterdir()}
     code, _, errors = command("read", study, "--out", out, "--task", "toy-bright")
-    assert code == 6 and "not empty" in errors
+    assert code == 6 and "not empty" in errors and "--overwrite" in errors
     assert {p.name: p.read_bytes() for p in out.iterdir()} == before
     assert command("read", study, "--out", out, "--task", "toy-bright", "--overwrite")[0] == 0
     precious = tmp_path / "precious"

@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from isocenter.core import Image, Mask, Study
-from isocenter.core.errors import ConfigError, DataError
+from isocenter.core.errors import ConfigError, DataError, OutputError
 from isocenter.data.images.atomic import atomic_folder, explain_os_error
 from isocenter.data.images.quality import inspect
 from isocenter.data.images.study_files import StudyFiles
@@ -139,7 +139,7 @@ def run(config: ReadConfig, progress: Progress | None = None) -> ResultDocument:
     with _result_folder(config) as folder:
         with clock.stage("read"):
             files = read_study(config, tell)
-            study, stated = state(files.study, config)
+            study, stated = state(_with_companions_noted(files.study), config)
         if prompts is not None:
             check_places(prompts.targets, study, chosen.entries, named=chosen.named)
         with clock.stage("inspect"):
@@ -191,7 +191,17 @@ def _result_folder(config: ReadConfig) -> Iterator[Path]:
     out = config.out.absolute()
     if out.resolve().is_relative_to(config.path.resolve()) and config.path.is_dir():
         raise ConfigError(f"{config.out} lies inside {config.path}; write the result outside the study's folder")
-    if config.overwrite and out.is_dir() and any(out.iterdir()):
+    try:
+        holds_something = out.is_dir() and any(out.iterdir())
+    except OSError as error:
+        raise explain_os_error(error, config.out, doing="write") from error
+    if holds_something and not config.overwrite:
+        raise OutputError(
+            "cannot write: a folder that is not empty stands under this name; choose another name, or give --overwrite "
+            "to replace an older result",
+            source=config.out,
+        )
+    if holds_something:
         # Replacing a folder deletes what is in it: only an older result of ours may go.
         if not (out / "result.json").is_file():
             raise ConfigError(f"{config.out} does not hold an Isocenter result; it is not overwritten. Choose another")
@@ -245,6 +255,15 @@ def state(study: Study, config: ReadConfig) -> tuple[Study, Mapping[int, tuple[L
         images.append(image)
         stated[index] = tuple(told)
     return replace(study, images=tuple(images)), stated
+
+
+def _with_companions_noted(study: Study) -> Study:
+    """Note what came beside the images: it is in the study, and the result does not repeat it."""
+    found = [(len(study.masks), "segmentation"), (len(study.reports), "report")]
+    what = " and ".join(f"{n} {word}{'s' if n > 1 else ''}" for n, word in found if n)
+    if not what:
+        return study
+    return replace(study, notes=(*study.notes, f"{what} came with the images; read, and not part of this result"))
 
 
 def _inspect(files: StudyFiles, stated: Mapping[int, tuple[Literal["modality", "body_part"], ...]]) -> list[ImageEntry]:

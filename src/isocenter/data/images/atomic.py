@@ -56,9 +56,17 @@ def explain_os_error(error: OSError, where: Path, *, doing: str) -> DataError:
         >>> print(explain_os_error(OSError(errno.ENOSPC, "x"), Path("out/mask.nii.gz"), doing="write"))
         out/mask.nii.gz: cannot write: the disk is full; free some space, or write to another disk
     """
-    what, remedy = _REMEDIES.get(error.errno or 0, (error.strerror or type(error).__name__, "check the path and disk"))
+    first = _first_error(error)
+    what, remedy = _REMEDIES.get(first.errno or 0, (first.strerror or type(error).__name__, "check the path and disk"))
     kind = OutputError if doing == "write" else DataError
     return kind(f"cannot {doing}: {what}; {remedy}", source=where)
+
+
+def _first_error(error: OSError) -> OSError:
+    """Return the error that the system gave: pydicom wraps it into one of its own, which has no number."""
+    while error.errno is None and isinstance(error.__cause__, OSError):
+        error = error.__cause__
+    return error
 
 
 @contextmanager

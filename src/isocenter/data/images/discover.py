@@ -43,6 +43,7 @@ _ARCHIVES = {
 _VRS = frozenset(
     b"AE AS AT CS DA DS DT FL FD IS LO LT OB OD OF OL OV OW PN SH SL SQ SS ST SV TM UC UI UL UN UR US UT UV".split()
 )
+_DAMAGED = (InvalidDicomError, EOFError, ValueError, KeyError, AttributeError, NotImplementedError, zlib.error)
 _READABLE = "DICOM, NIfTI, NRRD, MetaImage, PNG, JPEG, TIFF, or a zip of these"
 
 
@@ -343,7 +344,7 @@ def _listed_in(dicomdir: Path) -> tuple[list[Path], list[Refusal]]:
         records = list(dataset.get("DirectoryRecordSequence", []))
     except DataError:
         raise
-    except (InvalidDicomError, EOFError, ValueError, KeyError, AttributeError, NotImplementedError, OSError) as error:
+    except (*_DAMAGED, OSError) as error:
         raise DataError("the DICOMDIR is damaged; give its folder instead", source=dicomdir) from error
     files, refused = [], []
     for record in records:
@@ -479,7 +480,7 @@ def _check_archive(entries: list[zipfile.ZipInfo], path: Path, limits: ZipLimits
     free = shutil.disk_usage(tempfile.gettempdir()).free
     if size > free:
         raise DataError(
-            f"unpacking needs {size / 1e6:.0f} MB and the temporary folder has {free / 1e6:.0f} MB; free some space, "
+            f"unpacking needs {size / 1e6:.3g} MB and the temporary folder has {free / 1e6:.3g} MB; free some space, "
             "or set TMPDIR to another disk",
             source=path,
         )

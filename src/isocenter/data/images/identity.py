@@ -54,6 +54,7 @@ ResponsibleOrganization StudyDescription IssuerOfAccessionNumberSequence Patient
 PatientSexNeutered ClinicalTrialSponsorName ClinicalTrialProtocolID ClinicalTrialProtocolName ClinicalTrialSiteID
 ClinicalTrialSiteName ClinicalTrialSubjectID ClinicalTrialSubjectReadingID ClinicalTrialTimePointID
 """
+_REFERENCED = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
 _REQUIRED, _OPTIONAL = _REQUIRED_WORDS.split(), _OPTIONAL_WORDS.split()
 
 
@@ -141,13 +142,16 @@ def new_object(headers: Sequence[Dataset], origin: Origin) -> Dataset:
         A dataset to be written as Implicit VR Little Endian.
 
     Raises:
-        DataError: No header, or one without a Study Instance UID.
+        DataError: No header, or one without the UIDs that a reference to it needs.
         IdentityLeak: Headers of several patients or studies.
     """
     if not headers:
         raise DataError("a DICOM object needs the headers of the image it is derived from, and there are none")
-    if not headers[0].get("StudyInstanceUID"):
-        raise DataError("the source's header has no Study Instance UID; repair it, or write NIfTI instead")
+    for keyword in _REFERENCED:
+        if not all(header.get(keyword) for header in headers):
+            raise DataError(
+                f"a source header has no {keyword}, so that nothing can refer to it; repair it, or write NIfTI instead"
+            )
     source = headers[0]
     dataset = Dataset()
     copy_identity(headers, dataset)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import zlib
 from pathlib import Path
 
 import pydicom
@@ -38,6 +39,6 @@ def open_instance(path: Path, *, pixels: bool = True) -> Dataset:
         raise
     except OSError as error:
         raise DataError("cannot be read; check that it is there and complete", source=path.name) from error
-    except (ValueError, KeyError, EOFError, NotImplementedError, AttributeError, struct.error) as error:
+    except (ValueError, KeyError, EOFError, NotImplementedError, AttributeError, struct.error, zlib.error) as error:
         raise DataError("not a DICOM file, or a damaged one", source=path.name) from error
     return dataset

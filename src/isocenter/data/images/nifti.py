@@ -25,12 +25,14 @@ import nibabel as nib
 import numpy as np
 from jaxtyping import Float, Shaped
 from nibabel.fileholders import FileHolder
+from nibabel.wrapstruct import WrapStructError
 
 from isocenter.core import Code, Geometry, Image, Mask, Quantity, Segment, Source
 from isocenter.core.errors import DataError, GeometryError, PixelError, UnitsError
 from isocenter.data.images.atomic import atomic_path, explain_os_error
 from isocenter.data.images.fingerprint import check_size, fingerprint
 from isocenter.data.images.proof import Proof, prove, prove_image
+from isocenter.data.images.quiet import quiet
 
 __all__ = ["lps_zyx_from_ras_ijk", "read_nifti", "read_nifti_mask", "write_nifti"]
 
@@ -187,6 +189,7 @@ def _load(path: Path, name: str) -> tuple[Any, Shaped[np.ndarray, "..."], bytes]
     """Return the header, the stored voxels scaled, and our own comment extension."""
     try:
         with ExitStack() as stack:
+            stack.enter_context(quiet())
             first = stack.enter_context(_opened(path))
             image_class = _class_of(first.read(352), name)
             first.seek(0)
@@ -206,7 +209,7 @@ def _load(path: Path, name: str) -> tuple[Any, Shaped[np.ndarray, "..."], bytes]
             comments = [e.get_content() for e in image.header.extensions if e.get_code() == 6]
     except DataError:
         raise
-    except (EOFError, zlib.error, gzip.BadGzipFile, nib.filebasedimages.ImageFileError) as error:
+    except (EOFError, zlib.error, gzip.BadGzipFile, WrapStructError, nib.filebasedimages.ImageFileError) as error:
         raise PixelError("the file is truncated or damaged; fetch it again", source=name) from error
     except (nib.spatialimages.HeaderDataError, ValueError, TypeError, OverflowError) as error:
         raise PixelError("its header or voxels are truncated or damaged; fetch it again", source=name) from error
@@ -302,7 +305,7 @@ def _geometry(header: Any, name: str) -> tuple[Geometry, tuple[str, ...], dict[s
         other[:3] *= factor
         far = _largest_difference_mm(geometry, lps_zyx_from_ras_ijk(other))
         if far > 0.1:
-            notes.append(f"sform and qform disagree by up to {far:.1f} mm; sform was used")
+            notes.append(f"sform and qform disagree by up to {far:.1f} mm{_turned(geometry, other)}; sform was used")
     directions = np.asarray(geometry.directions)
     if np.abs(directions.T @ directions - np.eye(3)).max() > 1e-3:
         notes.append("the axes are not at right angles (a sheared affine); distances along them are as the affine says")
@@ -311,6 +314,20 @@ def _geometry(header: Any, name: str) -> tuple[Geometry, tuple[str, ...], dict[s
         space = {2: "another scan", 3: "Talairach", 4: "MNI 152"}.get(code, "a template")
         notes.append(f"coordinates are aligned to {space}, not those of the scanner")
     return geometry, tuple(notes), meta
+
+
+def _turned(geometry: Geometry, other_ras: Float[np.ndarray, "4 4"]) -> str:
+    """Say so when another affine has the axes point to other sides: one of the two mirrors or turns the patient."""
+    try:
+        other = Geometry(geometry.shape, lps_zyx_from_ras_ijk(other_ras)).orientation
+    except GeometryError:
+        return ""
+    mine = geometry.orientation
+    return (
+        ""
+        if mine == other
+        else f", and on the sides that z, y and x point to ({mine} or {other}): check left and right"
+    )
 
 
 def _qform(header: Any, name: str) -> Float[np.ndarray, "4 4"]:

@@ -22,7 +22,7 @@ import SimpleITK
 from jaxtyping import Float, Shaped
 
 from isocenter.core import Code, Geometry, Image, Mask, Quantity, Segment, Source
-from isocenter.core.errors import DataError, GeometryError, OutputError, PixelError, UnitsError
+from isocenter.core.errors import DataError, GeometryError, OutputError, PixelError, ProofError, UnitsError
 from isocenter.data.images.atomic import atomic_path, explain_os_error
 from isocenter.data.images.fingerprint import check_size, fingerprint
 from isocenter.data.images.proof import Proof, prove, prove_image
@@ -220,14 +220,21 @@ def write_metaimage(item: Image | Mask, path: Path) -> Proof:
     with atomic_path(path) as temporary:
         small = temporary.with_suffix(".mha")  # ITK knows formats by suffixes in small letters alone
         try:
+            small.touch()  # where nothing may be written, the system says so here; ITK does not say why it failed
             itk.WriteImage(image, str(small), useCompression=True)
             small.replace(temporary)
-        except RuntimeError as error:
-            raise OutputError("the file could not be written; check the disk's space", source=path) from error
+            return _prove_file(item, temporary, path.name)
+        except ProofError:
+            raise
+        except (RuntimeError, DataError) as error:  # on a full disk ITK leaves a part of the file and may say nothing
+            raise OutputError(
+                "cannot write: the file was not written whole; the disk may be full: free some space, or write to "
+                "another disk",
+                source=path,
+            ) from error
         finally:
             if small != temporary:
                 small.unlink(missing_ok=True)
-        return _prove_file(item, temporary, path.name)
 
 
 def _prove_file(item: Image | Mask, file: Path, name: str) -> Proof:
@@ -386,11 +393,13 @@ def _states_spacing(header: _Header) -> bool:
 def _mm_per_unit(header: _Header, name: str) -> float:
     text = header.fields.get("space units", header.fields.get("units", ""))
     units = {u for u in re.findall(r'"([^"]*)"', text) if u}
+    if header.kind == "metaimage":
+        units = {header.fields.get("distanceunits", "")} - {"", "?"}
     if not units:
         return 1.0
     factors = {_MM_PER_UNIT.get(u.lower().replace("μ", "u").replace("µ", "u")) for u in units}
     if len(factors) != 1 or None in factors:
-        raise UnitsError("its lengths are in a unit that is not known; correct 'space units' to mm", source=name)
+        raise UnitsError("its lengths are in a unit that is not known; correct it to mm", source=name)
     return float(factors.pop() or 1.0)
 
 

@@ -12,7 +12,7 @@ __all__ = ["quiet"]
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep the remarks of pydicom, highdicom and the decoders out of warnings and logs: they quote values.
+    """Keep the remarks of pydicom, highdicom, nibabel and the decoders out of warnings and logs: they quote values.
 
     Every reader and writer of DICOM runs inside it, as a block or as a decorator; it may be nested.
     """
@@ -22,11 +22,18 @@ def quiet() -> Iterator[None]:
     for logger in loggers:
         logger.propagate = False
         logger.addHandler(sink)
+    nibabel = logging.getLogger("nibabel.global")  # writes to standard error by a handler of its own
+
+    def refuse(_record: logging.LogRecord) -> bool:
+        return False
+
+    nibabel.addFilter(refuse)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
+        nibabel.removeFilter(refuse)
         for logger, propagate in zip(loggers, before, strict=True):
             logger.propagate = propagate
             logger.removeHandler(sink)

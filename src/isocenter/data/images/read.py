@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import shutil
 import weakref
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 from isocenter.core import Image, Mask, Study
-from isocenter.core.errors import ConfigError, DataError
+from isocenter.core.errors import ConfigError, DataError, IdentityLeak
 from isocenter.data.images.dicom import DicomHeaders, read_dicom
 from isocenter.data.images.discover import Sources, discover
 from isocenter.data.images.nifti import read_nifti, read_nifti_mask
@@ -76,9 +76,12 @@ def _read_sources(
     headers: DicomHeaders | None = None
     refused = list(sources.refused)
     if sources.dicom:
-        study, headers, more = read_dicom(
-            sources.dicom, root=sources.root, on_irregular=on_irregular, progress=progress
-        )
+        try:
+            study, headers, more = read_dicom(
+                sources.dicom, root=sources.root, on_irregular=on_irregular, progress=progress
+            )
+        except DataError as error:
+            raise _with_unopened(error, sources.refused) from error
         refused.extend(more)
     images, masks, errors = _read_plain(sources, modality, mask_names, progress)
     if study is None and not images and not masks and errors:
@@ -90,6 +93,17 @@ def _read_sources(
     refused.extend(Refusal(e.source, str(e).removeprefix(f"{e.source}: ")) for e in errors)
     refused.sort(key=lambda r: r.where)
     return _joined(study, images, masks), headers, tuple(refused)
+
+
+def _with_unopened(error: DataError, refused: Sequence[Refusal]) -> DataError:
+    """Add to an error which files could not be opened: a slice without permission is a missing slice to its series."""
+    unopened = [r for r in refused if r.kind == "refused"]
+    if not unopened or isinstance(error, IdentityLeak):
+        return error
+    what = "a file was" if len(unopened) == 1 else f"{len(unopened)} files were"
+    message = str(error).removeprefix(f"{error.source}: ")
+    first = f"{unopened[0].where}: {unopened[0].reason}"
+    return type(error)(f"{message}. And {what} not opened: {first}", source=error.source)
 
 
 def _read_plain(

@@ -65,7 +65,10 @@ def render_html(document: ResultDocument, pictures: Mapping[int, Sequence[Pictur
     answered = [(n, p) for n, p in enumerate(document.predictions) if p.abstained is None]
     tasks = tuple(dict.fromkeys(p.title or p.task for p in document.predictions))
     warnings = [(i, q) for i in document.images for q in i.quality if q.status in ("warning", "fail")]
-    prompts = max((len(p.prompts) for p in document.predictions), default=0)
+    # Several tasks may be given the same prompts of an image; those of different images are different ones.
+    prompts = sum(
+        max((len(p.prompts) for p in document.predictions if p.image == i.index), default=0) for i in document.images
+    )
     return (
         environment()
         .get_template("report.html.j2")

@@ -177,3 +177,15 @@ def test_an_interrupt_while_the_old_folder_is_removed_leaves_the_new_one_alone(t
     with pytest.raises(KeyboardInterrupt), atomic_folder(final, replace=True) as temporary:
         (temporary / "new").write_bytes(b"2")
     assert (names(tmp_path), names(final)) == (["out"], ["new"])
+
+
+def test_a_full_disk_is_named_also_where_pydicom_wraps_it(tmp_path):
+    def full() -> None:
+        try:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        except OSError as error:  # as pydicom's writer does, with the tag in front
+            raise OSError("With tag (3006,0039) got exception: [Errno 28]") from error
+
+    with pytest.raises(DataError, match=r"a\.dcm: cannot write: the disk is full"), atomic_path(tmp_path / "a.dcm"):
+        full()
+    assert names(tmp_path) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import logging
 
 import nibabel as nib
 import numpy as np
@@ -78,6 +79,14 @@ def test_forms_that_disagree_are_noted(tmp_path):
     image = read_nifti(save(tmp_path, change=change))
     assert image.notes == ("sform and qform disagree by up to 5.0 mm; sform was used",)
     np.testing.assert_allclose(image.geometry.to_world([[0, 0, 0]]), [[-10, -20, 30]], atol=1e-5)
+
+
+def test_forms_that_disagree_on_left_and_right_say_so(tmp_path):
+    def change(header):
+        header["srow_x"] *= -1
+
+    (note,) = read_nifti(save(tmp_path, change=change)).notes
+    assert "on the sides that z, y and x point to (SAR or SAL): check left and right; sform was used" in note
 
 
 def test_singular_affine_is_refused(tmp_path):
@@ -194,6 +203,25 @@ def test_nan_is_kept_and_noted(tmp_path):
     image = read_nifti(save(tmp_path, voxels))
     assert np.isnan(image.array[0, 0, 0, 0])
     assert image.notes == ("2 of 24 voxels are not a number (NaN or infinite); kept as they are",)
+
+
+@pytest.mark.parametrize("keep", [360, 500, 539])
+def test_a_nifti2_cut_off_in_its_header_is_one_clear_error(keep, tmp_path, capfd):
+    path = save(tmp_path, image_class=nib.Nifti2Image)
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(PixelError, match="truncated"):
+        read_nifti(path)
+    assert capfd.readouterr().err == ""
+
+
+def test_remarks_of_nibabel_are_not_shown(tmp_path, caplog):
+    path = save(tmp_path, image_class=nib.Nifti2Image)
+    content = bytearray(path.read_bytes())
+    content[:4] = (541).to_bytes(4, "little")
+    path.write_bytes(content)
+    assert read_nifti(path).array.shape == (1, 4, 3, 2)
+    assert caplog.records == []
+    assert logging.getLogger("nibabel.global").filters == []
 
 
 @pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])

@@ -83,6 +83,14 @@ def test_metaimage(tmp_path):
     assert image.array[0, 3, 1, 0] == 20
 
 
+def test_units_of_a_metaimage(tmp_path):
+    image = read_nrrd(meta(tmp_path, META_PLACE + "DistanceUnits = um\n"))
+    assert image.geometry.spacing_mm == pytest.approx((0.0025, 0.0008, 0.0007))
+    assert read_nrrd(meta(tmp_path, META_PLACE + "DistanceUnits = ?\n")).geometry.spacing_mm == (2.5, 0.8, 0.7)
+    with pytest.raises(UnitsError, match="unit that is not known"):
+        read_nrrd(meta(tmp_path, META_PLACE + "DistanceUnits = inch\n"))
+
+
 @pytest.mark.parametrize(("number", "reason"), [(0, "no TransformMatrix"), (1, "no Offset"), (2, "no ElementSpacing")])
 def test_metaimage_with_a_line_missing(number, reason, tmp_path):
     lines = META_PLACE.splitlines(keepends=True)

@@ -336,12 +336,15 @@ def radiograph(frames: int = 1) -> Dataset:
 def test_a_radiograph_has_pixels_and_no_place(tmp_path, kind):
     grid = Geometry((1, 6, 5), None, pixel_spacing_mm=(0.25, 0.2))
     mask = cases.labels(grid)
-    proof = write_seg(mask, tmp_path / "x.dcm", headers=[radiograph()], kind=kind)
+    header = radiograph()
+    header.PatientOrientation = ["L", "F"]
+    proof = write_seg(mask, tmp_path / "x.dcm", headers=[header], kind=kind)
     back = read_seg(tmp_path / "x.dcm")
     assert np.array_equal(np.stack([back.segment_array(n) for n in (1, 2, 3)]), [mask.array == n for n in (1, 2, 3)])
     assert back.geometry.affine is None
     assert back.geometry.pixel_spacing_mm == (0.25, 0.2)
     assert "FrameOfReferenceUID" not in dcmread(tmp_path / "x.dcm")
+    assert list(dcmread(tmp_path / "x.dcm").PatientOrientation) == ["L", "F"]
     assert back.source.instance_uids == ("1.2.3.100",)
     assert all(s.centroid_lps_mm is None for s in proof.segments)
 
@@ -353,6 +356,7 @@ def test_frames_of_a_cine_keep_their_order(tmp_path):
     back = read_seg(tmp_path / "x.dcm")
     assert np.array_equal(back.array, mask.array)
     assert back.geometry.stack == "time"
+    assert dcmread(tmp_path / "x.dcm")["PatientOrientation"].is_empty
     frames = dcmread(tmp_path / "x.dcm").PerFrameFunctionalGroupsSequence
     numbers = [f.DerivationImageSequence[0].SourceImageSequence[0].ReferencedFrameNumber for f in frames]
     assert numbers == [1, 2, 3, 4] * 3

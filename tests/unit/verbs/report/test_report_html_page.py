@@ -319,6 +319,15 @@ def test_many_segments_stand_in_rows():
     assert "and 3 more in the table" in text
 
 
+def test_prompts_are_counted_over_all_images_and_once_for_several_tasks():
+    one = answer()
+    assert len(one.prompts) > 0
+    images = (image_entry(), image_entry().model_copy(update={"index": 1}))
+    predictions = (one, one.model_copy(update={"task": "other"}), one.model_copy(update={"image": 1}))
+    _, text = parsed(render_html(document(images=images, predictions=predictions), {}))
+    assert f", with {2 * len(one.prompts)} prompts." in text
+
+
 def test_one_reason_on_several_images_is_said_once():
     images = (image_entry(), image_entry().model_copy(update={"index": 1}))
     reasons = ("needs a volume", "needs a volume", "needs modality MR, this image is CT")

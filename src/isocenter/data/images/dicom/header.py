@@ -8,6 +8,7 @@ knows every corner. Both give the same `Header`, from the same raw bytes, so a s
 from __future__ import annotations
 
 import struct
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -339,6 +340,10 @@ def whole_header(name: str) -> Iterator[None]:
         raise
     except InvalidDicomError as error:
         raise PixelError("is not a DICOM file", source=name) from error
+    except zlib.error as error:  # Deflated Explicit VR: pydicom unpacks the whole file before anything else
+        raise PixelError(
+            "is cut off or damaged (its deflated part cannot be unpacked); copy it again", source=name
+        ) from error
     except (EOFError, struct.error) as error:
         raise PixelError("is cut off in its header; copy it again", source=name) from error
     except _BROKEN as error:

@@ -23,7 +23,7 @@ from jaxtyping import Shaped
 from pydicom.encaps import generate_frames
 from pydicom.pixels.processing import apply_color_lut, apply_modality_lut
 from pydicom.pixels.utils import pixel_array
-from pydicom.uid import UID
+from pydicom.uid import UID, RLELossless
 
 from isocenter.core.errors import PixelError
 from isocenter.data.images.dicom.header import Header, read_dataset
@@ -402,7 +402,9 @@ def decode_file(header: Header) -> np.ndarray:
             implicit, little = dataset.original_encoding
             meta.TransferSyntaxUID = UID("1.2.840.10008.1.2" + ("" if implicit else ".1" if little else ".2"))
         _guard_frames(dataset, header)
-        frames = np.asarray(pixel_array(dataset, raw=not colour))
+        # The faster decoder of RLE (pylibjpeg-rle) panics on damaged data, past every `except Exception`.
+        plugin = "pydicom" if meta.TransferSyntaxUID == RLELossless else ""
+        frames = np.asarray(pixel_array(dataset, raw=not colour, decoding_plugin=plugin))
         if header.text("PhotometricInterpretation") == "PALETTE COLOR":
             frames = np.asarray(apply_color_lut(frames, dataset))[..., :3]
             if frames.dtype.itemsize == 2:  # 16-bit palette entries hold 8 bits of colour in their upper byte

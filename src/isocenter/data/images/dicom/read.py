@@ -35,6 +35,7 @@ _NOT_IMAGES = {
     "1.2.840.10008.5.1.4.1.1.77.1.6": "whole-slide microscopy is not read",
     "1.2.840.10008.1.3.10": "a DICOMDIR is an index, not an image; the files beside it are read themselves",
 }
+_NEITHER = "says neither what it is nor has pixels: it is cut off, or no image; fetch it again, or leave it out"
 _SCAN_SHARE = 0.2
 
 
@@ -175,7 +176,7 @@ class _Job:
         elif kind and kind != sop_class:
             self.refused.append(Refusal(header.name, f"{kind} is not an image", "ignored"))
         else:
-            self.refuse(header.name, PixelError("says neither what it is nor has pixels", source=header.name))
+            self.refuse(header.name, PixelError(_NEITHER, source=header.name))
         return False
 
     def read_derived(self, headers: Sequence[Header], images: Sequence[Image]) -> Derived:

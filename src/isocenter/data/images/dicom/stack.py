@@ -34,6 +34,8 @@ _ROUNDING_MM = 0.06
 _MAX_ORIENTATIONS = 9
 """A three-plane localiser has three; more than this is a rotated (radial) acquisition."""
 
+_RESAMPLE = "--on-irregular resample (in Python: on_irregular='resample')"
+
 
 @dataclass(frozen=True, eq=False)
 class Stack:
@@ -323,11 +325,11 @@ def _spacing_problem(planes: Sequence[Plane], gaps: Float[np.ndarray, "n"]) -> s
         missing = int(np.round(ratios).sum()) - len(gaps)
         return (
             f"{missing} missing slice{'s' if missing > 1 else ''}: {gaps[worst]:.2f} mm {between} where the spacing is "
-            f"{usual:.2f} mm. Find the missing files, or read with on_irregular='resample' to interpolate across"
+            f"{usual:.2f} mm. Find the missing files, or read with {_RESAMPLE} to interpolate across"
         )
     return (
         f"irregular spacing: {gaps.min():.2f} to {gaps.max():.2f} mm, the largest deviation {between} "
-        f"({gaps[worst]:.2f} mm where {usual:.2f} mm is usual). Read with on_irregular='resample' to interpolate "
+        f"({gaps[worst]:.2f} mm where {usual:.2f} mm is usual). Read with {_RESAMPLE} to interpolate "
         "onto a uniform grid"
     )
 
@@ -339,10 +341,10 @@ def _shift_problem(planes: Sequence[Plane], distances: Float[np.ndarray, "z"], s
         degrees = float(np.rad2deg(np.arctan(np.linalg.norm(per_mm))))
         return (
             f"gantry tilt: the slices of {planes[0].where} to {planes[-1].where} are sheared by {degrees:.2f} degrees "
-            "against their normal. Read with on_irregular='resample' to interpolate onto a straight grid"
+            f"against their normal. Read with {_RESAMPLE} to interpolate onto a straight grid"
         )
     worst = int(np.argmax(residual))
     return (
         f"slices are shifted in their plane: {planes[worst].where} lies {residual[worst]:.2f} mm off the line of the "
-        "others. Read with on_irregular='resample' to interpolate onto a straight grid"
+        f"others. Read with {_RESAMPLE} to interpolate onto a straight grid"
     )

@@ -8,6 +8,7 @@ one; segments that do become a stack.
 from __future__ import annotations
 
 import struct
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -88,7 +89,7 @@ def _broken_is_data_error(name: str) -> Iterator[None]:
         if error.source or not name:
             raise
         raise type(error)(str(error), source=name) from error
-    except (*_BROKEN, struct.error, OSError) as error:
+    except (*_BROKEN, struct.error, zlib.error, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
         raise DataError(

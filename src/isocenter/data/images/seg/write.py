@@ -201,6 +201,8 @@ def _header(
     if frame_uid:
         head.FrameOfReferenceUID = frame_uid
         head.PositionReferenceIndicator = headers[0].get("PositionReferenceIndicator", None)
+    else:  # General Image, type 2C: what is not placed in space says at least which way it is turned
+        head.PatientOrientation = headers[0].get("PatientOrientation", None)
     head[_REFERENCED_SERIES] = _referenced_series(headers)
     head.Rows, head.Columns = frames.shape
     head.NumberOfFrames = len(frames.frames)

@@ -19,6 +19,7 @@ from isocenter.data.images.dicom import read_dicom
 from isocenter.data.images.dicom.facts import body_part, flat_spacing
 from isocenter.data.images.dicom.header import scan
 from isocenter.data.images.dicom.identity import patient_key
+from isocenter.data.images.instance import open_instance
 from isocenter.testing import phantom
 from isocenter.testing.dicom_phantom import PHANTOM_PATIENT_ID, write_ct_series
 
@@ -357,6 +358,38 @@ def test_broken_headers_never_crash_the_scanner(tmp_path: Path, caplog: pytest.L
     assert caplog.records == [], "pydicom's remarks quote header values"
     assert "read" in outcomes
     assert "PixelError" in outcomes
+
+
+@pytest.mark.parametrize("share", [0.4, 0.8, 0.98])
+def test_a_deflated_file_that_is_cut_off_is_one_clear_error(tmp_path: Path, share: float) -> None:
+    whole = Path(get_testdata_file("image_dfl.dcm")).read_bytes()
+    path = tmp_path / "cut.dcm"
+    path.write_bytes(whole[: int(len(whole) * share)])
+    with pytest.raises(PixelError, match=r"cut\.dcm: is cut off or damaged"):
+        read_dicom([path], root=tmp_path)
+    with pytest.raises(DataError, match="damaged"):
+        open_instance(path)
+
+
+def test_damaged_run_lengths_do_not_reach_the_decoder_that_panics(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """pylibjpeg-rle raises a BaseException on them and prints a back trace."""
+    whole = Path(get_testdata_file("MR_small_RLE.dcm")).read_bytes()
+    rng = np.random.default_rng(0)
+    path = tmp_path / "broken.dcm"
+    outcomes = set()
+    for _ in range(60):
+        data = bytearray(whole)
+        for place in rng.integers(len(data) - 6000, len(data), size=8):
+            data[place] = rng.integers(0, 256)
+        path.write_bytes(bytes(data))
+        try:
+            read_dicom([path], root=tmp_path)
+        except PixelError as error:
+            outcomes.add(str(error).split(": ")[1])
+    assert "its pixels (RLE Lossless) cannot be decoded" in outcomes
+    assert capfd.readouterr().err == ""
 
 
 def test_instances_of_two_studies_are_told(tmp_path: Path) -> None:

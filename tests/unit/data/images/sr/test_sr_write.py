@@ -8,6 +8,7 @@ from datetime import datetime
 import highdicom as hd
 import pydicom
 import pytest
+from pydicom import Dataset
 
 from dciodvfy import dciodvfy_errors
 from isocenter.core import Code, Evidence, Finding, Measurement, ModelRef, Prediction, Report, Scores, Segment
@@ -153,6 +154,10 @@ def test_what_cannot_be_written_is_refused_and_leaves_nothing(headers, tmp_path)
         write_sr(SrContent((), (Abstention("t", "r"),), language="?"), path, headers=headers)
     with pytest.raises(DataError, match="needs the headers"):
         write_sr(SrContent((), (Abstention("t", "r"),)), path, headers=[])
+    nameless = Dataset()
+    nameless.update({e.tag: e for e in headers[0] if e.keyword != "SOPClassUID"})
+    with pytest.raises(DataError, match="no SOPClassUID, so that nothing can refer to it"):
+        write_sr(SrContent((), (Abstention("t", "r"),)), path, headers=[nameless])
     assert list(tmp_path.iterdir()) == []
 
 

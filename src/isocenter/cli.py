@@ -12,6 +12,7 @@ import logging
 import os
 import signal
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from enum import IntEnum
@@ -45,6 +46,8 @@ class Exit(IntEnum):
 
 _STOPPED = "stopped; nothing half-written is left"
 """True whenever the signal arrived: a result that had its name by then is whole."""
+
+_SECONDS_BETWEEN_LINES = 60.0
 
 app = typer.Typer(
     name="isocenter",
@@ -163,6 +166,40 @@ def segment(
     if answer.abstained is not None:
         _say(f"task {answer.task!r} abstained: {answer.abstained}")
         raise typer.Exit(Exit.NOTHING_ANSWERED)
+
+
+@app.command()
+def pretrain(
+    config: Annotated[Path, typer.Argument(help="YAML file with every setting; see configs/.", show_default=False)],
+    out: Annotated[
+        Path, typer.Option("--out", help="Folder of the run; must not exist or be empty.", show_default=False)
+    ],
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's checkpoint, exactly.")] = False,
+    until: Annotated[int | None, typer.Option("--until", help="Stop at this step; --resume goes on.")] = None,
+    checkpoint_minutes: Annotated[
+        float, typer.Option("--checkpoint-minutes", help="Longest time between two checkpoints.")
+    ] = 3.0,
+    as_json: JsonOption = False,
+) -> None:
+    """Train a model from a configuration; at the end its weights, their card and the curves lie in the folder."""
+    from isocenter.verbs.pretrain import pretrain as verb
+
+    with _progress(lines=True) as tell:
+        done = verb(config, out, progress=tell, resume=resume, until=until, checkpoint_minutes=checkpoint_minutes)
+    if as_json:
+        _out(done.model_dump_json(indent=2))
+        return
+    figures = ", ".join(f"{name} {value:.3f}" for name, value in done.validation.items() if name != "step")
+    _out(
+        "\n".join(
+            [
+                f"{done.method}: step {done.step} of {done.steps}{'' if done.finished else '; go on with --resume'}",
+                *([f"held-out: {figures}"] if figures else []),
+                f"weights: {done.weights}",
+                f"curves: {done.curves}",
+            ]
+        )
+    )
 
 
 @app.command()
@@ -326,12 +363,16 @@ def _add_plugin_commands(arguments: list[str]) -> None:
 
 
 @contextlib.contextmanager
-def _progress() -> Iterator[Callable[[str, float], None]]:
-    """Show a bar on standard error while it is a terminal; it vanishes at the end."""
+def _progress(*, lines: bool = False) -> Iterator[Callable[[str, float], None]]:
+    """Show a bar on standard error while it is a terminal; it vanishes at the end.
+
+    Args:
+        lines: Whether a line a minute is written where standard error is no terminal (a log of hours of work).
+    """
     if not sys.stderr.isatty():
         # What a plug-in prints must not come between a program and its JSON.
         with contextlib.redirect_stdout(sys.stderr):
-            yield lambda _stage, _done: None
+            yield _line_a_minute() if lines else lambda _stage, _done: None
         return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -343,6 +384,17 @@ def _progress() -> Iterator[Callable[[str, float], None]]:
     ):
         job = bar.add_task("starting", total=1.0)
         yield lambda stage, done: bar.update(job, description=stage, completed=done)
+
+
+def _line_a_minute() -> Callable[[str, float], None]:
+    last = [time.monotonic()]
+
+    def tell(stage: str, done: float) -> None:
+        if time.monotonic() - last[0] >= _SECONDS_BETWEEN_LINES:
+            last[0] = time.monotonic()
+            _say(f"{done:.0%} {stage}")
+
+    return tell
 
 
 def _show_result(result: ResultDocument, out: Path) -> None:

@@ -15,7 +15,9 @@ import copy
 import logging
 import math
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -63,6 +65,7 @@ class InteractiveTraining(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    method: Literal["interactive"] = "interactive"
     seed: int = Field(ge=0)
     network: NetworkSettings = NetworkSettings()
     samples: SampleSettings = SampleSettings()
@@ -310,12 +313,19 @@ class Trainer:
         stage = self.config.stage(max(0, self.step - 1))
         self.pool = [restore(saved, self.config.seed, stage, self.config.samples) for saved in state["pool"]]
 
-    def run(self, *, until: int | None = None, resume: bool = False) -> None:
+    def run(
+        self,
+        *,
+        until: int | None = None,
+        resume: bool = False,
+        tell: Callable[[Mapping[str, object]], None] | None = None,
+    ) -> None:
         """Train to the end, or to a step.
 
         Args:
             until: Stop there, as if killed after its checkpoint; None for the end.
             resume: Begin from the checkpoint in the folder.
+            tell: Called after every step with its row of steps.csv.
         """
         config = self.config
         torch.set_num_threads(config.threads)
@@ -327,8 +337,11 @@ class Trainer:
         before = time.monotonic() - self.seconds
         try:
             while self.step < min(config.steps, until or config.steps):
-                log.add(self.train_step())
+                row = self.train_step()
+                log.add(row)
                 self.seconds = time.monotonic() - before
+                if tell is not None:
+                    tell(row)
                 if self.step % config.validate_every == 0 or self.step == config.steps:
                     found = validate(self.average, config.seed, config.samples, config.validation_samples)
                     checks.add({"step": self.step, **found})

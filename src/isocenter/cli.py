@@ -84,7 +84,9 @@ def read(
     ],
     task: Annotated[
         list[str] | None,
-        typer.Option("--task", help="Run only this task; may be repeated. Default: every one that fits."),
+        typer.Option(
+            "--task", help="Run only this task (or adapted folder); may be repeated. Default: every one that fits."
+        ),
     ] = None,
     prompt: PromptOption = None,
     rtstruct: Annotated[bool, typer.Option("--rtstruct", help="Write DICOM RTSTRUCT too.")] = False,
@@ -130,7 +132,9 @@ def segment(
         Path,
         typer.Option("--out", help="File: .nii.gz, .nii, .nrrd, .mha, .dcm (SEG) or .rtstruct.dcm", show_default=False),
     ],
-    task: Annotated[str | None, typer.Option("--task", help="Task; by default the interactive one.")] = None,
+    task: Annotated[
+        str | None, typer.Option("--task", help="Task, or adapted folder; by default the interactive one.")
+    ] = None,
     prompt: PromptOption = None,
     image: Annotated[int | None, typer.Option("--image", help="Which image of the study, from 0.")] = None,
     on_irregular: IrregularOption = "raise",
@@ -199,6 +203,63 @@ def pretrain(
                 f"curves: {done.curves}",
             ]
         )
+    )
+
+
+@app.command()
+def adapt(
+    from_session: Annotated[
+        Path, typer.Option("--from-session", help="Folder that a session was saved into.", show_default=False)
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", help="Folder of the task; must not exist or be empty.", show_default=False)
+    ],
+    name: Annotated[str | None, typer.Option("--name", help="Name of the task; default: the structure's.")] = None,
+    minutes: Annotated[float, typer.Option("--minutes", help="What all may take, cross-validation too.")] = 5.0,
+    flip: Annotated[
+        str, typer.Option("--flip", help="Learn mirrored too: 'on', 'off'; 'auto': unless the name says a side.")
+    ] = "auto",
+    steps: Annotated[
+        int | None, typer.Option("--steps", help="Lessons of each network, whatever time they take.")
+    ] = None,
+    plane_weights: Annotated[
+        str, typer.Option("--weights", help="Weights for planes: a built-in name, or a path.")
+    ] = "interactive-2d",
+    accept_other_weights: Annotated[
+        bool, typer.Option("--accept-other-weights", help="Learn from a session made with other weights.")
+    ] = False,
+    licence: Annotated[
+        str, typer.Option("--licence", help="Licence of the adapter, for its card.")
+    ] = "LicenseRef-as-the-confirmed-images",
+    seed: SeedOption = 0,
+    overwrite: OverwriteOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Turn the confirmed cases of a session into an automatic task, with its cross-validated Dice."""
+    from isocenter.verbs.adapt import adapt as verb
+
+    with _progress(lines=True) as tell:
+        done = verb(
+            from_session,
+            out,
+            progress=tell,
+            name=name,
+            minutes=minutes,
+            flip=flip,
+            steps=steps,
+            plane_weights=plane_weights,
+            accept_other_weights=accept_other_weights,
+            licence=licence,
+            seed=seed,
+            overwrite=overwrite,
+        )
+    if as_json:
+        _out(done.model_dump_json(indent=2))
+        return
+    figures = f"{done.dice:.3f} ({done.low:.3f} to {done.high:.3f}, {done.level:.0%})"
+    _out(
+        f"{done.task}: held-out Dice {figures}, {done.cases} cases; {done.dice_before:.3f} before adapting\n"
+        f"use it: isocenter read STUDY --out RESULT --task {done.folder}"
     )
 
 

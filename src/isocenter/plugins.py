@@ -147,6 +147,8 @@ def load_task(entry: TaskEntry) -> Task:
     missing = missing_packages(entry.card)
     if missing:
         raise CapabilityError(f"task {entry.card.name!r} needs {', '.join(missing)}: pip install 'isocenter[torch]'")
+    if entry.make is not None:
+        return entry.make()
     module, _, attribute = entry.factory.partition(":")
     try:
         factory = getattr(import_module(module), attribute)

@@ -157,12 +157,17 @@ def adapt_from_cases(
         work = _Work(base, cases, settings, tell or (lambda _what, _done: None))
         work.settle()
         jobs = [*_folds(cases, settings), _Job(-1, list(range(len(cases))), [])]
+        final, folds = jobs[-1], jobs[:-1]
         with ThreadPoolExecutor(settings.workers) as pool:
-            list(pool.map(work.learn, jobs))
-            final, folds = jobs[-1], jobs[:-1]
-            chosen = [_best([f for f in folds if f is not fold]) for fold in folds]
-            after = list(pool.map(work.measure, folds, chosen))
-            before = list(pool.map(work.measure, folds, [0] * len(folds)))
+            try:
+                list(pool.map(work.learn, jobs))
+                chosen = [_best([f for f in folds if f is not fold]) for fold in folds]
+                after = list(pool.map(work.measure, folds, chosen))
+                before = list(pool.map(work.measure, folds, [0] * len(folds)))
+            except BaseException:
+                # The pool waits for its threads: an interrupt, or the failure of one, ends them at their next lesson.
+                work.stopped = True
+                raise
         best = _best(folds)
         found = [{k: v for part in parts for k, v in part.items()} for parts in (after, before)]
         curve = [_mean([fold.scores[c] for fold in folds]) for c in range(len(work.checks))]
@@ -210,6 +215,7 @@ class _Work:
         self.plain: PlaneModel = self.model(None)
         self.parts = max(count_parts(case.mask) for case in cases)
         self.checks: list[int] = []
+        self.stopped = False
         self._tell, self._done = tell, 0
 
     def model(self, arrays: dict[str, np.ndarray] | None) -> PlaneModel:
@@ -224,7 +230,8 @@ class _Work:
             trial = _Job(-2, list(range(len(self.cases))), [])
             times = [time.monotonic()]
             self._learn(trial, 4, lambda _job, _step: times.append(time.monotonic()))
-            lesson = float(np.median(np.diff(times)[1:]))
+            # Two networks at a time take turns at what is not released to other threads.
+            lesson = float(np.median(np.diff(times)[1:])) * (1.0 if settings.workers == 1 else 1.2)
             asked = time.monotonic()
             self._answer(self.plain, self._shown(trial.learnt), self.cases[0].volume, _few(self.cases[0].volume))
             plane = (time.monotonic() - asked) / len(_few(self.cases[0].volume))
@@ -274,6 +281,8 @@ class _Work:
         chance = (settings.seed, 2, job.number + 2)
         lessons = Lessons(self.plain, learnt, chance, flip=settings.flip, examples=settings.examples)
         for step in range(steps):
+            if self.stopped:
+                return
             rate = min(1.0, (step + 1) / _WARMUP) * (0.5 + 0.5 * math.cos(math.pi * step / steps))
             for group in optimiser.param_groups:
                 group["lr"] = settings.learning_rate * rate
@@ -307,6 +316,8 @@ class _Work:
         shown, found = self._shown(job.learnt), {}
         confirmed = _confirmed(model, shown)
         for number, indices in planes.items():
+            if self.stopped:
+                break
             case = self.cases[number]
             answer = self._answer(model, confirmed, case.volume, indices)
             if len(indices) == len(case.volume):

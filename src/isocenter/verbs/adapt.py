@@ -208,7 +208,7 @@ def _mirrored_by_rows(fit: Fit) -> bool:
 
 def _learn_cases(cases: Sequence[ConfirmedCase], fit: Fit) -> list[Any]:
     from isocenter.learn.from_session_lessons import LearnCase
-    from isocenter.models.interactive.adapted import Turned
+    from isocenter.models.orientation import Turned
     from isocenter.tasks.segment.adapted.task import finite_channel
 
     learnt = []

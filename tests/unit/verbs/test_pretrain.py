@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -79,6 +80,17 @@ def test_the_weights_load(whole: Path) -> None:
     engine = Engine(plane=str(whole / "weights" / "interactive-2d.safetensors"), volume=None)
     assert engine.plane_card.training["command"] == "isocenter pretrain tiny.yaml --out RUN"
     assert engine.plane_card.training["steps"] == 24
+
+
+def test_the_how_to_is_true(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = Path(__file__).parents[3] / "docs" / "how-to" / "pretrain.md"
+    (snippet,) = re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), re.DOTALL)
+    (tmp_path / ".runs").mkdir()
+    (tmp_path / ".runs" / "interactive-2d").symlink_to(whole)
+    monkeypatch.chdir(tmp_path)
+    known: dict[str, Engine] = {}
+    exec(snippet, known)
+    assert known["engine"].plane_card.training["steps"] == 24
 
 
 def test_killed_and_resumed_it_draws_the_same_curve(whole: Path, tmp_path: Path) -> None:

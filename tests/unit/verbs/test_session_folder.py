@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 from adapted_cases import DEEP, FLAT, case, disc, session
 from isocenter.core import Geometry, Image, Prompt, Quantity
 from isocenter.core.errors import ConfigError, DataError, WeightsError
+from isocenter.data.images import write_nifti
 from isocenter.tasks.interact.engine import Engine
 from isocenter.tasks.interact.session import Session
 from isocenter.testing import phantom
@@ -128,3 +130,15 @@ def test_folders_that_can_t_be_read(engine: Engine, tmp_path: Path) -> None:
     (tmp_path / "s" / "case-001.npz").unlink()
     with pytest.raises(DataError, match="is missing"):
         load_session(engine, tmp_path / "s")
+
+
+def test_the_how_to_is_true(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = Path(__file__).parents[3] / "docs" / "how-to" / "adapt-from-a-session.md"
+    (snippet,) = re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), re.DOTALL)
+    paths = [tmp_path / f"{seed}.nii.gz" for seed in range(2)]
+    for seed, path in enumerate(paths):
+        write_nifti(disc(seed)[0], path)
+    monkeypatch.chdir(tmp_path)
+    point = Prompt("point", np.array([[0.0, 20.0, 38.0]]), frame="index_zyx")
+    exec(snippet, {"paths": paths, "point": point})
+    assert [case.prompts for case in read_manifest(tmp_path / "session").cases] == [1, 1]

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pydantic import BaseModel, ConfigDict, Field
 
 from isocenter.core import Image, TaskCard
-from isocenter.models.interactive.adapted import Turned
+from isocenter.models.orientation import Turned
 
 __all__ = ["Fit", "adapted_card", "names_a_side"]
 

@@ -15,7 +15,6 @@ from jaxtyping import Bool, Float
 
 from isocenter.core import Image, Mask, Prediction, Prompt, Segment, Step, Study, TaskCard, Uncertainty
 from isocenter.models.interactive.adapted import (
-    Turned,
     adapted_model,
     adapter_arrays,
     describe,
@@ -23,6 +22,7 @@ from isocenter.models.interactive.adapted import (
     tidy,
 )
 from isocenter.models.interactive.confirmed import Confirmed, Unprompted, answer_from_cases
+from isocenter.models.orientation import Turned
 from isocenter.models.weights import Weights
 from isocenter.tasks.interact.channel import one_channel
 from isocenter.tasks.segment.adapted.cards import Fit

@@ -127,10 +127,22 @@ def page(rows: list[Row], base: Weights, settings: AdaptSettings, minutes: float
 
 
 NOTES = (
-    "## Choices",
-    "",
     "The minutes hold the cross-validation too: with four folds, five networks learn. Seconds an image include "
     "encoding the confirmed cases, which is done once.",
+    "",
+    "## What was tried (2026-11-26, weights `interactive-2d` 9cbf64f0 and `interactive-3d` ad0e6ee5)",
+    "",
+    "Four confirmed cases, 90 seconds of one thread of a busy machine for one network (so the number of lessons "
+    "differs by what a lesson costs), one look at the whole plane, 8 images of the other half. By a script that was not kept; "
+    "it chose the way that is built, and says nothing about what that reaches.",
+    "",
+    "| what learns | lessons | hippocampus | lungs |",
+    "| - | - | - | - |",
+    "| network for volumes, no examples, LoRA | 49 | 0.265 | |",
+    "| network for planes, no examples, LoRA | 183; 75 | 0.648 | 0.824 |",
+    "| network for planes, examples, LoRA, rate 0.002 | 84; 38 | 0.789 | 0.825 |",
+    "| the same, rate 0.005, biases and normalisation's scales too, no gradient through the examples | 55; 119 | 0.802 "
+    "| 0.875 |",
 )
 
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
+import torch
 
 from isocenter.core import Geometry, Image, Mask, Segment, Source
+from isocenter.models.interactive.network import InteractiveNet, InteractiveSettings
+from isocenter.models.weights import save_weights
 from isocenter.tasks.interact.engine import Engine
 from isocenter.tasks.interact.session import ConfirmedCase, Session
 
@@ -42,3 +47,17 @@ def session(engine: Engine, cases: list[ConfirmedCase], label: str = "disc") -> 
     for one in cases:
         made.take(one)
     return made
+
+
+def tiny_weights(folder: Path) -> str:
+    """Weights of a network that never learnt anything, as small as can be: for whatever does not depend on them."""
+    torch.manual_seed(3)
+    shape = InteractiveSettings(widths=(4, 8, 8), prompt_widths=(4, 4, 4), fine=4, blocks=1, memory=4)
+    state = InteractiveNet(shape).state_dict()
+    fields = {
+        "name": "tiny", "version": "1", "title": "Tiny", "licence": "MIT", "network": shape.as_card(),
+        "preparation": {"pixels": 32}, "intended_use": "tests", "not_for": "patients", "training_data": [],
+        "training": {}, "metrics": [],
+    }  # fmt: skip
+    save_weights(folder, {k: v.numpy() for k, v in state.items() if v.is_floating_point()}, fields)
+    return str(folder / "tiny.safetensors")

@@ -1,7 +1,7 @@
 """Turn the confirmed cases of a session into an adapter: LoRA on the interactive network, cross-validated by case.
 
 The network for planes answers every slice without a prompt, from the confirmed cases at its height, as a session does;
-LoRA teaches it this one structure. The network for volumes was tried on the hippocampus: a lesson costs it five times
+LoRA teaches it this one structure. The network for volumes was tried on the hippocampus: a lesson costs it four times
 as much, and within minutes on two cores it stays far behind (docs/results/adapt-from-session.md).
 
 All folds and the final network learn alike and are looked at at the same steps, step 0 (no adaptation) among them. The

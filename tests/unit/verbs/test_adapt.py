@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import isocenter
-from adapted_cases import DEEP, FLAT, case, disc, session
+from adapted_cases import DEEP, FLAT, case, disc, session, tiny_weights
 from isocenter import cli
 from isocenter.core import Geometry, Image, Mask, Study
 from isocenter.core.errors import ConfigError, DataError, WeightsError
@@ -41,7 +41,7 @@ def flat(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a session of pictures, and the task that was made of it."""
     folder = tmp_path_factory.mktemp("flat")
     save_session(session(engine, [case(seed) for seed in range(3)]), folder / "session")
-    done = isocenter.adapt(folder / "session", folder / "task", steps=3, workers=1)
+    done = isocenter.adapt(folder / "session", folder / "task", steps=2)
     assert done.task == "disc-adapted" and done.cases == 3 and done.folder == folder / "task"
     assert 0 <= done.low <= done.dice <= done.high <= 1
     return folder
@@ -52,7 +52,7 @@ def deep(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same of volumes."""
     folder = tmp_path_factory.mktemp("deep")
     save_session(session(engine, [case(seed, DEEP, label="Left disc") for seed in range(2)]), folder / "session")
-    adapt(folder / "session", folder / "task", steps=2, name="ball")
+    adapt(folder / "session", folder / "task", steps=1, name="ball")
     return folder
 
 
@@ -145,7 +145,7 @@ def test_read_and_segment_take_the_folder(deep: Path, tmp_path: Path, capsys: py
 
 def test_the_folder_tells_how_it_was_made_and_names_nobody(flat: Path) -> None:
     made = json.loads((flat / "task" / "config.json").read_text())
-    assert made["config"]["flip"] == "on" and made["config"]["steps"] == 3 and made["seed"] == 0
+    assert made["config"]["flip"] == "on" and made["config"]["steps"] == 2 and made["seed"] == 0
     assert len(made["data"]["cases"]) == 3 and made["base_weights"]["name"] == "interactive-2d"
     card = read_card(flat / "task" / "disc-adapted.safetensors")
     assert [m.structure for m in card.metrics] == ["disc, adapted", "disc, examples alone, not adapted"]
@@ -160,10 +160,45 @@ def test_a_named_side_is_never_learnt_mirrored(deep: Path) -> None:
     assert json.loads((deep / "task" / "config.json").read_text())["config"]["flip"] == "off"
 
 
-def test_the_same_seed_gives_the_same_adapter(flat: Path, tmp_path: Path) -> None:
-    adapt(flat / "session", tmp_path / "again", steps=3, workers=2)
-    name = "disc-adapted.safetensors"
-    assert (tmp_path / "again" / name).read_bytes() == (flat / "task" / name).read_bytes()
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A session of pictures in which a tiny network answered, with its weights."""
+    folder = tmp_path_factory.mktemp("tiny")
+    engine = Engine(tiny_weights(folder), volume=None)
+    save_session(session(engine, [case(seed) for seed in range(4)]), folder / "session")
+    return folder
+
+
+def test_the_same_seed_gives_the_same_adapter(tiny: Path, tmp_path: Path) -> None:
+    weights = str(tiny / "tiny.safetensors")
+    files = []
+    for workers, seed in ((1, 0), (2, 0), (2, 1)):
+        out = tmp_path / f"{workers}-{seed}"
+        adapt(tiny / "session", out, steps=6, workers=workers, seed=seed, plane_weights=weights)
+        files.append((out / "disc-adapted.safetensors").read_bytes())
+    assert files[0] == files[1] != files[2]
+
+
+def test_what_fits_into_the_minutes_is_settled_and_recorded(tiny: Path, tmp_path: Path) -> None:
+    weights, said = str(tiny / "tiny.safetensors"), []
+    adapt(tiny / "session", tmp_path / "t", minutes=0.01, plane_weights=weights, progress=lambda *s: said.append(s))
+    steps = json.loads((tmp_path / "t" / "config.json").read_text())["config"]["steps"]
+    assert 12 <= steps <= 400
+    card = read_card(tmp_path / "t" / "disc-adapted.safetensors")
+    checked = card.training["checked_at"]
+    assert isinstance(checked, list) and checked[0] == 0 and checked[-1] == steps
+    assert any("lesson" in words for words, _ in said) and said[-1][1] <= 1
+
+
+def test_an_error_ends_all_threads(tiny: Path, tmp_path: Path) -> None:
+    def stop(words: str, _: float) -> None:
+        if "lesson" in words:
+            raise KeyboardInterrupt
+
+    weights = str(tiny / "tiny.safetensors")
+    with pytest.raises(KeyboardInterrupt):
+        adapt(tiny / "session", tmp_path / "t", steps=400, plane_weights=weights, progress=stop)
+    assert not (tmp_path / "t").exists()
 
 
 @pytest.mark.parametrize(
@@ -183,17 +218,17 @@ def test_sessions_that_can_t_be_learnt_from(engine: Engine, tmp_path: Path, case
     assert not (tmp_path / "task").exists()
 
 
-def test_other_weights_are_said_and_accepted_only_when_asked(flat: Path, tmp_path: Path) -> None:
-    manifest = json.loads((flat / "session" / "session.json").read_text())
+def test_other_weights_are_said_and_accepted_only_when_asked(tiny: Path, tmp_path: Path) -> None:
+    manifest, weights = json.loads((tiny / "session" / "session.json").read_text()), str(tiny / "tiny.safetensors")
     manifest["plane"]["sha256"] = "0" * 64
     folder = tmp_path / "s"
     folder.mkdir()
-    for file in (flat / "session").glob("*.npz"):
+    for file in (tiny / "session").glob("*.npz"):
         (folder / file.name).write_bytes(file.read_bytes())
     (folder / "session.json").write_text(json.dumps(manifest))
     with pytest.raises(WeightsError, match=r"made with other weights .*--accept-other-weights"):
-        adapt(folder, tmp_path / "task", steps=1)
-    adapt(folder, tmp_path / "task", steps=1, accept_other_weights=True)
+        adapt(folder, tmp_path / "task", steps=1, plane_weights=weights)
+    adapt(folder, tmp_path / "task", steps=1, plane_weights=weights, accept_other_weights=True)
     assert json.loads((tmp_path / "task" / "config.json").read_text())["session_weights"]["sha256"] == "0" * 64
 
 

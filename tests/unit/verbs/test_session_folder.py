@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from adapted_cases import DEEP, FLAT, case, disc, session
+from adapted_cases import DEEP, FLAT, case, disc, session, tiny_weights
 from isocenter.core import Geometry, Image, Prompt, Quantity
 from isocenter.core.errors import ConfigError, DataError, WeightsError
 from isocenter.data.images import write_nifti
@@ -21,10 +21,10 @@ from isocenter.verbs.session_folder import load_session, read_manifest, save_ses
 
 
 @pytest.fixture(scope="module")
-def engine():
+def engine(tmp_path_factory):
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    yield Engine()
+    yield Engine(tiny_weights(tmp_path_factory.mktemp("weights")), volume=None)
     torch.set_num_threads(threads)
 
 
@@ -110,7 +110,7 @@ def test_folders_that_can_t_be_read(engine: Engine, tmp_path: Path) -> None:
     other = json.loads(text)
     other["plane"]["sha256"] = "0" * 64
     file.write_text(json.dumps(other))
-    with pytest.raises(WeightsError, match=r"made with other weights \(interactive-2d 000000000000"):
+    with pytest.raises(WeightsError, match=r"made with other weights \(tiny 000000000000"):
         load_session(engine, tmp_path / "s")
     assert len(load_session(engine, tmp_path / "s", accept_other_weights=True).cases) == 2
     other["cases"][0]["grid"]["shape_zyx"] = [1, 56, 63]

@@ -133,8 +133,8 @@ NOTES = (
     "## What was tried (2026-11-26, weights `interactive-2d` 9cbf64f0 and `interactive-3d` ad0e6ee5)",
     "",
     "Four confirmed cases, 90 seconds of one thread of a busy machine for one network (so the number of lessons "
-    "differs by what a lesson costs), one look at the whole plane, 8 images of the other half. By a script that was not kept; "
-    "it chose the way that is built, and says nothing about what that reaches.",
+    "differs by what a lesson costs), one look at the whole plane, 8 images of the other half. By a script that was "
+    "not kept; it chose the way that is built, and says nothing about what that reaches.",
     "",
     "| what learns | lessons | hippocampus | lungs |",
     "| - | - | - | - |",

@@ -209,7 +209,7 @@ def _mirrored_by_rows(fit: Fit) -> bool:
 def _learn_cases(cases: Sequence[ConfirmedCase], fit: Fit) -> list[Any]:
     from isocenter.learn.from_session_lessons import LearnCase
     from isocenter.models.orientation import Turned
-    from isocenter.tasks.segment.adapted.task import finite_channel
+    from isocenter.tasks.segment.adapted.channel import finite_channel
 
     learnt = []
     for case in cases:
@@ -228,14 +228,12 @@ def _write(
 ) -> AdaptResult:
     from isocenter.learn.from_session import shown_cases
     from isocenter.learn.from_session_card import LEVEL, adapter_card, held_out, interval_of_mean
-    from isocenter.models.interactive.adapted import FAMILIAR, adapted_model, count_parts, describe
+    from isocenter.models.interactive.adapted import count_parts
     from isocenter.tasks.segment.adapted.cards import adapted_card
 
     found, fit, label = learnt
     name = config.name or _task_name(label)
     prepared = _learn_cases(cases, fit)
-    plain = adapted_model(base, None, rank=config.rank, scale=found.settings.scale)
-    familiar = np.stack([describe(plain, case.volume) for case in prepared])
     present = [case for case, one in zip(cases, prepared, strict=True) if one.mask.any()]
     kept = [present[i] for i in shown_cases(len(present))]
     card = adapted_card(name, label, [case.image for case in cases], licence=config.licence)
@@ -269,8 +267,7 @@ def _write(
     }
     config.out.parent.mkdir(parents=True, exist_ok=True)
     with atomic_folder(config.out, replace=config.overwrite) as place:
-        arrays = {**found.arrays, FAMILIAR: familiar}
-        write_adapted(place, document, base=base, adapter=(arrays, fields), cases=kept, config=made)
+        write_adapted(place, document, base=base, adapter=(found.arrays, fields), cases=kept, config=made)
     values = held_out(found.dice)
     low, high, _ = interval_of_mean(values)
     return AdaptResult(

@@ -1,4 +1,4 @@
-"""The interactive network for planes, adapted to one structure: base weights, an adapter, and what it was shown.
+"""The interactive network for planes, adapted to one structure: base weights and an adapter.
 
 Training (`learn.from_session`) and the task (`tasks.segment.adapted`) build, look and tidy up with this very code.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 from scipy import ndimage
 
 from isocenter.core.errors import ConfigError, WeightsError
@@ -17,22 +17,13 @@ from isocenter.models.lora import add_lora, fill_lora, merge_lora
 from isocenter.models.weights import Weights
 
 __all__ = [
-    "FAMILIAR",
     "adapted_model",
-    "adapter_arrays",
     "count_parts",
-    "describe",
-    "strangeness",
     "tidy",
 ]
 
-FAMILIAR = "familiar"
-"""Name, among an adapter's arrays, of the descriptions of the confirmed images, (n, d)."""
-
 _LEAST_SHARE = 0.05
-_MOST_PLANES = 9
 
-Volume = Float[np.ndarray, "z y x"]
 Binary = Bool[np.ndarray, "z y x"]
 
 
@@ -64,19 +55,6 @@ def adapted_model(base: Weights, adapter: dict[str, np.ndarray] | None, *, rank:
         raise WeightsError(f"{base.card.name}: {error}") from error
 
 
-def adapter_arrays(weights: Weights) -> tuple[dict[str, np.ndarray], Float[np.ndarray, "n d"]]:
-    """Return what an adapter's file holds: the changes of the network, and the descriptions of the confirmed images.
-
-    Raises:
-        WeightsError: There are no descriptions.
-    """
-    arrays = dict(weights.arrays)
-    familiar = arrays.pop(FAMILIAR, None)
-    if familiar is None or familiar.ndim != 2 or len(familiar) < 2:
-        raise WeightsError(f"{weights.card.name}: not an adapter that isocenter adapt wrote")
-    return arrays, familiar
-
-
 def count_parts(mask: Binary) -> int:
     """Return how many parts a mask has (corners touch), not counting specks under a twentieth of the largest."""
     sizes = _sizes(mask)[1]
@@ -95,35 +73,3 @@ def tidy(mask: Binary, parts: int) -> Binary:
 def _sizes(mask: Binary) -> tuple[np.ndarray, np.ndarray]:
     labels, _ = ndimage.label(mask, np.ones((3, 3, 3), dtype=bool))
     return labels, np.bincount(labels.ravel())[1:]
-
-
-def describe(model: PlaneModel, volume: Volume) -> Float[np.ndarray, " d"]:
-    """Describe an image by what the encoder says of it, averaged over space and over a few of its planes.
-
-    Args:
-        model: The model as it was before adaptation, so that descriptions can be compared.
-        volume: Intensities.
-    """
-    chosen = np.unique(np.linspace(0, len(volume) - 1, min(len(volume), _MOST_PLANES) + 2).round().astype(int)[1:-1])
-    rows = []
-    for index in chosen if len(chosen) else [0]:
-        plane = model.open(volume[index])
-        levels = plane.looked(model.whole(plane.shape)).features.levels
-        rows.append(np.concatenate([_unit(level[0].flatten(1).mean(1).numpy()) for level in levels]))
-    return np.asarray(_unit(np.mean(rows, axis=0)), dtype=np.float32)
-
-
-def _unit(values: np.ndarray) -> np.ndarray:
-    return np.asarray(values / max(float(np.linalg.norm(values)), 1e-9))
-
-
-def strangeness(familiar: Float[np.ndarray, "n d"], description: Float[np.ndarray, " d"]) -> float:
-    """Return how far an image is from the nearest confirmed one, in units of how far these are from each other.
-
-    The unit is the largest distance from a confirmed image to its nearest neighbour among the others (at least 0.02, or
-    near copies would make everything else strange).
-    """
-    between = np.linalg.norm(familiar[:, None] - familiar[None], axis=2)
-    np.fill_diagonal(between, np.inf)
-    unit = max(float(between.min(axis=1).max()), 0.02)
-    return float(np.linalg.norm(familiar - description, axis=1).min()) / unit

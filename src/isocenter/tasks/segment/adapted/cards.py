@@ -5,16 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+import numpy as np
+from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, Field
 
 from isocenter.core import Image, TaskCard
+from isocenter.models.layout import layout, least_likeness, likeness
 from isocenter.models.orientation import Turned
+from isocenter.tasks.segment.adapted.channel import finite_channel
 
 __all__ = ["Fit", "adapted_card", "names_a_side"]
 
 _ROOM = 1.5
 """How many times smaller than the smallest, or larger than the largest confirmed image an image may be."""
-_MOST_STRANGE = 3.0
 _SIDES = re.compile(r"\b(left|right|lt|rt|sinist\w*|dext\w*|links|rechts|gauche|droite?)\b", re.IGNORECASE)
 
 Range = tuple[float, float]
@@ -41,7 +44,8 @@ class Fit(BaseModel):
         spacing_mm: Least and largest spacing along each axis, turned; None where unknown.
         extent_mm: Least and largest side of the image along each axis, turned; None where unknown.
         aspect: Least and largest ratio of rows to columns.
-        most_strange: Largest distance to the nearest confirmed image, as `strangeness` measures it.
+        layouts: How light and dark lie in the confirmed images (`models.layout`).
+        least_likeness: How alike the layout must be to the nearest of these, -1 to 1.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -53,11 +57,12 @@ class Fit(BaseModel):
     spacing_mm: tuple[Range, Range, Range] | None
     extent_mm: tuple[Range, Range, Range] | None
     aspect: Range
-    most_strange: float = _MOST_STRANGE
+    layouts: tuple[tuple[float, ...], ...] = Field(min_length=2)
+    least_likeness: float
 
     @classmethod
     def of(cls, images: Sequence[Image], label: str) -> Fit:
-        """Draw the limits from confirmed images, all of one plane or all of several."""
+        """Draw the limits from two or more confirmed images, all of one plane or all of several."""
         orientation = images[0].geometry.orientation
         if any(image.geometry.affine is None for image in images):
             orientation = None
@@ -66,6 +71,10 @@ class Fit(BaseModel):
         ways = {image.geometry.patient_orientation for image in images}
         ratios = [_aspect(image, orientation) for image in images]
         whole = len(known) == len(turned)
+        layouts = tuple(
+            tuple(round(float(v), 4) for v in layout(finite_channel(image, Turned.to(image.geometry, orientation))[0]))
+            for image in images
+        )
         return cls(
             planes="one" if images[0].geometry.shape[0] == 1 else "several",
             orientation=orientation,
@@ -74,6 +83,18 @@ class Fit(BaseModel):
             spacing_mm=_ranges([spacing for spacing, _ in known]) if whole else None,
             extent_mm=_ranges([extent for _, extent in known]) if whole else None,
             aspect=_range(ratios),
+            layouts=layouts,
+            least_likeness=least_likeness(layouts),
+        )
+
+    def unlike(self, volume: Float[np.ndarray, "z y x"]) -> str | None:
+        """Return why an image's pixels, turned and finite, are not like the confirmed ones', or None."""
+        found = likeness(self.layouts, volume)
+        if found >= self.least_likeness:
+            return None
+        return (
+            f"the image is too unlike the confirmed ones: its layout of light and dark correlates {found:.2f} with the "
+            f"nearest, at least {self.least_likeness:.2f} is asked; check view and crop, or confirm a few like it"
         )
 
     def misfit(self, image: Image) -> str | None:

@@ -1,7 +1,7 @@
 """An adapted task: no prompt, one structure, answered plane by plane from the confirmed cases it keeps.
 
-It abstains from images that are not like the confirmed ones: by the card, by spacing, size and orientation, and by what
-the encoder sees in them.
+It abstains from images that are not like the confirmed ones: by the card, by spacing, size and orientation, and by how
+light and dark lie in them.
 """
 
 from __future__ import annotations
@@ -11,24 +11,21 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 
 from isocenter.core import Image, Mask, Prediction, Prompt, Segment, Step, Study, TaskCard, Uncertainty
 from isocenter.models.interactive.adapted import (
     adapted_model,
-    adapter_arrays,
-    describe,
-    strangeness,
     tidy,
 )
 from isocenter.models.interactive.confirmed import Confirmed, Unprompted, answer_from_cases
 from isocenter.models.orientation import Turned
 from isocenter.models.weights import Weights
-from isocenter.tasks.interact.channel import one_channel
 from isocenter.tasks.segment.adapted.cards import Fit
+from isocenter.tasks.segment.adapted.channel import finite_channel
 from isocenter.tasks.segment.answer import input_name, model_ref, only_image
 
-__all__ = ["Adapted", "AdaptedSettings", "finite_channel"]
+__all__ = ["Adapted", "AdaptedSettings"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,27 +51,12 @@ class AdaptedSettings:
     cases: tuple[tuple[Image, Bool[np.ndarray, "z y x"]], ...]
 
 
-def finite_channel(image: Image, turn: Turned) -> tuple[Float[np.ndarray, "z y x"], tuple[str, ...]]:
-    """Return one channel of an image, turned, what is not finite set to the median; and notes on it.
-
-    Learning and the task prepare images with this very code.
-    """
-    volume, notes = one_channel(image)
-    finite = np.isfinite(volume)
-    if not finite.all():
-        count = int((~finite).sum())
-        middle = np.float32(np.median(volume[finite]) if finite.any() else 0.0)
-        volume = np.where(finite, volume, middle)
-        notes = (*notes, f"{count} voxels are not finite and were taken as the median")
-    return np.asarray(turn.forward(volume), dtype=np.float32), notes
-
-
 class Adapted:
     """The task.
 
     Args:
         base: Weights of the interactive network for planes.
-        adapter: Its adapter, with the descriptions of the confirmed images.
+        adapter: Its adapter.
         settings: What makes it.
 
     Raises:
@@ -82,10 +64,8 @@ class Adapted:
     """
 
     def __init__(self, base: Weights, adapter: Weights, settings: AdaptedSettings) -> None:
-        arrays, self._familiar = adapter_arrays(adapter)
         self._settings, self._passport = settings, adapter.card
-        self._plain = adapted_model(base, None, rank=settings.rank, scale=settings.scale)
-        self._model = adapted_model(base, arrays, rank=settings.rank, scale=settings.scale)
+        self._model = adapted_model(base, dict(adapter.arrays), rank=settings.rank, scale=settings.scale)
         self._confirmed = Confirmed(self._model)
         for image, mask in settings.cases:
             turn = Turned.to(image.geometry, settings.fit.orientation)
@@ -112,18 +92,14 @@ class Adapted:
         volume, notes = finite_channel(image, turn)
         if float(np.ptp(volume)) == 0.0:
             return Prediction.abstain(name, "the image is flat: there is nothing to outline", inputs=inputs)
-        strange = strangeness(self._familiar, describe(self._plain, volume))
-        if strange > self._settings.fit.most_strange:
-            reason = (
-                f"the image is too unlike the confirmed ones: {strange:.1f} times as far from the nearest as these are "
-                f"from each other, at most {self._settings.fit.most_strange:g} is answered; confirm a few like it"
-            )
+        reason = self._settings.fit.unlike(volume)
+        if reason is not None:
             return Prediction.abstain(name, reason, inputs=inputs)
         answer = answer_from_cases([self._model.open(plane) for plane in volume], self._confirmed)
         mask = tidy(answer.probability >= 0.5, self._settings.parts)
         if not mask.any():
             return Prediction.abstain(name, f"{self._settings.label!r} was not found in this image", inputs=inputs)
-        return self._prediction(image, turn.backward(mask), answer, turn, strange, notes, inputs)
+        return self._prediction(image, turn.backward(mask), answer, turn, notes, inputs)
 
     def _prediction(
         self,
@@ -131,7 +107,6 @@ class Adapted:
         mask: Bool[np.ndarray, "z y x"],
         answer: Unprompted,
         turn: Turned,
-        strange: float,
         notes: tuple[str, ...],
         inputs: tuple[str, ...],
     ) -> Prediction:
@@ -147,7 +122,6 @@ class Adapted:
                         "examples": len(settings.cases),
                         "threshold": 0.5,
                         "most_parts": settings.parts,
-                        "strangeness": round(strange, 3),
                     }
                 ),
             ),

@@ -30,7 +30,7 @@ def layout(volume: Float[np.ndarray, "z y x"]) -> Float[np.ndarray, " d"]:
 
     Example:
         >>> layout(np.indices((1, 20, 30))[1].astype(np.float32)).round(3)[[0, -1]]
-        array([-0.102,  0.102], dtype=float32)
+        array([-0.101,  0.101], dtype=float32)
     """
     low, high = np.percentile(volume, (1, 99))
     blocks = np.clip(volume.astype(np.float64), low, high)

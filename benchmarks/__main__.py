@@ -20,6 +20,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 # These write result pages of their own.
 NOT_SPEED = {
+    "adapt_from_session",
     "interactive_dice",
     "interactive_sets",
     "interactive_ours",

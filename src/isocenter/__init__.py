@@ -4,8 +4,8 @@
     >>> isocenter.__version__
     '0.1.0'
 
-`isocenter.read` and `isocenter.segment` are the verbs of the command line as functions. They are imported when first
-used, so that ``import isocenter`` is fast and needs no torch.
+`isocenter.read`, `segment`, `pretrain`, `adapt` and `demo` are the verbs of the command line as functions. They are
+imported when first used, so that ``import isocenter`` is fast and needs no torch.
 """
 
 from __future__ import annotations
@@ -15,16 +15,20 @@ from typing import TYPE_CHECKING, Any
 from isocenter.version import __version__
 
 if TYPE_CHECKING:
+    from isocenter.verbs.adapt import adapt
     from isocenter.verbs.demo import demo
+    from isocenter.verbs.pretrain import pretrain
     from isocenter.verbs.read import read
     from isocenter.verbs.result import ResultDocument, read_result
     from isocenter.verbs.segment import segment
 
-__all__ = ["ResultDocument", "__version__", "demo", "read", "read_result", "segment"]
+__all__ = ["ResultDocument", "__version__", "adapt", "demo", "pretrain", "read", "read_result", "segment"]
 
 _LAZY = {
     "ResultDocument": "isocenter.verbs.result",
+    "adapt": "isocenter.verbs.adapt",
     "demo": "isocenter.verbs.demo",
+    "pretrain": "isocenter.verbs.pretrain",
     "read": "isocenter.verbs.read",
     "read_result": "isocenter.verbs.result",
     "segment": "isocenter.verbs.segment",

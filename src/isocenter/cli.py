@@ -12,6 +12,7 @@ import logging
 import os
 import signal
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from enum import IntEnum
@@ -45,6 +46,8 @@ class Exit(IntEnum):
 
 _STOPPED = "stopped; nothing half-written is left"
 """True whenever the signal arrived: a result that had its name by then is whole."""
+
+_SECONDS_BETWEEN_LINES = 60.0
 
 app = typer.Typer(
     name="isocenter",
@@ -87,7 +90,9 @@ def read(
     ],
     task: Annotated[
         list[str] | None,
-        typer.Option("--task", help="Run only this task; may be repeated. Default: every one that fits."),
+        typer.Option(
+            "--task", help="Run only this task (or adapted folder); may be repeated. Default: every one that fits."
+        ),
     ] = None,
     prompt: PromptOption = None,
     rtstruct: Annotated[bool, typer.Option("--rtstruct", help="Write DICOM RTSTRUCT too.")] = False,
@@ -138,7 +143,9 @@ def segment(
             readable=False,
         ),
     ],
-    task: Annotated[str | None, typer.Option("--task", help="Task; by default the interactive one.")] = None,
+    task: Annotated[
+        str | None, typer.Option("--task", help="Task, or adapted folder; by default the interactive one.")
+    ] = None,
     prompt: PromptOption = None,
     image: Annotated[int | None, typer.Option("--image", help="Which image of the study, from 0.")] = None,
     on_irregular: IrregularOption = "raise",
@@ -174,6 +181,97 @@ def segment(
     if answer.abstained is not None:
         _say(f"task {answer.task!r} abstained: {answer.abstained}")
         raise typer.Exit(Exit.NOTHING_ANSWERED)
+
+
+@app.command()
+def pretrain(
+    config: Annotated[Path, typer.Argument(help="YAML file with every setting; see configs/.", show_default=False)],
+    out: Annotated[
+        Path, typer.Option("--out", help="Folder of the run; must not exist or be empty.", show_default=False)
+    ],
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's checkpoint, exactly.")] = False,
+    until: Annotated[int | None, typer.Option("--until", help="Stop at this step; --resume goes on.")] = None,
+    checkpoint_minutes: Annotated[
+        float, typer.Option("--checkpoint-minutes", help="Longest time between two checkpoints.")
+    ] = 3.0,
+    as_json: JsonOption = False,
+) -> None:
+    """Train a model from a configuration; at the end its weights, their card and the curves lie in the folder."""
+    from isocenter.verbs.pretrain import pretrain as verb
+
+    with _progress(lines=True) as tell:
+        done = verb(config, out, progress=tell, resume=resume, until=until, checkpoint_minutes=checkpoint_minutes)
+    if as_json:
+        _out(done.model_dump_json(indent=2))
+        return
+    figures = ", ".join(f"{name} {value:.3f}" for name, value in done.validation.items() if name != "step")
+    _out(
+        "\n".join(
+            [
+                f"{done.method}: step {done.step} of {done.steps}{'' if done.finished else '; go on with --resume'}",
+                *([f"held-out: {figures}"] if figures else []),
+                f"weights: {done.weights}",
+                f"curves: {done.curves}",
+            ]
+        )
+    )
+
+
+@app.command()
+def adapt(
+    from_session: Annotated[
+        Path, typer.Option("--from-session", help="Folder that a session was saved into.", show_default=False)
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", help="Folder of the task; must not exist or be empty.", show_default=False)
+    ],
+    name: Annotated[str | None, typer.Option("--name", help="Name of the task; default: the structure's.")] = None,
+    minutes: Annotated[float, typer.Option("--minutes", help="What all may take, cross-validation too.")] = 5.0,
+    flip: Annotated[
+        str, typer.Option("--flip", help="Learn mirrored too: 'on', 'off'; 'auto': unless the name says a side.")
+    ] = "auto",
+    steps: Annotated[
+        int | None, typer.Option("--steps", help="Lessons of each network, whatever time they take.")
+    ] = None,
+    plane_weights: Annotated[
+        str, typer.Option("--weights", help="Weights for planes: a built-in name, or a path.")
+    ] = "interactive-2d",
+    accept_other_weights: Annotated[
+        bool, typer.Option("--accept-other-weights", help="Learn from a session made with other weights.")
+    ] = False,
+    licence: Annotated[
+        str, typer.Option("--licence", help="Licence of the adapter, for its card.")
+    ] = "LicenseRef-as-the-confirmed-images",
+    seed: SeedOption = 0,
+    overwrite: OverwriteOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Turn the confirmed cases of a session into an automatic task, with its cross-validated Dice."""
+    from isocenter.verbs.adapt import adapt as verb
+
+    with _progress(lines=True) as tell:
+        done = verb(
+            from_session,
+            out,
+            progress=tell,
+            name=name,
+            minutes=minutes,
+            flip=flip,
+            steps=steps,
+            plane_weights=plane_weights,
+            accept_other_weights=accept_other_weights,
+            licence=licence,
+            seed=seed,
+            overwrite=overwrite,
+        )
+    if as_json:
+        _out(done.model_dump_json(indent=2))
+        return
+    figures = f"{done.dice:.3f} ({done.low:.3f} to {done.high:.3f}, {done.level:.0%})"
+    _out(
+        f"{done.task}: held-out Dice {figures}, {done.cases} cases; {done.dice_before:.3f} before adapting\n"
+        f"use it: isocenter read STUDY --out RESULT --task {done.folder}"
+    )
 
 
 @app.command()
@@ -346,12 +444,16 @@ def _add_plugin_commands(arguments: list[str]) -> None:
 
 
 @contextlib.contextmanager
-def _progress() -> Iterator[Callable[[str, float], None]]:
-    """Show a bar on standard error while it is a terminal; it vanishes at the end."""
+def _progress(*, lines: bool = False) -> Iterator[Callable[[str, float], None]]:
+    """Show a bar on standard error while it is a terminal; it vanishes at the end.
+
+    Args:
+        lines: Whether a line a minute is written where standard error is no terminal (a log of hours of work).
+    """
     if not sys.stderr.isatty():
         # What a plug-in prints must not come between a program and its JSON.
         with contextlib.redirect_stdout(sys.stderr):
-            yield lambda _stage, _done: None
+            yield _line_a_minute() if lines else lambda _stage, _done: None
         return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -363,6 +465,17 @@ def _progress() -> Iterator[Callable[[str, float], None]]:
     ):
         job = bar.add_task("starting", total=1.0)
         yield lambda stage, done: bar.update(job, description=stage, completed=done)
+
+
+def _line_a_minute() -> Callable[[str, float], None]:
+    last = [time.monotonic()]
+
+    def tell(stage: str, done: float) -> None:
+        if time.monotonic() - last[0] >= _SECONDS_BETWEEN_LINES:
+            last[0] = time.monotonic()
+            _say(f"{done:.0%} {stage}")
+
+    return tell
 
 
 def _show_result(result: ResultDocument, out: Path) -> None:

@@ -9,7 +9,7 @@ A package registers an object under a name in its own ``pyproject.toml``; our bu
 | --- | --- |
 | `isocenter.readers` | callable ``(path, *, on_irregular, progress) -> StudyFiles`` |
 | `isocenter.encoders` | callable that makes an image or text encoder |
-| `isocenter.methods` | callable that trains: a method of pretraining or adaptation |
+| `isocenter.methods` | `learn.method.Method`, for `isocenter pretrain`; or a callable that trains |
 | `isocenter.tasks` | `core.TaskEntry`: a card, and where the task is loaded from |
 | `isocenter.metrics` | callable ``(reference, answer, ...)`` that returns a figure |
 | `isocenter.commands` | a Typer app or function: a further command of ``isocenter`` |
@@ -147,6 +147,8 @@ def load_task(entry: TaskEntry) -> Task:
     missing = missing_packages(entry.card)
     if missing:
         raise CapabilityError(f"task {entry.card.name!r} needs {', '.join(missing)}: pip install 'isocenter[torch]'")
+    if entry.make is not None:
+        return entry.make()
     module, _, attribute = entry.factory.partition(":")
     try:
         factory = getattr(import_module(module), attribute)

@@ -19,7 +19,7 @@ from isocenter.data.images.atomic import explain_os_error
 
 ROOT = Path(__file__).resolve().parents[2]
 REFERENCE = ROOT / "docs" / "reference" / "cli.md"
-COMMANDS = ("read", "segment", "demo", "plugins", "version")
+COMMANDS = ("read", "segment", "pretrain", "adapt", "demo", "plugins", "version")
 
 
 def reference() -> str:
@@ -66,7 +66,7 @@ def test_the_package_imports_nothing_heavy() -> None:
 def test_the_package_offers_the_verbs() -> None:
     import isocenter
 
-    assert callable(isocenter.read) and callable(isocenter.segment) and callable(isocenter.demo)
+    assert all(callable(getattr(isocenter, verb)) for verb in ("read", "segment", "pretrain", "adapt", "demo"))
     assert isocenter.ResultDocument.__name__ == "ResultDocument"
     assert set(dir(isocenter)) == set(isocenter.__all__)
     with pytest.raises(AttributeError, match="no attribute 'paint'"):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 from isocenter.core.image import Image
@@ -93,7 +93,9 @@ class TaskEntry:
         card: The task's card.
         factory: "package.module:name" of a callable without arguments that returns the `Task`; imported only to run,
             so that listing tasks never imports torch.
+        make: What makes the task where it is not a plug-in but read from a folder; it then stands for the factory.
     """
 
     card: TaskCard
     factory: str
+    make: Callable[[], Task] | None = field(default=None, compare=False, repr=False)

@@ -14,7 +14,9 @@ import copy
 import logging
 import math
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -79,6 +81,7 @@ class InteractiveTraining(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    method: Literal["interactive"] = "interactive"
     seed: int = Field(ge=0)
     start_from: str | None = None
     freeze_norm: bool = False
@@ -376,12 +379,19 @@ class Trainer:
         self.average.load_state_dict(state["average"])
         self.optimiser.load_state_dict(state["optimiser"])
 
-    def run(self, *, until: int | None = None, resume: bool = False) -> None:
+    def run(
+        self,
+        *,
+        until: int | None = None,
+        resume: bool = False,
+        tell: Callable[[Mapping[str, object]], None] | None = None,
+    ) -> None:
         """Train to the end, or to a step.
 
         Args:
             until: Stop there, as if killed after its checkpoint; None for the end.
             resume: Begin from the checkpoint in the folder.
+            tell: Called after every step with its row of steps.csv.
         """
         config = self.config
         torch.set_num_threads(config.threads)
@@ -396,8 +406,11 @@ class Trainer:
         before = time.monotonic() - self.seconds
         try:
             while self.step < min(config.steps, until or config.steps):
-                log.add(self.train_step())
+                row = self.train_step()
+                log.add(row)
                 self.seconds = time.monotonic() - before
+                if tell is not None:
+                    tell(row)
                 if self.step % config.validate_every == 0 or self.step == config.steps:
                     found = validate(self.average, config.seed, config.samples, config.validation_samples)
                     checks.add({"step": self.step, **found})

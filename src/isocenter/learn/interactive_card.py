@@ -90,7 +90,8 @@ def plot_curve(run: Path, picture: Path) -> None:
             at, values = [row["step"] for row in checks], [row[name] for row in checks]
             right.plot(at, values, "o-", ms=3, color=colour, label=label)
     right.set(xlabel="step", ylabel="mean Dice", title="held-out synthesis", ylim=(0, 1))
-    right.legend(frameon=False, loc="lower right", fontsize=7)
+    if right.get_legend_handles_labels()[0]:
+        right.legend(frameon=False, loc="lower right", fontsize=7)
     picture.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(picture, dpi=90)
     pyplot.close(figure)
@@ -116,7 +117,9 @@ def _calibration(run: Path, config: InteractiveTraining, average: dict[str, Any]
     return found
 
 
-def export(run: Path, out: Path, *, metrics: Path | None = None, machine: str = "") -> WeightsCard:
+def export(
+    run: Path, out: Path, *, metrics: Path | None = None, machine: str = "", command: str | None = None
+) -> WeightsCard:
     """Write the averaged weights of a training with their card, as `interactive-2d` or `interactive-3d`.
 
     Args:
@@ -124,6 +127,7 @@ def export(run: Path, out: Path, *, metrics: Path | None = None, machine: str = 
         out: Folder for the weights, `.json` and `.md`.
         metrics: The benchmark's JSON, None where nothing was measured.
         machine: What it was trained on, for the card.
+        command: What trained it, for the card; None for the module's own command on the configuration of this name.
 
     Raises:
         WeightsError: There is no checkpoint, or a field breaks the card's schema.
@@ -135,7 +139,7 @@ def export(run: Path, out: Path, *, metrics: Path | None = None, machine: str = 
     arrays = {k: v.numpy().astype(np.float16) for k, v in state["average"].items() if v.is_floating_point()}
     steps = [row for row in _rows(run / "steps.csv") if row["step"] <= state["step"]]
     checks = [row for row in _rows(run / "validation.csv") if row["step"] <= state["step"]]
-    command = f"python -m isocenter.learn.interactive --config configs/{name}.yaml --out .runs/{name}"
+    command = command or f"python -m isocenter.learn.interactive --config configs/{name}.yaml --out .runs/{name}"
     training: dict[str, Any] = {
         "command": command if state["step"] == config.steps else f"{command} --until {state['step']}",
         "config": json.loads(state["config"]),

@@ -206,6 +206,8 @@ def _example_prompts(card: TaskCard, image: Image) -> tuple[Prompt, ...]:
 
 
 def _load(entry: TaskEntry) -> Task:
+    if entry.make is not None:
+        return entry.make()
     module, _, attribute = entry.factory.partition(":")
     try:
         task = getattr(import_module(module), attribute)()

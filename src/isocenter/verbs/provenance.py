@@ -7,8 +7,11 @@ numbers the inputs, and one file beside it, `inputs.json`, says which number is 
 from __future__ import annotations
 
 import json
+import os
 import platform
 import re
+import shutil
+import subprocess
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -20,13 +23,16 @@ from isocenter.core import Study
 from isocenter.data.images.study_files import Refusal
 from isocenter.verbs.entries import file_sha256
 from isocenter.verbs.result import InputFile, LeftOut, ResultDocument
+from isocenter.version import __version__
 
 __all__ = [
     "LOCAL_FILE",
     "InputNames",
+    "code_version",
     "created_now",
     "input_files",
     "left_out_here",
+    "machine",
     "package_versions",
     "python_version",
 ]
@@ -60,6 +66,39 @@ def package_versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def machine() -> str:
+    """Describe the machine in one line, without naming it."""
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        lines = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
+        model = lines[0].split(":", 1)[1].strip() if lines else model
+    return f"{model}, {os.cpu_count()} cores, {platform.system()}"
+
+
+def code_version() -> dict[str, Any]:
+    """Return the version of this package and, where it runs from a git checkout of its own, the commit.
+
+    `changed` says whether a file of the package differs from the commit; both are None elsewhere.
+    """
+    found: dict[str, Any] = {"isocenter": __version__, "commit": None, "changed": None}
+    folder, git = Path(__file__).resolve().parents[1], shutil.which("git")
+    if git is None or _git(git, folder, "ls-files", "--error-unmatch", "version.py") is None:
+        return found
+    commit, changes = _git(git, folder, "rev-parse", "HEAD"), _git(git, folder, "status", "--porcelain", "--", ".")
+    return {**found, "commit": commit, "changed": None if changes is None else bool(changes)}
+
+
+def _git(git: str, folder: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(  # noqa: S603  # fixed arguments, nothing of the user's
+            [git, "-C", str(folder), *arguments], capture_output=True, text=True, check=False, timeout=20
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
 
 
 class InputNames:

@@ -61,7 +61,7 @@ class ReadConfig(BaseModel):
     Attributes:
         path: File, folder, zip or DICOMDIR of one study.
         out: Folder to write; must not exist or be empty unless `overwrite`.
-        tasks: Names of tasks, or "auto" for every one installed.
+        tasks: Names of tasks or folders of adapted ones, or "auto" for every one installed.
         prompts: Prompt file (JSON).
         reader: Name of the `isocenter.readers` plug-in that reads the path.
         on_irregular: What to do with irregular, tilted or incomplete series: "raise", or "resample" to a regular grid.

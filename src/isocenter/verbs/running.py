@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from isocenter.core import Image, Mask, Measurement, Prediction, Prompt, Study, 
 from isocenter.core.errors import ConfigError, DataError, IsocenterError, ModelError, PluginError
 from isocenter.plugins import BrokenPlugin, load_task, missing_packages, task_entries
 from isocenter.tasks.phenotype.measure import measure
+from isocenter.verbs.adapted_folder import adapted_entry
 from isocenter.verbs.prompts import Target, name_segments, targets_for
 
 __all__ = ["Answer", "Chosen", "choose_tasks", "run_task"]
@@ -67,8 +69,11 @@ class Answer:
 def choose_tasks(names: Sequence[str] | None) -> Chosen:
     """Return the tasks to run: those named, or every one installed.
 
+    Args:
+        names: Names of installed tasks, or folders of adapted ones (`isocenter adapt`); None for all installed.
+
     Raises:
-        ConfigError: There is no task of a name.
+        ConfigError: There is no task of a name, a folder holds none, or two tasks have one name.
         PluginError: A name is registered twice, or a named task can't be loaded.
     """
     entries, broken = task_entries()
@@ -78,9 +83,20 @@ def choose_tasks(names: Sequence[str] | None) -> Chosen:
         for plugin in broken:
             if plugin.name == name:
                 raise PluginError(plugin.reason)
-        if name not in entries:
-            raise ConfigError(f"no task {name!r}; installed: {', '.join(entries) or 'none'} (see: isocenter plugins)")
-    return Chosen({name: entries[name] for name in sorted(set(names))}, named=True)
+    chosen: dict[str, TaskEntry] = {}
+    for name in dict.fromkeys(names):
+        entry = entries.get(name)
+        if entry is None:
+            if not Path(name).is_dir():
+                raise ConfigError(
+                    f"no task {name!r}; installed: {', '.join(entries) or 'none'} (see: isocenter plugins), or give "
+                    "the folder of an adapted one"
+                )
+            entry = adapted_entry(Path(name))
+        if entry.card.name in chosen:
+            raise ConfigError(f"two tasks are named {entry.card.name!r}; adapt one of them again under another --name")
+        chosen[entry.card.name] = entry
+    return Chosen(dict(sorted(chosen.items())), named=True)
 
 
 def run_task(

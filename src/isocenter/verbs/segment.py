@@ -26,7 +26,7 @@ class SegmentConfig(BaseModel):
     Attributes:
         path: File, folder, zip or DICOMDIR of one study.
         out: File to write: .nii, .nii.gz, .nrrd, .mha, .dcm (SEG) or .rtstruct.dcm.
-        task: Name of the task; by default the one that takes the prompts ("interact").
+        task: Name of the task, or folder of an adapted one; by default the one that takes the prompts ("interact").
         prompts: Prompt file (JSON).
         image: Number of the image; may be left out when the study has one, or when the prompts say which.
         reader: Name of the `isocenter.readers` plug-in that reads the path.
@@ -96,10 +96,10 @@ def run(config: SegmentConfig, progress: Progress | None = None) -> PredictionEn
     files = read_study(reading, tell)
     _keep_the_input(config, {name for image in files.study.images for name in image.source.files})
     study, _ = state(files.study, reading)
-    entry = chosen.entries[name]
+    (entry,) = chosen.entries.values()
     index = _which(config, [i for i in range(len(study.images)) if any(_here(t, study, i) for t in targets)], study)
     check_places(targets, study, chosen.entries, image=index)
-    tell(name, 0.4)
+    tell(entry.card.name, 0.4)
     answer = run_task(entry, study, index, targets, named=True, seed=config.seed)
     mask = answer.prediction.value
     if mask is not None and not isinstance(mask, Mask):

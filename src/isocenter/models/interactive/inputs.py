@@ -201,6 +201,8 @@ def _geodesic(
         stacked: Two pictures whose change costs, already weighted.
         seeds: Where the paths begin.
     """
+    if not seeds.any():
+        return np.zeros(seeds.shape, dtype=np.float32)
     distance = np.where(seeds, np.float32(0), _FAR)
     dims = seeds.ndim - 1
     side = np.float32(1.0 / max(seeds.shape[1:]))

@@ -253,12 +253,7 @@ class Context:
         if plane.shape != mask.shape:
             raise ConfigError(f"an example's mask is {mask.shape} and its picture {plane.shape}; they must be one grid")
         opened = self._model.open(plane)
-        shape = (plane.shape[0], plane.shape[1])
-        whole = Window((shape[0] - 1) / 2, (shape[1] - 1) / 2, float(max(shape)), self._model.pixels)
-        near = (
-            whole if not mask.any() else _round(shape, _corners(mask), _NEAR_MARGIN, self._model.pixels).snapped(shape)
-        )
-        for name, window in (("whole", whole), ("near", near)):
+        for name, window in zip(("whole", "near"), self._model.views(mask), strict=True):
             square = window.cut(mask.astype(np.float32), outside=0.0)
             self._views[name].append((opened.looked(window).features, square))
 
@@ -269,7 +264,7 @@ class Context:
 
     def memory(self, window: Window, shape: tuple[int, int], samples: int) -> Examples | None:
         """Return the memory for looks through windows of this size; None without examples."""
-        views = self._views["whole" if window.side > 0.7 * max(shape) else "near"]
+        views = self._views["whole" if self._model.is_whole(window, shape) else "near"]
         if not views:
             return None
         levels = tuple(torch.cat(parts) for parts in zip(*(f.levels for f, _ in views), strict=True))
@@ -428,6 +423,21 @@ class PlaneModel:
         """Begin work on a plane."""
         return OpenPlane(self, plane)
 
+    def whole(self, shape: tuple[int, int]) -> Window:
+        """Return the window that holds a whole plane."""
+        return Window((shape[0] - 1) / 2, (shape[1] - 1) / 2, float(max(shape)), self.pixels)
+
+    def views(self, mask: Bool[np.ndarray, "h w"]) -> tuple[Window, Window]:
+        """Return through which windows an example is shown: its whole plane, and near its mask."""
+        shape = (mask.shape[0], mask.shape[1])
+        whole = self.whole(shape)
+        return whole, whole if not mask.any() else self._near(shape, _corners(mask), _NEAR_MARGIN)
+
+    @staticmethod
+    def is_whole(window: Window, shape: tuple[int, int]) -> bool:
+        """Tell whether a look through a window is compared with whole examples, not with those near the mask."""
+        return window.side > 0.7 * max(shape)
+
     def answer(
         self, plane: Plane, marks: Sequence[Mark], *, previous: Plane | None = None, hint: Plane | None = None
     ) -> PlaneAnswer:
@@ -438,7 +448,7 @@ class PlaneModel:
         self, shape: tuple[int, int], marks: Sequence[Mark], previous: Plane | None, hint: Plane | None
     ) -> list[Window]:
         """Return where to look for an answer to marks."""
-        whole = Window((shape[0] - 1) / 2, (shape[1] - 1) / 2, float(max(shape)), self.pixels)
+        whole = self.whole(shape)
         parts = [m.points for m in marks if m.kind == "region" and m.positive]
         certain = bool(parts) or hint is not None
         parts += [_corners(known > 0.5) for known in (previous, hint) if known is not None and (known > 0.5).any()]

@@ -15,8 +15,8 @@ from jaxtyping import Bool, Float
 from scipy import ndimage
 
 from isocenter.core import Geometry
-from isocenter.core.errors import GeometryError
 from isocenter.models.interactive.build import build_plane_model, build_volume_model
+from isocenter.models.interactive.confirmed import Confirmed, answer_from_cases
 from isocenter.models.interactive.plane import Context, Mark, OpenPlane, PlaneModel, fill_polygon
 from isocenter.models.interactive.stack import Propagation, answer_stack
 from isocenter.models.interactive.volume import OpenVolume, VolumeMark, VolumeModel
@@ -29,8 +29,6 @@ LEAST_SLICES = 6
 """A volume with fewer planes along any axis is answered plane by plane."""
 MOST_REPLAYED = 8
 """Prompts answered one after the other; of more, the first ones are taken together."""
-
-_ENOUGH_CASES = 4
 
 Volume = Float[np.ndarray, "z y x"]
 
@@ -83,52 +81,15 @@ class Engine:
         return OpenImage(self, volume, geometry)
 
 
-class Examples:
-    """Confirmed cases that the next image is answered from.
-
-    A plane of a new image is answered from the planes at the same relative height of the confirmed ones (with few
-    cases, from their neighbours too). Every plane is encoded once, when it is first needed.
+class Examples(Confirmed):
+    """Confirmed cases that the next image is answered from; see `Confirmed`.
 
     Args:
         engine: The models.
     """
 
     def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self._cases: list[tuple[Volume, Bool[np.ndarray, "z y x"]]] = []
-        self._planes: dict[tuple[int, int], Context] = {}
-
-    def __len__(self) -> int:
-        return len(self._cases)
-
-    def add(self, volume: Volume, mask: Bool[np.ndarray, "mask_z mask_y mask_x"]) -> None:
-        """Take a confirmed case.
-
-        Raises:
-            GeometryError: The mask is on another grid than the image.
-        """
-        if volume.shape != mask.shape:
-            raise GeometryError(
-                f"an example's mask is {mask.shape} and its image {volume.shape}; they must be one grid"
-            )
-        self._cases.append((volume, mask))
-
-    def at(self, height: float) -> Context:
-        """Return the context for a plane at a relative height, 0 the first slice's near side, 1 the last one's far."""
-        around = (0,) if len(self._cases) >= _ENOUGH_CASES else (-1, 0, 1)
-        context = Context(self._engine.planes, [])
-        for number, (volume, _) in enumerate(self._cases):
-            middle = int(height * len(volume))
-            for index in dict.fromkeys(int(np.clip(middle + a, 0, len(volume) - 1)) for a in around):
-                context.extend(self._plane(number, index))
-        return context
-
-    def _plane(self, number: int, index: int) -> Context:
-        key = (number, index)
-        if key not in self._planes:
-            volume, mask = self._cases[number]
-            self._planes[key] = Context(self._engine.planes, [(volume[index], mask[index])])
-        return self._planes[key]
+        super().__init__(engine.planes)
 
 
 class OpenImage:
@@ -191,16 +152,9 @@ class OpenImage:
 
     def from_examples(self, examples: Examples) -> Outline:
         """Answer without a prompt, plane by plane, each from the planes of the examples at the same height."""
-        probability = np.zeros(self.volume.shape, dtype=np.float32)
-        areas, qualities = [], []
         self._examples = examples
-        for index in range(len(self.volume)):
-            answer = self.plane(0, index).answer([], context=self._context(0, index))
-            probability[index] = answer.probability
-            areas.append(float((answer.probability >= 0.5).sum()))
-            qualities.append(answer.quality)
-        expected = float(np.average(qualities, weights=areas)) if any(areas) else 0.0
-        return Outline(probability, expected, (), {"axis": "z", "examples": len(examples)})
+        found = answer_from_cases([self.plane(0, index) for index in range(len(self.volume))], examples)
+        return Outline(found.probability, found.expected_iou, (), {"axis": "z", "examples": len(examples)})
 
     def _context(self, axis: int, index: int) -> Context | None:
         """Return the examples for a plane; they are kept by planes along the first axis."""

@@ -23,7 +23,7 @@ from isocenter.tasks.interact.channel import one_channel
 from isocenter.tasks.interact.engine import Engine, Examples, OpenImage, Outline
 from isocenter.tasks.interact.placing import Placed, place
 
-__all__ = ["Alternative", "Change", "Session"]
+__all__ = ["Alternative", "Change", "ConfirmedCase", "Session"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +54,23 @@ class Change:
     mask: Bool[np.ndarray, "bz by bx"]
     expected_dice: float | None
     alternatives: tuple[Alternative, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class ConfirmedCase:
+    """A case whose mask a person confirmed.
+
+    Args:
+        image: The image.
+        mask: Its mask, one segment; may be empty (the structure is not there).
+        label: Name of the structure.
+        prompts: How many prompts it took.
+    """
+
+    image: Image
+    mask: Mask
+    label: str
+    prompts: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,8 +116,9 @@ class Session:
     """
 
     def __init__(self, engine: Engine, label: str = "object") -> None:
-        self._engine, self.label = engine, label
+        self.engine, self.label = engine, label
         self.examples = Examples(engine)
+        self._cases: list[ConfirmedCase] = []
         self._image: Image | None = None
         self._opened: OpenImage | None = None
         self._past: list[_State] = []
@@ -120,6 +138,11 @@ class Session:
         return np.asarray(state.answer.outline().probability >= 0.5)
 
     @property
+    def cases(self) -> tuple[ConfirmedCase, ...]:
+        """The confirmed cases, in the order they were confirmed; `verbs.session_folder` writes and reads them."""
+        return tuple(self._cases)
+
+    @property
     def prompts(self) -> tuple[Prompt, ...]:
         """The prompts that the mask answers."""
         return self._at_work()[1].prompts
@@ -134,7 +157,7 @@ class Session:
         finite = np.isfinite(volume)
         if not finite.any() or float(np.ptp(volume[finite])) == 0.0:
             raise DataError("the image is flat: there is nothing to outline; open another", source="image")
-        self._image, self._opened = image, self._engine.open(volume, image.geometry)
+        self._image, self._opened = image, self.engine.open(volume, image.geometry)
         self._past, self._future, self._offered = [_State((), None)], [], ()
         if not len(self.examples):
             return self._changed(np.zeros(volume.shape, dtype=bool))
@@ -198,18 +221,30 @@ class Session:
         Raises:
             ConfigError: No image is open.
         """
-        opened, _ = self._at_work()
+        opened, state = self._at_work()
         mask = self.mask
         image = self._image
         if image is None:
             raise ConfigError("no image is open; begin one first")
         self.examples.add(opened.volume, mask)
+        confirmed = self._confirmed(mask, image, opened.passport.name)
+        self._cases.append(ConfirmedCase(image, confirmed, self.label, len(state.prompts)))
         self._image, self._opened, self._past, self._future, self._offered = None, None, [], [], ()
+        return confirmed
+
+    def take(self, case: ConfirmedCase) -> None:
+        """Take a case that was confirmed in another session, as if it had been confirmed here.
+
+        Raises:
+            GeometryError: Its mask is on another grid than its image.
+        """
+        volume, _ = one_channel(case.image)
+        self.examples.add(volume, case.mask.segment_array(case.mask.segments[0].number))
+        self._cases.append(case)
+
+    def _confirmed(self, mask: Bool[np.ndarray, "z y x"], image: Image, model: str) -> Mask:
         segment = Segment(
-            1,
-            self.label[:64] or "object",
-            algorithm_type="SEMIAUTOMATIC",
-            algorithm_name=f"Isocenter {opened.passport.name}",
+            1, self.label[:64] or "object", algorithm_type="SEMIAUTOMATIC", algorithm_name=f"Isocenter {model}"
         )
         return Mask(mask.astype(np.uint16), image.geometry, (segment,), image.source)
 

@@ -1,0 +1,259 @@
+"""Pretrain a model from a configuration: checkpoints, curves, and at the end weights with their card.
+
+What trains is a method, a plug-in (`learn.method.Method`) that the configuration names: ``method: interactive``. The
+run's folder holds all that is needed to repeat it: `run.json` (the resolved configuration, seed, version of the code,
+what was learnt from), the tables of every step and validation, the curves, the checkpoint, and the weights.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import deque
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from isocenter.core.errors import CapabilityError, ConfigError, WeightsError
+from isocenter.data.images.atomic import atomic_path, explain_os_error
+from isocenter.plugins import find, load
+from isocenter.verbs.provenance import code_version, created_now, machine, package_versions, python_version
+from isocenter.verbs.read import Progress
+
+if TYPE_CHECKING:
+    from isocenter.learn.method import Method, StepReport
+
+__all__ = ["PretrainConfig", "PretrainResult", "missing_for_learning", "pretrain", "run"]
+
+RUN_FILE, CHECKPOINT, CURVES = "run.json", "checkpoint.pt", "curves.png"
+_NEEDS = ("torch", "safetensors", "matplotlib")
+
+
+class PretrainConfig(BaseModel):
+    """Configuration of `isocenter pretrain`.
+
+    Attributes:
+        config: YAML file with every setting of the training; its key `method` names a plug-in of `isocenter.methods`.
+        out: Folder of the run; must not exist or be empty unless `resume`.
+        resume: Whether to go on from the run's checkpoint.
+        until: Stop at this step; None for the end.
+        checkpoint_minutes: Longest time between two checkpoints.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    config: Path
+    out: Path
+    resume: bool = False
+    until: int | None = Field(default=None, ge=1)
+    checkpoint_minutes: float = Field(default=3.0, gt=0)
+
+
+class PretrainResult(BaseModel):
+    """What a training came to.
+
+    Attributes:
+        method: Name of the method.
+        step: Steps done.
+        steps: Steps of the whole training.
+        finished: Whether it reached its end.
+        validation: The last held-out figures.
+        weights: File of the weights; their card lies beside it.
+        curves: Picture of loss and validation.
+        seconds: Of this call.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    method: str
+    step: int
+    steps: int
+    finished: bool
+    validation: dict[str, float]
+    weights: Path
+    curves: Path
+    seconds: float
+
+
+def pretrain(
+    config: Path | str, out: Path | str, *, progress: Progress | None = None, **settings: Any
+) -> PretrainResult:
+    """Train what a configuration says, into a folder.
+
+    Args:
+        config: YAML file, e.g. configs/interactive-2d.yaml.
+        out: Folder of the run.
+        progress: Called with how it goes and how much is done.
+        **settings: Any further field of `PretrainConfig`.
+
+    Returns:
+        Where the weights are, and the last figures.
+
+    Raises:
+        ConfigError: A setting is wrong, the folder is taken, or its run is of another configuration.
+        CapabilityError: A package that training needs is not installed.
+        WeightsError: The checkpoint can't be read.
+        OutputError: The disk is full, or the folder can't be written.
+        PluginError: There is no such method.
+    """
+    try:
+        checked = PretrainConfig(config=Path(config), out=Path(out), **settings)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise ConfigError(f"setting {'.'.join(str(p) for p in first['loc'])}: {first['msg']}") from error
+    return run(checked, progress)
+
+
+def run(config: PretrainConfig, progress: Progress | None = None) -> PretrainResult:
+    """Do what a `PretrainConfig` says; see `pretrain`."""
+    tell = progress or (lambda _stage, _done: None)
+    started = time.monotonic()
+    settings = _read(config.config)
+    missing = missing_for_learning()
+    if missing:
+        raise CapabilityError(f"training needs {', '.join(missing)}: pip install 'isocenter[learn]'")
+    tell("starting", 0.0)
+    method = _method(settings, config.config.name)
+    try:
+        training = method.configure(settings)
+    except ConfigError as error:
+        raise ConfigError(f"{config.config.name}: {error}") from error
+    from isocenter.learn.method import Stop
+
+    stop = Stop(config.until, config.resume and (config.out / CHECKPOINT).is_file(), config.checkpoint_minutes)
+    watch = _Watch(tell, method, config.out)
+    try:
+        _begin(config, method, training)
+        method.train(training, config.out, stop, watch.step)
+        tell("weights and card", 1.0)
+        command = f"isocenter pretrain {config.config.name} --out RUN"
+        weights = method.export(training, config.out, command=command, machine=machine())
+        method.draw(config.out, config.out / CURVES)
+    except OSError as error:
+        raise explain_os_error(error, config.out, doing="write") from error
+    card = json.loads(weights.with_suffix(".json").read_text("utf-8"))
+    step, steps = (int(card["training"][key]) for key in ("steps", "steps_planned"))
+    return PretrainResult(
+        method=method.name,
+        step=step,
+        steps=steps,
+        finished=step >= steps,
+        validation=dict(watch.validation or card["training"].get("held_out_synthesis", {})),
+        weights=weights,
+        curves=config.out / CURVES,
+        seconds=round(time.monotonic() - started, 3),
+    )
+
+
+class _Watch:
+    """Puts what a step says into words: where it stands, how fast it is, how long it will take."""
+
+    def __init__(self, tell: Progress, method: Method, out: Path) -> None:
+        self._tell, self._method, self._out = tell, method, out
+        self._recent: deque[tuple[float, int]] = deque([(time.monotonic(), 0)], maxlen=51)
+        self._loss: float | None = None
+        self.validation: Mapping[str, float] = {}
+
+    def step(self, report: StepReport) -> None:
+        self._recent.append((time.monotonic(), report.samples))
+        seconds = max(1e-6, self._recent[-1][0] - self._recent[0][0])
+        count = len(self._recent) - 1
+        rate = sum(samples for _, samples in list(self._recent)[1:]) / seconds
+        left = (report.steps - report.step) * seconds / count
+        self._loss = report.loss if self._loss is None else 0.95 * self._loss + 0.05 * report.loss
+        if report.validation != self.validation:
+            self.validation = dict(report.validation)
+            self._method.draw(self._out, self._out / CURVES)
+        known = [f"{k} {v:.3f}" for k, v in self.validation.items() if k in ("dice_1", "dice_3", "examples_4")]
+        dice = f", held-out Dice: {', '.join(known)}" if known else ""
+        words = f"step {report.step} of {report.steps}, loss {self._loss:.3f}{dice}, {rate:.1f} samples/s"
+        self._tell(f"{words}, {_duration(left)} left", report.step / report.steps)
+
+
+def _duration(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    if minutes < 1:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def missing_for_learning() -> tuple[str, ...]:
+    """Return the packages that training needs and that are not installed (import names)."""
+    from importlib.util import find_spec
+
+    return tuple(name for name in _NEEDS if find_spec(name) is None)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        settings = yaml.safe_load(path.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigError(str(explain_os_error(error, path, doing="read"))) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f", line {mark.line + 1}" if mark is not None else ""
+        raise ConfigError(f"{path.name}: not a YAML file that can be read{place}") from error
+    if not isinstance(settings, dict) or not isinstance(settings.get("method"), str):
+        known = ", ".join(find("isocenter.methods"))
+        raise ConfigError(f"{path.name}: needs a key 'method' that names what trains (one of: {known})")
+    return {str(key): value for key, value in settings.items()}
+
+
+def _method(settings: Mapping[str, Any], where: str) -> Method:
+    name = str(settings["method"])
+    known = find("isocenter.methods")
+    if name not in known:
+        raise ConfigError(f"{where}: no method {name!r}; installed: {', '.join(known) or 'none'}")
+    method = load("isocenter.methods", name)
+    from isocenter.learn.method import Method
+
+    if not isinstance(method, Method) or isinstance(method, type):
+        raise ConfigError(f"{where}: the method {name!r} is not one of pretraining; it has a command of its own")
+    return method
+
+
+def _begin(config: PretrainConfig, method: Method, training: BaseModel) -> None:
+    """Write the run's file, or hold a run that is resumed to be of this configuration."""
+    out, resolved = config.out, training.model_dump(mode="json")
+    file = out / RUN_FILE
+    now = {"at": created_now(), "until": config.until, **code_version()}
+    if config.resume and file.is_file():
+        before = _known(file)
+        differing = [k for k in {**resolved, **before["config"]} if resolved.get(k) != before["config"].get(k)]
+        if differing or before["method"] != method.name:
+            what = ", ".join(sorted(differing)) or "method"
+            raise ConfigError(
+                f"{out} was begun with another configuration ({what}); resume with its own, or start anew"
+            )
+        document = {**before, "calls": [*before["calls"], now]}
+    else:
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            hint = "give --resume" if file.is_file() else "it holds no run of isocenter pretrain"
+            raise ConfigError(f"{out} is not empty; {hint}, or choose another folder")
+        document = {
+            "verb": "pretrain",
+            "method": method.name,
+            "config": resolved,
+            "seed": resolved.get("seed"),
+            "data": method.data_identity(training),
+            "python": python_version(),
+            "packages": package_versions(),
+            "machine": machine(),
+            "calls": [now],
+        }
+    out.mkdir(parents=True, exist_ok=True)
+    with atomic_path(file) as temporary:
+        temporary.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", "utf-8")
+
+
+def _known(file: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(file.read_text("utf-8"))
+        if isinstance(document["config"], dict) and isinstance(document["calls"], list) and document["method"]:
+            return dict(document)
+    except (ValueError, KeyError, TypeError):
+        pass
+    raise WeightsError(f"{file.name} in {file.parent} is damaged; start anew in another folder")

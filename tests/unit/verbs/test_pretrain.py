@@ -1,0 +1,186 @@
+"""`isocenter pretrain`: killed and resumed it draws the same curve; the run's folder tells how it was made."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+import isocenter
+from isocenter import cli
+from isocenter.core.errors import CapabilityError, ConfigError, IsocenterError
+from isocenter.learn.automatic import read_config
+from isocenter.learn.interactive_method import METHOD
+from isocenter.learn.method import Method
+from isocenter.tasks.interact.engine import Engine
+from isocenter.verbs.pretrain import pretrain
+
+CONFIGS = Path(__file__).parents[3] / "configs"
+TINY = {
+    "method": "interactive", "seed": 5,
+    "network": {"widths": [4, 8, 8], "prompt_widths": [4, 4, 4], "fine": 2, "blocks": 1, "memory": 4},
+    "samples": {"dims": 2, "beside": 0.2, "examples": 0.4, "most_examples": 2},
+    "stages": [{"pixels": 32, "batch": 2, "until": 12}, {"pixels": 48, "batch": 2, "until": 24}],
+    "learning_rate": 0.01, "warmup_steps": 2, "decay_steps": 3, "weight_decay": 0.0, "clip_norm": 1.0, "average": 0.9,
+    "stay": 0.7, "most_rounds": 4, "checkpoint_every": 5, "validate_every": 8, "validation_samples": 2,
+}  # fmt: skip
+
+
+def written(path: Path, **changes: object) -> Path:
+    path.write_text(yaml.safe_dump({**TINY, **changes}))
+    return path
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nothing disturbed."""
+    folder = tmp_path_factory.mktemp("whole")
+    said: list[tuple[str, float]] = []
+    done = isocenter.pretrain(written(folder / "tiny.yaml"), folder / "run", progress=lambda *s: said.append(s))
+    assert done.finished and done.step == done.steps == 24
+    assert "held-out Dice: dice_1" in said[-2][0] and "samples/s" in said[-2][0] and "left" in said[-2][0]
+    assert [d for _, d in said] == sorted(d for _, d in said)
+    return folder / "run"
+
+
+@pytest.mark.parametrize("configuration", sorted(CONFIGS.glob("*.yaml")), ids=lambda p: p.name)
+def test_every_shipped_configuration_is_valid(configuration: Path) -> None:
+    settings = yaml.safe_load(configuration.read_text())
+    if "method" in settings:
+        assert METHOD.configure(settings).model_dump(mode="json")["method"] == "interactive"
+    else:
+        assert read_config(configuration).name == configuration.stem
+
+
+def test_the_method_has_the_face() -> None:
+    assert isinstance(METHOD, Method)
+
+
+def test_the_folder_tells_how_it_was_made(whole: Path) -> None:
+    document = json.loads((whole / "run.json").read_text())
+    assert document["config"]["seed"] == document["seed"] == 5
+    assert document["data"]["kind"] == "synthesis" and len(document["data"]["engine_sha256"]) == 64
+    assert document["data"]["stages"][0]["pixels"] == 32
+    assert document["calls"][0]["isocenter"] == isocenter.__version__ and "commit" in document["calls"][0]
+    assert (whole / "curves.png").read_bytes()[:4] == b"\x89PNG"
+    assert len((whole / "steps.csv").read_text().splitlines()) == 25
+    assert str(whole.parent) not in (whole / "run.json").read_text()
+
+
+def test_the_weights_load(whole: Path) -> None:
+    engine = Engine(plane=str(whole / "weights" / "interactive-2d.safetensors"), volume=None)
+    assert engine.plane_card.training["command"] == "isocenter pretrain tiny.yaml --out RUN"
+    assert engine.plane_card.training["steps"] == 24
+
+
+def test_the_how_to_is_true(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = Path(__file__).parents[3] / "docs" / "how-to" / "pretrain.md"
+    (snippet,) = re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), re.DOTALL)
+    (tmp_path / ".runs").mkdir()
+    (tmp_path / ".runs" / "interactive-2d").symlink_to(whole)
+    monkeypatch.chdir(tmp_path)
+    known: dict[str, Engine] = {}
+    exec(snippet, known)
+    assert known["engine"].plane_card.training["steps"] == 24
+
+
+def test_killed_and_resumed_it_draws_the_same_curve(whole: Path, tmp_path: Path) -> None:
+    """SIGKILL in the middle, wherever that is; a checkpoint by the clock at every step that allows one."""
+    command = [sys.executable, "-m", "isocenter.cli", "pretrain", str(written(tmp_path / "tiny.yaml"))]
+    command += ["--out", str(tmp_path / "run"), "--checkpoint-minutes", "0.0001"]
+    steps = tmp_path / "run" / "steps.csv"
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    try:
+        limit = time.monotonic() + 60
+        while time.monotonic() < limit and process.poll() is None:
+            if steps.is_file() and len(steps.read_text().splitlines()) > 10:
+                break
+            time.sleep(0.005)
+    finally:
+        process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL, "it was through before it could be killed"
+    assert cli.run(["pretrain", str(tmp_path / "tiny.yaml"), "--out", str(tmp_path / "run"), "--resume"]) == 0
+    for name in ("steps.csv", "validation.csv"):
+        assert (tmp_path / "run" / name).read_text() == (whole / name).read_text()
+    assert len(json.loads((tmp_path / "run" / "run.json").read_text())["calls"]) == 2
+    assert (tmp_path / "run" / "weights" / "interactive-2d.safetensors").read_bytes() == (
+        whole / "weights" / "interactive-2d.safetensors"
+    ).read_bytes()
+
+
+def test_stopped_at_a_step_and_resumed(whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["pretrain", str(written(tmp_path / "tiny.yaml")), "--out", str(tmp_path / "run"), "--json"]
+    assert cli.run([*arguments, "--until", "9"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["step"], found["finished"]) == (9, False) and Path(found["weights"]).is_file()
+    assert cli.run([*arguments, "--resume"]) == 0
+    assert json.loads(capsys.readouterr().out)["finished"]
+    assert (tmp_path / "run" / "steps.csv").read_text() == (whole / "steps.csv").read_text()
+
+
+def test_a_run_is_resumed_with_its_own_configuration_only(tmp_path: Path) -> None:
+    pretrain(written(tmp_path / "a.yaml"), tmp_path / "run", until=1)
+    other = written(tmp_path / "b.yaml", learning_rate=0.5, average=0.5)
+    with pytest.raises(ConfigError, match=r"another configuration \(average, learning_rate\)"):
+        pretrain(other, tmp_path / "run", resume=True)
+    with pytest.raises(ConfigError, match="not empty; give --resume"):
+        pretrain(tmp_path / "a.yaml", tmp_path / "run")
+    (tmp_path / "run" / "checkpoint.pt").unlink()
+    assert pretrain(tmp_path / "a.yaml", tmp_path / "run", resume=True, until=1).step == 1, "killed before the first"
+    (tmp_path / "run" / "run.json").write_text("{")
+    with pytest.raises(IsocenterError, match=r"run\.json in .* is damaged"):
+        pretrain(tmp_path / "a.yaml", tmp_path / "run", resume=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("seed: 1\n", r"c\.yaml: needs a key 'method' that names what trains \(one of: automatic, interactive\)"),
+        ("- a\n", "needs a key 'method'"),
+        ("method: [\n", r"not a YAML file that can be read, line 2"),
+        ("method: dreaming\n", r"no method 'dreaming'; installed: automatic, interactive"),
+        ("method: automatic\n", r"'automatic' is not one of pretraining; it has a command of its own"),
+        ("method: interactive\nseed: 1\n", r"c\.yaml: setting stages: Field required"),
+        ("method: interactive\nsede: 1\n", r"c\.yaml: setting"),
+    ],
+)
+def test_a_bad_configuration_is_one_line(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "c.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=message) as caught:
+        pretrain(tmp_path / "c.yaml", tmp_path / "run")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_other_bad_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match=r"none\.yaml.*cannot read"):
+        pretrain(tmp_path / "none.yaml", tmp_path / "run")
+    with pytest.raises(ConfigError, match="setting until"):
+        pretrain(tmp_path / "none.yaml", tmp_path / "run", until=0)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "letter.txt").write_text("mine")
+    with pytest.raises(ConfigError, match="holds no run of isocenter pretrain"):
+        pretrain(written(tmp_path / "t.yaml"), tmp_path / "full", resume=True)
+    assert (tmp_path / "full" / "letter.txt").read_text() == "mine"
+    monkeypatch.setattr("isocenter.verbs.pretrain._NEEDS", ("no_such_package",))
+    with pytest.raises(CapabilityError, match=r"training needs no_such_package: pip install 'isocenter\[learn\]'"):
+        pretrain(tmp_path / "t.yaml", tmp_path / "run")
+
+
+def test_the_number_of_threads_comes_back(tmp_path: Path) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        pretrain(written(tmp_path / "t.yaml"), tmp_path / "run", until=1)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)

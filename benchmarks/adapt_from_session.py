@@ -62,8 +62,10 @@ def split(source: Callable[[Path], Iterator[Case]], root: Path) -> tuple[list[Ca
     """Return one case of each patient of both halves, in a fixed random order."""
     cases = list(source(root))
     order = [cases[i] for i in np.random.default_rng([SEED, 7]).permutation(len(cases))]
-    first = list({case.patient: case for case in reversed(order)}.values())[::-1]
-    return [c for c in first if c.development], [c for c in first if not c.development]
+    first: dict[str, Case] = {}
+    for case in order:
+        first.setdefault(case.patient, case)
+    return [c for c in first.values() if c.development], [c for c in first.values() if not c.development]
 
 
 def answered(model: PlaneModel, shown: list[LearnCase], asked: list[LearnCase], parts: int) -> list[float]:
@@ -143,6 +145,11 @@ NOTES = (
     "| network for planes, examples, LoRA, rate 0.002 | 84; 38 | 0.789 | 0.825 |",
     "| the same, rate 0.005, biases and normalisation's scales too, no gradient through the examples | 55; 119 | 0.802 "
     "| 0.875 |",
+    "",
+    "As it is built, four chest X-rays, 8 images of the other half: examples alone 0.772; adapted with the "
+    "alterations of `automatic_augment` 0.778 (50 lessons); with the milder ones that are built 0.851 (60 lessons). "
+    "Four hippocampi, 6 images, every fourth slice: 0.755, and 0.789 after 40 lessons. On another draw "
+    "of four X-rays, with the stronger alterations, 0.765 became 0.771: four cases are few, and which four matters.",
 )
 
 

@@ -29,6 +29,10 @@ Volume = Float[np.ndarray, "z y x"]
 _LEAST_SIDE = 16.0  # smallest cube, in the finest voxels
 _MOST_KEPT = 6
 _MARGIN = 1.7
+_SIZES, _PLACES = (
+    2,
+    4,
+)  # cubes: sizes an octave, places a side; few, so that the next click mostly finds its cube encoded
 
 
 @dataclass(frozen=True, eq=False)
@@ -359,11 +363,12 @@ class VolumeModel:
         scale = np.array(opened.scale)
         low, high = points.min(axis=0), points.max(axis=0)
         wanted = float(((high - low + 1) * scale).max() * margin)
-        side = _LEAST_SIDE * 2 ** (np.ceil(4 * np.log2(max(wanted, _LEAST_SIDE) / _LEAST_SIDE) - 1e-6) / 4)
+        steps = np.ceil(_SIZES * np.log2(max(wanted, _LEAST_SIDE) / _LEAST_SIDE) - 1e-6)
+        side = _LEAST_SIDE * 2 ** (steps / _SIZES)
         side = float(min(side, max(most, _LEAST_SIDE)))
         centre = []
         for middle, size, by in zip((low + high) / 2, opened.shape, opened.scale, strict=True):
-            pitch = side / by / 8
+            pitch = side / by / _PLACES
             room = min(side / by, size) / 2
             snapped = round((middle + 0.5) / pitch) * pitch - 0.5
             centre.append(float(np.clip(snapped, room - 0.5, size - room - 0.5)))

@@ -136,7 +136,8 @@ NOTES = (
     "",
     "Four confirmed cases, 90 seconds of one thread of a busy machine for one network (so the number of lessons "
     "differs by what a lesson costs), one look at the whole plane, 8 images of the other half. By a script that was "
-    "not kept; it chose the way that is built, and says nothing about what that reaches.",
+    "not kept; it chose the way that is built, and says nothing about what that reaches. Those 8 images belong to the "
+    "half that the benchmark answers: what it reports for that half is a little too good.",
     "",
     "| what learns | lessons | hippocampus | lungs |",
     "| - | - | - | - |",

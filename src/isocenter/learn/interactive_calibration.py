@@ -64,9 +64,12 @@ def fit_calibration(net: InteractiveNet, seed: int, *, samples: int | None = Non
         lambda t: _nats(all_logits / np.exp(t), all_truths), bounds=(-1.5, 1.5), method="bounded"
     )
     says, is_so = np.array(judged), np.array(reached)
-    line = optimize.minimize(lambda v: _nats(v[0] * says + v[1], is_so), np.array([1.0, 0.0]), method="Nelder-Mead")
+    # The slope stays positive: a network that judges itself backwards is not turned round, its verdict is levelled.
+    line = optimize.minimize(
+        lambda v: _nats(np.exp(np.clip(v[0], -3, 3)) * says + v[1], is_so), np.zeros(2), method="Nelder-Mead"
+    )
     return {
         "temperature": round(float(np.exp(found.x)), 4),
-        "overlap_slope": round(float(line.x[0]), 4),
+        "overlap_slope": round(float(np.exp(np.clip(line.x[0], -3, 3))), 4),
         "overlap_offset": round(float(line.x[1]), 4),
     }

@@ -106,15 +106,18 @@ def _ancestor(run: Path) -> dict[str, Any]:
     return {"name": card.name, "version": card.version, "sha256": card.sha256, "training": card.training}
 
 
-def _calibration(run: Path, config: InteractiveTraining, average: dict[str, Any]) -> dict[str, float]:
-    """Fit the corrections of the averaged network once, and keep them in the run's folder."""
+def _calibration(run: Path, config: InteractiveTraining, state: dict[str, Any]) -> dict[str, float]:
+    """Fit the corrections of the averaged network of a step once, and keep them in the run's folder."""
     kept = run / CALIBRATION
-    if not kept.is_file():
-        net = InteractiveNet(config.shape)
-        net.load_state_dict(average)
-        kept.write_text(json.dumps(fit_calibration(net.eval(), config.seed, samples=config.validation_samples)))
-    found: dict[str, float] = json.loads(kept.read_text())
-    return found
+    if kept.is_file():
+        found: dict[str, Any] = json.loads(kept.read_text())
+        if found.get("step") == state["step"]:
+            return dict(found["calibration"])
+    net = InteractiveNet(config.shape)
+    net.load_state_dict(state["average"])
+    fitted = fit_calibration(net.eval(), config.seed, samples=config.validation_samples)
+    kept.write_text(json.dumps({"step": state["step"], "calibration": fitted}))
+    return fitted
 
 
 def export(
@@ -169,7 +172,7 @@ def export(
             "training_data": [],
             "training": training,
             "metrics": measured.get(name, []),
-            "calibration": _calibration(run, config, state["average"]),
+            "calibration": _calibration(run, config, state),
             "limitations": LIMITATIONS[dims],
         },
     )

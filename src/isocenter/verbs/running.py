@@ -93,6 +93,10 @@ def choose_tasks(names: Sequence[str] | None) -> Chosen:
                     "the folder of an adapted one"
                 )
             entry = adapted_entry(Path(name))
+            if entry.card.name in entries:
+                raise ConfigError(
+                    f"{name}: an installed task is named {entry.card.name!r}; adapt it again under another --name"
+                )
         if entry.card.name in chosen:
             raise ConfigError(f"two tasks are named {entry.card.name!r}; adapt one of them again under another --name")
         chosen[entry.card.name] = entry

@@ -12,6 +12,8 @@ gets its name.
 from __future__ import annotations
 
 import io
+import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -54,7 +56,7 @@ class _Strict(BaseModel):
 class WeightsEntry(_Strict):
     """Which weights answered in the session."""
 
-    name: str
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
 
 
@@ -193,6 +195,9 @@ def load_session(engine: Engine, folder: Path | str, *, accept_other_weights: bo
             f"the session was made with other weights ({manifest.plane.name} {manifest.plane.sha256[:12]}..., here "
             f"{engine.plane_card.name} {engine.plane_card.sha256[:12]}...); accept them to go on"
         )
+    mine = None if engine.volume_card is None else engine.volume_card.sha256
+    if (None if manifest.volume is None else manifest.volume.sha256) != mine and not accept_other_weights:
+        raise WeightsError("the session was made with other weights for volumes; accept them to go on")
     session = Session(engine, manifest.label)
     for case in read_cases(folder, manifest.cases):
         session.take(case)
@@ -269,7 +274,7 @@ def read_cases(folder: Path, entries: Sequence[CaseEntry]) -> tuple[ConfirmedCas
             segment = Segment(1, entry.label, algorithm_type="SEMIAUTOMATIC", algorithm_name="Isocenter interactive")
             mask = Mask(inside.astype(bool).astype(np.uint16), geometry, (segment,))
             image = Image(array, geometry, entry.quantity, entry.modality, Source(sha256=entry.sha256), entry.body_part)
-        except (KeyError, ValueError, OSError, IsocenterError) as error:
+        except (KeyError, ValueError, OSError, zipfile.BadZipFile, zlib.error, IsocenterError) as error:
             raise DataError("does not hold an image and its mask on the grid that is said", source=file) from error
         cases.append(ConfirmedCase(image, mask, entry.label, entry.prompts))
     return tuple(cases)

@@ -21,6 +21,7 @@ from isocenter.data.images import write_nifti
 from isocenter.models.weights import read_card
 from isocenter.plugins import load_task
 from isocenter.tasks.interact.engine import Engine
+from isocenter.tasks.segment.adapted.cards import Fit, names_a_side
 from isocenter.testing import check_task
 from isocenter.verbs.adapt import adapt
 from isocenter.verbs.adapted_folder import adapted_entry
@@ -263,3 +264,45 @@ def test_verbs_import_without_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    "label", ["L kidney", "kidney_R", "LeftKidney", "kidneyL", "linke Niere", "rechte Niere", "riñón izquierdo"]
+)
+def test_names_of_sides_in_many_ways(label):
+    assert names_a_side(label)
+
+
+@pytest.mark.parametrize("label", ["Lungs", "Prostate", "lesion 3", "Lobule", "alright"])
+def test_names_without_a_side(label):
+    assert not names_a_side(label)
+
+
+def _plane(seed, **geometry):
+    array = np.random.default_rng(seed).normal(0, 1, (1, 1, 24, 20)).astype(np.float32)
+    return Image(array, Geometry((1, 24, 20), **geometry))
+
+
+def test_a_named_side_needs_to_know_how_pictures_lie():
+    lying = [_plane(i, patient_orientation=("L", "F")) for i in range(3)]
+    silent = [_plane(i) for i in range(3)]
+    with pytest.raises(DataError, match="names a side"):
+        Fit.of(silent, "Left lung")
+    with pytest.raises(DataError, match="names a side"):
+        Fit.of([*lying[:2], _plane(9, patient_orientation=("R", "F"))], "Left lung")
+    fit = Fit.of(lying, "Left lung")
+    assert fit.misfit(lying[0]) is None
+    assert "side" in fit.misfit(silent[0])
+    assert "lies R/F" in fit.misfit(_plane(4, patient_orientation=("R", "F")))
+    assert Fit.of(silent, "Lungs").misfit(silent[1]) is None
+
+
+def test_planes_along_other_axes_are_refused_not_turned():
+    def cut(directions):
+        geometry = Geometry.from_directions((1, 24, 20), directions, spacing_mm=(3, 1, 1), origin_mm=(0, 0, 0))
+        return Image(np.random.default_rng(0).normal(0, 1, (1, 1, 24, 20)).astype(np.float32), geometry)
+
+    axial, sagittal = cut([[0, 0, 1], [0, 1, 0], [1, 0, 0]]), cut([[1, 0, 0], [0, 0, -1], [0, 1, 0]])
+    with pytest.raises(DataError, match="different axes"):
+        Fit.of([axial, sagittal], "Lungs")
+    assert "planes that lie" in Fit.of([axial, axial], "Lungs").misfit(sagittal)

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, Field
 
 from isocenter.core import Image, TaskCard
+from isocenter.core.errors import DataError
 from isocenter.models.layout import layout, least_likeness, likeness
 from isocenter.models.orientation import Turned
 from isocenter.tasks.segment.adapted.channel import finite_channel
@@ -18,7 +19,13 @@ __all__ = ["Fit", "adapted_card", "names_a_side"]
 
 _ROOM = 1.5
 """How many times smaller than the smallest, or larger than the largest confirmed image an image may be."""
-_SIDES = re.compile(r"\b(left|right|lt|rt|sinist\w*|dext\w*|links|rechts|gauche|droite?)\b", re.IGNORECASE)
+_SIDES = re.compile(
+    r"\b(left|right|l|r|lt|rt|sinist\w*|dext\w*|destr\w*|link\w*|recht\w*|gauche|droite?|izq\w*|derech\w*|esquerd\w*|"
+    r"direit\w*)\b",
+    re.IGNORECASE,
+)
+
+_LIE = "^([LR][PA][SI]|[LR][SI][PA]|[PA][LR][SI]|[PA][SI][LR]|[SI][LR][PA]|[SI][PA][LR])$"
 
 Range = tuple[float, float]
 
@@ -30,7 +37,8 @@ def names_a_side(label: str) -> bool:
         >>> names_a_side("Left kidney"), names_a_side("kidney_right"), names_a_side("Lungs")
         (True, True, False)
     """
-    return _SIDES.search(label.replace("_", " ").replace("-", " ")) is not None
+    words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", re.sub(r"[^\w]|[\d_]", " ", label))
+    return _SIDES.search(words) is not None
 
 
 class Fit(BaseModel):
@@ -51,7 +59,9 @@ class Fit(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     planes: str = Field(pattern="^(one|several)$")
-    orientation: str | None
+    orientation: str | None = Field(
+        pattern=r"^(?:([LR])(?:[PA][SI]|[SI][PA])|[PA](?:[LR][SI]|[SI][LR])|[SI](?:[LR][PA]|[PA][LR]))$"
+    )
     patient_orientation: tuple[str, str] | None
     named_side: bool
     spacing_mm: tuple[Range, Range, Range] | None
@@ -62,10 +72,20 @@ class Fit(BaseModel):
 
     @classmethod
     def of(cls, images: Sequence[Image], label: str) -> Fit:
-        """Draw the limits from two or more confirmed images, all of one plane or all of several."""
+        """Draw the limits from two or more confirmed images, all of one plane or all of several.
+
+        Raises:
+            DataError: Single planes that lie along different axes, or a structure named by its side in pictures that do
+                not say, or not all alike, how they lie in the patient.
+        """
         orientation = images[0].geometry.orientation
         if any(image.geometry.affine is None for image in images):
             orientation = None
+        one = images[0].geometry.shape[0] == 1
+        if one and any(Turned.to(image.geometry, orientation).order != (0, 1, 2) for image in images):
+            raise DataError(
+                "the planes of the cases lie along different axes; adapt to one kind at a time", source="cases"
+            )
         turned = [_turned(image, orientation) for image in images]
         known = [t for t in turned if t is not None]
         ways = {image.geometry.patient_orientation for image in images}
@@ -75,6 +95,12 @@ class Fit(BaseModel):
             tuple(round(float(v), 4) for v in layout(finite_channel(image, Turned.to(image.geometry, orientation))[0]))
             for image in images
         )
+        if names_a_side(label) and orientation is None and (len(ways) > 1 or not all(next(iter(ways)))):
+            raise DataError(
+                f"{label!r} names a side, and the cases do not say, or not all alike, how they lie in the patient; "
+                "name it without a side, or confirm images with a place in the patient",
+                source="cases",
+            )
         return cls(
             planes="one" if images[0].geometry.shape[0] == 1 else "several",
             orientation=orientation,
@@ -104,13 +130,18 @@ class Fit(BaseModel):
             return "needs a place in the patient, as the confirmed images had, and this image has none"
         if (count == 1) != (self.planes == "one"):
             return f"learnt from images of {self.planes} plane{'s' * (self.planes != 'one')}, this image has {count}"
+        if count == 1 and Turned.to(image.geometry, self.orientation).order != (0, 1, 2):
+            return f"learnt from planes that lie {self.orientation}, this one lies {image.geometry.orientation}"
         way = image.geometry.patient_orientation
-        if image.geometry.affine is None and self.patient_orientation is not None:
-            if any(way) and way != self.patient_orientation:
+        if image.geometry.affine is None:
+            if self.patient_orientation is not None and any(way) and way != self.patient_orientation:
                 wanted, got = "/".join(self.patient_orientation), "/".join(way)
                 return f"learnt from pictures that lie {wanted} (Patient Orientation), this one lies {got}; turn it"
-            if self.named_side and not any(way):
-                return "the structure's name says a side, and this picture does not say how it lies in the patient"
+            if self.named_side and (self.patient_orientation is None or way != self.patient_orientation):
+                return (
+                    "the structure's name says a side, and this picture, or those it was learnt from, do not say how "
+                    "they lie in the patient"
+                )
         turned = _turned(image, self.orientation)
         for what, ranges, place in (("spacing", self.spacing_mm, 0), ("size", self.extent_mm, 1)):
             if ranges is None or turned is None:

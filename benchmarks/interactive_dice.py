@@ -387,7 +387,8 @@ class Page:
             "",
             "The experiment that chose how volumes are answered: the network for volumes, against the network for "
             "planes that goes from slice to slice. Clicks at the centre of the largest error in the volume; Dice of "
-            "the whole volume; both halves.",
+            "the whole volume; both halves. The weights for volumes were chosen between two trainings on real volumes, "
+            "some of them among these, so no half is untouched.",
             "",
             "### As one volume (what ships)",
             "",

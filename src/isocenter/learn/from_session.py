@@ -92,7 +92,7 @@ class Adapted:
         arrays: The adapter.
         step: Lessons that it took; 0 where adaptation did not help, and the adapter changes nothing.
         settings: As asked, with `steps` settled.
-        dice: Held-out Dice of each case, NaN where the structure is not in it.
+        dice: Held-out Dice of each case, NaN where the structure is not in it; where `step` is 0, `dice_before`.
         dice_before: The same without adaptation, from the examples alone.
         checks: Steps at which the held-out cases were looked at.
         curve: Mean held-out Dice at these steps, over all folds, on a few planes of each case.
@@ -169,7 +169,9 @@ def adapt_from_cases(
                 work.stopped = True
                 raise
         best = _best(folds)
-        found = [{k: v for part in parts for k, v in part.items()} for parts in (after, before)]
+        # A final network that nothing was taken from answers as the examples alone do, so it is worth what they are.
+        kept = after if work.checks[best] > 0 else before
+        found = [{k: v for part in parts for k, v in part.items()} for parts in (kept, before)]
         curve = [_mean([fold.scores[c] for fold in folds]) for c in range(len(work.checks))]
         return Adapted(
             arrays=final.arrays[best],
@@ -213,7 +215,7 @@ class _Work:
     def __init__(self, base: Weights, cases: Sequence[LearnCase], settings: AdaptSettings, tell: Tell) -> None:
         self.base, self.cases, self.settings = base, cases, settings
         self.plain: PlaneModel = self.model(None)
-        self.parts = max(count_parts(case.mask) for case in cases)
+        self.parts = [count_parts(case.mask) for case in cases]
         self.checks: list[int] = []
         self.stopped = False
         self._tell, self._done = tell, 0
@@ -321,7 +323,7 @@ class _Work:
             case = self.cases[number]
             answer = self._answer(model, confirmed, case.volume, indices)
             if len(indices) == len(case.volume):
-                answer = tidy(answer, self.parts)
+                answer = tidy(answer, max(self.parts[i] for i in job.learnt))
             found[number] = dice(case.mask[indices], answer)
         return found
 

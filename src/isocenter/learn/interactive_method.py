@@ -15,9 +15,12 @@ from pydantic import BaseModel, ValidationError
 
 from isocenter import synth
 from isocenter.core.errors import ConfigError
+from isocenter.learn import interactive_samples, interactive_user
 from isocenter.learn.interactive import InteractiveTraining, Trainer
 from isocenter.learn.interactive_card import export, plot_curve
 from isocenter.learn.method import StepReport, Stop, Tell
+from isocenter.models.interactive import inputs
+from isocenter.models.weights import load_weights
 
 __all__ = ["METHOD", "InteractiveMethod"]
 
@@ -42,8 +45,10 @@ class InteractiveMethod:
     def data_identity(self, config: BaseModel) -> dict[str, Any]:
         """Say what is learnt from: no file, but the data engine's code, its settings and the seed."""
         training = _own(config)
+        began_from = None if training.start_from is None else load_weights(training.start_from).card.sha256
         return {
             "kind": "synthesis",
+            "began_from_sha256": began_from,
             "seed": training.seed,
             "samples": training.samples.model_dump(mode="json"),
             "stages": [stage.model_dump(mode="json") for stage in training.stages],
@@ -119,9 +124,10 @@ def _last_row(path: Path) -> dict[str, float]:
 
 
 def _engine_sha256() -> str:
-    """Return the hash of the data engine's own code: with the settings and the seed, it is the data."""
+    """Return the hash of the code that makes samples and prompts: with the settings and the seed, it is the data."""
     digest = hashlib.sha256()
-    for file in sorted(Path(synth.__file__).parent.glob("*.py")):
+    prompts = [Path(str(module.__file__)) for module in (interactive_samples, interactive_user, inputs)]
+    for file in [*sorted(Path(synth.__file__).parent.glob("*.py")), *prompts]:
         digest.update(file.name.encode() + b"\0" + file.read_bytes())
     return digest.hexdigest()
 

@@ -228,6 +228,13 @@ def _begin(config: PretrainConfig, method: Method, training: BaseModel) -> None:
             raise ConfigError(
                 f"{out} was begun with another configuration ({what}); resume with its own, or start anew"
             )
+        data = method.data_identity(training)
+        changed = sorted(k for k in data if data[k] != before["data"].get(k))
+        if changed:
+            raise ConfigError(
+                f"what {out} learns from has changed since it was begun ({', '.join(changed)}): it would not go on as "
+                "it began; resume with the version that began it (run.json says which), or start anew"
+            )
         document = {**before, "calls": [*before["calls"], now]}
     else:
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -253,6 +260,7 @@ def _known(file: Path) -> dict[str, Any]:
     try:
         document = json.loads(file.read_text("utf-8"))
         if isinstance(document["config"], dict) and isinstance(document["calls"], list) and document["method"]:
+            document["data"] = dict(document["data"])
             return dict(document)
     except (ValueError, KeyError, TypeError):
         pass

@@ -134,6 +134,14 @@ def test_a_run_is_resumed_with_its_own_configuration_only(tmp_path: Path) -> Non
         pretrain(other, tmp_path / "run", resume=True)
     with pytest.raises(ConfigError, match="not empty; give --resume"):
         pretrain(tmp_path / "a.yaml", tmp_path / "run")
+    run_file = tmp_path / "run" / "run.json"
+    begun = run_file.read_text()
+    document = json.loads(begun)
+    document["data"]["engine_sha256"] = "0" * 64
+    run_file.write_text(json.dumps(document))
+    with pytest.raises(ConfigError, match=r"learns from has changed since it was begun \(engine_sha256\)"):
+        pretrain(tmp_path / "a.yaml", tmp_path / "run", resume=True)
+    run_file.write_text(begun)
     (tmp_path / "run" / "checkpoint.pt").unlink()
     assert pretrain(tmp_path / "a.yaml", tmp_path / "run", resume=True, until=1).step == 1, "killed before the first"
     (tmp_path / "run" / "run.json").write_text("{")

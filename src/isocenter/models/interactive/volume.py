@@ -29,10 +29,14 @@ Volume = Float[np.ndarray, "z y x"]
 _LEAST_SIDE = 16.0  # smallest cube, in the finest voxels
 _MOST_KEPT = 6
 _MARGIN = 1.7
-_SIZES, _PLACES = (
-    2,
-    4,
-)  # cubes: sizes an octave, places a side; few, so that the next click mostly finds its cube encoded
+_SIZES, _PLACES = 2, 4
+"""Of cubes: sizes an octave, and places a side; few, so that the next click mostly finds its cube encoded."""
+_KEEPS = 0.3
+"""A cube is kept for the next correction while what it shows fills this share of its side or more."""
+_HELD, _REACH = 0.5, 0.15
+"""How much of the answer before is held far from a correction, and how far a correction reaches in sides of the cube.
+Chosen on the development half of the real volumes: keeping the cube and holding half brought Dice after three clicks
+from 0.62 to 0.66; 0.3 or 0.65 held, and reaches of 0.08 to 0.3, lay within 0.02 of that."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -286,14 +290,21 @@ class OpenVolume:
         trust = self._model.calibration
         return trust.probability(answer.logits[0, 0]).numpy(), float(trust.overlap(answer.quality[0, 0]))
 
-    def answer(self, marks: Sequence[VolumeMark], *, previous: Volume | None = None) -> VolumeAnswer:
+    def answer(
+        self, marks: Sequence[VolumeMark], *, previous: Volume | None = None, seen_in: Cube | None = None
+    ) -> VolumeAnswer:
         """Answer marks.
+
+        A correction counts fully where it was made; away from it the answer is the mean of this one and the one before,
+        since one click says little about what lies far from it.
 
         Args:
             marks: What was pointed at.
             previous: The probability that was corrected by the last mark, None at the first.
+            seen_in: The cube of the previous answer, kept as long as it fits; None where there was none.
         """
-        cubes = self._model.cubes(self, marks, previous)
+        kept = None if seen_in is None or previous is None else self._model.kept(seen_in, marks, previous)
+        cubes = [kept] if kept is not None else self._model.cubes(self, marks, previous)
         looks = [self.look(marks, cube, previous=previous) for cube in cubes]
         best = max(range(len(looks)), key=lambda i: looks[i][1])
         cube, (probability, quality) = cubes[best], looks[best]
@@ -301,7 +312,23 @@ class OpenVolume:
         if larger is not None:
             cube = larger
             probability, quality = self.look(marks, cube, previous=previous)
-        return VolumeAnswer(cube.paste(probability, self.shape), quality, cube)
+        pasted = cube.paste(probability, self.shape)
+        if previous is not None:
+            held = _HELD * (1 - self._nearness(marks[-1], cube))
+            pasted += held * (previous - pasted)
+        return VolumeAnswer(pasted, quality, cube)
+
+    def _nearness(self, mark: VolumeMark, cube: Cube) -> Volume:
+        """Return how near every voxel is to a mark: 1 in the box that holds it, falling like a bell outside."""
+        points = _extent(mark)
+        low, high = points.min(axis=0), points.max(axis=0)
+        near = np.ones((1, 1, 1), dtype=np.float32)
+        for axis, (count, scale) in enumerate(zip(self.shape, self.scale, strict=True)):
+            at = np.arange(count)
+            gap = np.maximum(np.maximum(low[axis] - at, at - high[axis]), 0) * scale / (_REACH * cube.side)
+            bell = np.exp(-(gap**2)).astype(np.float32)
+            near = near * np.expand_dims(bell, tuple(a for a in range(3) if a != axis))
+        return near
 
 
 class VolumeModel:
@@ -352,6 +379,15 @@ class VolumeModel:
             cubes.append(whole if side >= whole.side else self._near(opened, points, side / extent))
         return list(dict.fromkeys(cubes))
 
+    def kept(self, cube: Cube, marks: Sequence[VolumeMark], previous: Volume) -> Cube | None:
+        """Return the cube of the answer before where that answer and the marks fill it well, None where they don't."""
+        if not (previous > 0.5).any():
+            return None
+        shown = cube.to_cube(np.concatenate([_corners(previous > 0.5), *(_extent(m) for m in marks)]))
+        inside = bool((shown >= -0.5).all() and (shown <= cube.pixels - 0.5).all())
+        filled = float(np.ptp(shown, axis=0).max() + 1) / cube.pixels
+        return cube if inside and filled >= _KEEPS else None
+
     def _whole(self, opened: OpenVolume) -> Cube:
         side = float(max(n * s for n, s in zip(opened.shape, opened.scale, strict=True)))
         centre = tuple((n - 1) / 2 for n in opened.shape)
@@ -386,6 +422,11 @@ class VolumeModel:
         points = np.concatenate([corners, *(m.points for m in marks if m.kind in ("point", "stroke"))])
         fitting = self._near(opened, points, _MARGIN)
         return fitting if fitting.side > 1.25 * cube.side else None
+
+
+def _extent(mark: VolumeMark) -> Float[np.ndarray, "n 3"]:
+    """Return points whose box holds a mark; of a slice on which nothing is inside, none but its place is known."""
+    return _slice_extent(mark) if mark.mask is not None and mark.mask.any() else mark.points
 
 
 def _slice_extent(mark: VolumeMark) -> Float[np.ndarray, "2 3"]:

@@ -19,7 +19,7 @@ from isocenter.models.interactive.build import build_plane_model, build_volume_m
 from isocenter.models.interactive.confirmed import Confirmed, answer_from_cases
 from isocenter.models.interactive.plane import Context, Mark, OpenPlane, PlaneModel, fill_polygon
 from isocenter.models.interactive.stack import Propagation, answer_stack
-from isocenter.models.interactive.volume import OpenVolume, VolumeMark, VolumeModel
+from isocenter.models.interactive.volume import Cube, OpenVolume, VolumeMark, VolumeModel
 from isocenter.models.weights import WeightsCard, load_weights
 from isocenter.tasks.interact.placing import Placed, Pointed
 
@@ -42,12 +42,14 @@ class Outline:
         expected_iou: Overlap that the model expects of the outline at 0.5.
         alternatives: Other things that a first click may have meant, best first: probability and expected overlap.
         how: What was done, for the record of steps.
+        cube: Where the network for volumes looked; None where planes were answered.
     """
 
     probability: Volume
     expected_iou: float
     alternatives: tuple[tuple[Volume, float], ...]
     how: dict[str, object]
+    cube: Cube | None = None
 
     @property
     def expected_dice(self) -> float:
@@ -222,12 +224,13 @@ class OpenImage:
         if previous is not None and not any(m.positive for m in marks):
             # Corrections of what the examples said: its core stands for the prompt that was never made.
             marks.insert(0, VolumeMark("point", _core(previous >= 0.5)))
-        answer = self._whole.answer(marks, previous=previous)  # type: ignore[union-attr]
+        seen_in = None if before is None else before.cube
+        answer = self._whole.answer(marks, previous=previous, seen_in=seen_in)  # type: ignore[union-attr]
         probability = answer.probability
         stacked = np.moveaxis(probability, placed.axis, 0)
         stacked[: placed.first], stacked[placed.last + 1 :] = 0, 0
         how: dict[str, object] = {"cube_side_voxels": round(answer.cube.side, 3), "prompts": count}
-        return Outline(probability, answer.quality, (), how)
+        return Outline(probability, answer.quality, (), how, answer.cube)
 
     def _volume_marks(self, placed: Placed, number: int, pointed: Pointed) -> list[VolumeMark]:
         """Return what a prompt says to the network for volumes."""

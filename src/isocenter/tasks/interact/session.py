@@ -19,6 +19,7 @@ from jaxtyping import Bool
 
 from isocenter.core import Image, Mask, Prompt, Segment
 from isocenter.core.errors import ConfigError, DataError
+from isocenter.models.interactive.volume import Cube
 from isocenter.tasks.interact.channel import one_channel
 from isocenter.tasks.interact.engine import Engine, Examples, OpenImage, Outline
 from isocenter.tasks.interact.placing import Placed, place
@@ -82,6 +83,7 @@ class _Kept:
     data: bytes
     expected_iou: float
     how: dict[str, object]
+    cube: Cube | None
 
     @classmethod
     def of(cls, outline: Outline) -> _Kept:
@@ -90,13 +92,13 @@ class _Kept:
         values = np.where(outline.probability >= 0.5, np.maximum(values, 128), np.minimum(values, 127)).astype(np.uint8)
         box = _box(values > 0)
         shape = (values.shape[0], values.shape[1], values.shape[2])
-        return cls(shape, box, zlib.compress(values[box].tobytes(), 1), outline.expected_iou, outline.how)
+        return cls(shape, box, zlib.compress(values[box].tobytes(), 1), outline.expected_iou, outline.how, outline.cube)
 
     def outline(self) -> Outline:
         values = np.zeros(self.shape, dtype=np.float32)
         inner = tuple(s.stop - s.start for s in self.box)
         values[self.box] = np.frombuffer(zlib.decompress(self.data), dtype=np.uint8).reshape(inner) / np.float32(255)
-        return Outline(values, self.expected_iou, (), self.how)
+        return Outline(values, self.expected_iou, (), self.how, self.cube)
 
 
 @dataclass(frozen=True, eq=False)

@@ -81,6 +81,44 @@ def test_a_point_is_looked_at_in_a_wide_cube_an_answer_closely(model):
     assert 12 * 1.7 <= near.side <= 12 * 1.7 * 2**0.25 + 1e-6
 
 
+def test_a_cube_is_kept_while_answer_and_marks_fill_it(model):
+    cube = Cube((15.5, 15.5, 15.5), 16.0, (1.0, 1.0, 1.0), 16)  # voxels 8 to 23
+    previous = np.zeros((32, 32, 32), dtype=np.float32)
+    previous[10:20, 10:20, 10:20] = 1
+    assert model.kept(cube, [point(12, 12, 12)], previous) is cube
+    assert model.kept(cube, [point(12, 12, 25)], previous) is None, "a mark outside"
+    assert model.kept(cube, [point(12, 12, 12)], np.zeros_like(previous)) is None, "no answer"
+    small = np.zeros_like(previous)
+    small[12:14, 12:14, 12:14] = 1
+    assert model.kept(cube, [point(12, 12, 12)], small) is None, "an answer that wants a closer look"
+    previous[10:20, 10:20, 10:27] = 1
+    assert model.kept(cube, [point(12, 12, 12)], previous) is None, "an answer outside"
+
+
+def test_a_correction_counts_where_it_is_made_and_half_far_away(model):
+    volume = np.random.default_rng(5).normal(size=(32, 32, 32)).astype(np.float32)
+    opened = model.open(volume, None)
+    cube = Cube((15.5, 15.5, 15.5), 32.0, (1.0, 1.0, 1.0), 16)
+    previous = np.zeros(volume.shape, dtype=np.float32)
+    previous[8:24, 8:24, 8:24] = 0.9
+    marks = [point(16, 16, 16), point(9, 9, 9, positive=False)]
+    answer = opened.answer(marks, previous=previous, seen_in=cube)
+    assert answer.cube is cube
+    alone = cube.paste(opened.look(marks, cube, previous=previous)[0], opened.shape)
+    assert answer.probability[9, 9, 9] == pytest.approx(alone[9, 9, 9], abs=1e-6)
+    far = (alone[23, 23, 23] + previous[23, 23, 23]) / 2
+    assert answer.probability[23, 23, 23] == pytest.approx(far, abs=1e-3)
+
+
+def test_a_slice_without_anything_inside_is_no_trouble(model):
+    opened = model.open(np.random.default_rng(6).normal(size=(9, 20, 14)).astype(np.float32), None)
+    first = opened.answer([point(4, 8, 8)])
+    at = np.array([[3.0, 0.0, 0.0]])
+    marks = [point(4, 8, 8), VolumeMark("slice", at, mask=np.zeros((20, 14), dtype=bool), axis=0)]
+    again = opened.answer(marks, previous=first.probability, seen_in=first.cube)
+    assert np.isfinite(again.probability).all()
+
+
 @pytest.mark.parametrize("shape", [(1, 1, 1), (1, 12, 9), (7, 2, 30)])
 @pytest.mark.parametrize("fill", [0.0, np.nan, "noise"])
 def test_never_nan_whatever_the_volume(model, shape, fill):

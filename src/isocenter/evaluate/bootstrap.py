@@ -6,17 +6,17 @@ resample draws whole patients, with all their images, and the statistic is the m
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from scipy.special import ndtr, ndtri
 
 from isocenter.core.errors import DataError
 
-__all__ = ["LEAST_PATIENTS", "Interval", "bootstrap_mean"]
+__all__ = ["LEAST_PATIENTS", "Interval", "bootstrap_mean", "bootstrap_statistic"]
 
 LEAST_PATIENTS = 10
 """With fewer patients an interval is refused: its coverage could not be trusted."""
@@ -24,10 +24,10 @@ LEAST_PATIENTS = 10
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean and its interval.
+    """A mean, or another statistic, and its interval.
 
     Args:
-        value: The mean over all images.
+        value: The mean (the statistic) over all images.
         low: Lower end.
         high: Upper end.
         level: Coverage asked.
@@ -96,6 +96,53 @@ def bootstrap_mean(
         tails = _bca_tails(tails, means, mean, leave_one_out)
     low, high = np.quantile(means, tails)
     return Interval(mean, float(low), float(high), level, count, len(array), method)
+
+
+def bootstrap_statistic(
+    statistic: Callable[[Int64[np.ndarray, " n"]], float],
+    patients: Sequence[str],
+    *,
+    level: float = 0.95,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Interval:
+    """Return any statistic of images with an interval over patients (percentiles of resamples).
+
+    Args:
+        statistic: From the indices of images (some more than once) to the figure; NaN where it is not defined for them,
+            as an AUROC is not without both classes: such resamples are left out.
+        patients: The patient of each image, any label.
+        level: Coverage asked of the interval.
+        resamples: How many resamples.
+        seed: Decides them.
+
+    Raises:
+        DataError: Fewer than 10 patients, the figure is not defined on all images, or on most resamples it is not.
+
+    Source:
+        Davison and Hinkley 1997, section 3.8 (resampling clusters).
+    """
+    names, index = np.unique(np.asarray(patients, dtype=str), return_inverse=True)
+    if len(names) < LEAST_PATIENTS:
+        raise DataError(f"{len(names)} patients are too few for an interval; at least {LEAST_PATIENTS} are needed")
+    value = float(statistic(np.arange(len(index), dtype=np.int64)))
+    if not np.isfinite(value):
+        raise DataError("the figure is not defined on these images")
+    order = np.argsort(index, kind="stable")
+    ends = np.cumsum(np.bincount(index, minlength=len(names)))
+    members = np.split(order, ends[:-1])
+    rng = np.random.default_rng(seed)
+    single = all(len(m) == 1 for m in members)
+    found = []
+    for _ in range(resamples):
+        drawn = rng.integers(0, len(names), len(names))
+        images = order[drawn] if single else np.concatenate([members[d] for d in drawn])
+        found.append(float(statistic(images.astype(np.int64))))
+    known = np.array([f for f in found if np.isfinite(f)])
+    if len(known) < 0.5 * resamples:
+        raise DataError("the figure is not defined on most resamples: too few images of one class")
+    low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(value, float(low), float(high), level, len(names), len(index), "percentile")
 
 
 def _bca_tails(

@@ -1,0 +1,131 @@
+"""The two folders that `dataset.json` describes: nnU-Net raw (version 2) and the Medical Segmentation Decathlon.
+
+Source:
+    Isensee et al., Nature Methods 2021 (nnU-Net, documentation/dataset_format.md); Antonelli et al., Nature
+    Communications 2022 (Decathlon).
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from isocenter.core.errors import DataError
+from isocenter.data.labelled.cases import LabelledCase, LabelledSet
+from isocenter.data.labelled.files import read_image, read_label, stem
+
+__all__ = ["mask_case", "open_decathlon", "open_nnunet", "patients_of"]
+
+
+def _described(folder: Path) -> dict[str, Any]:
+    file = folder / "dataset.json"
+    try:
+        found = json.loads(file.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError("not a JSON file that can be read", source=file) from error
+    if not isinstance(found, dict) or not isinstance(found.get("labels"), dict):
+        raise DataError("must hold an object with 'labels'", source=file)
+    return found
+
+
+def patients_of(folder: Path) -> Mapping[str, str]:
+    """Return the patient of each case from `patients.csv` (columns case, patient), where the folder has one."""
+    file = folder / "patients.csv"
+    if not file.is_file():
+        return {}
+    with file.open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    if not rows or not {"case", "patient"} <= set(rows[0]):
+        raise DataError("needs the columns 'case' and 'patient'", source=file)
+    return {row["case"]: row["patient"] for row in rows}
+
+
+def mask_case(
+    name: str, patient: str, images: tuple[Path, ...], label: Path, classes: tuple[tuple[str, ...], tuple[int, ...]]
+) -> LabelledCase:
+    """Return a case whose label is a mask; nothing is read yet."""
+    return LabelledCase(name, patient, partial(read_image, images), partial(read_label, label, *classes))
+
+
+def _set(
+    folder: Path, described: Mapping[str, Any], pairs: list[tuple[str, tuple[Path, ...], Path]], labels: dict[str, int]
+) -> LabelledSet:
+    named = sorted(((value, name) for name, value in labels.items() if value != 0), key=lambda pair: pair[0])
+    classes = tuple(name for _, name in named), tuple(value for value, _ in named)
+    known = patients_of(folder)
+    missing = [name for name, _, _ in pairs if known and name not in known]
+    if missing:
+        raise DataError(f"patients.csv does not name the patient of {missing[0]!r}", source=folder)
+    cases = tuple(mask_case(name, known.get(name, name), images, label, classes) for name, images, label in pairs)
+    return LabelledSet(
+        str(described.get("name") or folder.name),
+        "segment",
+        classes[0],
+        cases,
+        classes[1],
+        bool(known),
+        str(described.get("licence") or described.get("license") or ""),
+    )
+
+
+def open_nnunet(folder: Path) -> LabelledSet:
+    """Open an nnU-Net raw folder.
+
+    Raises:
+        DataError: dataset.json breaks the form, labels are regions, or a channel's file is missing.
+    """
+    described = _described(folder)
+    channels, ending = described.get("channel_names"), str(described.get("file_ending") or ".nii.gz")
+    if not isinstance(channels, dict) or not channels:
+        raise DataError("must name its channels in 'channel_names'", source=folder / "dataset.json")
+    labels: dict[str, int] = {}
+    for name, value in described["labels"].items():
+        if not isinstance(value, int):
+            raise DataError(
+                f"the label {name!r} is a region of several values; regions are not learnt, give one value each",
+                source=folder / "dataset.json",
+            )
+        labels[str(name)] = value
+    labels.pop("ignore", None)
+    pairs: list[tuple[str, tuple[Path, ...], Path]] = []
+    for label in sorted((folder / "labelsTr").glob(f"*{ending}")):
+        name = label.name.removesuffix(ending)
+        images = tuple(folder / "imagesTr" / f"{name}_{number:04d}{ending}" for number in range(len(channels)))
+        missing = next((image for image in images if not image.is_file()), None)
+        if missing is not None:
+            raise DataError(f"the label {label.name} has no image {missing.name} in imagesTr", source=folder)
+        pairs.append((name, images, label))
+    return _set(folder, described, pairs, labels)
+
+
+def open_decathlon(folder: Path) -> LabelledSet:
+    """Open a folder of the Medical Segmentation Decathlon.
+
+    Raises:
+        DataError: dataset.json breaks the form, or a file that it names is missing or lies elsewhere.
+    """
+    described = _described(folder)
+    training = described.get("training")
+    if not isinstance(training, list) or not training:
+        raise DataError("must list its cases in 'training'", source=folder / "dataset.json")
+    labels = {str(name): int(value) for value, name in described["labels"].items() if str(value).isdecimal()}
+    pairs: list[tuple[str, tuple[Path, ...], Path]] = []
+    for entry in training:
+        if not isinstance(entry, dict) or not {"image", "label"} <= set(entry):
+            raise DataError("a case in 'training' needs 'image' and 'label'", source=folder / "dataset.json")
+        image, label = (_inside(folder, str(entry[key])) for key in ("image", "label"))
+        pairs.append((stem(image), (image,), label))
+    return _set(folder, described, pairs, labels)
+
+
+def _inside(folder: Path, name: str) -> Path:
+    path = folder / name
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise DataError(f"names {name!r}, which lies outside the folder", source=folder / "dataset.json")
+    if not path.is_file():
+        raise DataError(f"names {name!r}, which is not there", source=folder / "dataset.json")
+    return path

@@ -1,0 +1,226 @@
+"""The loop that every adaptation shares: steps, averaged weights, checkpoints, early stop, exact resume.
+
+The chance of step i of a job comes from (seed, job, i) alone, so a training that is killed and resumed draws the same
+curve. What counts is the averaged network; of those that were looked at, the best by the validation cases is kept. They
+are never among the cases that a figure is given for.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import nn
+
+from isocenter.core.errors import ModelError
+from isocenter.learn.checkpoint import CsvLog, load_checkpoint, save_checkpoint
+
+__all__ = ["Course", "Job", "Learnt", "fit", "measure_step", "quickest_precision"]
+
+Tell = Callable[[str, float], None]
+
+
+class Job(Protocol):
+    """What is learnt."""
+
+    def loss(self, net: nn.Module, rng: np.random.Generator) -> torch.Tensor:
+        """Draw a batch and return its loss."""
+        ...
+
+    def validate(self, net: nn.Module) -> Mapping[str, float]:
+        """Return figures on the validation cases; "score" is what is to be high. Empty where there are none."""
+        ...
+
+
+@dataclass(frozen=True)
+class Course:
+    """How to learn.
+
+    Args:
+        seed: Of everything random.
+        number: Of the job: folds count from 0.
+        steps: How many.
+        learning_rate: Peak.
+        weight_decay: Of AdamW, for weights of two axes or more.
+        average: Decay of the averaged weights.
+        checks: How often on the way the validation cases are looked at.
+        patience: Checks without a better one after which it stops; 0 never.
+        bfloat16: Whether convolutions and products run in bfloat16.
+        checkpoint_seconds: Longest time between two checkpoints.
+    """
+
+    seed: int
+    number: int
+    steps: int
+    learning_rate: float = 3e-3
+    weight_decay: float = 1e-3
+    average: float = 0.99
+    checks: int = 8
+    patience: int = 0
+    bfloat16: bool = False
+    checkpoint_seconds: float = 120.0
+
+    def marks(self) -> list[int]:
+        """Return the steps after which the validation cases are looked at; the last step is one."""
+        return sorted({max(1, round(self.steps * (i + 1) / self.checks)) for i in range(self.checks)})
+
+    def rate(self, step: int) -> float:
+        """Return the learning rate of a step: up over a tenth, down along a cosine."""
+        warm = max(1, min(100, self.steps // 10))
+        up = min(1.0, (step + 1) / warm)
+        return self.learning_rate * up * (0.5 + 0.5 * math.cos(math.pi * step / self.steps))
+
+
+@dataclass
+class Learnt:
+    """What a training came to.
+
+    Args:
+        net: The averaged network that is kept, in evaluation mode.
+        step: At which it stood so.
+        steps: Steps that were done.
+        validation: Figures of the one that is kept.
+        seconds: Of all calls.
+    """
+
+    net: nn.Module
+    step: int
+    steps: int
+    validation: dict[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+@dataclass
+class _Standing:
+    """Where a training stands."""
+
+    step: int = 0
+    seconds: float = 0.0
+    best_step: int = 0
+    best_score: float = -math.inf
+    waited: int = 0
+    figures: dict[str, float] = field(default_factory=dict)
+
+
+def _optimiser(net: nn.Module, course: Course) -> torch.optim.AdamW:
+    free = [p for p in net.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in free if p.ndim > 1], "weight_decay": course.weight_decay},
+        {"params": [p for p in free if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW([g for g in groups if g["params"]], lr=course.learning_rate, fused=True)
+
+
+def _step(net: nn.Module, job: Job, course: Course, step: int) -> torch.Tensor:
+    rng = np.random.default_rng((course.seed, 11, course.number, step))
+    torch.manual_seed(int(rng.integers(2**31)))  # dropout
+    with torch.autocast("cpu", torch.bfloat16, enabled=course.bfloat16):
+        loss = job.loss(net, rng)
+    if not bool(torch.isfinite(loss)):
+        raise ModelError(
+            f"the loss of step {step + 1} is not finite; lower learning_rate (now {course.learning_rate:g})"
+        )
+    return loss
+
+
+def measure_step(net: nn.Module, job: Job, course: Course, *, steps: int = 3) -> float:
+    """Return the seconds of a step on this machine, on a copy of the network."""
+    trial = copy.deepcopy(net).train()
+    optimiser = _optimiser(trial, course)
+    times = []
+    for step in range(steps + 1):
+        started = time.monotonic()
+        loss = _step(trial, job, course, step)
+        optimiser.zero_grad(set_to_none=True)
+        torch.autograd.backward(loss)
+        optimiser.step()
+        times.append(time.monotonic() - started)
+    return float(np.median(times[1:]))
+
+
+def quickest_precision(net: nn.Module, job: Job, course: Course) -> bool:
+    """Return whether bfloat16 is quicker by a tenth or more on this machine."""
+    half, single = (
+        measure_step(net, job, Course(**{**vars(course), "bfloat16": way}), steps=2) for way in (True, False)
+    )
+    return half < 0.9 * single
+
+
+def fit(net: nn.Module, job: Job, course: Course, folder: Path, tell: Tell) -> Learnt:
+    """Learn, or go on where an earlier call was interrupted.
+
+    Args:
+        net: To begin with; it is changed.
+        job: What is learnt.
+        course: How.
+        folder: For the checkpoint and the table of steps.
+        tell: Called after every step with how it goes and how much is done.
+
+    Raises:
+        ModelError: The loss is not finite.
+        WeightsError: The checkpoint can't be read.
+    """
+    average = copy.deepcopy(net).eval()
+    best = copy.deepcopy(average.state_dict())
+    optimiser, now = _optimiser(net, course), _Standing()
+    file = folder / "checkpoint.pt"
+    if file.is_file():
+        kept = load_checkpoint(file)
+        net.load_state_dict(kept["net"])
+        average.load_state_dict(kept["average"])
+        optimiser.load_state_dict(kept["optimiser"])
+        best, now = kept["best"], _Standing(**kept["standing"])
+    log = CsvLog(folder / "steps.csv", ("step", "loss", "rate"), keep_until=now.step)
+
+    def save() -> float:
+        parts = {"net": net.state_dict(), "average": average.state_dict(), "best": best}
+        save_checkpoint(file, {**parts, "optimiser": optimiser.state_dict(), "standing": asdict(now)})
+        return time.monotonic()
+
+    marks, saved = set(course.marks()), time.monotonic()
+    before = time.monotonic() - now.seconds
+    try:
+        while now.step < course.steps and not (course.patience and now.waited >= course.patience):
+            rate = course.rate(now.step)
+            for group in optimiser.param_groups:
+                group["lr"] = rate
+            net.train()
+            loss = _step(net, job, course, now.step)
+            optimiser.zero_grad(set_to_none=True)
+            torch.autograd.backward(loss)
+            torch.nn.utils.clip_grad_norm_([p for p in net.parameters() if p.requires_grad], 5.0)
+            optimiser.step()
+            _follow(average, net, min(course.average, (now.step + 1) / (now.step + 10)))
+            now.step += 1
+            log.add({"step": now.step, "loss": float(loss.detach()), "rate": rate})
+            now.seconds = time.monotonic() - before
+            tell(f"step {now.step} of {course.steps}, loss {float(loss.detach()):.3f}", now.step / course.steps)
+            if now.step in marks:
+                figures = {k: float(v) for k, v in job.validate(average).items()}
+                score = figures.get("score", float(now.step))
+                now.waited += 1
+                if score > now.best_score:
+                    now.best_score, now.best_step, now.figures, now.waited = score, now.step, figures, 0
+                    best = {k: v.clone() for k, v in average.state_dict().items()}
+                saved = save()
+            elif time.monotonic() - saved > course.checkpoint_seconds:
+                saved = save()
+    finally:
+        log.close()
+    average.load_state_dict(best)
+    return Learnt(average.eval(), now.best_step, now.step, dict(now.figures), now.seconds)
+
+
+def _follow(average: nn.Module, net: nn.Module, decay: float) -> None:
+    with torch.no_grad():
+        for mean, fast in zip(average.parameters(), net.parameters(), strict=True):
+            mean.lerp_(fast, 1 - decay)
+        for kept, found in zip(average.buffers(), net.buffers(), strict=True):
+            kept.copy_(found)

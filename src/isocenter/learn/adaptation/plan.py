@@ -1,0 +1,165 @@
+"""From a set's fingerprint to everything that is to be settled: preparation, window, network, batch.
+
+Source:
+    Isensee et al., Nature Methods 2021 (rules: median spacing, window by budget, strides by spacing).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+
+from isocenter.core.errors import ConfigError
+from isocenter.learn.adaptation.alter import Alteration
+from isocenter.learn.adaptation.fingerprint import Fingerprint
+from isocenter.models.backbones import ResidualSettings
+from isocenter.models.backbones.residual_unet import strides_for
+from isocenter.models.learnt import LearntSettings, Preparation
+
+__all__ = ["Plan", "plan_segmentation", "plan_vector"]
+
+_THICK = 3.0
+"""Slices thicker than this many pixels are not turned out of."""
+_WINDOW_VOXELS = {2: 256 * 256, 3: 100_000}
+"""Most voxels of a window: what two cores learn from in a few hundred milliseconds."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What was settled.
+
+    Args:
+        preparation: How images are prepared.
+        network: What is learnt.
+        alteration: How images are changed while it is.
+        window: What the network looks at; the whole prepared image where answers are not voxel by voxel.
+        batch: Windows of a step.
+        thick: Whether slices are too thick to be turned out of.
+    """
+
+    preparation: Preparation
+    network: LearntSettings
+    alteration: Alteration
+    window: tuple[int, ...]
+    batch: int
+    thick: bool = False
+
+    def as_card(self) -> dict[str, object]:
+        """Return JSON-ready values."""
+        return {
+            "preparation": self.preparation.as_card(),
+            "network": self.network.as_card(),
+            "alteration": {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self.alteration).items()},
+            "window": list(self.window),
+            "batch": self.batch,
+            "thick": self.thick,
+        }
+
+
+def _preparation(found: Fingerprint) -> Preparation:
+    spacing = found.spacing_mm
+    if found.unit == "hounsfield":
+        low, high, mean, deviation = found.foreground
+        return Preparation(
+            found.dims, found.channels, found.orientation, spacing, "set", (low, high), mean, max(deviation, 1e-6)
+        )
+    return Preparation(found.dims, found.channels, found.orientation, spacing)
+
+
+def _window(size: Sequence[int], multiple: Sequence[int], most: int) -> tuple[int, ...]:
+    """Return the largest window with sides a multiple, not much larger than the image, within a budget of voxels."""
+    sides = [max(m, -(-n // m) * m) for n, m in zip(size, multiple, strict=True)]
+    while True:
+        voxels = 1
+        for side in sides:
+            voxels *= side
+        longest = max(range(len(sides)), key=lambda a: sides[a] / multiple[a])
+        if voxels <= most or sides[longest] <= multiple[longest]:
+            return tuple(sides)
+        sides[longest] -= multiple[longest]
+
+
+def plan_segmentation(
+    found: Fingerprint, classes: int, *, widths: Sequence[int] | None, mirror: tuple[bool, ...], batch: int = 2
+) -> Plan:
+    """Settle how masks are learnt.
+
+    Args:
+        found: What the set is like.
+        classes: Without background.
+        widths: Of the network's levels, finest first; None for the embedded choice.
+        mirror: Which axes (z, y, x) may be mirrored.
+        batch: Windows of a step.
+    """
+    dims = found.dims
+    size, spacing = found.size[-dims:], (found.spacing_mm or (1.0, 1.0, 1.0))[-dims:]
+    wanted = tuple(widths or ((24, 48, 96, 192) if dims == 3 else (24, 48, 96, 192, 256)))
+    strides = strides_for(spacing, size, len(wanted))
+    if len(strides) < 2:
+        raise ConfigError(f"images of {size} voxels are too small to learn masks from")
+    settings = ResidualSettings(
+        dims=dims,
+        channels_in=found.channels,
+        widths=wanted[: len(strides)],
+        blocks=(1,) * len(strides),
+        strides=strides,
+    )
+    thick = dims == 3 and spacing[0] > _THICK * min(spacing[1:])
+    return Plan(
+        _preparation(found),
+        LearntSettings(settings.as_card(), classes + 1, mask=True),
+        Alteration(mirror=mirror),
+        _window(size, settings.multiple, _WINDOW_VOXELS[dims]),
+        batch,
+        thick,
+    )
+
+
+def plan_vector(
+    found: Fingerprint,
+    outputs: int,
+    *,
+    widths: Sequence[int] | None,
+    mirror: tuple[bool, ...],
+    batch: int = 32,
+    most_side: int | None = None,
+) -> Plan:
+    """Settle how classes, findings, numbers or times are learnt: from the whole image at one size.
+
+    Args:
+        found: What the set is like.
+        outputs: Numbers that the network gives.
+        widths: Of the network's levels; None for the embedded choice.
+        mirror: Which axes (z, y, x) may be mirrored.
+        batch: Images of a step.
+        most_side: Longest side of the image that the network sees; None for 128 (planes) or 64 (volumes).
+    """
+    dims = found.dims
+    most = most_side or (128 if dims == 2 else 64)
+    size = found.size[-dims:]
+    scale = min(1.0, most / max(size))
+    inner = tuple(max(4, round(n * scale)) for n in size)
+    wanted = tuple(widths or ((32, 64, 128, 256) if dims == 2 else (16, 32, 64, 128)))
+    strides = strides_for((1.0,) * dims, inner, len(wanted) + 1)
+    if max(inner) > 48 and len(strides) > 2:  # the first level of a large image is halved at once
+        strides = (strides[1], *strides[2:])
+    strides = strides[: len(wanted)]
+    if len(strides) < 2:
+        raise ConfigError(f"images of {size} voxels are too small to learn from")
+    settings = ResidualSettings(
+        dims=dims,
+        channels_in=found.channels,
+        widths=wanted[: len(strides)],
+        blocks=(2,) * len(strides),
+        strides=strides,
+    )
+    multiple = settings.multiple
+    fitted = tuple(max(m, -(-n // m) * m) for n, m in zip(inner, multiple, strict=True))
+    preparation = replace(_preparation(found), spacing_mm=None, size=fitted)
+    return Plan(
+        preparation,
+        LearntSettings(settings.as_card(), outputs, mask=False, dropout=0.2),
+        Alteration(mirror=mirror),
+        fitted,
+        batch,
+    )

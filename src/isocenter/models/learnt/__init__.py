@@ -1,0 +1,10 @@
+"""What `isocenter adapt` learns from a labelled set: how images are prepared, the networks, and how they answer.
+
+Learning and the tasks share this code, so that a network sees in use what it saw while it learnt.
+"""
+
+from isocenter.models.learnt.network import LearntSettings, build_learnt
+from isocenter.models.learnt.preparation import Preparation, Prepared
+from isocenter.models.learnt.sliding import slide
+
+__all__ = ["LearntSettings", "Preparation", "Prepared", "build_learnt", "slide"]

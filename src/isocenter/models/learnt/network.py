@@ -1,0 +1,127 @@
+"""The networks that are learnt: a backbone with a head for the kind of answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import nn
+
+from isocenter.core.errors import ConfigError
+from isocenter.models.backbones import ResidualEncoder, ResidualUNet, ViT, build_backbone
+
+__all__ = ["LearntSettings", "VectorNet", "build_learnt"]
+
+
+@dataclass(frozen=True)
+class LearntSettings:
+    """What a learnt network is made of.
+
+    Args:
+        backbone: Card of the backbone (`BackboneSettings.as_card`).
+        outputs: Channels of the answer: classes with background for a mask; classes, findings, or one number else.
+        mask: Whether it answers voxel by voxel.
+        dropout: Of the embedding before the head, while it learns.
+
+    Raises:
+        ConfigError: A number is out of range, or the backbone can't answer voxel by voxel.
+    """
+
+    backbone: Mapping[str, object]
+    outputs: int
+    mask: bool
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.outputs < (2 if self.mask else 1) or not 0 <= self.dropout < 1:
+            raise ConfigError(f"outputs and dropout are out of range: {self.outputs}, {self.dropout}")
+
+    def as_card(self) -> dict[str, object]:
+        """Return JSON-ready values."""
+        return {
+            "backbone": dict(self.backbone), "outputs": self.outputs, "mask": self.mask, "dropout": self.dropout
+        }  # fmt: skip
+
+    @classmethod
+    def from_card(cls, values: Mapping[str, object]) -> LearntSettings:
+        """Return what `as_card` wrote.
+
+        Raises:
+            ConfigError: A value is missing, unknown or out of range.
+        """
+        try:
+            return cls(**values)  # type: ignore[arg-type]
+        except TypeError as error:
+            raise ConfigError(f"this is not a learnt network: {error}") from error
+
+
+class VectorNet(nn.Module):
+    """A backbone whose embedding becomes a few numbers.
+
+    Args:
+        backbone: The backbone; used, not copied.
+        outputs: How many numbers.
+        dropout: Of the embedding.
+    """
+
+    def __init__(self, backbone: ViT | ResidualEncoder, outputs: int, dropout: float) -> None:
+        super().__init__()
+        self.encoder = backbone
+        self.head = nn.Sequential(nn.LayerNorm(backbone.width), nn.Dropout(dropout), nn.Linear(backbone.width, outputs))
+
+    def forward(self, x: Float[torch.Tensor, "n channel *space"]) -> Float[torch.Tensor, "n outputs"]:
+        """Return logits, or numbers."""
+        return self.head(self.encoder.embed(x).float())  # type: ignore[no-any-return]
+
+
+class _TokensUNet(nn.Module):
+    """A vision transformer whose tokens are brought back to voxels by transposed convolutions.
+
+    Source:
+        Hatamizadeh et al., WACV 2022 (UNETR), without its side ways: a plain decoder over the last tokens.
+    """
+
+    def __init__(self, backbone: ViT, classes: int) -> None:
+        super().__init__()
+        self.encoder = backbone
+        dims, width = backbone.settings.dims, min(64, backbone.width)
+        up = nn.ConvTranspose2d if dims == 2 else nn.ConvTranspose3d
+        conv = nn.Conv2d if dims == 2 else nn.Conv3d
+        norm = nn.InstanceNorm2d if dims == 2 else nn.InstanceNorm3d
+        patch = backbone.settings.patch
+        self.up = up(backbone.width, width, patch, patch)  # type: ignore[arg-type]
+        self.join = nn.Sequential(
+            conv(width + backbone.settings.channels_in, width, 3, padding=1, bias=False),
+            norm(width, affine=True),
+            nn.LeakyReLU(0.01, inplace=True),
+            conv(width, classes, 1),
+        )
+
+    def levels(self, x: torch.Tensor, count: int) -> list[torch.Tensor]:
+        """Return the one level there is, whatever `count`."""
+        del count
+        return [self(x)]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return logits on the grid of the input."""
+        return self.join(torch.cat([self.up(self.encoder.maps(x)[0]), x], dim=1))  # type: ignore[no-any-return]
+
+
+def build_learnt(settings: LearntSettings, *, recompute: bool = False) -> nn.Module:
+    """Build a network, with random weights.
+
+    Args:
+        settings: What it is made of.
+        recompute: Whether activations are computed again on the way back, to save memory.
+
+    Raises:
+        ConfigError: The backbone's card is not of a backbone.
+    """
+    backbone = build_backbone(settings.backbone, recompute=recompute)
+    if not settings.mask:
+        return VectorNet(backbone, settings.outputs, settings.dropout)
+    if isinstance(backbone, ViT):
+        return _TokensUNet(backbone, settings.outputs)
+    return ResidualUNet(backbone, classes=settings.outputs)

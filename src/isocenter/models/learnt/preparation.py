@@ -1,0 +1,184 @@
+"""From an image to the network's grid, and answers back to the image's own voxels.
+
+Axes are turned to one order and direction, voxels are resized to one spacing with the edges of the grid kept where
+they are, and intensities are brought to mean 0 and deviation 1: by numbers of the set where they have a unit (CT), by
+each image's own where they do not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float, Shaped
+
+from isocenter.core import Image, Quantity
+from isocenter.core.errors import ConfigError, GeometryError, PixelError
+from isocenter.models.orientation import Turned
+from isocenter.models.preparation import normalise
+
+__all__ = ["Preparation", "Prepared", "resized"]
+
+_LUMINANCE = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601
+
+
+def resized(array: Float[np.ndarray, "*space"], shape: Sequence[int]) -> Float[np.ndarray, "*other"]:
+    """Resize along every axis, linearly; where it shrinks, over as many voxels as it shrinks by.
+
+    The outer edges of the first and last voxels stay where they are.
+
+    Args:
+        array: Values.
+        shape: Wanted.
+
+    Example:
+        >>> resized(np.array([0.0, 1.0, 2.0, 3.0], np.float32), (2,)).tolist()
+        [0.5, 2.5]
+    """
+    out = np.asarray(array, dtype=np.float32)
+    for axis, (before, after) in enumerate(zip(array.shape, shape, strict=True)):
+        if before == after:
+            continue
+        step = before / after
+        at = (np.arange(after) + 0.5) * step - 0.5
+        if step > 1:
+            low, high = at - step / 2, at + step / 2
+            edges = np.arange(before)
+            weights = np.clip(np.minimum(high[:, None], edges + 0.5) - np.maximum(low[:, None], edges - 0.5), 0, None)
+            weights /= weights.sum(axis=1, keepdims=True)
+        else:
+            weights = np.clip(1 - np.abs(np.clip(at, 0, before - 1)[:, None] - np.arange(before)), 0, None)
+        out = np.moveaxis(np.tensordot(weights.astype(np.float32), out, axes=(1, axis)), 0, axis)
+    return np.ascontiguousarray(out)
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A prepared image, and the way back from it.
+
+    Args:
+        array: (channel, *space), mean about 0 and deviation about 1.
+        turn: How its axes were turned.
+        shape: Of the turned image before it was resized.
+    """
+
+    array: Float[np.ndarray, "channel *space"]
+    turn: Turned
+    shape: tuple[int, int, int]
+
+    def label(self, mask: Shaped[np.ndarray, "z y x"]) -> Shaped[np.ndarray, "*space"]:
+        """Bring class numbers onto the prepared grid: of each voxel the class at its centre."""
+        turned = self.turn.forward(mask)
+        space = self.array.shape[1:]
+        wanted = (1, *space) if len(space) == 2 else space
+        for axis, (before, after) in enumerate(zip(turned.shape, wanted, strict=True)):
+            if before != after:
+                at = np.floor((np.arange(after) + 0.5) * before / after).astype(int)
+                turned = np.take(turned, at, axis=axis)
+        return np.ascontiguousarray(turned[0] if len(space) == 2 else turned)
+
+    def back(self, values: Float[np.ndarray, "k *space"]) -> Float[np.ndarray, "k z y x"]:
+        """Bring values (probabilities) of the prepared grid back to the image's own voxels."""
+        deep = values[:, None] if values.ndim == 3 else values
+        return np.stack([self.turn.backward(resized(one, self.shape)) for one in deep])
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """How images are prepared.
+
+    Args:
+        dims: 2 for single planes, 3 for volumes.
+        channels: Channels that the network sees; 1 takes the luminance of a colour image.
+        orientation: Order and direction of axes (as `Geometry.orientation`); None leaves them.
+        spacing_mm: Of the network's grid, along the turned axes; None leaves voxels as they are.
+        intensity: "image" normalises each image by itself, "set" by the numbers below (where values have a unit).
+        clip: Least and largest value, for "set".
+        mean: For "set".
+        deviation: For "set".
+        size: All images are resized to this, after the spacing; None leaves them.
+
+    Raises:
+        ConfigError: A number is out of range.
+    """
+
+    dims: int
+    channels: int = 1
+    orientation: str | None = None
+    spacing_mm: tuple[float, float, float] | None = None
+    intensity: Literal["image", "set"] = "image"
+    clip: tuple[float, float] | None = None
+    mean: float = 0.0
+    deviation: float = 1.0
+    size: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.dims not in (2, 3) or self.channels < 1 or self.deviation <= 0:
+            raise ConfigError(f"dims must be 2 or 3, channels and deviation positive, got {self}")
+        if self.spacing_mm is not None and min(self.spacing_mm) <= 0:
+            raise ConfigError(f"spacing must be positive, got {self.spacing_mm}")
+        if self.size is not None and (len(self.size) != self.dims or min(self.size) < 1):
+            raise ConfigError(f"size needs {self.dims} positive numbers, got {self.size}")
+        if (self.intensity == "set") != (self.clip is not None):
+            raise ConfigError("the set's own intensities need the range that they are clipped to")
+
+    def as_card(self) -> dict[str, object]:
+        """Return JSON-ready values."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+
+    @classmethod
+    def from_card(cls, values: Mapping[str, object]) -> Preparation:
+        """Return what `as_card` wrote.
+
+        Raises:
+            ConfigError: A value is missing, unknown or out of range.
+        """
+        try:
+            return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})  # type: ignore[arg-type]
+        except TypeError as error:
+            raise ConfigError(f"this is not how images are prepared: {error}") from error
+
+    def forward(self, image: Image) -> Prepared:
+        """Prepare an image.
+
+        Raises:
+            GeometryError: It has several planes and one is wanted, or spacing is needed and not known.
+            PixelError: It is flat, not finite, or has other channels than the network sees.
+        """
+        turn = Turned.to(image.geometry, self.orientation)
+        array = np.stack([turn.forward(channel) for channel in self._channels(image)])
+        shape = (array.shape[1], array.shape[2], array.shape[3])
+        if self.dims == 2 and shape[0] != 1:
+            raise GeometryError(f"learnt from single planes; this image has {shape[0]}")
+        space = self._space(shape, turn, image)
+        values = np.stack([resized(self._intensities(channel), space) for channel in array])
+        return Prepared(values[:, 0] if self.dims == 2 else values, turn, shape)
+
+    def _space(self, shape: tuple[int, int, int], turn: Turned, image: Image) -> tuple[int, int, int]:
+        if self.size is not None:
+            whole = (1, *self.size) if self.dims == 2 else self.size
+            return (whole[0], whole[1], whole[2])
+        if self.spacing_mm is None:
+            return shape
+        spacing = image.geometry.spacing_mm
+        if spacing is None:
+            raise GeometryError("learnt from images whose spacing is known; this image has none")
+        wanted = [max(1, round(n * s / w)) for n, s, w in zip(shape, turn.of(spacing), self.spacing_mm, strict=True)]
+        return (1 if self.dims == 2 else wanted[0], wanted[1], wanted[2])
+
+    def _channels(self, image: Image) -> Float[np.ndarray, "c z y x"]:
+        array = image.array.astype(np.float32)
+        if not np.isfinite(array).all():
+            raise PixelError("the image holds values that are not finite (NaN or infinity); repair or crop it first")
+        if self.channels == 1 and len(array) == 3 and image.quantity is Quantity.RGB:
+            return np.asarray(np.tensordot(_LUMINANCE, array, 1)[None], dtype=np.float32)
+        if len(array) != self.channels:
+            raise PixelError(f"learnt from images with {self.channels} channels; this one has {len(array)}")
+        return array
+
+    def _intensities(self, channel: Float[np.ndarray, "z y x"]) -> Float[np.ndarray, "z y x"]:
+        if self.intensity == "set" and self.clip is not None:
+            return np.asarray((np.clip(channel, *self.clip) - self.mean) / self.deviation, dtype=np.float32)
+        return normalise(channel)

@@ -1,0 +1,65 @@
+"""Answers window by window for images larger than what a network looks at.
+
+Windows overlap by half; each counts most in its middle, so that no seam shows.
+
+Source:
+    Isensee et al., Nature Methods 2021 (Gaussian weights).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+__all__ = ["slide"]
+
+Looks = Callable[[torch.Tensor], torch.Tensor]
+
+
+def _starts(length: int, window: int) -> list[int]:
+    """Return where windows begin along an axis: evenly, overlapping by half or more."""
+    if length <= window:
+        return [0]
+    count = int(np.ceil((length - window) / (window / 2))) + 1
+    return [round(i * (length - window) / (count - 1)) for i in range(count)]
+
+
+def _bell(window: Sequence[int]) -> Float[np.ndarray, "*window"]:
+    out = np.ones((1,) * len(window), dtype=np.float32)
+    for axis, n in enumerate(window):
+        gap = (np.arange(n) - (n - 1) / 2) / (n / 8)
+        bell = np.exp(-0.5 * gap**2).astype(np.float32)
+        out = out * np.expand_dims(bell, tuple(a for a in range(len(window)) if a != axis))
+    return np.maximum(out, 1e-3)
+
+
+def slide(
+    look: Looks, image: Float[np.ndarray, "channel *space"], window: Sequence[int], classes: int
+) -> Float[np.ndarray, "classes *space"]:
+    """Return the probabilities of an image.
+
+    Args:
+        look: From (1, channel, *window) to probabilities (1, classes, *window).
+        image: Prepared; sides smaller than the window are padded with 0 and cut again.
+        window: What the network looks at.
+        classes: Channels of an answer.
+    """
+    space = image.shape[1:]
+    extra = [max(0, w - n) for n, w in zip(space, window, strict=True)]
+    padded = np.pad(image, [(0, 0), *((e // 2, e - e // 2) for e in extra)])
+    total = np.zeros((classes, *padded.shape[1:]), dtype=np.float32)
+    weight = np.zeros(padded.shape[1:], dtype=np.float32)
+    bell = _bell(window)
+    for corner in itertools.product(*(_starts(n, w) for n, w in zip(padded.shape[1:], window, strict=True))):
+        place = tuple(slice(c, c + w) for c, w in zip(corner, window, strict=True))
+        part = torch.from_numpy(np.ascontiguousarray(padded[(slice(None), *place)]))[None]
+        with torch.inference_mode():
+            found = look(part)[0].float().numpy()
+        total[(slice(None), *place)] += found * bell
+        weight[place] += bell
+    inner = tuple(slice(e // 2, e // 2 + n) for e, n in zip(extra, space, strict=True))
+    return np.ascontiguousarray((total / weight)[(slice(None), *inner)])

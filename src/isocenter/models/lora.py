@@ -9,7 +9,8 @@ transformers and accelerate along, for two products of matrices. Its place is ke
 PEFT in a method of his own.
 
 Source:
-    Hu et al., LoRA, ICLR 2022; for convolutions, the weight is seen as a matrix (out, in * kernel).
+    Hu et al., LoRA, ICLR 2022; for convolutions, the weight is seen as a matrix (out, in * kernel). Liu et al., DoRA,
+    ICML 2024 (the length of each output's weights apart, no gradient through the norm).
 """
 
 from __future__ import annotations
@@ -33,20 +34,31 @@ _LAYERS = (nn.Conv2d, nn.Conv3d, nn.Linear)
 class _LowRank(nn.Module):
     """What is added to one weight; nothing at first."""
 
-    def __init__(self, weight: torch.Tensor, rank: int, scale: float, generator: torch.Generator) -> None:
+    def __init__(
+        self, weight: torch.Tensor, rank: int, scale: float, generator: torch.Generator, *, magnitude: bool = False
+    ) -> None:
         super().__init__()
         rows, columns = weight.shape[0], weight[0].numel()
         rank = min(rank, rows, columns)
         self.down = nn.Parameter(torch.randn(rank, columns, generator=generator) / math.sqrt(columns))
         self.up = nn.Parameter(torch.zeros(rows, rank))
         self.scale = scale
+        self.size = nn.Parameter(weight.flatten(1).norm(dim=1)) if magnitude else None
 
     def forward(self, weight: Float[torch.Tensor, "rows *rest"]) -> Float[torch.Tensor, "rows *rest"]:
         """Return the changed weight."""
-        return weight + (self.scale * (self.up @ self.down)).view(weight.shape)
+        changed: torch.Tensor = weight + (self.scale * (self.up @ self.down)).view(weight.shape)
+        if self.size is None:
+            return changed
+        # The length of each row is learnt apart from its direction; the gradient does not go through the length.
+        length = changed.detach().flatten(1).norm(dim=1).clamp(min=1e-12)
+        scaled: torch.Tensor = changed * (self.size / length).view(-1, *(1,) * (weight.ndim - 1))
+        return scaled
 
 
-def add_lora(net: nn.Module, *, rank: int, scale: float = 1.0, seed: int = 0) -> list[nn.Parameter]:
+def add_lora(
+    net: nn.Module, *, rank: int, scale: float = 1.0, seed: int = 0, magnitude: bool = False
+) -> list[nn.Parameter]:
     """Freeze a network and add low-rank changes to it, in place; its answers stay the same until they are trained.
 
     Args:
@@ -54,6 +66,7 @@ def add_lora(net: nn.Module, *, rank: int, scale: float = 1.0, seed: int = 0) ->
         rank: Of the change of each weight; less where a weight is smaller.
         scale: What the change is multiplied by.
         seed: Of the first values.
+        magnitude: Whether the length of each output's weights is learnt apart from their direction (DoRA).
 
     Returns:
         What is to be trained, in a fixed order.
@@ -69,7 +82,7 @@ def add_lora(net: nn.Module, *, rank: int, scale: float = 1.0, seed: int = 0) ->
     for parameter in net.parameters():
         parameter.requires_grad_(parameter.ndim == 1)
     for module in [m for m in net.modules() if isinstance(m, _LAYERS)]:
-        low = _LowRank(module.weight.detach(), rank, scale, generator)
+        low = _LowRank(module.weight.detach(), rank, scale, generator, magnitude=magnitude)
         parametrize.register_parametrization(module, "weight", low)
     return list(_trained(net).values())
 
@@ -108,5 +121,5 @@ def _trained(net: nn.Module) -> dict[str, nn.Parameter]:
     return {
         name.replace(".parametrizations.weight.0.", ".lora_"): parameter
         for name, parameter in net.named_parameters()
-        if parameter.ndim == 1 or name.rpartition(".parametrizations.weight.0.")[2] in ("up", "down")
+        if parameter.ndim == 1 or name.rpartition(".parametrizations.weight.0.")[2] in ("up", "down", "size")
     }

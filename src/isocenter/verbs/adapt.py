@@ -12,6 +12,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from isocenter.core.errors import CapabilityError, ConfigError, DataError, WeightsError
+from isocenter.core.sides import names_a_side
 from isocenter.data.images.atomic import atomic_folder
 from isocenter.verbs.adapted_folder import TASK_FILE, card_fields, write_adapted
 from isocenter.verbs.provenance import code_version, created_now, machine, package_versions, python_version
@@ -136,7 +137,7 @@ def run(config: AdaptConfig, progress: Progress | None = None) -> AdaptResult:
     tell("reading the session", 0.0)
     cases = read_cases(config.from_session, manifest.cases)
     from isocenter.learn.from_session import AdaptSettings, adapt_from_cases
-    from isocenter.tasks.segment.adapted.cards import Fit, names_a_side
+    from isocenter.tasks.segment.adapted.cards import Fit
 
     fit = Fit.of([case.image for case in cases], label)
     flip = config.flip == "on" or (config.flip == "auto" and not names_a_side(label) and _mirrored_by_rows(fit))

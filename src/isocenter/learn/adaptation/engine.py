@@ -8,6 +8,7 @@ are never among the cases that a figure is given for.
 from __future__ import annotations
 
 import copy
+import json
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -22,9 +23,11 @@ from torch import nn
 from isocenter.core.errors import ModelError
 from isocenter.learn.checkpoint import CsvLog, load_checkpoint, save_checkpoint
 
-__all__ = ["Course", "Job", "Learnt", "fit", "measure_step", "quickest_precision"]
+__all__ = ["Course", "Job", "Learnt", "find_rate", "fit", "measure_step", "quickest_precision"]
 
 Tell = Callable[[str, float], None]
+_RATES, _ALLOWED = (1e-4, 3e-2), (3e-4, 5e-3)
+"""Range of the search for a learning rate, and what it may find."""
 
 
 class Job(Protocol):
@@ -224,3 +227,41 @@ def _follow(average: nn.Module, net: nn.Module, decay: float) -> None:
             mean.lerp_(fast, 1 - decay)
         for kept, found in zip(average.buffers(), net.buffers(), strict=True):
             kept.copy_(found)
+
+
+def find_rate(net: nn.Module, job: Job, course: Course, folder: Path, *, steps: int = 40) -> float:
+    """Find a learning rate: it rises from step to step on a copy; a third of the rate of the least loss is taken.
+
+    Args:
+        net: To begin with; it is not changed.
+        job: What is learnt.
+        course: How; its own rate is not used.
+        folder: Where the rate is kept, so that a training that is resumed has the same.
+        steps: Of the search.
+
+    Source:
+        Smith, WACV 2017 (learning-rate range test).
+    """
+    kept = folder / "rate.json"
+    if kept.is_file():
+        return float(json.loads(kept.read_text("utf-8"))["rate"])
+    trial = copy.deepcopy(net).train()
+    optimiser = _optimiser(trial, course)
+    smooth, found, rates = None, [], np.geomspace(_RATES[0], _RATES[1], steps)
+    for step, rate in enumerate(rates):
+        for group in optimiser.param_groups:
+            group["lr"] = float(rate)
+        loss = _step(trial, job, course, step)
+        value = float(loss.detach())
+        smooth = value if smooth is None else 0.8 * smooth + 0.2 * value
+        found.append(smooth)
+        if smooth > 2 * min(found):
+            break
+        optimiser.zero_grad(set_to_none=True)
+        torch.autograd.backward(loss)
+        torch.nn.utils.clip_grad_norm_([p for p in trial.parameters() if p.requires_grad], 5.0)
+        optimiser.step()
+    best = float(np.clip(rates[int(np.argmin(found))] / 3, *_ALLOWED))
+    folder.mkdir(parents=True, exist_ok=True)
+    kept.write_text(json.dumps({"rate": best, "losses": [round(f, 4) for f in found]}), "utf-8")
+    return best

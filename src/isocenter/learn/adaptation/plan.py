@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from isocenter.core.errors import ConfigError
 from isocenter.learn.adaptation.alter import Alteration
 from isocenter.learn.adaptation.fingerprint import Fingerprint
-from isocenter.models.backbones import ResidualSettings
+from isocenter.models.backbones import AnySettings, ResidualSettings
 from isocenter.models.backbones.residual_unet import strides_for
 from isocenter.models.learnt import LearntSettings, Preparation
 
@@ -80,7 +80,13 @@ def _window(size: Sequence[int], multiple: Sequence[int], most: int) -> tuple[in
 
 
 def plan_segmentation(
-    found: Fingerprint, classes: int, *, widths: Sequence[int] | None, mirror: tuple[bool, ...], batch: int = 2
+    found: Fingerprint,
+    classes: int,
+    *,
+    widths: Sequence[int] | None,
+    mirror: tuple[bool, ...],
+    batch: int = 2,
+    backbone: AnySettings | None = None,
 ) -> Plan:
     """Settle how masks are learnt.
 
@@ -90,20 +96,27 @@ def plan_segmentation(
         widths: Of the network's levels, finest first; None for the embedded choice.
         mirror: Which axes (z, y, x) may be mirrored.
         batch: Windows of a step.
+        backbone: To use instead of one that fits the set.
+
+    Raises:
+        ConfigError: Images are too small, or the backbone is for other ones.
     """
     dims = found.dims
     size, spacing = found.size[-dims:], (found.spacing_mm or (1.0, 1.0, 1.0))[-dims:]
-    wanted = tuple(widths or ((24, 48, 96, 192) if dims == 3 else (24, 48, 96, 192, 256)))
-    strides = strides_for(spacing, size, len(wanted))
-    if len(strides) < 2:
-        raise ConfigError(f"images of {size} voxels are too small to learn masks from")
-    settings = ResidualSettings(
-        dims=dims,
-        channels_in=found.channels,
-        widths=wanted[: len(strides)],
-        blocks=(1,) * len(strides),
-        strides=strides,
-    )
+    settings = backbone
+    if settings is None:
+        wanted = tuple(widths or ((24, 48, 96, 192) if dims == 3 else (24, 48, 96, 192, 256)))
+        strides = strides_for(spacing, size, len(wanted))
+        if len(strides) < 2:
+            raise ConfigError(f"images of {size} voxels are too small to learn masks from")
+        settings = ResidualSettings(
+            dims=dims,
+            channels_in=found.channels,
+            widths=wanted[: len(strides)],
+            blocks=(1,) * len(strides),
+            strides=strides,
+        )
+    _check_backbone(settings, found)
     thick = dims == 3 and spacing[0] > _THICK * min(spacing[1:])
     return Plan(
         _preparation(found),
@@ -115,6 +128,32 @@ def plan_segmentation(
     )
 
 
+def _check_backbone(settings: AnySettings, found: Fingerprint) -> None:
+    if (settings.dims, settings.channels_in) != (found.dims, found.channels):
+        raise ConfigError(
+            f"the backbone is for {settings.dims} dims and {settings.channels_in} channels; the images have "
+            f"{found.dims} and {found.channels}"
+        )
+
+
+def _residual_for(found: Fingerprint, inner: Sequence[int], widths: Sequence[int] | None) -> ResidualSettings:
+    dims = found.dims
+    wanted = tuple(widths or ((32, 64, 128, 256) if dims == 2 else (16, 32, 64, 128)))
+    strides = strides_for((1.0,) * dims, inner, len(wanted) + 1)
+    if max(inner) > 48 and len(strides) > 2:  # the first level of a large image is halved at once
+        strides = (strides[1], *strides[2:])
+    strides = strides[: len(wanted)]
+    if len(strides) < 2:
+        raise ConfigError(f"images of {found.size} voxels are too small to learn from")
+    return ResidualSettings(
+        dims=dims,
+        channels_in=found.channels,
+        widths=wanted[: len(strides)],
+        blocks=(2,) * len(strides),
+        strides=strides,
+    )
+
+
 def plan_vector(
     found: Fingerprint,
     outputs: int,
@@ -123,6 +162,7 @@ def plan_vector(
     mirror: tuple[bool, ...],
     batch: int = 32,
     most_side: int | None = None,
+    backbone: AnySettings | None = None,
 ) -> Plan:
     """Settle how classes, findings, numbers or times are learnt: from the whole image at one size.
 
@@ -133,26 +173,18 @@ def plan_vector(
         mirror: Which axes (z, y, x) may be mirrored.
         batch: Images of a step.
         most_side: Longest side of the image that the network sees; None for 128 (planes) or 64 (volumes).
+        backbone: To use instead of one that fits the set.
+
+    Raises:
+        ConfigError: Images are too small, or the backbone is for other ones.
     """
     dims = found.dims
     most = most_side or (128 if dims == 2 else 64)
     size = found.size[-dims:]
     scale = min(1.0, most / max(size))
     inner = tuple(max(4, round(n * scale)) for n in size)
-    wanted = tuple(widths or ((32, 64, 128, 256) if dims == 2 else (16, 32, 64, 128)))
-    strides = strides_for((1.0,) * dims, inner, len(wanted) + 1)
-    if max(inner) > 48 and len(strides) > 2:  # the first level of a large image is halved at once
-        strides = (strides[1], *strides[2:])
-    strides = strides[: len(wanted)]
-    if len(strides) < 2:
-        raise ConfigError(f"images of {size} voxels are too small to learn from")
-    settings = ResidualSettings(
-        dims=dims,
-        channels_in=found.channels,
-        widths=wanted[: len(strides)],
-        blocks=(2,) * len(strides),
-        strides=strides,
-    )
+    settings = backbone if backbone is not None else _residual_for(found, inner, widths)
+    _check_backbone(settings, found)
     multiple = settings.multiple
     fitted = tuple(max(m, -(-n // m) * m) for n, m in zip(inner, multiple, strict=True))
     preparation = replace(_preparation(found), spacing_mm=None, size=fitted)

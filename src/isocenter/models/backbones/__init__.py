@@ -2,14 +2,23 @@
 
 vit              vision transformer, 2D and 3D, tiny to huge (`ViT`)
 residual-unet    residual encoder of a U-Net, 2D and 3D (`ResidualEncoder`); `ResidualUNet` adds the decoder
+    interactive-encoder   the image encoder of the interactive network (`isocenter.models.interactive.backbone`)
 """
 
-from isocenter.models.backbones.build import SIZES, Backbone, build_backbone, named_backbone
+from isocenter.models.backbones.build import (
+    SIZES,
+    AnySettings,
+    Backbone,
+    build_backbone,
+    named_backbone,
+    settings_from_card,
+)
 from isocenter.models.backbones.residual_unet import ResidualEncoder, ResidualSettings, ResidualUNet
 from isocenter.models.backbones.vit import ViT, ViTSettings
 
 __all__ = [
     "SIZES",
+    "AnySettings",
     "Backbone",
     "ResidualEncoder",
     "ResidualSettings",
@@ -18,4 +27,5 @@ __all__ = [
     "ViTSettings",
     "build_backbone",
     "named_backbone",
+    "settings_from_card",
 ]

@@ -10,8 +10,9 @@ import torch
 from isocenter.core.errors import ConfigError
 from isocenter.models.backbones.residual_unet import ResidualEncoder, ResidualSettings
 from isocenter.models.backbones.vit import ViT, ViTSettings
+from isocenter.models.interactive.backbone import InteractiveEncoder, InteractiveEncoderSettings
 
-__all__ = ["SIZES", "Backbone", "build_backbone", "named_backbone"]
+__all__ = ["SIZES", "AnySettings", "Backbone", "build_backbone", "named_backbone"]
 
 SIZES = {
     "tiny": (192, 12, 3),
@@ -29,6 +30,9 @@ _RESIDUAL = {
     "large": ((32, 64, 128, 256, 320, 320), (1, 3, 4, 6, 6, 6)),
 }
 """Widths and blocks of a residual encoder by size."""
+
+
+AnySettings = ViTSettings | ResidualSettings | InteractiveEncoderSettings
 
 
 @runtime_checkable
@@ -93,9 +97,22 @@ def named_backbone(name: str, size: Sequence[int], *, channels_in: int = 1) -> V
     )
 
 
+def settings_from_card(card: Mapping[str, object]) -> AnySettings:
+    """Return the settings that a card holds.
+
+    Raises:
+        ConfigError: The card is not of a backbone.
+    """
+    for kind in (ViTSettings, ResidualSettings, InteractiveEncoderSettings):
+        if card.get("kind") == kind.kind:
+            return kind.from_card(card)
+    known = ", ".join((ViTSettings.kind, ResidualSettings.kind, InteractiveEncoderSettings.kind))
+    raise ConfigError(f"no backbone of kind {card.get('kind')!r}; there are {known}")
+
+
 def build_backbone(
-    settings: Mapping[str, object] | ViTSettings | ResidualSettings, *, recompute: bool = False
-) -> ViT | ResidualEncoder:
+    settings: Mapping[str, object] | AnySettings, *, recompute: bool = False
+) -> ViT | ResidualEncoder | InteractiveEncoder:
     """Build a backbone, with random weights.
 
     Args:
@@ -106,11 +123,9 @@ def build_backbone(
         ConfigError: The card is not of a backbone.
     """
     if isinstance(settings, Mapping):
-        kind = settings.get("kind")
-        if kind not in (ViTSettings.kind, ResidualSettings.kind):
-            raise ConfigError(f"no backbone of kind {kind!r}; there are {ViTSettings.kind}, {ResidualSettings.kind}")
-        vit = kind == ViTSettings.kind
-        settings = ViTSettings.from_card(settings) if vit else ResidualSettings.from_card(settings)
+        settings = settings_from_card(settings)
     if isinstance(settings, ViTSettings):
         return ViT(settings, recompute=recompute)
+    if isinstance(settings, InteractiveEncoderSettings):
+        return InteractiveEncoder(settings)
     return ResidualEncoder(settings, recompute=recompute)

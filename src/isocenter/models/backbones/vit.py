@@ -207,6 +207,11 @@ class ViT(nn.Module):
         """Length of an embedding."""
         return self.settings.width
 
+    @property
+    def stride(self) -> tuple[int, ...]:
+        """Voxels of the image per place of the finest map."""
+        return self.settings.patch
+
     def grid_of(self, space: Sequence[int]) -> tuple[int, ...]:
         """Return the patches along each axis of an input.
 

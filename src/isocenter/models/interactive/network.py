@@ -30,7 +30,16 @@ from torch.nn import functional
 from isocenter.core.errors import ConfigError
 from isocenter.models.interactive.inputs import PICTURE_CHANNELS, PROMPT_CHANNELS
 
-__all__ = ["ALTERNATIVES", "Answer", "Examples", "Features", "InteractiveNet", "InteractiveSettings"]
+__all__ = [
+    "ALTERNATIVES",
+    "Answer",
+    "Examples",
+    "Features",
+    "InteractiveNet",
+    "InteractiveSettings",
+    "fold",
+    "laid_out",
+]
 
 ALTERNATIVES = 3
 _FOLD = 4  # the memory's grid is this much coarser than the features, which are at half resolution
@@ -136,7 +145,7 @@ _NORM = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 _POOL = {2: functional.avg_pool2d, 3: functional.avg_pool3d}
 
 
-def _fold(x: torch.Tensor, by: int) -> torch.Tensor:
+def fold(x: torch.Tensor, by: int) -> torch.Tensor:
     """Move blocks of `by` along every axis into channels."""
     n, c, *space = x.shape
     dims = len(space)
@@ -146,7 +155,7 @@ def _fold(x: torch.Tensor, by: int) -> torch.Tensor:
 
 
 def _unfold(x: torch.Tensor, by: int) -> torch.Tensor:
-    """Undo `_fold`."""
+    """Undo `fold`."""
     n, c, *space = x.shape
     dims = len(space)
     x = x.reshape(n, c // by**dims, *([by] * dims), *space)
@@ -154,7 +163,8 @@ def _unfold(x: torch.Tensor, by: int) -> torch.Tensor:
     return x.permute(order).reshape(n, c // by**dims, *(s * by for s in space))
 
 
-def _laid_out(x: torch.Tensor) -> torch.Tensor:
+def laid_out(x: torch.Tensor) -> torch.Tensor:
+    """Return a batch with its channels last in memory, as convolutions like it."""
     layout = torch.channels_last if x.ndim == 4 else torch.channels_last_3d
     return x.contiguous(memory_format=layout)
 
@@ -264,7 +274,7 @@ class InteractiveNet(nn.Module):
 
     def encode(self, picture: torch.Tensor) -> Features:
         """Return the features of pictures, (n, 2, *space); sides a multiple of `InteractiveSettings.multiple`."""
-        levels = self.image(self.image_stem(_laid_out(_fold(picture, 2))))
+        levels = self.image(self.image_stem(laid_out(fold(picture, 2))))
         return Features(levels, functional.normalize(levels[0].float(), dim=1))
 
     def _keys(self, features: Features) -> torch.Tensor:
@@ -291,7 +301,7 @@ class InteractiveNet(nn.Module):
         """
         dims = self.settings.dims
         half = _POOL[dims](masks[:, None].float(), 2)
-        drawn = _fold(half, _FOLD).flatten(2).transpose(1, 2)
+        drawn = fold(half, _FOLD).flatten(2).transpose(1, 2)
         middle = features.levels[2].float().flatten(2).transpose(1, 2)
         keys = self._keys(features)
         values = torch.cat([self.drawn(torch.cat([middle, drawn], dim=2)).float(), drawn], dim=2)
@@ -362,13 +372,13 @@ class InteractiveNet(nn.Module):
             examples: From `remember`, None for none.
         """
         told, drawing, like = self._read(features, examples)
-        folded = _fold(inputs, 2)
+        folded = fold(inputs, 2)
         maps = torch.cat([folded, self._pointed(features, inputs), like, drawing], dim=1)
         beside = [conv(level) for conv, level in zip(self.across, features.levels, strict=True)]
         beside[2] = beside[2] + told.to(beside[2].dtype)
-        levels = self.prompter(self.prompt_stem(_laid_out(maps)), tuple(beside))
+        levels = self.prompter(self.prompt_stem(laid_out(maps)), tuple(beside))
         fine = _unfold(self.unfold(levels[0]), 2)
-        logits = self.border(_laid_out(torch.cat([fine, inputs.to(fine.dtype)], dim=1))).float()
+        logits = self.border(laid_out(torch.cat([fine, inputs.to(fine.dtype)], dim=1))).float()
         return Answer(logits, self._quality(levels[-1].float(), levels[0].float(), logits), drawing)
 
     def forward(self, inputs: torch.Tensor) -> Answer:

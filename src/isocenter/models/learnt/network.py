@@ -11,8 +11,9 @@ from torch import nn
 
 from isocenter.core.errors import ConfigError
 from isocenter.models.backbones import ResidualEncoder, ResidualUNet, ViT, build_backbone
+from isocenter.models.interactive.backbone import InteractiveEncoder
 
-__all__ = ["LearntSettings", "VectorNet", "build_learnt"]
+__all__ = ["CoarseUNet", "LearntSettings", "VectorNet", "build_learnt"]
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class VectorNet(nn.Module):
         dropout: Of the embedding.
     """
 
-    def __init__(self, backbone: ViT | ResidualEncoder, outputs: int, dropout: float) -> None:
+    def __init__(self, backbone: ViT | ResidualEncoder | InteractiveEncoder, outputs: int, dropout: float) -> None:
         super().__init__()
         self.encoder = backbone
         self.head = nn.Sequential(nn.LayerNorm(backbone.width), nn.Dropout(dropout), nn.Linear(backbone.width, outputs))
@@ -76,24 +77,27 @@ class VectorNet(nn.Module):
         return self.head(self.encoder.embed(x).float())  # type: ignore[no-any-return]
 
 
-class _TokensUNet(nn.Module):
-    """A vision transformer whose tokens are brought back to voxels by transposed convolutions.
+class CoarseUNet(nn.Module):
+    """A backbone whose finest map is coarser than the image, brought back to its voxels by one transposed convolution.
 
     Source:
         Hatamizadeh et al., WACV 2022 (UNETR), without its side ways: a plain decoder over the last tokens.
     """
 
-    def __init__(self, backbone: ViT, classes: int) -> None:
+    def __init__(self, backbone: ViT | InteractiveEncoder, classes: int) -> None:
         super().__init__()
         self.encoder = backbone
-        dims, width = backbone.settings.dims, min(64, backbone.width)
+        settings = backbone.settings
+        dims = settings.dims
+        finest = backbone.width if isinstance(backbone, ViT) else backbone.settings.widths[0]
+        width = min(64, max(16, finest))
         up = nn.ConvTranspose2d if dims == 2 else nn.ConvTranspose3d
         conv = nn.Conv2d if dims == 2 else nn.Conv3d
         norm = nn.InstanceNorm2d if dims == 2 else nn.InstanceNorm3d
-        patch = backbone.settings.patch
-        self.up = up(backbone.width, width, patch, patch)  # type: ignore[arg-type]
+        stride = backbone.stride
+        self.up = up(finest, width, stride, stride)  # type: ignore[arg-type]
         self.join = nn.Sequential(
-            conv(width + backbone.settings.channels_in, width, 3, padding=1, bias=False),
+            conv(width + settings.channels_in, width, 3, padding=1, bias=False),
             norm(width, affine=True),
             nn.LeakyReLU(0.01, inplace=True),
             conv(width, classes, 1),
@@ -122,6 +126,6 @@ def build_learnt(settings: LearntSettings, *, recompute: bool = False) -> nn.Mod
     backbone = build_backbone(settings.backbone, recompute=recompute)
     if not settings.mask:
         return VectorNet(backbone, settings.outputs, settings.dropout)
-    if isinstance(backbone, ViT):
-        return _TokensUNet(backbone, settings.outputs)
-    return ResidualUNet(backbone, classes=settings.outputs)
+    if isinstance(backbone, ResidualEncoder):
+        return ResidualUNet(backbone, classes=settings.outputs)
+    return CoarseUNet(backbone, settings.outputs)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,34 +10,19 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from isocenter.core import Image, TaskCard
 from isocenter.core.errors import DataError
+from isocenter.core.sides import names_a_side
 from isocenter.models.layout import layout, least_likeness, likeness
 from isocenter.models.orientation import Turned
 from isocenter.tasks.segment.adapted.channel import finite_channel
 
-__all__ = ["Fit", "adapted_card", "names_a_side"]
+__all__ = ["Fit", "adapted_card"]
 
 _ROOM = 1.5
 """How many times smaller than the smallest, or larger than the largest confirmed image an image may be."""
-_SIDES = re.compile(
-    r"\b(left|right|l|r|lt|rt|sinist\w*|dext\w*|destr\w*|link\w*|recht\w*|gauche|droite?|izq\w*|derech\w*|esquerd\w*|"
-    r"direit\w*)\b",
-    re.IGNORECASE,
-)
 
 _LIE = "^([LR][PA][SI]|[LR][SI][PA]|[PA][LR][SI]|[PA][SI][LR]|[SI][LR][PA]|[SI][PA][LR])$"
 
 Range = tuple[float, float]
-
-
-def names_a_side(label: str) -> bool:
-    """Tell whether a structure's name says which side it is on.
-
-    Example:
-        >>> names_a_side("Left kidney"), names_a_side("kidney_right"), names_a_side("Lungs")
-        (True, True, False)
-    """
-    words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", re.sub(r"[^\w]|[\d_]", " ", label))
-    return _SIDES.search(words) is not None
 
 
 class Fit(BaseModel):

@@ -1,0 +1,24 @@
+"""Which names say a side of the body."""
+
+from __future__ import annotations
+
+import re
+
+__all__ = ["names_a_side"]
+
+_SIDES = re.compile(
+    r"\b(left|right|l|r|lt|rt|sinist\w*|dext\w*|destr\w*|link\w*|recht\w*|gauche|droite?|izq\w*|derech\w*|esquerd\w*|"
+    r"direit\w*)\b",
+    re.IGNORECASE,
+)
+
+
+def names_a_side(label: str) -> bool:
+    """Tell whether a structure's name says which side it is on.
+
+    Example:
+        >>> names_a_side("Left kidney"), names_a_side("kidney_right"), names_a_side("Lungs")
+        (True, True, False)
+    """
+    words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", re.sub(r"[^\w]|[\d_]", " ", label))
+    return _SIDES.search(words) is not None

@@ -1,0 +1,364 @@
+"""A labelled set becomes networks with held-out figures: read, fingerprint, plan, split, learn, measure.
+
+Every network is judged on cases that neither it nor the choice of its best step ever saw. The task that is made of them
+is their ensemble; its figures are those of its members, each on its own held-out cases.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import nn
+
+from isocenter.core.errors import ConfigError, DataError, IsocenterError
+from isocenter.core.sides import names_a_side
+from isocenter.data.labelled import Event, LabelledSet
+from isocenter.learn.adaptation.begin import backbone_card, begin_network, choose_learning, merged
+from isocenter.learn.adaptation.engine import Course, Job, Learnt, find_rate, fit, measure_step, quickest_precision
+from isocenter.learn.adaptation.fingerprint import Fingerprint, Read, fingerprint, read_cases
+from isocenter.learn.adaptation.held_out import MaskRow, VectorRow, measure_masks, measure_vectors
+from isocenter.learn.adaptation.masks import MaskCase, MaskJob
+from isocenter.learn.adaptation.plan import Plan, plan_segmentation, plan_vector
+from isocenter.learn.adaptation.split import Part, split
+from isocenter.learn.adaptation.vectors import Scale, VectorCase, VectorJob
+from isocenter.models.backbones import settings_from_card
+from isocenter.models.weights import Weights
+
+__all__ = ["AdaptedSet", "DataSettings", "Member", "adapt_to_set"]
+
+Tell = Callable[[str, float], None]
+_LEAST_STEPS, _MOST_STEPS = 40, 20_000
+
+
+class DataSettings(BaseModel):
+    """How to adapt to a labelled set; what is None is settled from the set and this machine, and recorded.
+
+    Attributes:
+        seed: Of everything random.
+        minutes: What all of it may take; decides `steps` where that is not given.
+        folds: Networks: folds of the cross-validation, or repeats where the set has its own test part.
+        only: Numbers of the networks to learn in this call; None for all.
+        steps: Of each network.
+        learning_rate: Peak.
+        batch: Images or windows of a step.
+        widths: Of the network's levels, finest first.
+        side: Longest side of the image that a network sees which answers for the whole of it.
+        method: "full" changes all weights; "probe" the head alone; "lora" and "dora" add low-rank changes.
+        rank: Of LoRA and DoRA.
+        labelled: Most cases that a network learns from.
+        mirror: Whether images are mirrored along the patient's left-right axis; "auto": unless a class names a side.
+        most_unreadable: Largest share of cases that may be left out because they can't be read.
+        precision: "auto" takes bfloat16 where it is quicker here.
+        threads: Of torch.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    seed: int = Field(default=0, ge=0)
+    minutes: float = Field(default=30.0, gt=0)
+    folds: int = Field(default=5, ge=1)
+    only: tuple[int, ...] | None = None
+    steps: int | None = Field(default=None, ge=1)
+    learning_rate: float | None = Field(default=None, gt=0)
+    batch: int | None = Field(default=None, ge=1)
+    widths: tuple[int, ...] | None = None
+    side: int | None = Field(default=None, ge=8)
+    method: Literal["full", "probe", "lora", "dora"] = "full"
+    rank: int = Field(default=8, ge=1)
+    labelled: int | None = Field(default=None, ge=1)
+    mirror: Literal["auto", "on", "off"] = "auto"
+    most_unreadable: float = Field(default=0.05, ge=0, lt=1)
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    threads: int = Field(default=1, ge=1)
+
+
+@dataclass(frozen=True, eq=False)
+class Member:
+    """One network.
+
+    Args:
+        part: What it learnt from.
+        arrays: Its weights.
+        learnt: How it went.
+        scale: Of numbers.
+    """
+
+    part: Part
+    arrays: dict[str, np.ndarray]
+    learnt: Learnt
+    scale: Scale
+
+
+@dataclass(frozen=True, eq=False)
+class AdaptedSet:
+    """What was learnt.
+
+    Args:
+        settings: With everything settled.
+        found: The set's fingerprint.
+        plan: What was settled of preparation and network.
+        members: The networks.
+        masks: Held-out figures, of masks.
+        vectors: Held-out answers, else.
+        failed: Cases that could not be read, and why.
+        sources: sha256 of every image that was read.
+        seconds: All of it.
+        rates: Learning rate of every network.
+    """
+
+    settings: DataSettings
+    found: Fingerprint
+    plan: Plan
+    members: tuple[Member, ...]
+    masks: tuple[MaskRow, ...]
+    vectors: tuple[VectorRow, ...]
+    failed: Mapping[str, str]
+    sources: tuple[tuple[str, str], ...]
+    seconds: float
+    rates: tuple[float, ...] = field(default=())
+
+
+def adapt_to_set(
+    labelled: LabelledSet,
+    settings: DataSettings,
+    folder: Path,
+    *,
+    start: Weights | None = None,
+    tell: Tell | None = None,
+) -> AdaptedSet:
+    """Learn from a labelled set.
+
+    Args:
+        labelled: The set.
+        settings: How.
+        folder: For checkpoints; a call with the same set and settings goes on from them.
+        start: Weights of a backbone to begin with; None begins anew.
+        tell: Called with what is done and how much of the whole.
+
+    Raises:
+        DataError: The set can't be learnt from.
+        ConfigError: A setting does not fit it.
+        WeightsError: The weights to begin with are of another network.
+    """
+    say = tell or (lambda _what, _done: None)
+    started, threads = time.monotonic(), torch.get_num_threads()
+    torch.set_num_threads(settings.threads)
+    try:
+        read, failed = read_cases(
+            labelled, most_unreadable=settings.most_unreadable, tell=lambda w, d: say(w, 0.03 * d)
+        )
+        found = fingerprint(labelled, read)
+        work = _Work(labelled, settings, found, read, start)
+        failed |= work.failed
+        parts = split(
+            [one.case for one in work.read],
+            folds=settings.folds,
+            seed=settings.seed,
+            labelled=settings.labelled,
+            strata=work.strata(),
+        )
+        work.check(parts)
+        chosen = [p for p in parts if settings.only is None or p.number in settings.only]
+        if not chosen:
+            raise ConfigError(f"there are networks 0 to {len(parts) - 1}; none of {settings.only} is among them")
+        work.settle(chosen[0], len(chosen), started, say)
+        members, masks, vectors, rates = [], [], [], []
+        for turn, part in enumerate(chosen):
+            member, rate = work.learn(part, folder / f"network-{part.number}", _share(say, turn, len(chosen)))
+            say(f"network {part.number + 1}: held-out cases", 0.05 + 0.93 * (turn + 1) / len(chosen))
+            held = work.measure(member)
+            masks += [row for row in held if isinstance(row, MaskRow)]
+            vectors += [row for row in held if isinstance(row, VectorRow)]
+            members.append(member)
+            rates.append(rate)
+        sources = tuple(sorted((one.case.name, one.image.sha256) for one in work.read))
+        return AdaptedSet(
+            work.settings, found, work.plan, tuple(members), tuple(masks), tuple(vectors), failed, sources,
+            time.monotonic() - started, tuple(rates),
+        )  # fmt: skip
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _share(say: Tell, turn: int, count: int) -> Tell:
+    def tell(what: str, done: float) -> None:
+        say(f"network {turn + 1} of {count}: {what}", 0.05 + 0.93 * (turn + 0.95 * done) / count)
+
+    return tell
+
+
+class _Work:
+    """What all networks share."""
+
+    def __init__(
+        self, labelled: LabelledSet, settings: DataSettings, found: Fingerprint, read: Sequence[Read],
+        start: Weights | None,
+    ) -> None:  # fmt: skip
+        self.labelled, self.settings, self.found, self.start = labelled, settings, found, start
+        self.masks = labelled.kind == "segment"
+        self.plan = self._planned()
+        self.failed: dict[str, str] = {}
+        self.read: list[Read] = []
+        self.cases: list[MaskCase | VectorCase] = []
+        self._prepare(read)
+
+    def _planned(self) -> Plan:
+        settings, labelled = self.settings, self.labelled
+        mirror = self._mirror()
+        backbone = None if self.start is None else settings_from_card(backbone_card(self.start))
+        if self.masks:
+            count = len(labelled.classes)
+            plan = plan_segmentation(self.found, count, widths=settings.widths, mirror=mirror, backbone=backbone)
+        else:
+            outputs = len(labelled.classes) if labelled.kind in ("classify", "multilabel") else 1
+            plan = plan_vector(
+                self.found, outputs, widths=settings.widths, mirror=mirror, most_side=settings.side,
+                batch=64 if self.found.dims == 2 else 16, backbone=backbone,
+            )  # fmt: skip
+        return plan if settings.batch is None else replace(plan, batch=settings.batch)
+
+    def _mirror(self) -> tuple[bool, ...]:
+        """Return the axes that may be mirrored: the left-right axis, where no class names a side."""
+        sided = any(names_a_side(name) for name in self.labelled.classes)
+        if self.settings.mirror == "on" and sided:
+            raise ConfigError("a class names a side: mirrored, it would be on the other; leave mirror 'auto' or 'off'")
+        if self.settings.mirror == "off" or sided:
+            return (False, False, False)
+        way = self.found.orientation
+        return (False, False, True) if way is None else tuple(letter in "LR" for letter in way)
+
+    def _prepare(self, read: Sequence[Read]) -> None:
+        for one in read:
+            try:
+                prepared = self.plan.preparation.forward(one.image)
+            except IsocenterError as error:
+                self.failed[one.case.name] = str(error)
+                continue
+            self.read.append(one)
+            if one.mask is not None:
+                label = prepared.label(one.mask.array)
+                self.cases.append(MaskCase.of(one.case.name, prepared.array, label, len(self.labelled.classes)))
+            else:
+                self.cases.append(VectorCase(one.case.name, prepared.array, one.case.target))
+        if len(self.failed) > self.settings.most_unreadable * len(read):
+            name, reason = next(iter(self.failed.items()))
+            raise DataError(
+                f"{len(self.failed)} of {len(read)} cases can't be prepared; the first, {name!r}: {reason}",
+                source=self.labelled.name,
+            )
+
+    def strata(self) -> list[int]:
+        """Return a number for each case that folds are to hold equally often."""
+        targets = [one.case.target for one in self.read]
+        if self.labelled.kind == "classify":
+            return [t if isinstance(t, int) else 0 for t in targets]
+        if self.labelled.kind == "survive":
+            return [int(t.happened) if isinstance(t, Event) else 0 for t in targets]
+        return [0] * len(targets)
+
+    def check(self, parts: Sequence[Part]) -> None:
+        """Refuse a split in which a network would not see a class that there is.
+
+        Raises:
+            DataError: So it is.
+        """
+        for part in parts:
+            if self.labelled.kind == "classify":
+                learnt = {self.read[i].case.target for i in part.learnt}
+                missing = [n for i, n in enumerate(self.labelled.classes) if i not in learnt]
+            elif self.masks:
+                seen = {
+                    k for i in part.learnt for k, spots in enumerate(self._mask(i).spots) if len(spots)
+                }  # fmt: skip
+                missing = [n for i, n in enumerate(self.labelled.classes) if i not in seen]
+            else:
+                continue
+            if missing and self.settings.labelled is None:
+                raise DataError(
+                    f"no case that network {part.number + 1} learns from holds {missing[0]!r}; give more patients "
+                    "that have it, or ask for fewer folds",
+                    source=self.labelled.name,
+                )
+
+    def _mask(self, number: int) -> MaskCase:
+        case = self.cases[number]
+        if not isinstance(case, MaskCase):
+            raise TypeError("not a case with a mask")
+        return case
+
+    def job(self, part: Part) -> Job:
+        """Return what a network learns."""
+        learnt, validation = ([self.cases[i] for i in some] for some in (part.learnt, part.validation))
+        if self.masks:
+            return MaskJob(
+                self.plan,
+                [c for c in learnt if isinstance(c, MaskCase)],
+                [c for c in validation if isinstance(c, MaskCase)],
+            )
+        return VectorJob(
+            self.plan,
+            self.labelled.kind,
+            [c for c in learnt if isinstance(c, VectorCase)],
+            [c for c in validation if isinstance(c, VectorCase)],
+        )
+
+    def begin(self, part: Part) -> nn.Module:
+        """Return a network before it learns."""
+        torch.manual_seed(self.settings.seed * 1000 + part.number)
+        net = begin_network(self.plan.network, self.start)
+        choose_learning(net, self.settings.method, rank=self.settings.rank, seed=self.settings.seed)
+        layout = torch.channels_last if self.found.dims == 2 else torch.channels_last_3d
+        return net.to(memory_format=layout)  # type: ignore[call-overload,no-any-return]
+
+    def settle(self, part: Part, networks: int, started: float, say: Tell) -> None:
+        """Settle precision and steps by the speed of this machine."""
+        settings, job, net = self.settings, self.job(part), self.begin(part)
+        course = self._course(part, steps=100, rate=settings.learning_rate or 1e-3)
+        precision = settings.precision
+        if precision == "auto":
+            say("measuring the speed of this machine", 0.04)
+            precision = "bfloat16" if quickest_precision(net, job, course) else "float32"
+        self.settings = settings = settings.model_copy(update={"precision": precision})
+        if settings.steps is None:
+            step = measure_step(net, job, replace(course, bfloat16=precision == "bfloat16"))
+            left = settings.minutes * 60 - (time.monotonic() - started)
+            # A twelfth goes to looking at validation and held-out cases.
+            steps = int(np.clip(0.92 * left / networks / step, _LEAST_STEPS, _MOST_STEPS))
+            self.settings = settings.model_copy(update={"steps": steps})
+
+    def _course(self, part: Part, *, steps: int, rate: float) -> Course:
+        settings = self.settings
+        return Course(
+            settings.seed, part.number, steps, learning_rate=rate, bfloat16=settings.precision == "bfloat16",
+            average=0.99 if steps > 300 else 0.97,
+        )  # fmt: skip
+
+    def learn(self, part: Part, folder: Path, tell: Tell) -> tuple[Member, float]:
+        """Learn one network, or go on with it."""
+        settings, job, net = self.settings, self.job(part), self.begin(part)
+        steps = settings.steps or _LEAST_STEPS
+        rate = settings.learning_rate
+        if rate is None:
+            rate = find_rate(net, job, self._course(part, steps=steps, rate=1e-3), folder)
+        learnt = fit(net, job, self._course(part, steps=steps, rate=rate), folder, tell)
+        arrays = {k: v.detach().float().numpy().copy() for k, v in merged(learnt.net).state_dict().items()}
+        scale = job.scale if isinstance(job, VectorJob) else Scale()
+        return Member(part, arrays, learnt, scale), rate
+
+    def measure(self, member: Member) -> Sequence[MaskRow | VectorRow]:
+        """Return what a network says of its held-out cases."""
+        held = [(self.read[i], self.cases[i]) for i in member.part.held_out]
+        if self.masks:
+            pairs = [(one, case) for one, case in held if isinstance(case, MaskCase)]
+            return measure_masks(member.learnt.net, self.plan, pairs, self.labelled.classes, member.part.number)
+        rows = [(one, case) for one, case in held if isinstance(case, VectorCase)]
+        return measure_vectors(
+            member.learnt.net, self.plan, rows, self.labelled.kind, member.scale, member.part.number
+        )  # fmt: skip

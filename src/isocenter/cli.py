@@ -25,6 +25,8 @@ from isocenter.version import __version__
 
 if TYPE_CHECKING:
     from isocenter.core.errors import IsocenterError
+    from isocenter.verbs.adapt import AdaptResult
+    from isocenter.verbs.adapt_data import AdaptDataResult
     from isocenter.verbs.result import PredictionEntry, ResultDocument
 
 __all__ = ["Exit", "app", "main"]
@@ -219,59 +221,87 @@ def pretrain(
 
 @app.command()
 def adapt(
-    from_session: Annotated[
-        Path, typer.Option("--from-session", help="Folder that a session was saved into.", show_default=False)
-    ],
     out: Annotated[
         Path, typer.Option("--out", help="Folder of the task; must not exist or be empty.", show_default=False)
     ],
-    name: Annotated[str | None, typer.Option("--name", help="Name of the task; default: the structure's.")] = None,
-    minutes: Annotated[float, typer.Option("--minutes", help="What all may take, cross-validation too.")] = 5.0,
-    flip: Annotated[
-        str, typer.Option("--flip", help="Learn mirrored too: 'on', 'off'; 'auto': unless the name says a side.")
-    ] = "auto",
-    steps: Annotated[
-        int | None, typer.Option("--steps", help="Lessons of each network, whatever time they take.")
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Labelled set: nnU-Net, Decathlon, MedMNIST, CSV, or folders.")
     ] = None,
-    plane_weights: Annotated[
-        str, typer.Option("--weights", help="Weights for planes: a built-in name, or a path.")
-    ] = "interactive-2d",
+    from_session: Annotated[
+        Path | None, typer.Option("--from-session", help="Folder that a session was saved into.")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", help="Name of the task; default: the structure's, or the set's.")
+    ] = None,
+    minutes: Annotated[
+        float | None, typer.Option("--minutes", help="What all may take. Default: 5 from a session, 30 from a set.")
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option("--steps", help="Steps of each network, whatever time they take.")
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option("--weights", help="Weights to begin with: a built-in name, or a path.")
+    ] = None,
+    method: Annotated[str, typer.Option("--method", help="Of a set: full, probe, lora or dora.")] = "full",
+    folds: Annotated[int, typer.Option("--folds", help="Of a set: networks, each held to cases it never saw.")] = 5,
+    labelled: Annotated[
+        int | None, typer.Option("--labelled", help="Of a set: most cases that a network learns from.")
+    ] = None,
+    work: Annotated[
+        Path | None, typer.Option("--work", help="Of a set: folder for checkpoints; the same command goes on from it.")
+    ] = None,
+    threads: Annotated[int, typer.Option("--threads", help="Of a set: threads of each network.")] = 1,
+    flip: Annotated[
+        str, typer.Option("--flip", help="Learn mirrored left to right too: on, off; auto: unless a name says a side.")
+    ] = "auto",
     accept_other_weights: Annotated[
         bool, typer.Option("--accept-other-weights", help="Learn from a session made with other weights.")
     ] = False,
     licence: Annotated[
-        str, typer.Option("--licence", help="Licence of the adapter, for its card.")
-    ] = "LicenseRef-as-the-confirmed-images",
+        str | None, typer.Option("--licence", help="Licence of the task, for its card; default: as the images.")
+    ] = None,
     seed: SeedOption = 0,
     overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Turn the confirmed cases of a session into an automatic task, with its cross-validated Dice."""
-    from isocenter.verbs.adapt import adapt as verb
+    """Learn a task: from a labelled set, or from the confirmed cases of a session; with its held-out figures."""
+    from isocenter.core.errors import ConfigError
 
+    if (data is None) == (from_session is None):
+        raise ConfigError("give --data SET or --from-session SESSION, one of them")
+    common = {"name": name, "minutes": minutes, "steps": steps, "licence": licence, "seed": seed}
+    given: dict[str, Any] = {key: value for key, value in common.items() if value is not None}
+    given["overwrite"] = overwrite
     with _progress(lines=True) as tell:
-        done = verb(
-            from_session,
-            out,
-            progress=tell,
-            name=name,
-            minutes=minutes,
-            flip=flip,
-            steps=steps,
-            plane_weights=plane_weights,
-            accept_other_weights=accept_other_weights,
-            licence=licence,
-            seed=seed,
-            overwrite=overwrite,
-        )
-    if as_json:
-        _out(done.model_dump_json(indent=2))
-        return
-    figures = f"{done.dice:.3f} ({done.low:.3f} to {done.high:.3f}, {done.level:.0%})"
-    _out(
-        f"{done.task}: held-out Dice {figures}, {done.cases} cases; {done.dice_before:.3f} before adapting\n"
-        f"use it: isocenter read STUDY --out RESULT --task {done.folder}"
-    )
+        if from_session is not None:
+            from isocenter.verbs.adapt import adapt as verb
+
+            given |= {"flip": flip, "accept_other_weights": accept_other_weights}
+            given |= {} if weights is None else {"plane_weights": weights}
+            done: AdaptResult | AdaptDataResult = verb(from_session, out, progress=tell, **given)
+        elif data is not None:
+            from isocenter.verbs.adapt_data import adapt_data
+
+            given |= {"weights": weights, "method": method, "folds": folds, "labelled": labelled, "work": work}
+            done = adapt_data(data, out, progress=tell, mirror=flip, threads=threads, **given)
+    _out(done.model_dump_json(indent=2) if as_json else "\n".join(_adapted_lines(done)))
+
+
+def _adapted_lines(done: AdaptResult | AdaptDataResult) -> list[str]:
+    from isocenter.verbs.adapt import AdaptResult
+
+    use = f"use it: isocenter read STUDY --out RESULT --task {done.folder}"
+    if isinstance(done, AdaptResult):
+        figures = f"{done.dice:.3f} ({done.low:.3f} to {done.high:.3f}, {done.level:.0%})"
+        before = f"{done.dice_before:.3f} before adapting"
+        return [f"{done.task}: held-out Dice {figures}, {done.cases} cases; {before}", use]
+    lines = [f"{done.task}: {done.cases} cases, {done.networks} networks of {done.steps} steps; held out:"]
+    for figure in done.figures:
+        known = figure.low is not None and figure.high is not None
+        interval = f" ({figure.low:.3f} to {figure.high:.3f}, 95%)" if known else ""
+        lines.append(f"  {figure.name} of {figure.structure}: {figure.value:.3f}{interval}, {figure.count} patients")
+    lines += [f"  left out: {case}: {reason}" for case, reason in done.left_out.items()]
+    return [*lines, use]
 
 
 @app.command()
@@ -508,6 +538,8 @@ def _answer_lines(answer: PredictionEntry) -> list[str]:
             if m.segment == segment_.number and m.derivation is None
         ]
         lines.append(f"  {segment_.label}: {', '.join(sizes) or 'no measurement'}")
+    if not answer.segments:
+        lines += [f"  {m.name.meaning}: {m.value:.4g} {m.unit.value.removeprefix('1')}" for m in answer.measurements]
     return lines
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from isocenter.core.geometry import Geometry
 from isocenter.core.image import Image, Source
 from isocenter.core.mask import Mask, Segment
-from isocenter.core.prediction import Effect, ModelRef, Prediction, Risk, Scores, Step, Uncertainty
+from isocenter.core.prediction import Effect, Estimate, ModelRef, Prediction, Risk, Scores, Step, Uncertainty
 from isocenter.core.prompt import Prompt
 from isocenter.core.report import Evidence, Finding, Report
 from isocenter.core.study import Record, Study
@@ -15,6 +15,7 @@ from isocenter.core.units import Code, Measurement, Quantity
 __all__ = [
     "Code",
     "Effect",
+    "Estimate",
     "Evidence",
     "Finding",
     "Geometry",

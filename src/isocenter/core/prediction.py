@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ from isocenter.core.units import Code, Measurement
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Effect", "ModelRef", "Prediction", "Risk", "Scores", "Step", "Uncertainty"]
+__all__ = ["Effect", "Estimate", "ModelRef", "Prediction", "Risk", "Scores", "Step", "Uncertainty"]
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,23 @@ class Effect:
     difference: float
     unit: Code
     horizon_days: float | None = None
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number estimated from an image: a learnt measurement that no ruler takes (an age, a score).
+
+    Raises:
+        DataError: The number is not finite.
+    """
+
+    name: Code
+    value: float
+    unit: Code
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.value):
+            raise DataError("an estimate must be a finite number")
 
 
 @dataclass(frozen=True)
@@ -112,7 +130,7 @@ class Prediction:
         DataError: Both an answer and an abstention, or neither.
     """
 
-    value: Mask | Report | Scores | Risk | Effect | None
+    value: Mask | Report | Scores | Risk | Effect | Estimate | None
     task: str
     uncertainty: Uncertainty | None = None
     abstained: str | None = None

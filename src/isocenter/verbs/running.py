@@ -20,6 +20,7 @@ from isocenter.core.errors import ConfigError, DataError, IsocenterError, ModelE
 from isocenter.plugins import BrokenPlugin, load_task, missing_packages, task_entries
 from isocenter.tasks.phenotype.measure import measure
 from isocenter.verbs.adapted_folder import adapted_entry
+from isocenter.verbs.learnt_folder import is_learnt_folder, learnt_entry
 from isocenter.verbs.prompts import Target, name_segments, targets_for
 
 __all__ = ["Answer", "Chosen", "choose_tasks", "run_task"]
@@ -92,7 +93,7 @@ def choose_tasks(names: Sequence[str] | None) -> Chosen:
                     f"no task {name!r}; installed: {', '.join(entries) or 'none'} (see: isocenter plugins), or give "
                     "the folder of an adapted one"
                 )
-            entry = adapted_entry(Path(name))
+            entry = learnt_entry(Path(name)) if is_learnt_folder(Path(name)) else adapted_entry(Path(name))
             if entry.card.name in entries:
                 raise ConfigError(
                     f"{name}: an installed task is named {entry.card.name!r}; adapt it again under another --name"

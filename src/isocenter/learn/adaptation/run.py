@@ -6,6 +6,7 @@ is their ensemble; its figures are those of its members, each on its own held-ou
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -108,7 +109,8 @@ class AdaptedSet:
         masks: Held-out figures, of masks.
         vectors: Held-out answers, else.
         failed: Cases that could not be read, and why.
-        sources: sha256 of every image that was read.
+        sources: Name and sha256 of every image that was read.
+        read: What was read and prepared.
         seconds: All of it.
         rates: Learning rate of every network.
     """
@@ -121,6 +123,7 @@ class AdaptedSet:
     vectors: tuple[VectorRow, ...]
     failed: Mapping[str, str]
     sources: tuple[tuple[str, str], ...]
+    read: tuple[Read, ...]
     seconds: float
     rates: tuple[float, ...] = field(default=())
 
@@ -168,7 +171,7 @@ def adapt_to_set(
         chosen = [p for p in parts if settings.only is None or p.number in settings.only]
         if not chosen:
             raise ConfigError(f"there are networks 0 to {len(parts) - 1}; none of {settings.only} is among them")
-        work.settle(chosen[0], len(chosen), started, say)
+        work.settle(chosen[0], len(chosen), started, folder, say)
         members, masks, vectors, rates = [], [], [], []
         for turn, part in enumerate(chosen):
             member, rate = work.learn(part, folder / f"network-{part.number}", _share(say, turn, len(chosen)))
@@ -181,7 +184,7 @@ def adapt_to_set(
         sources = tuple(sorted((one.case.name, one.image.sha256) for one in work.read))
         return AdaptedSet(
             work.settings, found, work.plan, tuple(members), tuple(masks), tuple(vectors), failed, sources,
-            time.monotonic() - started, tuple(rates),
+            tuple(work.read), time.monotonic() - started, tuple(rates),
         )  # fmt: skip
     finally:
         torch.set_num_threads(threads)
@@ -317,8 +320,12 @@ class _Work:
         layout = torch.channels_last if self.found.dims == 2 else torch.channels_last_3d
         return net.to(memory_format=layout)  # type: ignore[call-overload,no-any-return]
 
-    def settle(self, part: Part, networks: int, started: float, say: Tell) -> None:
-        """Settle precision and steps by the speed of this machine."""
+    def settle(self, part: Part, networks: int, started: float, folder: Path, say: Tell) -> None:
+        """Settle precision and steps by the speed of this machine, once: a call that goes on keeps what was settled."""
+        kept = folder / "settled.json"
+        if kept.is_file():
+            self.settings = self.settings.model_copy(update=json.loads(kept.read_text("utf-8")))
+            return
         settings, job, net = self.settings, self.job(part), self.begin(part)
         course = self._course(part, steps=100, rate=settings.learning_rate or 1e-3)
         precision = settings.precision
@@ -332,6 +339,9 @@ class _Work:
             # A twelfth goes to looking at validation and held-out cases.
             steps = int(np.clip(0.92 * left / networks / step, _LEAST_STEPS, _MOST_STEPS))
             self.settings = settings.model_copy(update={"steps": steps})
+        folder.mkdir(parents=True, exist_ok=True)
+        settled = {"precision": self.settings.precision, "steps": self.settings.steps}
+        kept.write_text(json.dumps(settled), "utf-8")
 
     def _course(self, part: Part, *, steps: int, rate: float) -> Course:
         settings = self.settings

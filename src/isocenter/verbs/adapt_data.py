@@ -1,0 +1,342 @@
+"""Adapt to a labelled set: images and labels in, a task with its held-out figures out."""
+
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from isocenter.core.errors import CapabilityError, ConfigError
+from isocenter.data.images.atomic import atomic_folder, explain_os_error
+from isocenter.data.labelled import LabelledSet, open_labelled
+from isocenter.tasks.learnt.cards import learnt_card
+from isocenter.tasks.segment.adapted.cards import Fit
+from isocenter.verbs.adapted_folder import TASK_FILE, card_fields
+from isocenter.verbs.learnt_folder import write_learnt
+from isocenter.verbs.provenance import code_version, created_now, machine, package_versions, python_version
+from isocenter.verbs.read import Progress
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from isocenter.learn.adaptation.run import AdaptedSet, DataSettings
+    from isocenter.models.weights import Weights
+
+__all__ = ["AdaptDataConfig", "AdaptDataResult", "Figure", "adapt_data", "run"]
+
+_NAME = r"^[a-z0-9][a-z0-9-]{0,48}$"
+_LAYOUTS = 32
+
+
+class AdaptDataConfig(BaseModel):
+    """Configuration of `isocenter adapt --data`.
+
+    Attributes:
+        data: The labelled set: a folder or a file (`isocenter.data.labelled`).
+        out: Folder of the task; must not exist or be empty unless `overwrite`.
+        work: Folder for checkpoints; a call that was interrupted goes on from it. None for one beside `out`, which is
+            removed at the end.
+        name: Name of the task; by default the set's.
+        weights: Weights of a backbone to begin with: a built-in name, or a path. None begins anew.
+        licence: Licence of the task.
+        minutes: What all of it may take; decides the steps where they are not given.
+        folds: Networks: folds of a cross-validation by patient, or repeats where the set has its own test part.
+        steps: Of each network.
+        learning_rate: Peak; None to search for it.
+        batch: Images or windows of a step.
+        widths: Of the network's levels, finest first.
+        side: Longest side of the image that a network sees which answers for the whole of it.
+        method: "full" changes all weights; "probe" the head alone; "lora" and "dora" add low-rank changes.
+        rank: Of LoRA and DoRA.
+        labelled: Most cases that a network learns from.
+        mirror: Whether images are mirrored left to right while it learns; "auto": unless a class names a side.
+        most_unreadable: Largest share of cases that may be left out because they can't be read.
+        precision: "auto" takes bfloat16 where it is quicker here.
+        threads: Of torch.
+        overwrite: Whether an older adapted task under `out` is replaced.
+        seed: Seed of everything random.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    data: Path
+    out: Path
+    work: Path | None = None
+    name: str | None = Field(default=None, pattern=_NAME)
+    weights: str | None = None
+    licence: str = Field(default="LicenseRef-as-the-labelled-set", min_length=1, max_length=64)
+    minutes: float = Field(default=30.0, gt=0)
+    folds: int = Field(default=5, ge=1)
+    steps: int | None = Field(default=None, ge=1)
+    learning_rate: float | None = Field(default=None, gt=0)
+    batch: int | None = Field(default=None, ge=1)
+    widths: tuple[int, ...] | None = None
+    side: int | None = Field(default=None, ge=8)
+    method: Literal["full", "probe", "lora", "dora"] = "full"
+    rank: int = Field(default=8, ge=1)
+    labelled: int | None = Field(default=None, ge=1)
+    mirror: Literal["auto", "on", "off"] = "auto"
+    most_unreadable: float = Field(default=0.05, ge=0, lt=1)
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    threads: int = Field(default=1, ge=1)
+    overwrite: bool = False
+    seed: int = Field(default=0, ge=0)
+
+
+class Figure(BaseModel):
+    """A held-out figure; `low` and `high` bound its 95 % interval over patients, where there are enough of them."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    name: str
+    structure: str
+    value: float
+    low: float | None = None
+    high: float | None = None
+    count: int
+
+
+class AdaptDataResult(BaseModel):
+    """What was learnt, and what it is worth.
+
+    Attributes:
+        task: Name of the task.
+        folder: Its folder; give it to `--task`.
+        kind: Of its answers.
+        classes: Their names.
+        cases: That were learnt from or held out.
+        left_out: Cases that could not be read, and why.
+        figures: On held-out cases.
+        networks: How many.
+        steps: Of each.
+        seconds: All of it.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    task: str
+    folder: Path
+    kind: str
+    classes: tuple[str, ...]
+    cases: int
+    left_out: dict[str, str]
+    figures: tuple[Figure, ...]
+    networks: int
+    steps: int
+    seconds: float
+
+
+def adapt_data(
+    data: Path | str, out: Path | str, *, progress: Progress | None = None, **settings: Any
+) -> AdaptDataResult:
+    """Learn a task from a labelled set.
+
+    Args:
+        data: The set: an nnU-Net raw folder, a Decathlon folder, a MedMNIST .npz, a CSV table, images/ and labels/, or
+            a folder for each class.
+        out: Folder of the task.
+        progress: Called with what is done and how much of the whole.
+        **settings: Any further field of `AdaptDataConfig`.
+
+    Returns:
+        The task's name, and its held-out figures.
+
+    Raises:
+        ConfigError: A setting is wrong or does not fit the set, or the folder is taken.
+        DataError: The set can't be learnt from.
+        WeightsError: The weights to begin with can't be used.
+        CapabilityError: A package that learning needs is not installed.
+    """
+    try:
+        config = AdaptDataConfig(data=Path(data), out=Path(out), **settings)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise ConfigError(f"setting {'.'.join(str(p) for p in first['loc'])}: {first['msg']}") from error
+    return run(config, progress)
+
+
+def run(config: AdaptDataConfig, progress: Progress | None = None) -> AdaptDataResult:
+    """Do what an `AdaptDataConfig` says; see `adapt_data`."""
+    tell = progress or (lambda _stage, _done: None)
+    started = time.monotonic()
+    _check_out(config)
+    tell("opening the set", 0.0)
+    labelled = open_labelled(config.data)
+    start = _weights(config)
+    from isocenter.learn.adaptation.run import DataSettings, adapt_to_set
+
+    fields = set(DataSettings.model_fields) & set(AdaptDataConfig.model_fields)
+    settings = DataSettings(**{key: getattr(config, key) for key in fields})
+    work = config.work or config.out.with_name(f".{config.out.name}.learning")
+    try:
+        _hold_to(work, labelled, config)
+        found = adapt_to_set(labelled, settings, work, start=start, tell=lambda what, done: tell(what, 0.95 * done))
+        tell("writing the task", 0.97)
+        result = _write(config, labelled, found, start, started)
+    except OSError as error:
+        raise explain_os_error(error, config.out, doing="write") from error
+    if config.work is None:
+        _remove(work)
+    return result
+
+
+def _check_out(config: AdaptDataConfig) -> None:
+    out = config.out
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        if not config.overwrite:
+            raise ConfigError(f"{out} is not empty; choose another folder, or give --overwrite")
+        if not (out / TASK_FILE).is_file():
+            raise ConfigError(f"{out} does not hold an adapted task; it is not overwritten. Choose another")
+    data = config.data.resolve()
+    if out.resolve() == data or data.is_relative_to(out.resolve()):
+        raise ConfigError(f"{out} holds the set that is read; choose another folder")
+
+
+def _weights(config: AdaptDataConfig) -> Weights | None:
+    from importlib.util import find_spec
+
+    missing = [name for name in ("torch", "safetensors") if find_spec(name) is None]
+    if missing:
+        raise CapabilityError(f"adapting needs {', '.join(missing)}: pip install 'isocenter[torch]'")
+    if config.weights is None:
+        return None
+    from isocenter.models.weights import load_weights
+
+    return load_weights(config.weights)
+
+
+def _hold_to(work: Path, labelled: LabelledSet, config: AdaptDataConfig) -> None:
+    """Note what checkpoints belong to, or refuse those of another set or other settings."""
+    import hashlib
+    import json
+
+    skipped = {"out", "overwrite", "name", "licence", "data", "work"}
+    settled = config.model_dump(mode="json", exclude=skipped)
+    cases = hashlib.sha256("\n".join(f"{c.name}\t{c.patient}\t{c.target}" for c in labelled.cases).encode()).hexdigest()
+    document = {"settings": settled, "cases": cases}
+    file = work / "belongs-to.json"
+    if file.is_file() and json.loads(file.read_text("utf-8")) != document:
+        raise ConfigError(
+            f"{work} holds checkpoints of another set or of other settings; give another folder, or remove it"
+        )
+    work.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(document, indent=1), "utf-8")
+
+
+def _remove(folder: Path) -> None:
+    import shutil
+
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _write(
+    config: AdaptDataConfig, labelled: LabelledSet, found: AdaptedSet, start: Weights | None, started: float
+) -> AdaptDataResult:
+    from isocenter.learn.adaptation.card import figures_of, held_out_rows, network_card, promise_of, way_of
+
+    name = config.name or _task_name(labelled.name)
+    way = way_of(labelled, found)
+    figures, promise = figures_of(labelled, found, way), promise_of(labelled, found)
+    images = [one.image for one in found.read]
+    sample = images[:: max(1, -(-len(images) // _LAYOUTS))]
+    fit = Fit.of(images, " / ".join(labelled.classes))
+    if len(sample) >= 2:
+        few = Fit.of(sample, " / ".join(labelled.classes))
+        fit = fit.model_copy(update={"layouts": few.layouts, "least_likeness": few.least_likeness})
+    licence = config.licence if config.licence != AdaptDataConfig.model_fields["licence"].default else (
+        labelled.licence or config.licence
+    )  # fmt: skip
+    preparation = found.plan.preparation
+    card = learnt_card(
+        name, labelled.kind, labelled.classes, modalities=found.found.modalities, dims=found.found.dims,
+        spacing=preparation.spacing_mm is not None, licence=licence,
+    )  # fmt: skip
+    document = {
+        "card": card_fields(card),
+        "kind": labelled.kind,
+        "classes": labelled.classes,
+        "fit": fit,
+        "preparation": preparation.as_card(),
+        "network": found.plan.network.as_card(),
+        "window": found.plan.window,
+        "mirror": found.plan.alteration.mirror,
+        "scales": [(m.scale.mean, m.scale.deviation) for m in found.members],
+        "promise": promise,
+    }
+    command = "isocenter adapt --data SET --out TASK"
+    members = [
+        (
+            m.arrays,
+            network_card(
+                f"{name}-{m.part.number}", labelled, found, m, figures=figures, licence=licence, command=command
+            ),
+        )
+        for m in found.members
+    ]
+    config.out.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_folder(config.out, replace=config.overwrite) as place:
+        write_learnt(
+            place, document, members=members, held_out=held_out_rows(labelled, found),
+            config=_made(config, labelled, found, start, name),
+        )  # fmt: skip
+    return AdaptDataResult(
+        task=name,
+        folder=config.out,
+        kind=labelled.kind,
+        classes=labelled.classes,
+        cases=len(found.sources),
+        left_out=dict(found.failed),
+        figures=tuple(Figure.model_validate(f) for f in figures),
+        networks=len(found.members),
+        steps=found.settings.steps or 0,
+        seconds=round(time.monotonic() - started, 1),
+    )
+
+
+def _made(
+    config: AdaptDataConfig, labelled: LabelledSet, found: AdaptedSet, start: Weights | None, name: str
+) -> Mapping[str, Any]:
+    """Return what `config.json` says: everything that is needed to learn it again, and no path."""
+    settled: DataSettings = found.settings
+    return {
+        "verb": "adapt",
+        "config": {**settled.model_dump(mode="json"), "name": name},
+        "seed": config.seed,
+        "data": {
+            "kind": "labelled set",
+            "name": labelled.name,
+            "cases": [{"name": case, "sha256": sha256} for case, sha256 in found.sources],
+            "left_out": dict(found.failed),
+            "patients_known": labelled.patients_known,
+            "fingerprint": found.found.as_card(),
+        },
+        "plan": found.plan.as_card(),
+        "networks": [
+            {
+                "number": m.part.number,
+                "learnt": len(m.part.learnt),
+                "validation": len(m.part.validation),
+                "held_out": len(m.part.held_out),
+                "steps": m.learnt.steps,
+                "best_step": m.learnt.step,
+                "learning_rate": rate,
+                "validation_figures": m.learnt.validation,
+                "seconds": round(m.learnt.seconds, 1),
+            }
+            for m, rate in zip(found.members, found.rates, strict=True)
+        ],
+        "began_from": None if start is None else {"name": start.card.name, "sha256": start.card.sha256},
+        "at": created_now(),
+        **code_version(),
+        "python": python_version(),
+        "packages": package_versions(),
+        "machine": machine(),
+    }
+
+
+def _task_name(text: str) -> str:
+    plain = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:40].strip("-")
+    return f"{plain or 'set'}-task"

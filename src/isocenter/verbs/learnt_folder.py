@@ -1,0 +1,162 @@
+"""The folder of a task learnt from a labelled set: `isocenter adapt --data` writes it, `--task FOLDER` takes it.
+
+task.json                    card, limits, preparation, networks, what is promised
+NAME-0.safetensors .json .md a network with its card, and so on
+held-out.csv                 what each held-out case was answered, by the network that never saw its patient
+config.json                  how it was made
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from isocenter.core import Task, TaskCard, TaskEntry
+from isocenter.core.errors import ConfigError, WeightsError
+from isocenter.models.weights import load_weights, save_weights
+from isocenter.tasks.learnt.cards import Kind, Promise
+from isocenter.tasks.segment.adapted.cards import Fit
+from isocenter.verbs.session_folder import WeightsEntry
+
+if TYPE_CHECKING:
+    import numpy as np
+
+__all__ = ["HELD_OUT", "LearntFile", "is_learnt_folder", "learnt_entry", "write_learnt"]
+
+TASK_FILE, CONFIG, HELD_OUT = "task.json", "config.json", "held-out.csv"
+FORMAT: Final = "isocenter-learnt-task/1"
+
+
+class LearntFile(BaseModel):
+    """What `task.json` holds.
+
+    Attributes:
+        format: Version of this form.
+        card: Fields of `core.TaskCard`.
+        kind: Of its answers.
+        classes: Their names.
+        fit: What an image must be like.
+        preparation: How images are prepared (`models.learnt.Preparation`).
+        network: What the networks are made of (`models.learnt.LearntSettings`).
+        window: What they look at.
+        mirror: Axes (z, y, x) along which they also look at the mirror image.
+        scales: Of each network, mean and deviation of numbers.
+        promise: What held-out cases promise.
+        members: The networks.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: Literal["isocenter-learnt-task/1"] = FORMAT
+    card: dict[str, Any]
+    kind: Kind
+    classes: tuple[str, ...] = Field(min_length=1)
+    fit: Fit
+    preparation: dict[str, Any]
+    network: dict[str, Any]
+    window: tuple[int, ...]
+    mirror: tuple[bool, bool, bool]
+    scales: tuple[tuple[float, float], ...]
+    promise: Promise
+    members: tuple[WeightsEntry, ...] = Field(min_length=1)
+
+    def task_card(self) -> TaskCard:
+        """Return the card.
+
+        Raises:
+            TypeError: A field is missing or unknown.
+        """
+        fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in self.card.items()}
+        return TaskCard(**fields)
+
+
+def is_learnt_folder(path: Path) -> bool:
+    """Tell whether a path is the folder of a learnt task."""
+    try:
+        return bool(json.loads((path / TASK_FILE).read_text("utf-8")).get("format") == FORMAT)
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def write_learnt(
+    folder: Path,
+    document: Mapping[str, Any],
+    *,
+    members: Sequence[tuple[Mapping[str, np.ndarray], Mapping[str, object]]],
+    held_out: Sequence[Mapping[str, object]],
+    config: Mapping[str, Any],
+) -> LearntFile:
+    """Write the folder of a learnt task.
+
+    Args:
+        folder: An empty folder.
+        document: Fields of `LearntFile` without the members.
+        members: Arrays of each network, and the fields of its card.
+        held_out: Rows of the table of held-out cases.
+        config: How it was made.
+    """
+    cards = [save_weights(folder, arrays, fields) for arrays, fields in members]
+    entries = tuple(WeightsEntry(name=card.name, sha256=card.sha256) for card in cards)
+    task = LearntFile.model_validate({**document, "members": entries})
+    (folder / TASK_FILE).write_text(task.model_dump_json(indent=1) + "\n", "utf-8")
+    (folder / CONFIG).write_text(json.dumps(config, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    with (folder / HELD_OUT).open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.DictWriter(stream, list(held_out[0]) if held_out else ["case"])
+        writer.writeheader()
+        writer.writerows({k: _cell(v) for k, v in row.items()} for row in held_out)
+    return task
+
+
+def _cell(value: object) -> object:
+    if isinstance(value, float):
+        return "" if math.isnan(value) else round(value, 6)
+    return value
+
+
+def learnt_entry(folder: Path) -> TaskEntry:
+    """Return the entry of a learnt task: its card at once, the networks when it runs, and then kept.
+
+    Raises:
+        ConfigError: What the folder says of its task breaks the form.
+    """
+    file = folder / TASK_FILE
+    try:
+        document = LearntFile.model_validate_json(file.read_bytes())
+        card = document.task_card()
+    except (ValidationError, TypeError, OSError) as error:
+        raise ConfigError(f"{file}: not the description of a learnt task; adapt again") from error
+
+    @cache
+    def load() -> Task:
+        return _load(folder, document, card)
+
+    return TaskEntry(card, "isocenter.tasks.learnt.task:LearntTask", load)
+
+
+def _load(folder: Path, document: LearntFile, card: TaskCard) -> Task:
+    from isocenter.models.learnt import LearntSettings, Preparation
+    from isocenter.tasks.learnt.task import Learnt, LearntTask
+
+    members = [load_weights(folder / f"{entry.name}.safetensors") for entry in document.members]
+    if [m.card.sha256 for m in members] != [entry.sha256 for entry in document.members]:
+        raise WeightsError(f"{folder}: the networks are not those that its {TASK_FILE} names; adapt again")
+    settings = Learnt(
+        card=card,
+        kind=document.kind,
+        classes=document.classes,
+        fit=document.fit,
+        preparation=Preparation.from_card(document.preparation),
+        network=LearntSettings.from_card(document.network),
+        window=document.window,
+        mirror=document.mirror,
+        scales=document.scales,
+        promise=document.promise,
+    )
+    return LearntTask(members, settings)

@@ -6,8 +6,6 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.stats import rankdata
 
-from isocenter.core.errors import DataError
-
 __all__ = ["auroc", "auroc_macro", "concordance"]
 
 
@@ -64,9 +62,6 @@ def concordance(
     Returns:
         0 to 1, ties in risk counting half; NaN where no pair's order is known.
 
-    Raises:
-        DataError: Lengths differ.
-
     Source:
         Harrell et al., Statistics in Medicine 1996.
 
@@ -74,8 +69,6 @@ def concordance(
         >>> concordance(np.array([1.0, 2.0, 3.0]), np.array([True, False, True]), np.array([3.0, 2.0, 1.0]))
         1.0
     """
-    if not len(days) == len(happened) == len(risk):
-        raise DataError("times, events and risks differ in number")
     # Pairs (i, j): i had the event, and j was seen without it for longer, or as long and is censored.
     earlier = happened[:, None] & ((days[:, None] < days[None, :]) | ((days[:, None] == days[None, :]) & ~happened))
     count = int(earlier.sum())

@@ -26,7 +26,7 @@ from torch.nn.utils import parametrize
 
 from isocenter.core.errors import ConfigError, WeightsError
 
-__all__ = ["add_lora", "fill_lora", "lora_arrays", "merge_lora"]
+__all__ = ["add_lora", "fill_lora", "lora_arrays", "merge_lora", "merged_state"]
 
 _LAYERS = (nn.Conv2d, nn.Conv3d, nn.Linear)
 
@@ -106,6 +106,15 @@ def fill_lora(net: nn.Module, arrays: Mapping[str, np.ndarray]) -> None:
     with torch.no_grad():
         for name, parameter in mine.items():
             parameter.copy_(torch.from_numpy(np.asarray(arrays[name], dtype=np.float32)))
+
+
+def merged_state(net: nn.Module) -> dict[str, torch.Tensor]:
+    """Return the weights of a network with the changes taken in, named as before LoRA; the network stays as it is."""
+    state = {k: v.detach() for k, v in net.state_dict().items() if ".parametrizations." not in k}
+    for name, module in net.named_modules():
+        if isinstance(module, _LAYERS) and parametrize.is_parametrized(module):
+            state[f"{name}.weight"] = module.weight.detach()
+    return state
 
 
 def merge_lora(net: nn.Module) -> None:

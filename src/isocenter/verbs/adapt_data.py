@@ -7,9 +7,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from isocenter.core.errors import CapabilityError, ConfigError
+from isocenter.core.errors import CapabilityError, ConfigError, IsocenterError
 from isocenter.data.images.atomic import atomic_folder, explain_os_error
 from isocenter.data.labelled import LabelledSet, open_labelled
 from isocenter.tasks.learnt.cards import learnt_card
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
 __all__ = ["AdaptDataConfig", "AdaptDataResult", "Figure", "adapt_data", "run"]
 
 _NAME = r"^[a-z0-9][a-z0-9-]{0,48}$"
-_LAYOUTS = 32
+_LAYOUTS = 48
+"""Images whose layout of light and dark is kept: a further image must be like one of them."""
 
 
 class AdaptDataConfig(BaseModel):
@@ -178,6 +180,10 @@ def run(config: AdaptDataConfig, progress: Progress | None = None) -> AdaptDataR
         result = _write(config, labelled, found, start, started)
     except OSError as error:
         raise explain_os_error(error, config.out, doing="write") from error
+    except IsocenterError:
+        if config.work is None and not list(work.glob("*/checkpoint.pt")):
+            _remove(work)  # refused before anything was learnt
+        raise
     if config.work is None:
         _remove(work)
     return result
@@ -241,7 +247,7 @@ def _write(
     way = way_of(labelled, found)
     figures, promise = figures_of(labelled, found, way), promise_of(labelled, found)
     images = [one.image for one in found.read]
-    sample = images[:: max(1, -(-len(images) // _LAYOUTS))]
+    sample = [images[i] for i in sorted(np.random.default_rng(config.seed).permutation(len(images))[:_LAYOUTS])]
     fit = Fit.of(images, " / ".join(labelled.classes))
     if len(sample) >= 2:
         few = Fit.of(sample, " / ".join(labelled.classes))

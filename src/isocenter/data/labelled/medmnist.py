@@ -31,7 +31,7 @@ def open_medmnist(path: Path) -> LabelledSet:
         DataError: Not such an archive, or images and labels differ in number.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in archive.files}
     except (OSError, ValueError, zipfile.BadZipFile) as error:
         raise DataError("not an .npz archive that can be read", source=path) from error

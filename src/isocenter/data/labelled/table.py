@@ -88,5 +88,7 @@ def _target(
         if row["event"].strip() not in ("0", "1"):
             raise ValueError
         return Event(float(row["days"]), row["event"].strip() == "1")
+    except DataError as error:
+        raise DataError(f"line {number}: {error}", source=file) from error
     except ValueError as error:
         raise DataError(f"line {number} holds what is not a number (event: 0 or 1)", source=file) from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from typing import Literal
 
@@ -14,10 +13,10 @@ from isocenter.core.errors import ConfigError, WeightsError
 from isocenter.models.backbones import settings_from_card
 from isocenter.models.interactive.backbone import InteractiveEncoderSettings
 from isocenter.models.learnt import LearntSettings, build_learnt
-from isocenter.models.lora import add_lora, merge_lora
+from isocenter.models.lora import add_lora
 from isocenter.models.weights import Weights
 
-__all__ = ["backbone_card", "begin_network", "choose_learning", "merged"]
+__all__ = ["backbone_card", "begin_network", "choose_learning"]
 
 Method = Literal["full", "probe", "lora", "dora"]
 
@@ -87,10 +86,3 @@ def choose_learning(net: nn.Module, method: Method, *, rank: int, seed: int) -> 
             parameter.requires_grad_(False)
     elif method in ("lora", "dora"):
         add_lora(encoder, rank=rank, seed=seed, magnitude=method == "dora")
-
-
-def merged(net: nn.Module) -> nn.Module:
-    """Return a copy of a network with its low-rank changes taken in: it has the shape that it had before."""
-    whole = copy.deepcopy(net)
-    merge_lora(whole)
-    return whole.eval()

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -30,6 +30,7 @@ _RATES, _ALLOWED = (1e-4, 3e-2), (3e-4, 5e-3)
 """Range of the search for a learning rate, and what it may find."""
 
 
+@runtime_checkable
 class Job(Protocol):
     """What is learnt."""
 

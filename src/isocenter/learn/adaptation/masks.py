@@ -50,13 +50,11 @@ class MaskCase:
         return cls(name, image, label.astype(np.uint8), tuple(spots))
 
 
-def mask_loss(
-    levels: Sequence[Float[torch.Tensor, "n classes *space"]], target: Int64[torch.Tensor, "n *fine"]
-) -> torch.Tensor:
+def mask_loss(levels: Sequence[torch.Tensor], target: Int64[torch.Tensor, "n *fine"]) -> torch.Tensor:
     """Return cross-entropy plus one minus the soft Dice of the classes over the batch, coarser levels counting less.
 
     Args:
-        levels: Logits, finest first.
+        levels: Logits (n, classes, *space), finest first.
         target: Class numbers on the finest grid.
 
     Source:

@@ -21,7 +21,7 @@ from torch import nn
 from isocenter.core.errors import ConfigError, DataError, IsocenterError
 from isocenter.core.sides import names_a_side
 from isocenter.data.labelled import Event, LabelledSet
-from isocenter.learn.adaptation.begin import backbone_card, begin_network, choose_learning, merged
+from isocenter.learn.adaptation.begin import backbone_card, begin_network, choose_learning
 from isocenter.learn.adaptation.engine import Course, Job, Learnt, find_rate, fit, measure_step, quickest_precision
 from isocenter.learn.adaptation.fingerprint import Fingerprint, Read, fingerprint, read_cases
 from isocenter.learn.adaptation.held_out import MaskRow, VectorRow, measure_masks, measure_vectors
@@ -30,6 +30,7 @@ from isocenter.learn.adaptation.plan import Plan, plan_segmentation, plan_vector
 from isocenter.learn.adaptation.split import Part, split
 from isocenter.learn.adaptation.vectors import Scale, VectorCase, VectorJob
 from isocenter.models.backbones import settings_from_card
+from isocenter.models.lora import merged_state
 from isocenter.models.weights import Weights
 
 __all__ = ["AdaptedSet", "DataSettings", "Member", "adapt_to_set"]
@@ -358,7 +359,7 @@ class _Work:
         if rate is None:
             rate = find_rate(net, job, self._course(part, steps=steps, rate=1e-3), folder)
         learnt = fit(net, job, self._course(part, steps=steps, rate=rate), folder, tell)
-        arrays = {k: v.detach().float().numpy().copy() for k, v in merged(learnt.net).state_dict().items()}
+        arrays = {k: v.detach().float().numpy().copy() for k, v in merged_state(learnt.net).items()}
         scale = job.scale if isinstance(job, VectorJob) else Scale()
         return Member(part, arrays, learnt, scale), rate
 

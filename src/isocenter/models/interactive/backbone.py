@@ -7,7 +7,7 @@ It sees a prepared image (mean 0, deviation 1) and makes of it the two channels 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -103,7 +103,7 @@ class InteractiveEncoder(nn.Module):
         """Return the features, finest first; the finest have half the grid of the image."""
         return list(self.image(self.image_stem(laid_out(fold(self.picture(x), 2)))))
 
-    def train(self, mode: bool = True) -> Self:
+    def train(self, mode: bool = True) -> InteractiveEncoder:
         """Set to learn; normalisation keeps what it knows of a million synthetic pictures."""
         super().train(mode)
         for module in self.modules():

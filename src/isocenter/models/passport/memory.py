@@ -1,0 +1,66 @@
+"""Is there room for these weights? Asked before anything is built: a machine that runs out of memory kills the work."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from isocenter.core.errors import CapabilityError
+
+__all__ = ["available_bytes", "gigabytes", "needed_bytes", "refuse_what_does_not_fit"]
+
+_MEMINFO = Path("/proc/meminfo")
+_GROUP = Path("/sys/fs/cgroup")
+
+
+def available_bytes() -> int | None:
+    """Return the memory that is free for this process, or None where the system doesn't say.
+
+    The smaller of what the machine has free and what a container's limit leaves.
+    """
+    found = []
+    with suppress(OSError, ValueError, IndexError):
+        lines = _MEMINFO.read_text(encoding="ascii").splitlines()
+        found.append(1024 * int(next(line for line in lines if line.startswith("MemAvailable:")).split()[1]))
+    with suppress(OSError, ValueError):
+        limit, used = ((_GROUP / name).read_text(encoding="ascii") for name in ("memory.max", "memory.current"))
+        found.append(max(0, int(limit) - int(used)))
+    if not found:
+        with suppress(AttributeError, OSError, ValueError):
+            found.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES"))
+    return min(found) if found else None
+
+
+def needed_bytes(parameters: int, bytes_each: int = 4) -> int:
+    """Return the least memory that a network takes: its parameters alone."""
+    return parameters * bytes_each
+
+
+def gigabytes(count: float) -> str:
+    """Return a size for people.
+
+    Example:
+        >>> gigabytes(3_400_000_000), gigabytes(52_000)
+        ('3.4 GB', '0.000052 GB')
+    """
+    return f"{count / 1e9:.3g} GB" if count >= 1e7 else f"{count / 1e9:.6f} GB"
+
+
+def refuse_what_does_not_fit(what: str, parameters: int, bytes_each: int = 4) -> None:
+    """Raise where the parameters alone don't fit into memory.
+
+    Args:
+        what: For the message.
+        parameters: How many.
+        bytes_each: Bytes of each in memory: 4 for float32.
+
+    Raises:
+        CapabilityError: They don't fit; says how much is needed and how much is there.
+    """
+    there, needed = available_bytes(), needed_bytes(parameters, bytes_each)
+    if there is not None and needed > there:
+        raise CapabilityError(
+            f"{what}: its {parameters:,} parameters need {gigabytes(needed)} of memory and {gigabytes(there)} are free"
+            "; close other programs, or use a machine with more memory"
+        )

@@ -115,8 +115,8 @@ def verify(located: Located, progress: Progress | None = None) -> Passport:
     differences = altered(located.recorded.files, describe(located.root, progress).files)
     if differences:
         raise WeightsError(
-            f"{located.name}: {'; '.join(differences[:3])}, since it was added; take the files from their source again, "
-            "or add them under another name"
+            f"{located.name}: {'; '.join(differences[:3])}, since it was added; take the files from their source "
+            "again, or add them under another name"
         )
     return located.recorded
 
@@ -146,8 +146,8 @@ def build(root: Path, passport: Passport, precision: Precision = "float32") -> n
     wrong, first = non_finite(network.state_dict())
     if wrong:
         raise WeightsError(
-            f"{passport.name}: {wrong:,} of its numbers are not finite, the first in {first!r}; take it from its source "
-            "again"
+            f"{passport.name}: {wrong:,} of its numbers are not finite, the first in {first!r}; take it from its "
+            "source again"
         )
     return network
 

@@ -73,8 +73,8 @@ def weight_files(folder: Path) -> tuple[str, ...]:
     pickled = next((p.name for p in sorted(folder.iterdir()) if p.suffix in PICKLES), None)
     if pickled is not None:
         raise WeightsError(
-            f"{folder} holds its weights as pickle only ({pickled}), which can run code when opened; take the {_ONE} of "
-            "the same weights, or convert them where you trust them: transformers' save_pretrained writes safetensors"
+            f"{folder} holds its weights as pickle only ({pickled}), which can run code when opened; take the {_ONE} "
+            "of the same weights, or convert them where you trust them: save_pretrained of transformers does"
         )
     raise WeightsError(f"{folder} holds no {_ONE}; take it from the same source as config.json")
 
@@ -283,7 +283,8 @@ def build(folder: Path, passport: Passport, dtype: torch.dtype | None = torch.fl
         if name.endswith(".safetensors"):
             state |= read_safetensors(folder / name)
     options = {"add_pooling_layer": any(".pooler." in f".{key}" for key in state)} if kind == "vit" else {}
-    taken: torch.dtype = dtype or getattr(torch, passport.dtype[0], torch.float32)
+    stored: torch.dtype = getattr(torch, passport.dtype[0], torch.float32)
+    taken = stored if dtype is None else dtype
     try:
         with _silence():
             with torch.device("meta"):
@@ -318,8 +319,8 @@ def _refuse_misfits(folder: Path, told: Mapping[str, Any], architecture: Archite
     for words, found in (("of another shape", shapes), ("missing", missing), ("not of this network", surplus)):
         if found:
             raise WeightsError(
-                f"{folder}: the weights are not those that config.json describes: {len(found)} {words}: {name_a_few(found)}"
-                "; take both from one source"
+                f"{folder}: the weights are not those that config.json describes: {len(found)} {words}: "
+                f"{name_a_few(found)}; take both from one source"
             )
     if told.get("error_msgs"):
         raise WeightsError(f"{folder}: the weights can't be filled in: {name_a_few(map(str, told['error_msgs']))}")

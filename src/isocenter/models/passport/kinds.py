@@ -79,8 +79,8 @@ def _file(path: Path) -> Found:
         card = path.with_suffix(".json")
         if not card.is_file() or read_json(card).get("format") != "isocenter-weights/1":
             raise WeightsError(
-                f"{path}: a single safetensors file needs its card beside it ({card.name}, as isocenter pretrain writes)"
-                "; weights of Hugging Face need their whole folder, so give that"
+                f"{path}: a single safetensors file needs its card beside it ({card.name}, as isocenter pretrain "
+                "writes); weights of Hugging Face need their whole folder, so give that"
             )
         return Found("isocenter", path)
     if path.suffix == ".ts":

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from isocenter.core.errors import CapabilityError
 
-__all__ = ["available_bytes", "gigabytes", "needed_bytes", "refuse_what_does_not_fit"]
+__all__ = ["available_bytes", "needed_bytes", "refuse_what_does_not_fit", "size_words"]
 
 _MEMINFO = Path("/proc/meminfo")
 _GROUP = Path("/sys/fs/cgroup")
@@ -37,14 +37,14 @@ def needed_bytes(parameters: int, bytes_each: int = 4) -> int:
     return parameters * bytes_each
 
 
-def gigabytes(count: float) -> str:
+def size_words(count: float) -> str:
     """Return a size for people.
 
     Example:
-        >>> gigabytes(3_400_000_000), gigabytes(52_000)
-        ('3.4 GB', '0.000052 GB')
+        >>> size_words(3_400_000_000), size_words(52_000)
+        ('3.4 GB', '0.052 MB')
     """
-    return f"{count / 1e9:.3g} GB" if count >= 1e7 else f"{count / 1e9:.6f} GB"
+    return f"{count / 1e9:.3g} GB" if count >= 1e9 else f"{count / 1e6:.3g} MB"
 
 
 def refuse_what_does_not_fit(what: str, parameters: int, bytes_each: int = 4) -> None:
@@ -61,6 +61,6 @@ def refuse_what_does_not_fit(what: str, parameters: int, bytes_each: int = 4) ->
     there, needed = available_bytes(), needed_bytes(parameters, bytes_each)
     if there is not None and needed > there:
         raise CapabilityError(
-            f"{what}: its {parameters:,} parameters need {gigabytes(needed)} of memory and {gigabytes(there)} are free"
-            "; close other programs, or use a machine with more memory"
+            f"{what}: its {parameters:,} parameters need {size_words(needed)} of memory and {size_words(there)} are "
+            "free; close other programs, or use a machine with more memory"
         )

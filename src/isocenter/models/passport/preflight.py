@@ -26,7 +26,7 @@ from isocenter.models.passport.document import UNKNOWN, Passport
 from isocenter.models.passport.door import Located, build, describe
 from isocenter.models.passport.feeding import Said, answer, is_dense, size_for
 from isocenter.models.passport.files import Progress, altered
-from isocenter.models.passport.memory import available_bytes, gigabytes, needed_bytes
+from isocenter.models.passport.memory import available_bytes, needed_bytes, size_words
 from isocenter.models.passport.phantom import prepare, sided_phantom
 
 __all__ = ["Check", "CheckReport", "check_weights"]
@@ -35,7 +35,7 @@ _RUNS, _SECONDS = 5, 20.0
 _SHARE = 0.55
 """Of the change that the ball makes, this share must lie on the ball's side. One half would be chance."""
 _BLIND = 1e-4
-"""Features that differ by less than this share of their length between a picture and its mirror image are side-blind."""
+"""Features that differ by less than this share of their length between a picture and its mirror are side-blind."""
 _FAR = 50.0
 """Beyond this, values that were to be centred and scaled are on another scale than their mean and deviation."""
 _HIGH_WATER = Path("/proc/self/clear_refs"), Path("/proc/self/status")
@@ -147,7 +147,7 @@ def _on_this_machine(root: Path, passport: Passport, tell: Progress) -> list[Che
     """Build the network and look at it."""
     there, needed = available_bytes(), needed_bytes(passport.parameters)
     if there is not None and needed > there:
-        words = f"its parameters alone need {gigabytes(needed)} and {gigabytes(there)} are free"
+        words = f"its parameters alone need {size_words(needed)} and {size_words(there)} are free"
         memory = Check(name="memory", status="failed", number=needed, unit="By", words=words)
         return [memory if check.name == "memory" else check for check in _not_run("memory is too small", "weights")]
     tell("building the network", 0.1)
@@ -220,8 +220,8 @@ class _Flight:
         beside, how, said = _peak(self._network, lambda: self._ask(picture))
         total = weights + beside
         enough = there is None or beside <= there
-        free = "" if there is None else f"; {gigabytes(there)} were free"
-        words = f"{gigabytes(weights)} for parameters, {gigabytes(beside)} more while it runs ({how}){free}"
+        free = "" if there is None else f"; {size_words(there)} were free"
+        words = f"{size_words(weights)} for parameters, {size_words(beside)} more while it runs ({how}){free}"
         status: Status = "passed" if enough else "failed"
         return Check(name="memory", status=status, number=total, unit="By", words=words), said
 
@@ -240,8 +240,8 @@ class _Flight:
             self._ask(picture)
             taken.append(time.perf_counter() - started)
         size = "tokens" if picture is None else " x ".join(map(str, picture.shape))
-        words = f"median of {len(taken)} runs, {size}, {torch.get_num_threads()} threads, CPU"
         milliseconds = round(1000 * median(taken), 3)
+        words = f"{milliseconds:.4g} ms, median of {len(taken)} runs, {size}, {torch.get_num_threads()} threads, CPU"
         return Check(name="latency", status="passed", number=milliseconds, unit="ms", words=words)
 
     def _intensity(self, picture: Picture) -> Check:

@@ -4,8 +4,9 @@
     >>> isocenter.__version__
     '0.1.0'
 
-`isocenter.read`, `segment`, `pretrain`, `adapt`, `demo` and `models_add`, `models_list`, `models_check`, `models_card` are
-the verbs of the command line as functions; `open_weights` opens what was added. They are imported when first used, so that ``import isocenter`` is fast and needs no torch.
+`isocenter.read`, `segment`, `pretrain`, `adapt`, `demo`, `models_add`, `models_list`, `models_check` and `models_card`
+are the verbs of the command line as functions; `open_weights` opens a model. They are imported when first used, so that
+``import isocenter`` is fast and needs no torch.
 """
 
 from __future__ import annotations

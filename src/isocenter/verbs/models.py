@@ -1,8 +1,8 @@
 """Weights that users bring: add them to the store, list them, check them before use, and show their passport.
 
 Nothing is copied unless asked: an entry says where the weights lie, and their hashes say whether they are still the
-same. An archive of torch (`.pt`, `.pth`) is the exception: it is converted to safetensors in the store, so that it is opened
-once, by the restricted reader, and never again.
+same. An archive of torch (`.pt`, `.pth`) is the exception: it is converted to safetensors in the store, so that it is
+opened once, by the restricted reader, and never again.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ def make_and_fill(make: Callable[[], nn.Module], state: State, where: Path) -> n
             planned = sum(parameter.numel() for parameter in make().parameters())
     except _WRONG:
         planned = 0  # some networks compute while they are built, which a network without numbers can't
-    refuse_what_does_not_fit(f"{where.name}, as its configuration describes it,", planned)
+    refuse_what_does_not_fit(f"{where.name}, as its configuration describes it", planned)
     try:
         network = make()
     except _WRONG as error:

@@ -2,7 +2,7 @@
 
 The folder's config is read as data. What in it would fetch or run something (`auto_map`, kernels, adapters) is left
 out; weights are read by ourselves and handed to the class of transformers that our own table names. transformers never
-sees the folder: left to itself it would follow other files in it, and one kind of those is a pickle.
+sees the folder: left to itself it would follow further files that a config can name.
 """
 
 from __future__ import annotations
@@ -216,23 +216,25 @@ def _scaling(folder: Path) -> Scaling | None:
     factor, mean, std = told.get("rescale_factor", 1 / 255), told.get("image_mean"), told.get("image_std")
     plain = told.get("do_normalize", True) is False
     try:
-        return Scaling(
+        scaling = Scaling(
             unit="8-bit",
             factor=float(factor) if told.get("do_rescale", True) else 1.0,
             mean=() if plain or mean is None else tuple(float(m) for m in mean),
             std=() if plain or std is None else tuple(float(s) for s in std),
         )
+        if not all(s > 0 for s in scaling.std):
+            raise ValueError("a deviation that is not positive")
     except (TypeError, ValueError) as error:
         raise WeightsError(
-            f"{folder}: how pictures are prepared is not stated in numbers; take the folder from its source again"
+            f"{folder}: how pictures are prepared is not stated in numbers that can be used; take the folder from its "
+            "source again"
         ) from error
+    return scaling
 
 
-def _reach(scaling: Scaling, channels: int) -> tuple[float, float] | None:
+def _reach(scaling: Scaling, channels: int) -> tuple[float, float]:
     """Return the range that pictures of 0 to 255 come into."""
     mean, std = scaling.mean or (0.0,) * channels, scaling.std or (1.0,) * channels
-    if not all(std):
-        return None
     ends = [(end * scaling.factor - m) / s for m, s in zip(mean, std, strict=False) for end in (0.0, 255.0)]
     return min(ends), max(ends)
 
@@ -285,11 +287,13 @@ def build(folder: Path, passport: Passport, dtype: torch.dtype | None = torch.fl
     options = {"add_pooling_layer": any(".pooler." in f".{key}" for key in state)} if kind == "vit" else {}
     stored: torch.dtype = getattr(torch, passport.dtype[0], torch.float32)
     taken = stored if dtype is None else dtype
+    # What is read lies in the file still; what changes there later must not change in the network. A cast copies too.
+    state = {key: tensor.clone() if tensor.dtype == taken else tensor for key, tensor in state.items()}
     try:
         with _silence():
             with torch.device("meta"):
                 planned = sum(p.numel() for p in made(config, **options).parameters())
-            refuse_what_does_not_fit(f"{folder.name}, as its config describes it,", planned, taken.itemsize)
+            refuse_what_does_not_fit(f"{folder.name}, as its config describes it", planned, taken.itemsize)
             network, told = made.from_pretrained(
                 None,
                 config=config,

@@ -260,7 +260,8 @@ class _Flight:
         if reach is not None:
             slack = 0.01 * abs(width)
             inside = float(np.mean((picture >= reach[0] - slack) & (picture <= reach[1] + slack)))
-        flat = width <= 0 or high - low < 0.01 * width or (scaled and width < 0.1)
+        most = max(float(np.ptp(channel)) for channel in picture)
+        flat = width <= 0 or most < 0.01 * width or (scaled and most < 0.1)
         if flat or inside < 1 or (scaled and wide > _FAR):
             why = (
                 "nothing can be told apart any more" if flat

@@ -1,6 +1,6 @@
 """The store: a folder on this machine with one entry for each model that was added, and nothing that runs.
 
-    STORE/NAME/entry.json      where the weights lie, what was recorded of them
+    STORE/NAME/passport.json   where the weights lie, what was recorded of them
     STORE/NAME/files/          the weights, where they were copied or converted
 
 Large weights stay where they are: an entry says where, and their hashes say whether they are still the same.
@@ -31,12 +31,12 @@ __all__ = [
 ]
 
 STORE_VARIABLE = "ISOCENTER_MODELS"
-ENTRY, FILES = "entry.json", "files"
+ENTRY, FILES = "passport.json", "files"
 _NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,63}")
 
 
 class Entry(BaseModel):
-    """What `entry.json` holds.
+    """What `passport.json` holds.
 
     Attributes:
         format: Version of this form.

@@ -10,7 +10,7 @@ from torch import nn
 
 from isocenter.core.errors import WeightsError
 from isocenter.models.passport.checkpoint import State
-from isocenter.models.passport.memory import refuse_what_does_not_fit
+from isocenter.models.passport.memory import refuse_a_plan_beyond
 from isocenter.models.passport.tensors import name_a_few
 
 __all__ = ["make_and_fill"]
@@ -28,14 +28,13 @@ def make_and_fill(make: Callable[[], nn.Module], state: State, where: Path) -> n
 
     Raises:
         WeightsError: The network can't be built so, or the tensors are another's.
-        CapabilityError: It doesn't fit into memory.
     """
     try:
         with torch.device("meta"):
             planned = sum(parameter.numel() for parameter in make().parameters())
     except _WRONG:
         planned = 0  # some networks compute while they are built, which a network without numbers can't
-    refuse_what_does_not_fit(f"{where.name}, as its configuration describes it", planned)
+    refuse_a_plan_beyond(str(where), planned, sum(tensor.numel() for tensor in state.values()))
     try:
         network = make()
     except _WRONG as error:

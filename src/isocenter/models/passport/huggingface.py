@@ -22,7 +22,7 @@ from isocenter.models.passport.checkpoint import State, read_safetensors
 from isocenter.models.passport.document import Expectation, Passport, Scaling
 from isocenter.models.passport.files import Progress, describe_files
 from isocenter.models.passport.kinds import PICKLES
-from isocenter.models.passport.memory import refuse_what_does_not_fit
+from isocenter.models.passport.memory import refuse_a_plan_beyond
 from isocenter.models.passport.statements import read_statements
 from isocenter.models.passport.tensors import (
     TensorEntry,
@@ -274,7 +274,7 @@ def build(folder: Path, passport: Passport, dtype: torch.dtype | None = torch.fl
 
     Raises:
         WeightsError: Weights and config don't fit together.
-        CapabilityError: transformers is not installed, or the network doesn't fit into memory.
+        CapabilityError: transformers is not installed, or doesn't know this network.
     """
     kind, architecture, config, _ = _settings(folder)
     if kind == "vit_mae":
@@ -293,7 +293,8 @@ def build(folder: Path, passport: Passport, dtype: torch.dtype | None = torch.fl
         with _silence():
             with torch.device("meta"):
                 planned = sum(p.numel() for p in made(config, **options).parameters())
-            refuse_what_does_not_fit(f"{folder.name}, as its config describes it", planned, taken.itemsize)
+            held = sum(tensor.numel() for tensor in state.values())
+            refuse_a_plan_beyond(str(folder), planned, held, taken.itemsize)
             network, told = made.from_pretrained(
                 None,
                 config=config,

@@ -6,9 +6,9 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from isocenter.core.errors import CapabilityError
+from isocenter.core.errors import CapabilityError, WeightsError
 
-__all__ = ["available_bytes", "needed_bytes", "refuse_what_does_not_fit", "size_words"]
+__all__ = ["available_bytes", "needed_bytes", "refuse_a_plan_beyond", "refuse_what_does_not_fit", "size_words"]
 
 _MEMINFO = Path("/proc/meminfo")
 _GROUP = Path("/sys/fs/cgroup")
@@ -63,4 +63,25 @@ def refuse_what_does_not_fit(what: str, parameters: int, bytes_each: int = 4) ->
         raise CapabilityError(
             f"{what}: its {parameters:,} parameters need {size_words(needed)} of memory and {size_words(there)} are "
             "free; close other programs, or use a machine with more memory"
+        )
+
+
+def refuse_a_plan_beyond(what: str, planned: int, held: int, bytes_each: int = 4) -> None:
+    """Raise where a configuration describes a network that doesn't fit into memory, and its weights would.
+
+    Args:
+        what: For the message.
+        planned: Parameters that the configuration describes.
+        held: Numbers in the file.
+        bytes_each: Bytes of each in memory.
+
+    Raises:
+        WeightsError: Configuration and weights can't be of one network.
+    """
+    there = available_bytes()
+    if there is not None and planned > held and needed_bytes(planned, bytes_each) > there:
+        raise WeightsError(
+            f"{what}: the configuration describes {planned:,} parameters, which need "
+            f"{size_words(needed_bytes(planned, bytes_each))} of memory, and the file holds {held:,}; they are not of "
+            "one network: take both from one source"
         )

@@ -156,6 +156,7 @@ SPOILT = {
     "switch": (network(_disabled_="$True"), "holds '_disabled_'"),
     "wrong arguments": (network(depth=3), "can't be built as its configuration says: .*unexpected keyword"),
     "other shape": (network(channels=[5, 8]), r"of another shape: first.bias is \(4,\) in the file and \(5,\)"),
+    "larger than memory": (network(channels=[2**40, 8]), "they are not of one network"),
     "no definition": (lambda f: (f / "configs" / "inference.json").write_text("{}"), "no inference .* the network"),
     "no weights": (lambda f: (f / "models" / "model.pt").unlink(), "holds no weights"),
     "two weights": (

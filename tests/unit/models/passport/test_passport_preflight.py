@@ -97,6 +97,8 @@ def test_weights_that_do_not_fit_fail_and_nothing_is_run(tmp_path: Path) -> None
     found = checks(folder)
     assert failed(found) == ["weights"]
     assert all(found[name].words == "not run: there is no network" for name in NAMES[4:])
+    (folder / "config.json").write_text(json.dumps({**config, "hidden_size": 2**20}))
+    assert failed(checks(folder)) == ["weights"]
 
 
 def test_too_little_memory_is_told_before_anything_is_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

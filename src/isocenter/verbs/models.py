@@ -18,10 +18,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from isocenter.core.errors import CapabilityError, ConfigError, WeightsError
 from isocenter.data.images.atomic import atomic_folder, explain_os_error
 from isocenter.models.passport.document import UNKNOWN, Passport, render_passport
+from isocenter.models.passport.files import Progress
 from isocenter.models.passport.store import ENTRY, FILES, Entry, entry_names, is_name, read_entry, root_of, store_folder
 from isocenter.models.weights import list_cards, render_card
 from isocenter.verbs.provenance import created_now
-from isocenter.verbs.read import Progress
 
 if TYPE_CHECKING:
     from isocenter.models.passport.preflight import CheckReport

@@ -4,9 +4,9 @@
     >>> isocenter.__version__
     '0.1.0'
 
-`isocenter.read`, `segment`, `pretrain`, `adapt` (from a session), `adapt_data` (to a labelled set) and `demo` are the
-verbs of the command line as functions. They are
-imported when first used, so that ``import isocenter`` is fast and needs no torch.
+`isocenter.read`, `segment`, `pretrain`, `adapt` (from a session), `adapt_data` (to a labelled set), `demo`,
+`models_add`, `models_list`, `models_check` and `models_card` are the verbs of the command line as functions;
+`open_weights` opens a model. They are imported when first used, so that ``import isocenter`` is fast and needs no torch.
 """
 
 from __future__ import annotations
@@ -16,21 +16,43 @@ from typing import TYPE_CHECKING, Any
 from isocenter.version import __version__
 
 if TYPE_CHECKING:
+    from isocenter.models.passport.door import open_weights
     from isocenter.verbs.adapt import adapt
     from isocenter.verbs.adapt_data import adapt_data
     from isocenter.verbs.demo import demo
+    from isocenter.verbs.models import models_add, models_card, models_check, models_list
     from isocenter.verbs.pretrain import pretrain
     from isocenter.verbs.read import read
     from isocenter.verbs.result import ResultDocument, read_result
     from isocenter.verbs.segment import segment
 
-__all__ = ["ResultDocument", "__version__", "adapt", "adapt_data", "demo", "pretrain", "read", "read_result", "segment"]
+__all__ = [
+    "ResultDocument",
+    "__version__",
+    "adapt",
+    "adapt_data",
+    "demo",
+    "models_add",
+    "models_card",
+    "models_check",
+    "models_list",
+    "open_weights",
+    "pretrain",
+    "read",
+    "read_result",
+    "segment",
+]
 
 _LAZY = {
     "ResultDocument": "isocenter.verbs.result",
     "adapt": "isocenter.verbs.adapt",
     "adapt_data": "isocenter.verbs.adapt_data",
     "demo": "isocenter.verbs.demo",
+    "models_add": "isocenter.verbs.models",
+    "models_card": "isocenter.verbs.models",
+    "models_check": "isocenter.verbs.models",
+    "models_list": "isocenter.verbs.models",
+    "open_weights": "isocenter.models.passport.door",
     "pretrain": "isocenter.verbs.pretrain",
     "read": "isocenter.verbs.read",
     "read_result": "isocenter.verbs.result",

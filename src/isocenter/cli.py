@@ -7,20 +7,21 @@ and messages go to standard error.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import signal
 import sys
-import time
 import warnings
-from collections.abc import Callable, Iterator
-from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from isocenter.cli_models import app as models_app
+from isocenter.terminal import Exit
+from isocenter.terminal import out as _out
+from isocenter.terminal import progress as _progress
+from isocenter.terminal import say as _say
 from isocenter.version import __version__
 
 if TYPE_CHECKING:
@@ -32,24 +33,8 @@ if TYPE_CHECKING:
 __all__ = ["Exit", "app", "main"]
 
 
-class Exit(IntEnum):
-    """What the process returns."""
-
-    OK = 0
-    DEFECT = 1
-    USAGE = 2
-    INPUT = 3
-    NOTHING_ANSWERED = 4
-    MODEL = 5
-    OUTPUT = 6
-    INTERRUPTED = 130
-    TERMINATED = 143
-
-
 _STOPPED = "stopped; nothing half-written is left"
 """True whenever the signal arrived: a result that had its name by then is whole."""
-
-_SECONDS_BETWEEN_LINES = 60.0
 
 app = typer.Typer(
     name="isocenter",
@@ -344,6 +329,9 @@ def plugins(as_json: JsonOption = False) -> None:
     _out("\n".join(lines))
 
 
+app.add_typer(models_app, name="models")
+
+
 @app.command()
 def version(as_json: JsonOption = False) -> None:
     """Print the version, and those of the packages that touch pixels or geometry."""
@@ -458,7 +446,8 @@ def _add_plugin_commands(arguments: list[str]) -> None:
     from isocenter.plugins import find, load
 
     for name in find("isocenter.commands"):
-        if name in {command.name or getattr(command.callback, "__name__", "") for command in app.registered_commands}:
+        ours = {command.name or getattr(command.callback, "__name__", "") for command in app.registered_commands}
+        if name in ours | {group.name for group in app.registered_groups}:
             raise PluginError(f"the plug-in command {name!r} clashes with a command of Isocenter; uninstall it")
         try:
             command = load("isocenter.commands", name)
@@ -471,41 +460,6 @@ def _add_plugin_commands(arguments: list[str]) -> None:
             app.add_typer(command, name=name)
         elif callable(command):
             app.command(name)(command)
-
-
-@contextlib.contextmanager
-def _progress(*, lines: bool = False) -> Iterator[Callable[[str, float], None]]:
-    """Show a bar on standard error while it is a terminal; it vanishes at the end.
-
-    Args:
-        lines: Whether a line a minute is written where standard error is no terminal (a log of hours of work).
-    """
-    if not sys.stderr.isatty():
-        # What a plug-in prints must not come between a program and its JSON.
-        with contextlib.redirect_stdout(sys.stderr):
-            yield _line_a_minute() if lines else lambda _stage, _done: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns: tuple[Any, ...] = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with (
-        contextlib.redirect_stdout(sys.stderr),
-        Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False) as bar,
-    ):
-        job = bar.add_task("starting", total=1.0)
-        yield lambda stage, done: bar.update(job, description=stage, completed=done)
-
-
-def _line_a_minute() -> Callable[[str, float], None]:
-    last = [time.monotonic()]
-
-    def tell(stage: str, done: float) -> None:
-        if time.monotonic() - last[0] >= _SECONDS_BETWEEN_LINES:
-            last[0] = time.monotonic()
-            _say(f"{done:.0%} {stage}")
-
-    return tell
 
 
 def _show_result(result: ResultDocument, out: Path) -> None:
@@ -541,16 +495,6 @@ def _answer_lines(answer: PredictionEntry) -> list[str]:
     if not answer.segments:
         lines += [f"  {m.name.meaning}: {m.value:.4g} {m.unit.value.removeprefix('1')}" for m in answer.measurements]
     return lines
-
-
-def _out(text: str) -> None:
-    sys.stdout.write(text.rstrip("\n") + "\n")
-    sys.stdout.flush()
-
-
-def _say(line: str) -> None:
-    """Write one line to standard error."""
-    sys.stderr.write("isocenter: " + " ".join(line.split()) + "\n")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,8 @@ from isocenter.data.images.atomic import explain_os_error
 
 ROOT = Path(__file__).resolve().parents[2]
 REFERENCE = ROOT / "docs" / "reference" / "cli.md"
-COMMANDS = ("read", "segment", "pretrain", "adapt", "demo", "plugins", "version")
+COMMANDS = ("read", "segment", "pretrain", "adapt", "demo", "models", "plugins", "version")
+BELOW = {"models": ("add", "list", "check", "card")}
 
 
 def reference() -> str:
@@ -29,8 +30,9 @@ def reference() -> str:
         "Made from the commands' own help by `tests/unit/test_cli.py`. See also [exit codes](exit-codes.md), "
         "[the prompt file](prompts.md) and [the result's schema](result.schema.json).",
     ]
-    for name in ("", *COMMANDS):
-        arguments = [name, "--help"] if name else ["--help"]
+    listed = [name for command in COMMANDS for name in (command, *(f"{command} {n}" for n in BELOW.get(command, ())))]
+    for name in ("", *listed):
+        arguments = [*name.split(), "--help"]
         text = CliRunner().invoke(cli.app, arguments, terminal_width=100, prog_name="isocenter").output
         text = "\n".join(line.rstrip() for line in text.strip("\n").splitlines())
         parts.append(f"## isocenter {name}".rstrip() + f"\n\n```text\n{text}\n```")
@@ -44,7 +46,10 @@ def test_the_reference_is_the_help() -> None:
 
 
 def test_every_command_is_documented() -> None:
-    assert set(get_command(cli.app).commands) == set(COMMANDS)  # type: ignore[attr-defined]
+    found = get_command(cli.app).commands  # type: ignore[attr-defined]
+    assert set(found) == set(COMMANDS)
+    for name, below in BELOW.items():
+        assert set(found[name].commands) == set(below)
 
 
 def test_help_imports_nothing_heavy() -> None:
@@ -66,7 +71,7 @@ def test_the_package_imports_nothing_heavy() -> None:
 def test_the_package_offers_the_verbs() -> None:
     import isocenter
 
-    assert all(callable(getattr(isocenter, verb)) for verb in ("read", "segment", "pretrain", "adapt", "demo"))
+    assert all(callable(getattr(isocenter, verb)) for verb in isocenter.__all__ if verb[0] != "_")
     assert isocenter.ResultDocument.__name__ == "ResultDocument"
     assert set(dir(isocenter)) == set(isocenter.__all__)
     with pytest.raises(AttributeError, match="no attribute 'paint'"):

@@ -6,7 +6,7 @@
 
 `isocenter.read`, `segment`, `pretrain`, `adapt` (from a session), `adapt_data` (to a labelled set), `demo`,
 `models_add`, `models_list`, `models_check` and `models_card` are the verbs of the command line as functions;
-`open_weights` opens a model. They are imported when first used, so that ``import isocenter`` is fast and needs no torch.
+`open_weights` opens a model. They are imported when first used: ``import isocenter`` is fast and needs no torch.
 """
 
 from __future__ import annotations

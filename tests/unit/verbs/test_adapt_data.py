@@ -15,6 +15,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 from PIL import Image as Picture
 
 import isocenter
@@ -119,6 +120,12 @@ def test_the_folder_tells_how_it_was_made(masks: Path, balls: Path) -> None:
         else (load_weights(next(masks.glob("*-0.safetensors"))).card)
     )
     assert card.metrics[0].count == 8 and "does not say who is whose" in " ".join(card.limitations)
+
+
+def test_a_network_comes_through_the_door_of_weights(masks: Path) -> None:
+    opened = isocenter.open_weights(next(masks.glob("*-0.safetensors")))
+    assert opened.passport.role == "segmenter" and opened.passport.inputs.axes == "zyx"
+    assert opened.network(torch.zeros(1, 1, 8, 8, 8)).shape == (1, 2, 8, 8, 8)
 
 
 def test_the_contract_of_tasks(masks: Path) -> None:

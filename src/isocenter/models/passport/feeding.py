@@ -45,6 +45,8 @@ def answer(network: nn.Module, passport: Passport, picture: Float[np.ndarray, "c
         said: Any = asked(input_ids=_tokens(passport)).logits
     elif passport.kind == "isocenter" and passport.role == "promptable":
         said = asked.encode(x).levels[0]
+    elif passport.kind == "isocenter" and passport.role == "encoder":
+        said = asked.maps(x)[-1]
     elif passport.kind != "huggingface":
         said = asked(x)
     elif passport.role == "image-text":

@@ -396,7 +396,7 @@ class Page:
             "0.35 after one click on the development half, where version 1 reaches 0.48; after three clicks 0.59 (0.65 "
             "with first cubes of a third of the volume's side) against 0.66, after five 0.72 (0.74) against 0.72. The "
             "loss is at the first click on sarcomas: the third lap's answer is six times too large (median of 10 "
-            "volumes; version 1: 1.2 times), it takes the muscle round the tumour along. So version 1 still ships; what "
+            "volumes; version 1: 1.2 times), it takes the muscle round the tumour along. Version 1 still ships; what "
             "would mend it is the data engine (targets that hardly stand out from what they lie in, and that fill "
             "little of the cube), not more steps.",
             "",

@@ -47,7 +47,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     said: list[tuple[str, float]] = []
     done = isocenter.pretrain(written(folder / "tiny.yaml"), folder / "run", progress=lambda *s: said.append(s))
     assert done.finished and done.step == done.steps == 24
-    assert "held-out Dice: dice_1" in said[-2][0] and "samples/s" in said[-2][0] and "left" in said[-2][0]
+    assert "held-out: dice 1" in said[-2][0] and "samples/s" in said[-2][0] and "left" in said[-2][0]
     assert [d for _, d in said] == sorted(d for _, d in said)
     return folder / "run"
 

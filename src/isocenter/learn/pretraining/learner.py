@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -57,6 +57,7 @@ class Learner(nn.Module):
         return None
 
 
+@runtime_checkable
 class MakeViews(Protocol):
     """Makes what a method is shown of one image."""
 

@@ -1,4 +1,4 @@
-"""A toy set of three kinds of pictures, tiny settings of every method, and a training as a process of its own.
+"""A toy set of three kinds of stripes, tiny settings of every method, and a training as a process of its own.
 
     python tests/pretraining_cases.py NAME,NAME FOLDER OUT [--resume] [key=JSON ...]
 
@@ -58,15 +58,15 @@ def settings_of(name: str, /, **changes: Any) -> dict[str, Any]:
 
 
 def toy(folder: Path, count: int = 24, side: int = 40) -> Path:
-    """Write pictures of stripes one way, stripes the other way, and discs: what each is stands in its name alone."""
+    """Write pictures of fine, middling and coarse stripes in any direction; which is which stands in the name alone."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(0)
     y, x = np.mgrid[:side, :side].astype(float)
     for number in range(count):
-        speed, phase, row, column = rng.uniform(0.5, 0.8), rng.uniform(0, 6), *rng.uniform(10, 30, 2)
-        disc = np.where((x - column) ** 2 + (y - row) ** 2 < rng.uniform(30, 90), 1.0, -1.0)
-        shape = [np.sin(speed * x + phase), np.sin(speed * y + phase), disc][number % 3]
-        noisy = shape * rng.uniform(0.5, 1) + rng.normal(0, 0.1, shape.shape)
+        speed = (0.45, 0.75, 1.1)[number % 3] * rng.uniform(0.9, 1.1)
+        angle, phase = rng.uniform(0, np.pi), rng.uniform(0, 6)
+        stripes = np.sin(speed * (x * np.cos(angle) + y * np.sin(angle)) + phase)
+        noisy = stripes * rng.uniform(0.5, 1) + rng.normal(0, 0.3, stripes.shape)
         grey = np.clip(127 + 60 * noisy, 0, 255).astype(np.uint8)
         Picture.fromarray(grey).save(folder / f"kind-{number % 3}_{number:03d}.png")
     return folder

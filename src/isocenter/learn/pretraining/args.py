@@ -84,8 +84,8 @@ class CollapseArgs(_Strict):
     stop: bool = True
     least_rank: float = Field(default=1.5, ge=1)
     least_spread: float = Field(default=0.003, ge=0, lt=1)
-    shrunk_to: float = Field(default=0.1, ge=0, lt=1)
-    patience: int = Field(default=2, ge=1)
+    shrunk_to: float = Field(default=0.05, ge=0, lt=1)
+    patience: int = Field(default=3, ge=1)
     probe: int = Field(default=128, ge=8)
 
 

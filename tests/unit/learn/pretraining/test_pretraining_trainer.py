@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from pretraining_cases import COMMON, METHODS, settings_of, toy
 
 import isocenter
 from isocenter.core.errors import ConfigError, OutputError, TrainingError, WeightsError
@@ -28,6 +27,7 @@ from isocenter.learn.pretraining import speed
 from isocenter.learn.pretraining.trainer import begun, decayed
 from isocenter.models.backbones import build_backbone
 from isocenter.models.weights import load_weights
+from pretraining_cases import COMMON, METHODS, settings_of, toy
 
 ROOT = Path(__file__).parents[4]
 DRIVER = ROOT / "tests" / "pretraining_cases.py"
@@ -132,7 +132,12 @@ def test_the_weights_are_the_averaged_backbone(images: Path, tmp_path: Path) -> 
         if value.ndim > 1:
             assert not torch.equal(value, state["learner"][f"backbone.{key}"])
     card = weights.card
-    assert (card.name, card.licence, card.training["steps"], card.training["samples"]) == ("vicreg-2d", "CC0-1.0", 3, 24)
+    assert (card.name, card.licence, card.training["steps"], card.training["samples"]) == (
+        "vicreg-2d",
+        "CC0-1.0",
+        3,
+        24,
+    )
     (learnt,) = card.training_data
     assert (learnt.name, learnt.cases, learnt.licence) == ("toy", 24, "CC0-1.0")
     assert method.data_identity(config)["index_sha256"] in learnt.note

@@ -199,11 +199,12 @@ class _Watch:
             self.validation = dict(report.validation)
             self._method.draw(self._out, self._out / CURVES)
         shown = report.shown or tuple(k for k in self.validation if k != "step")
-        known = [f"{k.replace('_', ' ')} {self.validation[k]:.3f}" for k in shown if k in self.validation]
-        held = f", held-out: {', '.join(known)}" if known else ""
+        found = [(k.removeprefix("held_out_").replace("_", " "), self.validation.get(k)) for k in shown]
+        known = [f"{name} {value:.3f}" for name, value in found if value is not None]
+        held = f"\nheld-out: {', '.join(known)}" if known else ""
         noted = f" ({len(report.notes)} note{'s' if len(report.notes) > 1 else ''} at the end)" if report.notes else ""
-        words = f"step {report.step} of {report.steps}, loss {self._loss:.3f}{held}, {rate:.1f} samples/s"
-        self._tell(f"{words}, {_duration(left)} left{noted}", report.step / report.steps)
+        words = f"step {report.step} of {report.steps}, loss {self._loss:.3f}, {rate:.1f} samples/s"
+        self._tell(f"{words}, {_duration(left)} left{noted}{held}", report.step / report.steps)
 
 
 def _duration(seconds: float) -> str:

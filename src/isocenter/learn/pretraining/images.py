@@ -129,9 +129,16 @@ class Images:
             source=self.index.name,
         )
 
+    def refused(self) -> dict[str, str]:
+        """Return what could not be learnt from so far, and why, by name."""
+        with self._lock:
+            return dict(self.unreadable)
+
     def _prepared(self, entry: Entry) -> list[Prepared]:
         def make() -> tuple[int, list[Prepared]]:
             found = [prepare(image, self._args) for image in self._read(entry)]
+            if not found:
+                raise PixelError("there is no image in it; leave it out", source=entry.name)
             return sum(p.array.nbytes for p in found), found
 
         return self._cached(entry, make)

@@ -23,7 +23,7 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from isocenter.core.errors import TrainingError
+from isocenter.core.errors import ConfigError, TrainingError
 from isocenter.learn.checkpoint import CsvLog, load_checkpoint, save_checkpoint
 from isocenter.learn.method import StepReport, Stop, Tell
 from isocenter.learn.pretraining.args import PretrainingArgs
@@ -70,13 +70,16 @@ class Trainer:
         args: Its configuration.
         images: What it learns from.
         out: Folder for checkpoints and tables.
+
+    Raises:
+        ConfigError: The processes can't share a batch equally.
     """
 
     def __init__(self, recipe: Recipe, args: PretrainingArgs, images: Images, out: Path) -> None:
         self.recipe, self.args, self.images, self.out = recipe, args, images, out
         self.world: World = world()
         if (args.batch // args.accumulate) % self.world.size:
-            raise TrainingError(
+            raise ConfigError(
                 f"{self.world.size} processes can't share a batch of {args.batch} in {args.accumulate} parts equally; "
                 "choose a batch that they can"
             )
@@ -256,7 +259,8 @@ class Trainer:
         return {**figures, "step": self.step}
 
     def _note_unreadable(self) -> None:
-        count = len(self.images.unreadable)
+        unreadable = self.images.refused()
+        count = len(unreadable)
         note = (
             f"{count} of {len(self.images.index.entries)} images can't be learnt from and were left out: {UNREADABLE}"
         )
@@ -265,7 +269,7 @@ class Trainer:
         self.notes = [*(n for n in self.notes if UNREADABLE not in n), note]
         if self.world.first:
             with (self.out / UNREADABLE).open("w", newline="", encoding="utf-8") as stream:
-                csv.writer(stream).writerows([("image", "why"), *sorted(self.images.unreadable.items())])
+                csv.writer(stream).writerows([("image", "why"), *sorted(unreadable.items())])
 
     def save(self) -> None:
         """Write the checkpoint.
@@ -283,7 +287,7 @@ class Trainer:
             "choices": self._choices.as_dict() if self._choices is not None else {},
             "watch": self.watch.state(),
             "validation": self.validation,
-            "unreadable": dict(self.images.unreadable),
+            "unreadable": self.images.refused(),
             "learner": self.learner.state_dict(),
             "average": self.average.state_dict() if self.average is not None else None,
             "optimiser": self.optimiser.state_dict(),

@@ -24,6 +24,7 @@ from isocenter.core.errors import ConfigError, OutputError, TrainingError, Weigh
 from isocenter.learn.checkpoint import load_checkpoint, save_checkpoint
 from isocenter.learn.method import Method, StepReport, Stop
 from isocenter.learn.pretraining import speed
+from isocenter.learn.pretraining.parallel import World
 from isocenter.learn.pretraining.trainer import begun, decayed
 from isocenter.models.backbones import build_backbone
 from isocenter.models.weights import load_weights
@@ -302,6 +303,12 @@ def test_a_bad_configuration_is_one_line(name: str, changes: dict[str, Any], mes
     with pytest.raises(ConfigError, match=message) as caught:
         METHODS[name.partition("-")[0]].configure(settings_of(name, **changes))
     assert "\n" not in str(caught.value)
+
+
+def test_processes_share_a_batch_equally(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("isocenter.learn.pretraining.trainer.world", lambda: World(0, 3))
+    with pytest.raises(ConfigError, match="3 processes can't share a batch of 8 in 2 parts equally"):
+        train("masked", images, tmp_path, accumulate=2)
 
 
 def test_images_are_asked_for(tmp_path: Path) -> None:

@@ -176,6 +176,10 @@ def pretrain(
     out: Annotated[
         Path, typer.Option("--out", help="Folder of the run; must not exist or be empty.", show_default=False)
     ],
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", help="Images to learn from: a folder, a list of paths (.txt), or an .npz."),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's checkpoint, exactly.")] = False,
     until: Annotated[int | None, typer.Option("--until", help="Stop at this step; --resume goes on.")] = None,
     checkpoint_minutes: Annotated[
@@ -187,7 +191,17 @@ def pretrain(
     from isocenter.verbs.pretrain import pretrain as verb
 
     with _progress(lines=True) as tell:
-        done = verb(config, out, progress=tell, resume=resume, until=until, checkpoint_minutes=checkpoint_minutes)
+        done = verb(
+            config,
+            out,
+            progress=tell,
+            data=data,
+            resume=resume,
+            until=until,
+            checkpoint_minutes=checkpoint_minutes,
+        )
+    if os.environ.get("RANK", "0") != "0":  # one of several that torchrun started: the first speaks
+        return
     if as_json:
         _out(done.model_dump_json(indent=2))
         return
@@ -197,6 +211,7 @@ def pretrain(
             [
                 f"{done.method}: step {done.step} of {done.steps}{'' if done.finished else '; go on with --resume'}",
                 *([f"held-out: {figures}"] if figures else []),
+                *(f"note: {note}" for note in done.notes),
                 f"weights: {done.weights}",
                 f"curves: {done.curves}",
             ]

@@ -11,7 +11,8 @@
     ├── ConfigError           a setting, a verb argument or a prompt file that is not valid
     ├── ModelError
     │   ├── WeightsError      weights missing, altered, or of another network
-    │   └── CapabilityError   the model can't do what was asked, or an extra is not installed
+    │   ├── CapabilityError   the model can't do what was asked, or an extra is not installed
+    │   └── TrainingError     a training that can't go on: a loss that is no number, embeddings that collapsed
     ├── ClinicError
     │   ├── TransportError
     │   ├── SessionExpired
@@ -39,6 +40,7 @@ __all__ = [
     "PluginError",
     "ProofError",
     "SessionExpired",
+    "TrainingError",
     "TransportError",
     "UnitsError",
     "WeightsError",
@@ -99,6 +101,10 @@ class WeightsError(ModelError):
 
 class CapabilityError(ModelError):
     """The model cannot do what was asked, or an optional extra is not installed."""
+
+
+class TrainingError(ModelError):
+    """A training cannot go on: its loss is no number, or its embeddings have collapsed."""
 
 
 class ClinicError(IsocenterError):

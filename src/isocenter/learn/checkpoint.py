@@ -6,6 +6,7 @@ read without unpickling code.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import os
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ from typing import Any
 import torch
 
 from isocenter.core.errors import WeightsError
+from isocenter.data.images.atomic import explain_os_error
 
 __all__ = ["CsvLog", "load_checkpoint", "save_checkpoint"]
 
@@ -25,14 +27,33 @@ def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
     Args:
         path: Final name.
         state: Tensors, numbers, strings, and lists or dictionaries of them.
+
+    Raises:
+        OutputError: The disk is full, or the folder can't be written; the checkpoint before is whole.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".part")
-    with temporary.open("wb") as stream:
-        torch.save(dict(state), stream)
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as stream:
+            torch.save(dict(state), stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    except (OSError, RuntimeError) as error:
+        cause = _system_error(error)
+        if cause is None:
+            raise
+        raise explain_os_error(cause, path, doing="write") from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _system_error(error: BaseException | None) -> OSError | None:
+    """Return what the operating system said; torch hides it behind an error of its own."""
+    while error is not None and not isinstance(error, OSError):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

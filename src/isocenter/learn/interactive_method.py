@@ -24,6 +24,8 @@ from isocenter.models.weights import load_weights
 
 __all__ = ["METHOD", "InteractiveMethod"]
 
+_SHOWN = ("dice_1", "dice_3", "examples_4")
+
 
 class InteractiveMethod:
     """Learn to answer prompts from synthesis alone: the interactive network for planes, or for volumes."""
@@ -34,8 +36,10 @@ class InteractiveMethod:
         """Check settings.
 
         Raises:
-            ConfigError: A setting is unknown, missing or out of range.
+            ConfigError: A setting is unknown, missing or out of range, or images were given.
         """
+        if settings.get("data") is not None:
+            raise ConfigError("the method 'interactive' learns from synthesis alone; leave --data out")
         try:
             return InteractiveTraining.model_validate(settings)
         except ValidationError as error:
@@ -110,7 +114,7 @@ class _Watch:
             self._trainer.save()
             self._saved = time.monotonic()
         loss, samples = float(str(row["loss"])), config.stage(step - 1).batch
-        self._tell(StepReport(step, config.steps, loss, samples, self._validation))
+        self._tell(StepReport(step, config.steps, loss, samples, self._validation, shown=_SHOWN))
 
 
 def _last_row(path: Path) -> dict[str, float]:

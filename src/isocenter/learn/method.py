@@ -26,6 +26,8 @@ class StepReport:
         loss: Of this step.
         samples: Samples that this step learnt from.
         validation: The latest held-out figures by name; empty before the first.
+        shown: Those of them that a person wants to follow; empty for all but the step.
+        notes: What the person must be told once: a wish that could not be met, images that can't be read.
     """
 
     step: int
@@ -33,6 +35,8 @@ class StepReport:
     loss: float
     samples: int
     validation: Mapping[str, float] = field(default_factory=dict)
+    shown: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 Tell = Callable[[StepReport], None]
@@ -55,7 +59,12 @@ class Stop:
 
 @runtime_checkable
 class Method(Protocol):
-    """A way of pretraining. Every function takes the configuration that `configure` returned."""
+    """A way of pretraining. Every function takes the configuration that `configure` returned.
+
+    Where the person gives images (`--data`), their path is the setting `data`; a method that learns from none refuses
+    it in `configure`. A method with an attribute `parallel` that is true trains under `torchrun`: `train` is called in
+    every process and joins them, everything else in the first alone.
+    """
 
     @property
     def name(self) -> str:

@@ -38,6 +38,8 @@ class PretrainConfig(BaseModel):
     Attributes:
         config: YAML file with every setting of the training; its key `method` names a plug-in of `isocenter.methods`.
         out: Folder of the run; must not exist or be empty unless `resume`.
+        data: What is learnt from, for methods that learn from images: a folder, a list of paths (.txt) or an .npz. It
+            goes before the setting `data` of the file.
         resume: Whether to go on from the run's checkpoint.
         until: Stop at this step; None for the end.
         checkpoint_minutes: Longest time between two checkpoints.
@@ -47,6 +49,7 @@ class PretrainConfig(BaseModel):
 
     config: Path
     out: Path
+    data: Path | None = None
     resume: bool = False
     until: int | None = Field(default=None, ge=1)
     checkpoint_minutes: float = Field(default=3.0, gt=0)
@@ -64,6 +67,7 @@ class PretrainResult(BaseModel):
         weights: File of the weights; their card lies beside it.
         curves: Picture of loss and validation.
         seconds: Of this call.
+        notes: What could not be done as wished: images that can't be read, a package that is missing.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -76,6 +80,7 @@ class PretrainResult(BaseModel):
     weights: Path
     curves: Path
     seconds: float
+    notes: tuple[str, ...] = ()
 
 
 def pretrain(
@@ -112,6 +117,8 @@ def run(config: PretrainConfig, progress: Progress | None = None) -> PretrainRes
     tell = progress or (lambda _stage, _done: None)
     started = time.monotonic()
     settings = _read(config.config)
+    if config.data is not None:
+        settings["data"] = config.data
     missing = missing_for_learning()
     if missing:
         raise CapabilityError(f"training needs {', '.join(missing)}: pip install 'isocenter[learn]'")
@@ -121,31 +128,50 @@ def run(config: PretrainConfig, progress: Progress | None = None) -> PretrainRes
         training = method.configure(settings)
     except ConfigError as error:
         raise ConfigError(f"{config.config.name}: {error}") from error
-    from isocenter.learn.method import Stop
-
-    stop = Stop(config.until, config.resume and (config.out / CHECKPOINT).is_file(), config.checkpoint_minutes)
     watch = _Watch(tell, method, config.out)
-    try:
-        _begin(config, method, training)
-        method.train(training, config.out, stop, watch.step)
-        tell("weights and card", 1.0)
-        command = f"isocenter pretrain {config.config.name} --out RUN"
-        weights = method.export(training, config.out, command=command, machine=machine())
-        method.draw(config.out, config.out / CURVES)
-    except OSError as error:
-        raise explain_os_error(error, config.out, doing="write") from error
+    weights = _train(config, method, training, watch)
     card = json.loads(weights.with_suffix(".json").read_text("utf-8"))
-    step, steps = (int(card["training"][key]) for key in ("steps", "steps_planned"))
+    told = card["training"]
+    step, steps = (int(told[key]) for key in ("steps", "steps_planned"))
     return PretrainResult(
         method=method.name,
         step=step,
         steps=steps,
         finished=step >= steps,
-        validation=dict(watch.validation or card["training"].get("held_out_synthesis", {})),
+        validation=dict(watch.validation or told.get("held_out", told.get("held_out_synthesis", {}))),
         weights=weights,
         curves=config.out / CURVES,
         seconds=round(time.monotonic() - started, 3),
+        notes=watch.notes,
     )
+
+
+def _train(config: PretrainConfig, method: Method, training: BaseModel, watch: _Watch) -> Path:
+    """Train in this process and in those that `torchrun` started beside it; return the weights' file."""
+    from isocenter.learn.method import Stop
+    from isocenter.learn.pretraining.parallel import joined
+
+    out = config.out
+    stop = Stop(config.until, config.resume and (out / CHECKPOINT).is_file(), config.checkpoint_minutes)
+    with joined() as here:
+        if here.size > 1 and not getattr(method, "parallel", False):
+            raise ConfigError(f"the method {method.name!r} trains in one process; start it without torchrun")
+        try:
+            if here.first:
+                _begin(config, method, training)
+            here.wait()
+            method.train(training, out, stop, watch.step if here.first else lambda _report: None)
+            command = f"isocenter pretrain {config.config.name} --out RUN{' --data DATA' if config.data else ''}"
+            if here.first:
+                watch.say("weights and card", 1.0)
+                weights = method.export(training, out, command=command, machine=machine())
+                method.draw(out, out / CURVES)
+            here.wait()
+            if not here.first:
+                weights = min((out / "weights").glob("*.safetensors"), key=lambda file: len(file.name))
+        except OSError as error:
+            raise explain_os_error(error, out, doing="write") from error
+    return weights
 
 
 class _Watch:
@@ -156,6 +182,10 @@ class _Watch:
         self._recent: deque[tuple[float, int]] = deque([(time.monotonic(), 0)], maxlen=51)
         self._loss: float | None = None
         self.validation: Mapping[str, float] = {}
+        self.notes: tuple[str, ...] = ()
+
+    def say(self, what: str, done: float) -> None:
+        self._tell(what, done)
 
     def step(self, report: StepReport) -> None:
         self._recent.append((time.monotonic(), report.samples))
@@ -164,13 +194,17 @@ class _Watch:
         rate = sum(samples for _, samples in list(self._recent)[1:]) / seconds
         left = (report.steps - report.step) * seconds / count
         self._loss = report.loss if self._loss is None else 0.95 * self._loss + 0.05 * report.loss
+        self.notes = report.notes
         if report.validation != self.validation:
             self.validation = dict(report.validation)
             self._method.draw(self._out, self._out / CURVES)
-        known = [f"{k} {v:.3f}" for k, v in self.validation.items() if k in ("dice_1", "dice_3", "examples_4")]
-        dice = f", held-out Dice: {', '.join(known)}" if known else ""
-        words = f"step {report.step} of {report.steps}, loss {self._loss:.3f}{dice}, {rate:.1f} samples/s"
-        self._tell(f"{words}, {_duration(left)} left", report.step / report.steps)
+        shown = report.shown or tuple(k for k in self.validation if k != "step")
+        found = [(k.removeprefix("held_out_").replace("_", " "), self.validation.get(k)) for k in shown]
+        known = [f"{name} {value:.3f}" for name, value in found if value is not None]
+        held = f"\nheld-out: {', '.join(known)}" if known else ""
+        noted = f" ({len(report.notes)} note{'s' if len(report.notes) > 1 else ''} at the end)" if report.notes else ""
+        words = f"step {report.step} of {report.steps}, loss {self._loss:.3f}, {rate:.1f} samples/s"
+        self._tell(f"{words}, {_duration(left)} left{noted}{held}", report.step / report.steps)
 
 
 def _duration(seconds: float) -> str:

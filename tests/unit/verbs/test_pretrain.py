@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -9,6 +10,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -21,10 +24,14 @@ from isocenter.core.errors import CapabilityError, ConfigError, IsocenterError
 from isocenter.learn.automatic import read_config
 from isocenter.learn.interactive_method import METHOD
 from isocenter.learn.method import Method
+from isocenter.learn.pretraining.parallel import World
+from isocenter.plugins import find
 from isocenter.tasks.interact.engine import Engine
 from isocenter.verbs.pretrain import pretrain
+from pretraining_cases import METHODS, settings_of, toy
 
 CONFIGS = Path(__file__).parents[3] / "configs"
+KNOWN = ", ".join(find("isocenter.methods"))
 TINY = {
     "method": "interactive", "seed": 5,
     "network": {"widths": [4, 8, 8], "prompt_widths": [4, 4, 4], "fine": 2, "blocks": 1, "memory": 4},
@@ -47,7 +54,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     said: list[tuple[str, float]] = []
     done = isocenter.pretrain(written(folder / "tiny.yaml"), folder / "run", progress=lambda *s: said.append(s))
     assert done.finished and done.step == done.steps == 24
-    assert "held-out Dice: dice_1" in said[-2][0] and "samples/s" in said[-2][0] and "left" in said[-2][0]
+    assert "held-out: dice 1" in said[-2][0] and "samples/s" in said[-2][0] and "left" in said[-2][0]
     assert [d for _, d in said] == sorted(d for _, d in said)
     return folder / "run"
 
@@ -56,7 +63,9 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_shipped_configuration_is_valid(configuration: Path) -> None:
     settings = yaml.safe_load(configuration.read_text())
     if "method" in settings:
-        assert METHOD.configure(settings).model_dump(mode="json")["method"] == "interactive"
+        method = METHOD if settings["method"] == "interactive" else METHODS[settings["method"]]
+        assert method.configure(settings).model_dump(mode="json")["method"] == method.name
+        assert method.name == "interactive" or configuration.stem == method.configure(settings).weights_name
     else:
         assert read_config(configuration).name == configuration.stem
 
@@ -152,13 +161,17 @@ def test_a_run_is_resumed_with_its_own_configuration_only(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("seed: 1\n", r"c\.yaml: needs a key 'method' that names what trains \(one of: automatic, interactive\)"),
+        ("seed: 1\n", rf"c\.yaml: needs a key 'method' that names what trains \(one of: {KNOWN}\)"),
         ("- a\n", "needs a key 'method'"),
         ("method: [\n", r"not a YAML file that can be read, line 2"),
-        ("method: dreaming\n", r"no method 'dreaming'; installed: automatic, interactive"),
+        ("method: dreaming\n", rf"no method 'dreaming'; installed: {KNOWN}"),
         ("method: automatic\n", r"'automatic' is not one of pretraining; it has a command of its own"),
         ("method: interactive\nseed: 1\n", r"c\.yaml: setting stages: Field required"),
         ("method: interactive\nsede: 1\n", r"c\.yaml: setting"),
+        (
+            "method: interactive\ndata: here\n",
+            r"c\.yaml: the method 'interactive' learns from synthesis alone",
+        ),
     ],
 )
 def test_a_bad_configuration_is_one_line(tmp_path: Path, text: str, message: str) -> None:
@@ -192,3 +205,82 @@ def test_the_number_of_threads_comes_back(tmp_path: Path) -> None:
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.fixture
+def registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The methods of this source tree, whatever was installed when."""
+    monkeypatch.setattr("isocenter.verbs.pretrain.find", lambda _group: METHODS)
+    monkeypatch.setattr("isocenter.verbs.pretrain.load", lambda _group, name: METHODS[name])
+
+
+def masked(path: Path, **changes: object) -> Path:
+    path.write_text(yaml.safe_dump(settings_of("masked", steps=6, checkpoint_every=2, validate_every=3, **changes)))
+    return path
+
+
+@pytest.mark.usefixtures("registered")
+def test_images_are_learnt_from(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config, images = masked(tmp_path / "m.yaml", tensorboard=True), toy(tmp_path / "pictures")
+    (images / "pictures_mask.png").write_bytes((images / "kind-0_000.png").read_bytes())
+    arguments = ["pretrain", str(config), "--out", str(tmp_path / "run")]
+    assert cli.run(arguments) == 2
+    assert "the method 'masked' learns from images: give their folder (--data FOLDER)" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+    arguments += ["--data", str(images)]
+    assert cli.run([*arguments, "--until", "3"]) == 0
+    printed = capsys.readouterr().out
+    assert "masked: step 3 of 6; go on with --resume" in printed and "held-out: held_out_loss" in printed
+    assert "note: 1 files of pictures are not learnt from; the first, pictures_mask.png: its name says" in printed
+    assert ("note: tensorboard is not installed" in printed) == (find_spec("tensorboard") is None)
+    document = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert document["data"]["images"] == 24 and len(document["data"]["index_sha256"]) == 64
+    for file in ("run.json", "choices.json", "weights/masked-2d.json", "weights/masked-2d-whole.json"):
+        assert str(tmp_path) not in (tmp_path / "run" / file).read_text(), "no path of this machine"
+    assert cli.run([*arguments, "--resume", "--json"]) == 0
+    done = json.loads(capsys.readouterr().out)
+    assert done["finished"] and done["weights"].endswith("masked-2d.safetensors") and len(done["notes"]) >= 1
+    card = json.loads((tmp_path / "run" / "weights" / "masked-2d.json").read_text())
+    assert card["training"]["command"] == "isocenter pretrain m.yaml --out RUN --data DATA"
+    assert (tmp_path / "run" / "curves.png").read_bytes()[:4] == b"\x89PNG"
+    page = Path(__file__).parents[3] / "docs" / "reference" / "pretraining-methods.md"
+    (snippet,) = re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), re.DOTALL)
+    known: dict[str, torch.Tensor] = {}
+    exec(snippet.replace(".runs/masked-2d", str(tmp_path / "run")), known)
+    assert tuple(known["embedding"].shape) == (1, 32)
+
+
+@pytest.mark.usefixtures("registered")
+def test_a_run_is_resumed_with_its_own_images_only(tmp_path: Path) -> None:
+    config, images = masked(tmp_path / "m.yaml"), toy(tmp_path / "pictures")
+    said: list[str] = []
+    pretrain(config, tmp_path / "run", data=images, until=2, progress=lambda what, _done: said.append(what))
+    line = r"step 2 of 6, loss \d\.\d+, \d+\.\d samples/s, \d+ s left\nheld-out: loss \d\.\d+, rank \d+\.\d+$"
+    assert any(re.match(line, words) for words in said)
+    moved = images.rename(tmp_path / "elsewhere")
+    assert pretrain(config, tmp_path / "run", data=moved, resume=True, until=3).step == 3
+    first = sorted(moved.iterdir())[0]
+    first.write_bytes(sorted(moved.iterdir())[1].read_bytes())
+    with pytest.raises(ConfigError, match=r"learns from has changed since it was begun \(index_sha256\)"):
+        pretrain(config, tmp_path / "run", data=moved, resume=True)
+
+
+@pytest.mark.usefixtures("registered")
+def test_the_data_of_the_file_and_of_the_command_line(tmp_path: Path) -> None:
+    config = masked(tmp_path / "m.yaml", data=str(toy(tmp_path / "a", 6)))
+    pretrain(config, tmp_path / "one", until=1)
+    pretrain(config, tmp_path / "two", until=1, data=toy(tmp_path / "b", 8))
+    counts = [json.loads((tmp_path / run / "run.json").read_text())["data"]["images"] for run in ("one", "two")]
+    assert counts == [6, 8]
+    assert "data" not in json.loads((tmp_path / "one" / "run.json").read_text())["config"]
+
+
+def test_a_method_of_one_process_refuses_several(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    @contextlib.contextmanager
+    def two() -> Iterator[World]:
+        yield World(0, 2)
+
+    monkeypatch.setattr("isocenter.learn.pretraining.parallel.joined", two)
+    with pytest.raises(ConfigError, match="'interactive' trains in one process; start it without torchrun"):
+        pretrain(written(tmp_path / "t.yaml"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()

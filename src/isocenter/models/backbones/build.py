@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol, runtime_checkable
+from typing import Protocol, overload, runtime_checkable
 
 import torch
 
@@ -110,6 +110,16 @@ def settings_from_card(card: Mapping[str, object]) -> AnySettings:
     raise ConfigError(f"no backbone of kind {card.get('kind')!r}; there are {known}")
 
 
+@overload
+def build_backbone(settings: ViTSettings, *, recompute: bool = False) -> ViT: ...
+@overload
+def build_backbone(settings: ResidualSettings, *, recompute: bool = False) -> ResidualEncoder: ...
+@overload
+def build_backbone(settings: InteractiveEncoderSettings, *, recompute: bool = False) -> InteractiveEncoder: ...
+@overload
+def build_backbone(
+    settings: Mapping[str, object] | AnySettings, *, recompute: bool = False
+) -> ViT | ResidualEncoder | InteractiveEncoder: ...
 def build_backbone(
     settings: Mapping[str, object] | AnySettings, *, recompute: bool = False
 ) -> ViT | ResidualEncoder | InteractiveEncoder:

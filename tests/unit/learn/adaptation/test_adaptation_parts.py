@@ -1,0 +1,161 @@
+"""Parts of adapting: splits by patient, windows, losses against their formulas, promises that are kept."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from isocenter.core import Geometry, Image
+from isocenter.core.errors import ConfigError
+from isocenter.data.labelled import Event, LabelledCase
+from isocenter.learn.adaptation.alter import Alteration, alter_values, cut
+from isocenter.learn.adaptation.held_out import VectorRow
+from isocenter.learn.adaptation.masks import mask_loss
+from isocenter.learn.adaptation.promise import joined, vector_promise
+from isocenter.learn.adaptation.split import split
+from isocenter.learn.adaptation.vectors import cox_loss
+
+STILL = Alteration(moved=0.0, shift=0.0, mirror=(False, False, False))
+
+
+def case(name: str, patient: str, part: str = "") -> LabelledCase:
+    image = Image(np.zeros((1, 1, 2, 2)), Geometry((1, 2, 2)))
+    return LabelledCase(name, patient, lambda: image, target=0, split=part)  # type: ignore[arg-type]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    patients=st.lists(st.integers(0, 11), min_size=8, max_size=40), folds=st.integers(2, 5), seed=st.integers(0, 99),
+    labelled=st.none() | st.integers(1, 9),
+)  # fmt: skip
+def test_no_patient_is_on_two_sides(patients, folds, seed, labelled):
+    cases = [case(str(i), f"p{p}") for i, p in enumerate(patients)]
+    if len(set(patients)) < max(2, folds):
+        with pytest.raises(ConfigError):
+            split(cases, folds=folds, seed=seed)
+        return
+    parts = split(cases, folds=folds, seed=seed, labelled=labelled, strata=[p % 2 for p in patients])
+    held = sorted(i for part in parts for i in part.held_out)
+    assert held == list(range(len(cases))), "each case is held out exactly once"
+    for part in parts:
+        who = [{cases[i].patient for i in some} for some in (part.learnt, part.validation, part.held_out)]
+        assert not who[0] & who[1] and not who[0] & who[2] and not who[1] & who[2]
+        assert part.learnt
+        if labelled is not None:
+            assert len(part.learnt) + len(part.validation) <= labelled
+    assert split(cases, folds=folds, seed=seed) == split(cases, folds=folds, seed=seed)
+
+
+def test_the_makers_parts_are_kept():
+    parts = ["train"] * 6 + ["validation"] * 2 + ["test"] * 3
+    cases = [case(str(i), str(i), part) for i, part in enumerate(parts)]
+    for part in split(cases, folds=3, seed=0):
+        assert (part.learnt, part.validation, part.held_out) == (tuple(range(6)), (6, 7), (8, 9, 10))
+
+
+def test_a_window_on_whole_voxels_is_a_copy():
+    image = np.arange(4 * 5 * 6, dtype=np.float32).reshape(1, 4, 5, 6)
+    label = (image[0] % 3).astype(np.int64)
+    rng = np.random.default_rng(0)
+    window, target = cut(image, label, (2.5, 2.0, 3.5), (2, 3, 4), STILL, rng)
+    np.testing.assert_array_equal(window, image[:, 2:4, 1:4, 2:6])
+    np.testing.assert_array_equal(target, label[2:4, 1:4, 2:6])
+    outside, _ = cut(image, None, (0.5, 0.0, 0.5), (2, 3, 4), STILL, rng)
+    assert (outside[0, :, 0] == 0).all() and outside[0, 0, 1, 1] == image[0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("moved", [0.0, 1.0])
+def test_mirroring_takes_image_and_label_along_the_same_axis(moved):
+    """Brightness grows with x, the label is its upper half: after any change the two still agree."""
+    image = np.broadcast_to(np.arange(12, dtype=np.float32), (1, 6, 8, 12)).copy()
+    label = (image[0] > 5.5).astype(np.int64)
+    how = Alteration(moved=moved, turn_degrees=10, zoom=0.1, stretch=0.02, shift=0.0, mirror=(False, False, True))
+    flipped = 0
+    for seed in range(12):
+        window, target = cut(image, label, None, (6, 8, 12), how, np.random.default_rng(seed))
+        inside = window[0] > 0.5
+        assert ((window[0] > 5.5) == (target == 1))[inside].mean() > 0.93
+        flipped += bool(window[0, 3, 4, 2] > window[0, 3, 4, 9])
+    assert 2 <= flipped <= 10
+
+
+def test_values_change_but_stay_finite_and_near():
+    z, y, x = np.indices((9, 10, 11))
+    image = np.stack([np.sin(x / 2) + y / 5, np.cos(z / 2) - x / 9]).astype(np.float32)
+    image = (image - image.mean()) / image.std()
+    for seed in range(20):
+        out = alter_values(image, Alteration(), np.random.default_rng(seed))
+        assert out.shape == image.shape and np.isfinite(out).all()
+        assert np.corrcoef(out.ravel(), image.ravel())[0, 1] > 0.7
+
+
+def test_mask_loss_by_hand():
+    logits = torch.tensor([[[[2.0, 0.0]], [[0.0, 1.0]]]])  # one row of two pixels, two classes
+    target = torch.tensor([[[0, 1]]])
+    p = logits.softmax(1)
+    cross = -(p[0, 0, 0, 0].log() + p[0, 1, 0, 1].log()) / 2
+    dice = 1 - (2 * p[0, 1, 0, 1] + 1) / (p[0, 1].sum() + 1 + 1)
+    torch.testing.assert_close(mask_loss([logits], target), cross + dice)
+    coarse = torch.zeros(1, 2, 1, 1)
+    both = mask_loss([logits, coarse], target)
+    alone = mask_loss([coarse], target[:, :, :1])
+    torch.testing.assert_close(both, (cross + dice + 0.5 * alone) / 1.5)
+
+
+def test_cox_loss_by_hand():
+    risk, days = torch.tensor([0.3, -0.2, 1.0]), torch.tensor([5.0, 9.0, 2.0])
+    happened = torch.tensor([1.0, 0.0, 1.0])
+    first = torch.logsumexp(risk, 0) - risk[2]  # all are at risk on day 2
+    second = torch.logsumexp(risk[:2], 0) - risk[0]  # two are on day 5
+    torch.testing.assert_close(cox_loss(risk, days, happened), (first + second) / 2)
+    assert float(cox_loss(risk, days, torch.zeros(3))) == 0.0
+
+
+def rows(answers: np.ndarray, truth: np.ndarray) -> list[VectorRow]:
+    return [
+        VectorRow(str(i), str(i), 0, int(t), tuple(float(v) for v in a))
+        for i, (a, t) in enumerate(zip(answers, truth, strict=True))
+    ]
+
+
+def test_the_set_of_classes_holds_the_true_one_as_often_as_promised():
+    """Split conformal: on further cases of the same kind, coverage is 90 % within what chance allows."""
+    rng = np.random.default_rng(3)
+
+    def draw(count: int) -> tuple[np.ndarray, np.ndarray]:
+        truth = rng.integers(0, 3, count)
+        logits = rng.normal(0, 1.5, (count, 3)) + 1.5 * np.eye(3)[truth]
+        p = np.exp(2 * logits)  # too sure by a factor of two
+        return p / p.sum(1, keepdims=True), truth
+
+    covered = []
+    for _ in range(30):
+        promise = vector_promise("classify", rows(*draw(200)))
+        assert 1.3 < float(str(promise["temperature"])) < 4, "sharper than it should be"
+        answers, truth = draw(400)
+        scaled = answers ** (1 / float(str(promise["temperature"])))
+        p = scaled / scaled.sum(1, keepdims=True)
+        covered.append((p[np.arange(400), truth] >= float(str(promise["least_probability"]))).mean())
+    assert 0.88 < np.mean(covered) < 0.93
+    assert "least_probability" not in vector_promise("classify", rows(*draw(12))), "12 cases promise nothing"
+
+
+def test_an_interval_and_a_baseline():
+    rng = np.random.default_rng(4)
+    truth = rng.normal(50, 10, 300)
+    found = [VectorRow(str(i), str(i), 0, float(t), (float(t + rng.normal(0, 2)),)) for i, t in enumerate(truth)]
+    assert 3.0 < float(str(vector_promise("regress", found)["error"])) < 3.6, "1.645 deviations of 2"
+    events = [VectorRow(str(i), str(i), 0, Event(float(d), True), (0.0,)) for i, d in enumerate(range(1, 101))]
+    promise = vector_promise("survive", events)
+    # Without any difference in risk, Breslow's hazard is Nelson and Aalen's: the sum of 1 over those at risk.
+    expected = sum(1 / (100 - n) for n in range(50))
+    assert promise["horizon_days"] == 50.5 and promise["baseline"] == pytest.approx(expected)
+
+
+def test_networks_that_answer_one_case_are_joined():
+    twice = [VectorRow("a", "p", n, 1, (0.2 * n, 1 - 0.2 * n)) for n in range(2)]
+    (one,) = joined(twice)
+    assert one.answer == pytest.approx((0.1, 0.9)) and one.target == 1

@@ -23,7 +23,7 @@ import torch
 from benchmarks.__main__ import ROOT, machine
 from benchmarks.interactive_ours import Ours
 from benchmarks.interactive_sam import peer_versions, sam_segmenters
-from benchmarks.interactive_sets import COMPACT, SEED, Case, chest_xray, hippocampus, planes, volumes
+from benchmarks.interactive_sets import COMPACT, SEED, Case, chest_xray, hippocampus, planes
 from isocenter.core import Geometry
 from isocenter.evaluate.bootstrap import LEAST_PATIENTS
 from isocenter.evaluate.calibration import reliability
@@ -31,6 +31,7 @@ from isocenter.evaluate.interactive import Row, Segmenter, SessionResult, run_sc
 from isocenter.evaluate.interactive_baselines import GeodesicDistance, OtsuInBox, RandomWalker
 from isocenter.evaluate.interactive_user import BoxUser, CentreClicks, RandomClicks, Scribbler, User
 from isocenter.evaluate.overlap import dice
+from isocenter.models.weights import WeightsCard
 from isocenter.tasks.interact.engine import Engine, Examples
 
 SHOWN = (1, 2, 3, 5, 10)
@@ -43,11 +44,10 @@ class Budget:
 
     planes: int = 24
     baseline: int = 8
-    volumes: int = 5
     context: int = 12
 
 
-QUICK = Budget(planes=3, baseline=1, volumes=0, context=0)
+QUICK = Budget(planes=3, baseline=1, context=0)
 
 
 def sessions(segmenter: Segmenter, cases: Sequence[Case], user: User, acts: int = 10) -> list[SessionResult]:
@@ -121,33 +121,35 @@ def in_context(engine: Engine, root: Path, count: int) -> dict[str, dict[int, li
     return found
 
 
-def latency(engine: Engine, root: Path) -> list[str]:
-    """Measure the first encoding and each interaction at 256x256 and 128x128x128, on all cores."""
-    plane = next(chest_xray(root))
-    volume = next(c for c in volumes(root, per_group=1) if c.group == "MR sarcoma")
-    lines = ["| image | encode, ms, p50 / p95 | interaction, ms, p50 / p95 |", "| - | - | - |"]
+def plane_for(root: Path) -> tuple[Case, tuple[int, ...]]:
+    """Return the image that clicks on a plane are timed on, and its size."""
+    return next(chest_xray(root)), (256, 256)
+
+
+def latency(engine: Engine, timed: tuple[Case, tuple[int, ...]]) -> list[str]:
+    """Measure the first encoding and each interaction on an image brought to a size, on all cores."""
     from scipy import ndimage
 
-    for name, case, size in (("256 x 256", plane, (256, 256)), ("128 x 128 x 128", volume, (128, 128, 128))):
-        factors = [s / n for s, n in zip(size, case.image.shape, strict=True)]
-        image = ndimage.zoom(case.image, factors, order=1)
-        target = ndimage.zoom(case.target.astype(np.float32), factors, order=1) >= 0.5
-        deep = image if image.ndim == 3 else image[None]
-        mask = target if target.ndim == 3 else target[None]
-        begun, acted = [], []
-        for repeat in range(4):
-            work = Ours(engine).begin(deep, (1.0, 1.0, 1.0) if image.ndim == 3 else None)
-            user, answer = RandomClicks(seed=repeat), np.zeros(mask.shape, dtype=bool)
-            for number in range(10):
-                act = user.act(mask, answer, number)
-                if act is None:
-                    break
-                start = time.perf_counter()
-                answer = work.act(act) >= 0.5
-                (begun if number == 0 else acted).append((time.perf_counter() - start) * 1000)
-        cells = [f"{np.percentile(t, 50):.0f} / {np.percentile(t, 95):.0f}" for t in (begun, acted)]
-        lines.append(f"| {name} | {cells[0]} | {cells[1]} |")
-    return lines
+    case, size = timed
+    lines = ["| image | encode, ms, p50 / p95 | interaction, ms, p50 / p95 |", "| - | - | - |"]
+    factors = [s / n for s, n in zip(size, case.image.shape, strict=True)]
+    image = ndimage.zoom(case.image, factors, order=1)
+    target = ndimage.zoom(case.target.astype(np.float32), factors, order=1) >= 0.5
+    deep = image if image.ndim == 3 else image[None]
+    mask = target if target.ndim == 3 else target[None]
+    begun, acted = [], []
+    for repeat in range(4):
+        work = Ours(engine).begin(deep, (1.0, 1.0, 1.0) if image.ndim == 3 else None)
+        user, answer = RandomClicks(seed=repeat), np.zeros(mask.shape, dtype=bool)
+        for number in range(10):
+            act = user.act(mask, answer, number)
+            if act is None:
+                break
+            start = time.perf_counter()
+            answer = work.act(act) >= 0.5
+            (begun if number == 0 else acted).append((time.perf_counter() - start) * 1000)
+    cells = [f"{np.percentile(t, 50):.0f} / {np.percentile(t, 95):.0f}" for t in (begun, acted)]
+    return [*lines, f"| {' x '.join(map(str, size))} | {cells[0]} | {cells[1]} |"]
 
 
 @dataclass(frozen=True)
@@ -189,6 +191,29 @@ def honesty(engine: Engine, cases: Sequence[Case]) -> Honesty:
     gaps = np.array(expected) - np.array(reached)
     error = reliability(np.concatenate(said), np.concatenate(so)).expected_calibration_error
     return Honesty(float(np.abs(gaps).mean()), float(gaps.mean()), float(np.corrcoef(expected, reached)[0, 1]), error)
+
+
+def honesty_table(engine: Engine, cases: Sequence[Case]) -> list[str]:
+    """Write what a model said of itself as a table."""
+    said = honesty(engine, cases)
+    numbers = " | ".join(f"{n:.3f}" for n in (said.gap, said.bias, said.correlation, said.error))
+    return [
+        "| images | expected Dice off by | too high by | correlation | calibration error |",
+        "| - | - | - | - | - |",
+        f"| {len(cases)} | {numbers} |",
+    ]
+
+
+def named(card: WeightsCard) -> str:
+    """Return name, hash and size of weights in words."""
+    return f"`{card.name}` (sha256 `{card.sha256[:16]}`, {card.size_bytes / 1e6:.1f} MB)"
+
+
+def keep_metrics(folder: Path, name: str, metrics: list[dict[str, object]]) -> None:
+    """Put what a card prints into interactive.json, beside what is there."""
+    file = folder / "interactive.json"
+    record = json.loads(file.read_text("utf-8")) if file.is_file() else {}
+    file.write_text(json.dumps({**record, name: metrics}, indent=1) + "\n", encoding="utf-8")
 
 
 def _box(where: np.ndarray) -> tuple[slice, ...]:
@@ -280,22 +305,20 @@ class Page:
         begun = time.monotonic()
         held_out = {(c.group, c.name) for c in self.cases if not c.development}
         reported = [r for r in self.clicked if (r.group, r.case) in held_out]
-        deep = volumes(self.root, per_group=self.budget.volumes, development=False)
-        native = sessions(Ours(self.engine), deep, CentreClicks(), 10)
-        stacked = sessions(Ours(Engine(volume=None), "slice to slice"), deep, CentreClicks(), 5)
         sections = [
             self._other_prompts(),
             self._against(),
-            self._volumes(native, stacked),
             self._context(),
-            self._expectation(deep),
-            ["## Time", "", "Two cores, nothing else running; random clicks.", "", *latency(self.engine, self.root)],
+            self._expectation(),
+            [
+                "## Time",
+                "",
+                "Two cores, nothing else running; random clicks.",
+                "",
+                *latency(self.engine, plane_for(self.root)),
+            ],
         ]
-        card = self.engine.plane_card
-        deep_card = self.engine.volume_card
-        weights = ", ".join(
-            f"`{c.name}` (sha256 `{c.sha256[:16]}`, {c.size_bytes / 1e6:.1f} MB)" for c in (card, deep_card) if c
-        )
+        weights = named(self.engine.plane_card)
         minutes = (seconds + time.monotonic() - begun) / 60
         lines = [
             "# Interactive segmentation on real images",
@@ -306,7 +329,8 @@ class Page:
             "",
             "A simulated person clicks at the centre of the largest error. Mean Dice; in brackets the 95 % interval "
             f"over patients (BCa bootstrap), given where there are {LEAST_PATIENTS} patients or more. Images are a "
-            f"fixed subsample (seed {SEED}), at most {self.budget.planes} a set. Compact targets: all but the vessels.",
+            f"fixed subsample (seed {SEED}), at most {self.budget.planes} a set. Compact targets: all but the vessels. "
+            "Volumes have [a page of their own](interactive-volumes.md).",
             "",
             "## All images",
             "",
@@ -335,8 +359,7 @@ class Page:
         out = ROOT / "docs" / "results"
         (out / "interactive.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
         how = "simulated clicks at the centre of the largest error; fixed subsample; docs/results/interactive.md"
-        record = {"interactive-2d": metrics_of(self.clicked, how), "interactive-3d": metrics_of(native, how)}
-        (out / "interactive.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        keep_metrics(out, "interactive-2d", metrics_of(self.clicked, how))
 
     def _other_prompts(self) -> list[str]:
         ours = Ours(self.engine)
@@ -381,34 +404,6 @@ class Page:
         lines.append("| **mean** | | " + " | ".join(total) + f" | **{mean_after(otsu, 1):.3f}** |")
         return lines
 
-    def _volumes(self, native: Sequence[SessionResult], stacked: Sequence[SessionResult]) -> list[str]:
-        return [
-            "## Volumes",
-            "",
-            "The experiment that chose how volumes are answered: the network for volumes, against the network for "
-            "planes that goes from slice to slice. Clicks at the centre of the largest error in the volume; Dice of "
-            "the whole volume; only volumes of the half that settings were not chosen on (of the CT organs, both "
-            "halves are of one patient). One PET volume of this half was looked at once, when version 1 of the weights "
-            "was chosen over a second training.",
-            "",
-            "Training longer makes the network better on synthesis and worse here: a second lap (1,600 steps, 48 and "
-            "64 voxels) and a third from there (2,200 steps, 32, 48 and 64 voxels, 1.8 hours) reached Dice of 0.42 and "
-            "0.35 after one click on the development half, where version 1 reaches 0.48; after three clicks 0.59 (0.65 "
-            "with first cubes of a third of the volume's side) against 0.66, after five 0.72 (0.74) against 0.72. The "
-            "loss is at the first click on sarcomas: the third lap's answer is six times too large (median of 10 "
-            "volumes; version 1: 1.2 times), it takes the muscle round the tumour along. Version 1 still ships; what "
-            "would mend it is the data engine (targets that hardly stand out from what they lie in, and that fill "
-            "little of the cube), not more steps.",
-            "",
-            "### As one volume (what ships)",
-            "",
-            *table(native),
-            "",
-            "### From slice to slice",
-            "",
-            *table(stacked, shown=(1, 2, 3, 5)),
-        ]
-
     def _context(self) -> list[str]:
         found = in_context(self.engine, self.root, self.budget.context)
         lines = [
@@ -424,23 +419,17 @@ class Page:
             lines.append(f"| {group} | {len(scores[1])} | " + " | ".join(cells) + " |")
         return lines
 
-    def _expectation(self, deep: Sequence[Case]) -> list[str]:
+    def _expectation(self) -> list[str]:
         few = [c for g in COMPACT for c in [c for c in self.cases if c.group == g and not c.development][:6]]
         lines = [
             "## What it says of itself",
             "",
-            "Ten clicks on compact targets. Planes: of the half that was never looked at. Expected against reached "
-            "Dice, and the expected calibration error (15 bins) of the voxels' probabilities in a box a fifth larger "
-            "than target and answer. The corrections on the cards were fitted on synthesis, not on these images.",
+            "Ten clicks on compact targets of the half that was never looked at. Expected against reached Dice, and "
+            "the expected calibration error (15 bins) of the pixels' probabilities in a box a fifth larger than target "
+            "and answer. The corrections on the card were fitted on synthesis, not on these images.",
             "",
-            "| | images | expected Dice off by | too high by | correlation | calibration error of voxels |",
-            "| - | - | - | - | - | - |",
         ]
-        for name, cases in (("planes", few), ("volumes", deep)):
-            said = honesty(self.engine, cases)
-            numbers = (said.gap, said.bias, said.correlation, said.error)
-            lines.append(f"| {name} | {len(cases)} | " + " | ".join(f"{n:.3f}" for n in numbers) + " |")
-        return lines
+        return [*lines, *honesty_table(self.engine, few)]
 
     def _by_modality(self) -> list[str]:
         compact_only = [r for r in self.clicked if r.group in COMPACT]

@@ -31,7 +31,6 @@ from isocenter.verbs.pretrain import pretrain
 from pretraining_cases import METHODS, settings_of, toy
 
 CONFIGS = Path(__file__).parents[3] / "configs"
-KNOWN = ", ".join(find("isocenter.methods"))
 TINY = {
     "method": "interactive", "seed": 5,
     "network": {"widths": [4, 8, 8], "prompt_widths": [4, 4, 4], "fine": 2, "blocks": 1, "memory": 4},
@@ -161,10 +160,10 @@ def test_a_run_is_resumed_with_its_own_configuration_only(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("seed: 1\n", rf"c\.yaml: needs a key 'method' that names what trains \(one of: {KNOWN}\)"),
+        ("seed: 1\n", r"c\.yaml: needs a key 'method' that names what trains \(one of: KNOWN\)"),
         ("- a\n", "needs a key 'method'"),
         ("method: [\n", r"not a YAML file that can be read, line 2"),
-        ("method: dreaming\n", rf"no method 'dreaming'; installed: {KNOWN}"),
+        ("method: dreaming\n", "no method 'dreaming'; installed: KNOWN"),
         ("method: automatic\n", r"'automatic' is not one of pretraining; it has a command of its own"),
         ("method: interactive\nseed: 1\n", r"c\.yaml: setting stages: Field required"),
         ("method: interactive\nsede: 1\n", r"c\.yaml: setting"),
@@ -176,6 +175,7 @@ def test_a_run_is_resumed_with_its_own_configuration_only(tmp_path: Path) -> Non
 )
 def test_a_bad_configuration_is_one_line(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "c.yaml").write_text(text)
+    message = message.replace("KNOWN", ", ".join(find("isocenter.methods")))
     with pytest.raises(ConfigError, match=message) as caught:
         pretrain(tmp_path / "c.yaml", tmp_path / "run")
     assert "\n" not in str(caught.value)

@@ -36,11 +36,11 @@ class Told:
         command: What trained it.
         machine: Where.
         data: Name of the folder, without its path.
-        images: How many images there were.
+        images: How many images were learnt from, and how many held out.
         index_sha256: Hash of the list of their hashes.
     """
 
-    def __init__(self, *, command: str, machine: str, data: str, images: int, index_sha256: str) -> None:
+    def __init__(self, *, command: str, machine: str, data: str, images: tuple[int, int], index_sha256: str) -> None:
         self.command, self.machine = command, machine
         self.data, self.images, self.index_sha256 = data, images, index_sha256
 
@@ -119,8 +119,9 @@ def _common(
         "name": told.data,
         "licence": args.licence,
         "source": "images of whoever trained it",
-        "cases": told.images,
-        "note": f"no label was read; sha256 of the list of their hashes: {told.index_sha256}",
+        "cases": told.images[0],
+        "note": f"{told.images[1]} more were held out; no label was read; sha256 of the list of all hashes: "
+        f"{told.index_sha256}",
     }
     return {
         "version": "1",

@@ -84,8 +84,13 @@ class ImageMethod:
         """
         args = self._own(config)
         index = self._index(args)
+        learnt, held = index.split(args.images.held_out)
         told = Told(
-            command=command, machine=machine, data=index.name, images=len(index.entries), index_sha256=index.sha256
+            command=command,
+            machine=machine,
+            data=index.name,
+            images=(len(learnt), len(held)),
+            index_sha256=index.sha256,
         )
         return export(self.recipe, args, out, told)
 

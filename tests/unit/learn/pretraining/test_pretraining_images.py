@@ -163,7 +163,9 @@ def test_damaged_images_are_named_skipped_and_counted(tmp_path: Path) -> None:
 
 def test_too_many_damaged_images_stop_the_run(tmp_path: Path) -> None:
     method = METHODS["masked"]
-    settings = settings_of("masked", data=str(damaged(tmp_path / "toy", 4)), images={"most_unreadable": 0.1})
+    settings = settings_of(
+        "masked", data=str(damaged(tmp_path / "toy", 4)), images={"most_unreadable": 0.1, "workers": 0}
+    )
     message = (
         r"3 of 20 images can't be learnt from; `images\.most_unreadable` allows a share of 0\.1: kind-\d_\d+\.png: "
     )

@@ -140,8 +140,9 @@ def test_the_weights_are_the_averaged_backbone(images: Path, tmp_path: Path) -> 
         24,
     )
     (learnt,) = card.training_data
-    assert (learnt.name, learnt.cases, learnt.licence) == ("toy", 24, "CC0-1.0")
+    assert (learnt.name, learnt.cases, learnt.licence) == ("toy", 23, "CC0-1.0")
     assert method.data_identity(config)["index_sha256"] in learnt.note
+    assert learnt.note.startswith("1 more were held out")
     assert card.preparation["pixels"] == [32, 32] and card.training["held_out"]["step"] == 3
     for file in (path.with_suffix(".json"), path.with_suffix(".md"), tmp_path / "choices.json"):
         assert str(images.parent) not in file.read_text()

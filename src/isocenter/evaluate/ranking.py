@@ -50,7 +50,10 @@ def auroc_macro(truth: Int[np.ndarray, " n"], scores: Float[np.ndarray, "n class
 
 
 def concordance(
-    days: Float[np.ndarray, " n"], happened: Bool[np.ndarray, " n"], risk: Float[np.ndarray, " n"]
+    days: Float[np.ndarray, " n"],
+    happened: Bool[np.ndarray, " n"],
+    risk: Float[np.ndarray, " n"],
+    groups: Int[np.ndarray, " n"] | None = None,
 ) -> float:
     """Return Harrell's C: of pairs whose order is known, the share where the higher risk came first.
 
@@ -58,6 +61,7 @@ def concordance(
         days: Until the event, or until last seen.
         happened: Whether the event happened.
         risk: Higher for earlier events.
+        groups: Pairs count within a group only (risks of different networks have no common scale); None for all.
 
     Returns:
         0 to 1, ties in risk counting half; NaN where no pair's order is known.
@@ -71,6 +75,8 @@ def concordance(
     """
     # Pairs (i, j): i had the event, and j was seen without it for longer, or as long and is censored.
     earlier = happened[:, None] & ((days[:, None] < days[None, :]) | ((days[:, None] == days[None, :]) & ~happened))
+    if groups is not None:
+        earlier &= groups[:, None] == groups[None, :]
     count = int(earlier.sum())
     if not count:
         return float("nan")

@@ -160,7 +160,7 @@ def calibrate(
     """
     order = np.argsort(agreement, kind="stable")
     parts = np.array_split(order, bins)
-    least = int(np.ceil(2 / (1 - level)))
+    least = int(np.ceil(round(2 / (1 - level), 9)))
     if min(len(part) for part in parts) < least:
         raise ConfigError(f"{len(agreement)} images are too few for {bins} bins at level {level}; {least} a bin needed")
     rows = []

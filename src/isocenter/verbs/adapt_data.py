@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from isocenter.core.errors import CapabilityError, ConfigError, IsocenterError
 from isocenter.data.images.atomic import atomic_folder, explain_os_error
 from isocenter.data.labelled import LabelledSet, open_labelled
+from isocenter.plugins import task_entries
 from isocenter.tasks.learnt.cards import learnt_card
 from isocenter.tasks.segment.adapted.cards import Fit
 from isocenter.verbs.adapted_folder import TASK_FILE, card_fields
@@ -21,8 +22,9 @@ from isocenter.verbs.provenance import code_version, created_now, machine, packa
 from isocenter.verbs.read import Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
+    from isocenter.core import Image
     from isocenter.learn.adaptation.run import AdaptedSet, DataSettings
     from isocenter.models.weights import Weights
 
@@ -172,12 +174,16 @@ def run(config: AdaptDataConfig, progress: Progress | None = None) -> AdaptDataR
 
     fields = set(DataSettings.model_fields) & set(AdaptDataConfig.model_fields)
     settings = DataSettings(**{key: getattr(config, key) for key in fields})
-    work = config.work or config.out.with_name(f".{config.out.name}.learning")
+    out = config.out.resolve()
+    work = config.work or out.with_name(f".{out.name}.learning")
     try:
-        _hold_to(work, labelled, config)
-        found = adapt_to_set(labelled, settings, work, start=start, tell=lambda what, done: tell(what, 0.95 * done))
+        fits: list[Fit] = []
+        found = adapt_to_set(
+            labelled, settings, work, start=start, tell=lambda what, done: tell(what, 0.95 * done),
+            agree=lambda read: fits.append(_fit([one.image for one in read], labelled, config.seed)),
+        )  # fmt: skip
         tell("writing the task", 0.97)
-        result = _write(config, labelled, found, start, started)
+        result = _write(config, labelled, found, (start, fits[0]), started)
     except OSError as error:
         raise explain_os_error(error, config.out, doing="write") from error
     except IsocenterError:
@@ -196,6 +202,11 @@ def _check_out(config: AdaptDataConfig) -> None:
             raise ConfigError(f"{out} is not empty; choose another folder, or give --overwrite")
         if not (out / TASK_FILE).is_file():
             raise ConfigError(f"{out} does not hold an adapted task; it is not overwritten. Choose another")
+    if config.work is not None and config.work.resolve() == out.resolve():
+        raise ConfigError(f"{out} can't hold both the task and its checkpoints; give another --work")
+    entries, _ = task_entries()
+    if config.name in entries:
+        raise ConfigError(f"an installed task is named {config.name!r}; choose another --name")
     data = config.data.resolve()
     if out.resolve() == data or data.is_relative_to(out.resolve()):
         raise ConfigError(f"{out} holds the set that is read; choose another folder")
@@ -214,44 +225,34 @@ def _weights(config: AdaptDataConfig) -> Weights | None:
     return load_weights(config.weights)
 
 
-def _hold_to(work: Path, labelled: LabelledSet, config: AdaptDataConfig) -> None:
-    """Note what checkpoints belong to, or refuse those of another set or other settings."""
-    import hashlib
-    import json
-
-    skipped = {"out", "overwrite", "name", "licence", "data", "work"}
-    settled = config.model_dump(mode="json", exclude=skipped)
-    cases = hashlib.sha256("\n".join(f"{c.name}\t{c.patient}\t{c.target}" for c in labelled.cases).encode()).hexdigest()
-    document = {"settings": settled, "cases": cases}
-    file = work / "belongs-to.json"
-    if file.is_file() and json.loads(file.read_text("utf-8")) != document:
-        raise ConfigError(
-            f"{work} holds checkpoints of another set or of other settings; give another folder, or remove it"
-        )
-    work.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(document, indent=1), "utf-8")
-
-
 def _remove(folder: Path) -> None:
     import shutil
 
     shutil.rmtree(folder, ignore_errors=True)
 
 
+def _fit(images: Sequence[Image], labelled: LabelledSet, seed: int) -> Fit:
+    """Return what an image must be like: limits from all, layouts of light and dark from some."""
+    name = " / ".join(labelled.classes)
+    fit = Fit.of(images, name)
+    sample = [images[i] for i in sorted(np.random.default_rng(seed).permutation(len(images))[:_LAYOUTS])]
+    few = Fit.of(sample, name)
+    return fit.model_copy(update={"layouts": few.layouts, "least_likeness": few.least_likeness})
+
+
 def _write(
-    config: AdaptDataConfig, labelled: LabelledSet, found: AdaptedSet, start: Weights | None, started: float
+    config: AdaptDataConfig,
+    labelled: LabelledSet,
+    found: AdaptedSet,
+    given: tuple[Weights | None, Fit],
+    started: float,
 ) -> AdaptDataResult:
     from isocenter.learn.adaptation.card import figures_of, held_out_rows, network_card, promise_of, way_of
 
     name = config.name or _task_name(labelled.name)
     way = way_of(labelled, found)
     figures, promise = figures_of(labelled, found, way), promise_of(labelled, found)
-    images = [one.image for one in found.read]
-    sample = [images[i] for i in sorted(np.random.default_rng(config.seed).permutation(len(images))[:_LAYOUTS])]
-    fit = Fit.of(images, " / ".join(labelled.classes))
-    if len(sample) >= 2:
-        few = Fit.of(sample, " / ".join(labelled.classes))
-        fit = fit.model_copy(update={"layouts": few.layouts, "least_likeness": few.least_likeness})
+    start, fit = given
     licence = config.licence if config.licence != AdaptDataConfig.model_fields["licence"].default else (
         labelled.licence or config.licence
     )  # fmt: skip
@@ -270,6 +271,7 @@ def _write(
         "window": found.plan.window,
         "mirror": found.plan.alteration.mirror,
         "scales": [(m.scale.mean, m.scale.deviation) for m in found.members],
+        "shifts": [m.scale.shift for m in found.members],
         "promise": promise,
     }
     command = "isocenter adapt --data SET --out TASK"

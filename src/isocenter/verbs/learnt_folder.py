@@ -48,6 +48,7 @@ class LearntFile(BaseModel):
         window: What they look at.
         mirror: Axes (z, y, x) along which they also look at the mirror image.
         scales: Of each network, mean and deviation of numbers.
+        shifts: Of each network, what is added to its outputs first; empty for nothing.
         promise: What held-out cases promise.
         members: The networks.
     """
@@ -64,6 +65,7 @@ class LearntFile(BaseModel):
     window: tuple[int, ...]
     mirror: tuple[bool, bool, bool]
     scales: tuple[tuple[float, float], ...]
+    shifts: tuple[tuple[float, ...], ...]
     promise: Promise
     members: tuple[WeightsEntry, ...] = Field(min_length=1)
 
@@ -157,6 +159,7 @@ def _load(folder: Path, document: LearntFile, card: TaskCard) -> Task:
         window=document.window,
         mirror=document.mirror,
         scales=document.scales,
+        shifts=document.shifts,
         promise=document.promise,
     )
     return LearntTask(members, settings)

@@ -77,6 +77,43 @@ def test_nnunet_patients(tmp_path):
         open_labelled(tmp_path)
 
 
+def test_patients_csv_must_name_every_case(tmp_path):
+    """By the case's name or its file's; what it does not name is never taken for a patient of its own."""
+    for name in ("benign", "malignant"):
+        (tmp_path / name).mkdir()
+        for number in range(2):
+            Picture.fromarray(np.full((7, 9), 10 * number, np.uint8)).save(tmp_path / name / f"{number}.png")
+    keys = ["benign/0", "benign/1.png", "malignant/0", "malignant/1"]
+    (tmp_path / "patients.csv").write_text(
+        "\ufeffcase,patient\n" + "".join(f"{k},p{i % 2}\n" for i, k in enumerate(keys))
+    )
+    assert [c.patient for c in open_labelled(tmp_path).cases] == ["p0", "p1", "p0", "p1"]
+    (tmp_path / "patients.csv").write_text("case,patient\n0,p0\n1,p1\n")
+    with pytest.raises(DataError, match="does not name the patient of 'benign/0'"):
+        open_labelled(tmp_path)
+    (tmp_path / "patients.csv").write_text("case,patient\nbenign/0,\n")
+    with pytest.raises(DataError, match="no case, or no patient"):
+        open_labelled(tmp_path)
+
+
+def test_labels_in_colour_and_with_a_palette(tmp_path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "labels").mkdir()
+    Picture.fromarray(np.arange(48, dtype=np.uint8).reshape(6, 8)).save(tmp_path / "images" / "a.png")
+    classes = np.zeros((6, 8), np.uint8)
+    classes[1:3, 2:5], classes[4, 6] = 2, 3
+    drawn = Picture.fromarray(classes, mode="P")
+    drawn.putpalette([0, 0, 0, 200, 0, 0, 0, 200, 0, 0, 0, 200])
+    drawn.save(tmp_path / "labels" / "a.png")
+    found = open_labelled(tmp_path)
+    assert found.values == (2, 3), "indices of the palette, not its reds"
+    mask = found.cases[0].mask(found.cases[0].image().geometry)
+    np.testing.assert_array_equal(mask.array[0], np.where(classes > 0, classes - 1, 0))
+    Picture.fromarray(np.stack([0 * classes, classes, 0 * classes], axis=-1)).save(tmp_path / "labels" / "a.png")
+    with pytest.raises(DataError, match="3 channels that differ"):
+        open_labelled(tmp_path)
+
+
 def test_nnunet_broken(tmp_path):
     folder = nnunet(tmp_path / "a", labels={"background": 0, "whole": [1, 2]})
     with pytest.raises(DataError, match="'whole' is a region"):
@@ -85,6 +122,12 @@ def test_nnunet_broken(tmp_path):
     (folder / "imagesTr" / "c1_0001.nii.gz").unlink()
     with pytest.raises(DataError, match=r"no image c1_0001\.nii\.gz"):
         open_labelled(folder)
+    ignoring = nnunet(tmp_path / "c", labels={"background": 0, "organ": 1, "ignore": 2})
+    with pytest.raises(DataError, match="'ignore' label"):
+        open_labelled(ignoring)
+    hidden = nnunet(tmp_path / "d")
+    (hidden / "labelsTr" / "._c0.nii.gz").write_bytes(b"x")
+    assert len(open_labelled(hidden).cases) == 3
     (folder / "dataset.json").write_text("{")
     with pytest.raises(DataError, match="not a JSON file"):
         open_labelled(folder)
@@ -127,6 +170,9 @@ def test_mask_folders(tmp_path):
 def test_a_label_that_is_an_image_or_has_none(tmp_path):
     nifti(tmp_path / "images" / "a.nii.gz", volume(1))
     nifti(tmp_path / "labels" / "a.nii.gz", np.arange(120, dtype=np.float32).reshape(5, 6, 4) / 7)
+    with pytest.raises(DataError, match="is it an image"):
+        open_labelled(tmp_path)
+    nifti(tmp_path / "labels" / "a.nii.gz", np.where(label() > 1, np.nan, label().astype(np.float32)))
     with pytest.raises(DataError, match="is it an image"):
         open_labelled(tmp_path)
     nifti(tmp_path / "labels" / "a.nii.gz", label())
@@ -239,6 +285,11 @@ def test_tables(tmp_path, head, row, kind, target):
         ("image,label,extra\na.png,x,y\n", "needs a column 'label', or"),
         ("image,label,split\na.png,x,holdout\n", "the split must be train"),
         ("image,label,patient\na.png,x,\n", "line 2 has no patient"),
+        ("image,label\na.png,x\n./a.png,y\n", "line 3 names the image of line 2 again"),
+        ("image,label\na.png,\n", "a row has no label"),
+        ("image,label\n,x\n", "line 2 names an image that is not there"),
+        ("image,value\na.png\n", "line 2 holds what is not a number"),
+        ("image,label,female\na.png,x,1\n", "needs a column 'label', or"),
     ],
 )
 def test_broken_tables(tmp_path, text, message):

@@ -6,6 +6,7 @@ import csv
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -141,8 +142,6 @@ def test_read_picks_it_up(masks: Path, tmp_path: Path, capsys: pytest.CaptureFix
 
 
 def test_weights_of_another_task_are_refused(masks: Path, tmp_path: Path) -> None:
-    import shutil
-
     other = tmp_path / "task"
     shutil.copytree(masks, other)
     document = json.loads((other / "task.json").read_text())
@@ -176,8 +175,17 @@ def test_killed_and_resumed_it_draws_the_same_curve(balls: Path, tmp_path: Path)
         one, two = (tmp_path / w / f"network-{number}" / "steps.csv" for w in ("w1", "w2"))
         assert one.read_text() == two.read_text()
     assert [f.value for f in again.figures] == [f.value for f in whole.figures]
-    with pytest.raises(ConfigError, match="checkpoints of another set or of other settings"):
+    with pytest.raises(ConfigError, match=r"checkpoints of another set or of other settings \(settings\)"):
         adapt_data(balls, tmp_path / "third", **{**settings, "seed": 4})
+    other = tmp_path / "other"
+    shutil.copytree(balls, other)
+    image, label = ball(77)
+    nib.save(nib.Nifti1Image(label, AFFINE), other / "labels" / "case2.nii.gz")
+    with pytest.raises(ConfigError, match=r"of other settings \(cases\)"):
+        adapt_data(other, tmp_path / "third", **settings)
+    nib.save(nib.Nifti1Image(image[:, :, :5], AFFINE), other / "images" / "case2.nii.gz")
+    with pytest.raises(ConfigError, match=r"\(cases, left_out"):
+        adapt_data(other, tmp_path / "third", most_unreadable=0.3, **settings)
 
 
 def pictures(folder: Path, count: int, *, seed: int = 0) -> list[tuple[str, int, float]]:
@@ -265,8 +273,6 @@ def test_findings_numbers_and_events(tmp_path: Path) -> None:
 
 
 def test_corrupt_files_are_named_counted_and_limited(balls: Path, tmp_path: Path) -> None:
-    import shutil
-
     shutil.copytree(balls, tmp_path / "set")
     file = tmp_path / "set" / "images" / "case3.nii.gz"
     file.write_bytes(file.read_bytes()[:200])
@@ -277,14 +283,40 @@ def test_corrupt_files_are_named_counted_and_limited(balls: Path, tmp_path: Path
 
 
 def test_a_class_that_names_a_side_is_never_mirrored(balls: Path, tmp_path: Path) -> None:
-    import shutil
-
     shutil.copytree(balls, tmp_path / "set")
     (tmp_path / "set" / "classes.txt").write_text("left kidney\n")
     adapt_data(tmp_path / "set", tmp_path / "task", folds=2, steps=1, **QUICK)
     assert json.loads((tmp_path / "task" / "task.json").read_text())["mirror"] == [False, False, False]
     with pytest.raises(ConfigError, match="a class names a side"):
         adapt_data(tmp_path / "set", tmp_path / "other", folds=2, steps=1, mirror="on", **QUICK)
+
+
+def test_one_image_stored_along_other_axes_changes_nothing(balls: Path, tmp_path: Path) -> None:
+    shutil.copytree(balls, tmp_path / "set")
+    for kind in ("images", "labels"):
+        file = tmp_path / "set" / kind / "case5.nii.gz"
+        stored = nib.load(file)
+        nib.save(stored.as_reoriented(np.array([[2, -1], [0, 1], [1, -1]])), file)
+    adapt_data(tmp_path / "set", tmp_path / "task", folds=2, steps=1, **QUICK)
+    made = json.loads((tmp_path / "task" / "config.json").read_text())["data"]["fingerprint"]
+    assert made["spacing_mm"] == pytest.approx([1.5, 0.8, 0.7]) and made["size"] == [12, 20, 16]
+
+
+def test_labels_that_are_all_alike_are_refused_before_anything_is_learnt(tmp_path: Path) -> None:
+    rows = pictures(tmp_path, 12)
+    for columns, values, message in (
+        (["image", "value"], [5], "same number"),
+        (["image", "label"], ["x"], "of one class"),
+        (["image", "a", "b"], [0, 1], "'a' is never present"),
+        (["image", "days", "event"], [9, 0], "no event happened"),
+    ):
+        file = table(tmp_path, columns, [[n, *values] for n, _, _ in rows])
+        with pytest.raises(DataError, match=message):
+            adapt_data(file, tmp_path / "a", folds=2, steps=1, **QUICK)
+    sided = table(tmp_path, ["image", "left effusion"], [[n, k] for n, k, _ in rows])
+    with pytest.raises(DataError, match="names a side"):
+        adapt_data(sided, tmp_path / "a", folds=2, steps=1, **QUICK)
+    assert not list(tmp_path.glob(".a*")), "nothing was begun"
 
 
 def test_bad_input(balls: Path, tmp_path: Path) -> None:
@@ -309,9 +341,15 @@ def test_bad_input(balls: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="backbone is for 2 dims"):
         adapt_data(balls, tmp_path / "a", steps=1, weights="interactive-2d", **{**QUICK, "widths": None})
     with pytest.raises(WeightsError, match="hold no backbone"):
-        adapt_data(balls, tmp_path / "a", steps=1, weights="lungs-cxr", **QUICK)
+        adapt_data(balls, tmp_path / "a", steps=1, weights="lungs-cxr", **{**QUICK, "widths": None})
+    with pytest.raises(ConfigError, match="one of the two"):
+        adapt_data(balls, tmp_path / "a", steps=1, weights="interactive-3d", **QUICK)
     with pytest.raises(ConfigError, match="setting steps"):
         adapt_data(balls, tmp_path / "a", steps=0)
+    with pytest.raises(ConfigError, match="an installed task is named 'lungs-cxr'"):
+        adapt_data(balls, tmp_path / "a", steps=1, name="lungs-cxr")
+    with pytest.raises(ConfigError, match="task and its checkpoints"):
+        adapt_data(balls, tmp_path / "a", steps=1, work=tmp_path / "a")
     assert not (tmp_path / "a").exists()
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "mine.txt").write_text("x")

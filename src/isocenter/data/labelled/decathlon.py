@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from isocenter.core.errors import DataError
 from isocenter.data.labelled.cases import LabelledCase, LabelledSet
 from isocenter.data.labelled.files import read_image, read_label, stem
 
-__all__ = ["mask_case", "open_decathlon", "open_nnunet", "patients_of"]
+__all__ = ["mask_case", "open_decathlon", "open_nnunet", "patients_of", "whose"]
 
 
 def _described(folder: Path) -> dict[str, Any]:
@@ -37,11 +37,36 @@ def patients_of(folder: Path) -> Mapping[str, str]:
     file = folder / "patients.csv"
     if not file.is_file():
         return {}
-    with file.open(encoding="utf-8", newline="") as stream:
+    with file.open(encoding="utf-8-sig", newline="") as stream:
         rows = list(csv.DictReader(stream))
     if not rows or not {"case", "patient"} <= set(rows[0]):
         raise DataError("needs the columns 'case' and 'patient'", source=file)
-    return {row["case"]: row["patient"] for row in rows}
+    found = {(row["case"] or "").strip(): (row["patient"] or "").strip() for row in rows}
+    if "" in found or "" in found.values():
+        raise DataError("a row names no case, or no patient", source=file)
+    return found
+
+
+def whose(known: Mapping[str, str], names: Sequence[tuple[str, Sequence[str]]], folder: Path) -> list[str]:
+    """Return the patient of each case: by its name, or by the other names it may go by; itself where none are known.
+
+    Args:
+        known: From `patients_of`.
+        names: Of each case, and what else it may be called (its file's name).
+        folder: For the message.
+
+    Raises:
+        DataError: Patients are known, but not of one of the cases.
+    """
+    if not known:
+        return [name for name, _ in names]
+    found = []
+    for name, others in names:
+        patient = next((known[n] for n in (name, *others) if n in known), None)
+        if patient is None:
+            raise DataError(f"patients.csv does not name the patient of {name!r}", source=folder)
+        found.append(patient)
+    return found
 
 
 def mask_case(
@@ -57,10 +82,11 @@ def _set(
     named = sorted(((value, name) for name, value in labels.items() if value != 0), key=lambda pair: pair[0])
     classes = tuple(name for _, name in named), tuple(value for value, _ in named)
     known = patients_of(folder)
-    missing = [name for name, _, _ in pairs if known and name not in known]
-    if missing:
-        raise DataError(f"patients.csv does not name the patient of {missing[0]!r}", source=folder)
-    cases = tuple(mask_case(name, known.get(name, name), images, label, classes) for name, images, label in pairs)
+    who = whose(known, [(name, (label.name,)) for name, _, label in pairs], folder)
+    cases = tuple(
+        mask_case(name, patient, images, label, classes)
+        for patient, (name, images, label) in zip(who, pairs, strict=True)
+    )
     return LabelledSet(
         str(described.get("name") or folder.name),
         "segment",
@@ -90,9 +116,13 @@ def open_nnunet(folder: Path) -> LabelledSet:
                 source=folder / "dataset.json",
             )
         labels[str(name)] = value
-    labels.pop("ignore", None)
+    if "ignore" in labels:
+        raise DataError(
+            "the set has an 'ignore' label, which is not learnt with; take it out, or make it a class",
+            source=folder / "dataset.json",
+        )
     pairs: list[tuple[str, tuple[Path, ...], Path]] = []
-    for label in sorted((folder / "labelsTr").glob(f"*{ending}")):
+    for label in sorted(p for p in (folder / "labelsTr").glob(f"*{ending}") if not p.name.startswith(".")):
         name = label.name.removesuffix(ending)
         images = tuple(folder / "imagesTr" / f"{name}_{number:04d}{ending}" for number in range(len(channels)))
         missing = next((image for image in images if not image.is_file()), None)

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from PIL import Image as Picture
 
-from isocenter.core import Geometry, Image, Mask, Segment
+from isocenter.core import Geometry, Image, Mask, Quantity, Segment
 from isocenter.core.errors import DataError, GeometryError
 from isocenter.data.images import read_nifti, read_nrrd, read_picture, read_study
 
-__all__ = ["ENDINGS", "PICTURES", "read_image", "read_label", "read_one", "same_grid", "stem"]
+__all__ = ["ENDINGS", "PICTURES", "label_image", "read_image", "read_label", "read_one", "same_grid", "stem"]
 
 NIFTI = (".nii.gz", ".nii")
 NRRD = (".nrrd", ".nhdr", ".mha", ".mhd")
@@ -68,6 +69,30 @@ def read_image(paths: Sequence[Path]) -> Image:
     return dataclasses.replace(first, array=np.concatenate([image.array.astype(np.float32) for image in images]))
 
 
+def label_image(path: Path) -> Image:
+    """Read a label as one channel of numbers; those of a picture with a palette are its indices.
+
+    Raises:
+        DataError: It can't be read, holds several channels that differ, or what are not whole numbers.
+    """
+    image = read_one(path)
+    if path.name.lower().endswith(PICTURES):
+        with Picture.open(path) as picture:
+            if picture.mode == "P":
+                indices = np.asarray(picture)[None, None]
+                image = dataclasses.replace(image, array=indices, quantity=Quantity.ARBITRARY)
+    if len(image.array) > 1 and not all(np.array_equal(c, image.array[0]) for c in image.array[1:]):
+        raise DataError(
+            f"a label must hold one number for each voxel; this one has {len(image.array)} channels that differ (a "
+            "picture in colour, or several volumes): save class numbers in one channel",
+            source=path,
+        )
+    values = image.array[:1]
+    if not np.isfinite(values).all() or bool((values != np.rint(values)).any()) or float(values.min()) < 0:
+        raise DataError("holds what are not whole numbers from 0: is it an image?", source=path)
+    return dataclasses.replace(image, array=values)
+
+
 def read_label(path: Path, names: Sequence[str], values: Sequence[int], like: Geometry) -> Mask:
     """Read a label mask: segment 1 is the first of `names`, and so on.
 
@@ -81,7 +106,7 @@ def read_label(path: Path, names: Sequence[str], values: Sequence[int], like: Ge
         GeometryError: The label lies on another grid than its image.
         DataError: A value is not one of the classes, or the file can't be read.
     """
-    image = read_one(path)
+    image = label_image(path)
     array = image.array[0]
     if not same_grid(image.geometry, like):
         raise GeometryError(
@@ -102,11 +127,14 @@ def read_label(path: Path, names: Sequence[str], values: Sequence[int], like: Ge
 
 
 def same_grid(one: Geometry, other: Geometry) -> bool:
-    """Tell whether two grids are the same; those without a place in the patient by their shape alone."""
+    """Tell whether two grids are the same; those without a place in the patient by their shape alone.
+
+    A volume that has a place and one that has none are not taken for the same: which way the other lies is not known.
+    """
     if one.shape != other.shape:
         return False
     if one.affine is None or other.affine is None:
-        return True
+        return one.shape[0] == 1 or (one.affine is None and other.affine is None)
     corners = np.array([[0, 0, 0], [n - 1 for n in one.shape]], dtype=np.float64)
     steps = np.concatenate([corners, np.diag([float(n) for n in one.shape])])
     return bool(np.abs(one.to_world(steps) - other.to_world(steps)).max() <= _TOLERANCE_MM)

@@ -9,8 +9,8 @@ import numpy as np
 
 from isocenter.core.errors import DataError
 from isocenter.data.labelled.cases import LabelledCase, LabelledSet, unique
-from isocenter.data.labelled.decathlon import mask_case, patients_of
-from isocenter.data.labelled.files import ENDINGS, read_image, read_one, stem
+from isocenter.data.labelled.decathlon import mask_case, patients_of, whose
+from isocenter.data.labelled.files import ENDINGS, label_image, read_image, read_one, stem
 
 __all__ = ["open_class_folders", "open_mask_folders"]
 
@@ -43,18 +43,20 @@ def open_mask_folders(folder: Path) -> LabelledSet:
     unreadable = []
     for label in labels:
         try:
-            found = np.unique(read_one(label).array[0])
+            whole = read_one(label)
         except (DataError, OSError):
             unreadable.append(label.name)
             continue
-        values |= {int(v) for v in found if v}
-        if len(values) > _MOST_VALUES or any(float(v) != int(v) or v < 0 for v in found):
-            raise DataError("a label holds what are not whole numbers, or too many: is it an image?", source=label)
+        del whole
+        values |= {int(v) for v in np.unique(label_image(label).array) if v}
+        if len(values) > _MOST_VALUES:
+            raise DataError("the labels hold too many values: are they images?", source=label)
     names = _names(folder, sorted(values))
     known = patients_of(folder)
+    who = whose(known, [(stem(label), (label.name, images[stem(label)].name)) for label in labels], folder)
     cases = tuple(
-        mask_case(stem(label), known.get(stem(label), stem(label)), (images[stem(label)],), label, names)
-        for label in labels
+        mask_case(stem(label), patient, (images[stem(label)],), label, names)
+        for label, patient in zip(labels, who, strict=True)
     )
     notes = (f"{len(unreadable)} labels could not be read, {unreadable[0]!r} first",) if unreadable else ()
     return LabelledSet(folder.name, "segment", names[0], cases, names[1], bool(known), notes=notes)
@@ -85,8 +87,9 @@ def open_class_folders(folder: Path) -> LabelledSet:
         found += [(f"{place.name}/{stem(file)}", (file,), number) for file in files]
     known = patients_of(folder)
     names = unique([name for name, _, _ in found])
+    keys = [(name, (f"{p[0].parent.name}/{p[0].name}",)) for name, (_, p, _) in zip(names, found, strict=True)]
     cases = tuple(
-        LabelledCase(name, known.get(name, name), partial(read_image, paths), target=number)
-        for name, (_, paths, number) in zip(names, found, strict=True)
+        LabelledCase(name, patient, partial(read_image, paths), target=number)
+        for name, patient, (_, paths, number) in zip(names, whose(known, keys, folder), found, strict=True)
     )
     return LabelledSet(folder.name, "classify", tuple(p.name for p in places), cases, patients_known=bool(known))

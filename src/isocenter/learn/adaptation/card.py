@@ -22,7 +22,7 @@ def way_of(labelled: LabelledSet, found: AdaptedSet) -> str:
     count = len(found.members)
     by = "by patient" if labelled.patients_known else "by case (patients are not known)"
     if any(case.split for case in labelled.cases):
-        return f"the set's own test part, mean of {count} networks" if count > 1 else "the set's own test part"
+        return f"the set's own test part, {count} networks together" if count > 1 else "the set's own test part"
     if count < found.settings.folds:
         return f"{count} of {found.settings.folds} folds {by}"
     return f"{count}-fold cross-validation {by}"
@@ -84,11 +84,12 @@ def network_card(
         command: What made it.
     """
     part, plan = member.part, found.plan
+    own_test = any(case.split for case in labelled.cases)
     limits = [
         "The figures are those of all networks, each on cases that it never saw; the task is their ensemble, which was "
         "not measured itself."
-        if len(found.members) > 1
-        else "The figures are of cases that it never saw.",
+        if len(found.members) > 1 and not own_test
+        else "The figures are of cases that it never saw; what answers promise was fitted on these same cases.",
         "Nothing is known of other devices, places or people than those of the set.",
     ]
     if not labelled.patients_known:

@@ -23,7 +23,7 @@ from torch import nn
 from isocenter.core.errors import ModelError
 from isocenter.learn.checkpoint import CsvLog, load_checkpoint, save_checkpoint
 
-__all__ = ["Course", "Job", "Learnt", "find_rate", "fit", "measure_step", "quickest_precision"]
+__all__ = ["Course", "Job", "Learnt", "find_rate", "fit", "keep", "measure_step", "quickest_precision"]
 
 Tell = Callable[[str, float], None]
 _RATES, _ALLOWED = (1e-4, 3e-2), (3e-4, 5e-3)
@@ -230,6 +230,14 @@ def _follow(average: nn.Module, net: nn.Module, decay: float) -> None:
             kept.copy_(found)
 
 
+def keep(file: Path, document: Mapping[str, object]) -> None:
+    """Write a small document whole, or not at all."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = file.with_name(file.name + ".part")
+    temporary.write_text(json.dumps(document, indent=1), "utf-8")
+    temporary.replace(file)
+
+
 def find_rate(net: nn.Module, job: Job, course: Course, folder: Path, *, steps: int = 40) -> float:
     """Find a learning rate: it rises from step to step on a copy; a third of the rate of the least loss is taken.
 
@@ -252,7 +260,10 @@ def find_rate(net: nn.Module, job: Job, course: Course, folder: Path, *, steps: 
     for step, rate in enumerate(rates):
         for group in optimiser.param_groups:
             group["lr"] = float(rate)
-        loss = _step(trial, job, course, step)
+        try:
+            loss = _step(trial, job, course, step)
+        except ModelError:
+            break
         value = float(loss.detach())
         smooth = value if smooth is None else 0.8 * smooth + 0.2 * value
         found.append(smooth)
@@ -262,7 +273,9 @@ def find_rate(net: nn.Module, job: Job, course: Course, folder: Path, *, steps: 
         torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_([p for p in trial.parameters() if p.requires_grad], 5.0)
         optimiser.step()
+    if not found:
+        raise ModelError("the loss is not finite before anything is learnt; check the images' values")
     best = float(np.clip(rates[int(np.argmin(found))] / 3, *_ALLOWED))
     folder.mkdir(parents=True, exist_ok=True)
-    kept.write_text(json.dumps({"rate": best, "losses": [round(f, 4) for f in found]}), "utf-8")
+    keep(kept, {"rate": best, "losses": [round(f, 4) for f in found]})
     return best

@@ -15,6 +15,7 @@ import numpy as np
 from isocenter.core import Image, Mask, Quantity
 from isocenter.core.errors import DataError, IsocenterError
 from isocenter.data.labelled import LabelledCase, LabelledSet
+from isocenter.models.orientation import Turned
 
 __all__ = ["Fingerprint", "Read", "fingerprint", "read_cases"]
 
@@ -126,15 +127,18 @@ def fingerprint(labelled: LabelledSet, read: Sequence[Read]) -> Fingerprint:
             source=labelled.name,
         )
     channels = {_channels(image) for image in images}
+    if channels == {1, 3} and all(image.quantity is Quantity.RGB for image in images):
+        channels = {3}  # some of the colour pictures happen to hold grey alone
     if len(channels) > 1:
         raise DataError(f"images have {sorted(channels)} channels; adapt to one kind", source=labelled.name)
     ways = Counter(image.geometry.orientation for image in images)
     orientation = None if None in ways else ways.most_common(1)[0][0]
+    turns = [Turned.to(image.geometry, orientation) for image in images]
     spacings = [image.geometry.spacing_mm for image in images]
-    shapes = np.array([image.geometry.shape for image in images])
-    known = [s for s in spacings if s is not None]
+    shapes = np.array([[i.geometry.shape[a] for a in turn.order] for i, turn in zip(images, turns, strict=True)])
+    known = [turn.of(s) for s, turn in zip(spacings, turns, strict=True) if s is not None]
     median = None
-    if len(known) == len(images) and len(ways) == 1:
+    if len(known) == len(images) and (orientation is not None or set(ways) == {None}):
         z, y, x = np.median(np.array(known), axis=0).tolist()
         median = (z, y, x)
     whole = np.median(shapes, axis=0).round().astype(int).tolist()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Float, Int64, UInt16
 from torch import nn
 from torch.nn import functional
 
@@ -36,7 +36,7 @@ class MaskCase:
 
     name: str
     image: Float[np.ndarray, "channel *space"]
-    label: UInt8[np.ndarray, "*space"]
+    label: UInt16[np.ndarray, "*space"]
     spots: tuple[np.ndarray, ...]
 
     @classmethod
@@ -47,7 +47,7 @@ class MaskCase:
         for number in range(1, classes + 1):
             where = np.argwhere(label == number)
             spots.append(where[rng.permutation(len(where))[:_SPOTS]].astype(np.int32))
-        return cls(name, image, label.astype(np.uint8), tuple(spots))
+        return cls(name, image, label.astype(np.uint16), tuple(spots))
 
 
 def mask_loss(levels: Sequence[torch.Tensor], target: Int64[torch.Tensor, "n *fine"]) -> torch.Tensor:

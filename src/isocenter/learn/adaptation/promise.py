@@ -37,7 +37,7 @@ def joined(rows: Sequence[VectorRow]) -> list[VectorRow]:
         by_name.setdefault(row.name, []).append(row)
     return [
         VectorRow(
-            first[0].name, first[0].patient, -1, first[0].target,
+            first[0].name, first[0].patient, first[0].network if len(first) == 1 else -1, first[0].target,
             tuple(float(v) for v in np.mean([r.answer for r in first], axis=0)),
         )
         for first in by_name.values()
@@ -138,7 +138,8 @@ def vector_figures(kind: Kind, rows: Sequence[VectorRow], classes: Sequence[str]
     else:
         events = [row.target for row in rows if isinstance(row.target, Event)]
         days, happened = np.array([e.days for e in events]), np.array([e.happened for e in events])
-        add("Harrell's C", classes[0], lambda i: concordance(days[i], happened[i], answers[i, 0]))
+        own = np.array([row.network for row in rows])
+        add("Harrell's C", classes[0], lambda i: concordance(days[i], happened[i], answers[i, 0], own[i]))
     return found
 
 

@@ -6,6 +6,7 @@ is their ensemble; its figures are those of its members, each on its own held-ou
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +23,16 @@ from isocenter.core.errors import ConfigError, DataError, IsocenterError
 from isocenter.core.sides import names_a_side
 from isocenter.data.labelled import Event, LabelledSet
 from isocenter.learn.adaptation.begin import backbone_card, begin_network, choose_learning
-from isocenter.learn.adaptation.engine import Course, Job, Learnt, find_rate, fit, measure_step, quickest_precision
+from isocenter.learn.adaptation.engine import (
+    Course,
+    Job,
+    Learnt,
+    find_rate,
+    fit,
+    keep,
+    measure_step,
+    quickest_precision,
+)
 from isocenter.learn.adaptation.fingerprint import Fingerprint, Read, fingerprint, read_cases
 from isocenter.learn.adaptation.held_out import MaskRow, VectorRow, measure_masks, measure_vectors
 from isocenter.learn.adaptation.masks import MaskCase, MaskJob
@@ -136,6 +146,7 @@ def adapt_to_set(
     *,
     start: Weights | None = None,
     tell: Tell | None = None,
+    agree: Callable[[Sequence[Read]], None] | None = None,
 ) -> AdaptedSet:
     """Learn from a labelled set.
 
@@ -145,6 +156,7 @@ def adapt_to_set(
         folder: For checkpoints; a call with the same set and settings goes on from them.
         start: Weights of a backbone to begin with; None begins anew.
         tell: Called with what is done and how much of the whole.
+        agree: Called with what was read before anything is learnt; raises where it can't be used later.
 
     Raises:
         DataError: The set can't be learnt from.
@@ -161,17 +173,21 @@ def adapt_to_set(
         found = fingerprint(labelled, read)
         work = _Work(labelled, settings, found, read, start)
         failed |= work.failed
-        parts = split(
-            [one.case for one in work.read],
-            folds=settings.folds,
-            seed=settings.seed,
-            labelled=settings.labelled,
-            strata=work.strata(),
-        )
+        if len(failed) > settings.most_unreadable * len(labelled.cases):
+            name, reason = next(iter(failed.items()))
+            raise DataError(
+                f"{len(failed)} of {len(labelled.cases)} cases can't be learnt from, more than "
+                f"{settings.most_unreadable:.0%}; the first, {name!r}: {reason}",
+                source=labelled.name,
+            )
+        parts = work.parts()
         work.check(parts)
         chosen = [p for p in parts if settings.only is None or p.number in settings.only]
         if not chosen:
             raise ConfigError(f"there are networks 0 to {len(parts) - 1}; none of {settings.only} is among them")
+        if agree is not None:
+            agree(work.read)
+        work.hold_to(folder, sorted(failed))
         work.settle(chosen[0], len(chosen), started, folder, say)
         members, masks, vectors, rates = [], [], [], []
         for turn, part in enumerate(chosen):
@@ -215,6 +231,8 @@ class _Work:
 
     def _planned(self) -> Plan:
         settings, labelled = self.settings, self.labelled
+        if self.start is not None and settings.widths is not None:
+            raise ConfigError("widths are those of the weights to begin with; give one of the two")
         mirror = self._mirror()
         backbone = None if self.start is None else settings_from_card(backbone_card(self.start))
         if self.masks:
@@ -251,29 +269,94 @@ class _Work:
                 self.cases.append(MaskCase.of(one.case.name, prepared.array, label, len(self.labelled.classes)))
             else:
                 self.cases.append(VectorCase(one.case.name, prepared.array, one.case.target))
-        if len(self.failed) > self.settings.most_unreadable * len(read):
-            name, reason = next(iter(self.failed.items()))
-            raise DataError(
-                f"{len(self.failed)} of {len(read)} cases can't be prepared; the first, {name!r}: {reason}",
-                source=self.labelled.name,
-            )
 
-    def strata(self) -> list[int]:
-        """Return a number for each case that folds are to hold equally often."""
-        targets = [one.case.target for one in self.read]
+    def parts(self) -> tuple[Part, ...]:
+        """Split all cases of the set, and leave out of each part what could not be read: one file moves no other."""
+        cases, settings = self.labelled.cases, self.settings
+        whole = split(
+            cases, folds=settings.folds, seed=settings.seed, labelled=settings.labelled, strata=self._strata()
+        )
+        place = {one.case.name: number for number, one in enumerate(self.read)}
+        known = [place.get(case.name) for case in cases]
+
+        def left(numbers: tuple[int, ...]) -> tuple[int, ...]:
+            return tuple(n for n in (known[i] for i in numbers) if n is not None)
+
+        return tuple(Part(p.number, left(p.learnt), left(p.validation), left(p.held_out)) for p in whole)
+
+    def hold_to(self, folder: Path, failed: Sequence[str]) -> None:
+        """Note what checkpoints belong to, or refuse those of another set, other contents or other settings.
+
+        Raises:
+            ConfigError: So it is.
+        """
+        digest = hashlib.sha256()
+        for one in sorted(self.read, key=lambda r: r.case.name):
+            label = "" if one.mask is None else hashlib.sha256(one.mask.array.tobytes()).hexdigest()
+            case = one.case
+            row = (case.name, case.patient, case.split, repr(case.target), one.image.sha256, label)
+            digest.update("\t".join(row).encode() + b"\n")
+        document = {
+            "settings": self.settings.model_dump(mode="json", exclude={"only"}),
+            "classes": list(self.labelled.classes),
+            "cases": digest.hexdigest(),
+            "left_out": list(failed),
+            "plan": self.plan.as_card(),
+            "began_from": None if self.start is None else self.start.card.sha256,
+        }
+        file = folder / "belongs-to.json"
+        if file.is_file():
+            before = json.loads(file.read_text("utf-8"))
+            differing = sorted(k for k in document if json.loads(json.dumps(document[k])) != before.get(k))
+            if differing:
+                raise ConfigError(
+                    f"{folder} holds checkpoints of another set or of other settings ({', '.join(differing)}); remove "
+                    "it, or give another folder for checkpoints"
+                )
+            return
+        keep(file, document)
+
+    def _strata(self) -> list[int]:
+        targets = [case.target for case in self.labelled.cases]
         if self.labelled.kind == "classify":
             return [t if isinstance(t, int) else 0 for t in targets]
         if self.labelled.kind == "survive":
             return [int(t.happened) if isinstance(t, Event) else 0 for t in targets]
         return [0] * len(targets)
 
+    def _check_targets(self) -> None:
+        """Refuse labels that nothing could be learnt from."""
+        kind, targets = self.labelled.kind, [one.case.target for one in self.read]
+        reason = ""
+        if kind == "classify" and len(self.labelled.classes) < 2:
+            reason = "all cases are of one class"
+        elif kind == "regress" and len({t for t in targets if isinstance(t, int | float)}) < 2:
+            reason = "all cases have the same number"
+        elif kind == "survive" and not any(t.happened for t in targets if isinstance(t, Event)):
+            reason = "no event happened in any case"
+        elif kind == "multilabel":
+            for number, name in enumerate(self.labelled.classes):
+                said = {t[number] for t in targets if isinstance(t, tuple)}
+                if not {0, 1} <= said:
+                    reason = f"the finding {name!r} is never {'present' if 1 not in said else 'absent'}"
+                    break
+        if reason:
+            raise DataError(f"{reason}: there is nothing to tell apart", source=self.labelled.name)
+
     def check(self, parts: Sequence[Part]) -> None:
         """Refuse a split in which a network would not see a class that there is.
 
         Raises:
-            DataError: So it is.
+            DataError: So it is; or the labels are all alike.
         """
+        self._check_targets()
         for part in parts:
+            if not part.learnt or not part.held_out:
+                lacking = "learn from" if not part.learnt else "be held to"
+                raise DataError(
+                    f"network {part.number + 1} has no readable case to {lacking}",
+                    source=self.labelled.name,
+                )
             if self.labelled.kind == "classify":
                 learnt = {self.read[i].case.target for i in part.learnt}
                 missing = [n for i, n in enumerate(self.labelled.classes) if i not in learnt]
@@ -340,9 +423,7 @@ class _Work:
             # A twelfth goes to looking at validation and held-out cases.
             steps = int(np.clip(0.92 * left / networks / step, _LEAST_STEPS, _MOST_STEPS))
             self.settings = settings.model_copy(update={"steps": steps})
-        folder.mkdir(parents=True, exist_ok=True)
-        settled = {"precision": self.settings.precision, "steps": self.settings.steps}
-        kept.write_text(json.dumps(settled), "utf-8")
+        keep(kept, {"precision": self.settings.precision, "steps": self.settings.steps})
 
     def _course(self, part: Part, *, steps: int, rate: float) -> Course:
         settings = self.settings
@@ -360,7 +441,7 @@ class _Work:
             rate = find_rate(net, job, self._course(part, steps=steps, rate=1e-3), folder)
         learnt = fit(net, job, self._course(part, steps=steps, rate=rate), folder, tell)
         arrays = {k: v.detach().float().numpy().copy() for k, v in merged_state(learnt.net).items()}
-        scale = job.scale if isinstance(job, VectorJob) else Scale()
+        scale = job.settle_scale(learnt.net) if isinstance(job, VectorJob) else Scale()
         return Member(part, arrays, learnt, scale), rate
 
     def measure(self, member: Member) -> Sequence[MaskRow | VectorRow]:

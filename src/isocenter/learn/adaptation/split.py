@@ -55,6 +55,8 @@ def split(
     if any(case.split for case in cases):
         return _given(cases, folds, seed, labelled)
     patients = sorted({case.patient for case in cases})
+    if folds < 2:
+        raise ConfigError("a set without a test part of its own needs 2 folds or more: something must be held out")
     if len(patients) < 2:
         raise ConfigError(
             "all cases are of one patient: nothing could be held out to say what is learnt; give cases of others"
@@ -114,6 +116,9 @@ def _given(cases: Sequence[LabelledCase], folds: int, seed: int, labelled: int |
     mixed = sorted(name for name, found in sides.items() if len(found) > 1)
     if mixed:
         raise ConfigError(f"{len(mixed)} patients are in more than one part of the set; a patient belongs to one")
+    without = sum(not case.split for case in cases)
+    if without:
+        raise ConfigError(f"{without} cases are in no part of the set, and others are; give each a split, or none")
     where = {part: [i for i, c in enumerate(cases) if c.split == part] for part in ("train", "validation", "test")}
     if not where["train"] or not where["test"]:
         raise ConfigError("a set with parts needs a 'train' and a 'test' part")

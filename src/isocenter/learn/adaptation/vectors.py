@@ -39,15 +39,22 @@ class VectorCase:
 
 @dataclass(frozen=True)
 class Scale:
-    """How numbers are brought to mean 0 and deviation 1 while they are learnt.
+    """From what a network gives to what is meant.
 
     Args:
-        mean: Of the cases that are learnt from.
+        mean: Of the numbers that are learnt from.
         deviation: Theirs.
+        shift: What is added to each output first. Classes are drawn equally often while a network learns, and findings
+            that are there count more: their logits are brought to how frequent they are. A logarithm of risk is
+            brought to mean 0 over the cases that were learnt from, so that those of different networks compare.
+
+    Source:
+        Saerens et al., Neural Computation 2002 (priors).
     """
 
     mean: float = 0.0
     deviation: float = 1.0
+    shift: tuple[float, ...] = ()
 
     @classmethod
     def of(cls, cases: Sequence[VectorCase]) -> Scale:
@@ -98,9 +105,26 @@ class VectorJob:
     ) -> None:
         self.plan, self.kind, self.learnt, self.validation = plan, kind, learnt, validation
         self.smoothing = smoothing
-        self.scale = Scale.of(learnt) if kind == "regress" else Scale()
         self._groups = self._grouped() if balanced else None
         self._weights = self._finding_weights() if kind == "multilabel" else None
+        self.scale = self._scaled()
+
+    def _scaled(self) -> Scale:
+        if self.kind == "regress":
+            return Scale.of(self.learnt)
+        if self._groups is not None and len(self._groups) == self.plan.network.outputs:
+            counts = np.array([len(group) for group in self._groups], dtype=np.float64)
+            return Scale(shift=tuple(float(v) for v in np.log(counts / counts.mean())))
+        if self._weights is not None:
+            return Scale(shift=tuple(float(v) for v in -np.log(self._weights.numpy().astype(np.float64))))
+        return Scale()
+
+    def settle_scale(self, net: nn.Module) -> Scale:
+        """Return the scale of a network that has learnt; see `Scale`."""
+        if self.kind == "survive":
+            risks = answers(net, self.learnt, self.kind)
+            self.scale = Scale(shift=(-float(risks[:, 0].mean()),))
+        return self.scale
 
     def _grouped(self) -> list[list[int]] | None:
         if self.kind != "classify":
@@ -175,7 +199,7 @@ def answers(
         net: In evaluation mode.
         cases: Prepared.
         kind: Of the labels.
-        scale: Of numbers.
+        scale: From what the network gives to what is meant.
         mirror: Axes along which it also looks at the mirror image; logits are averaged.
         chunk: Images at a time.
     """
@@ -186,6 +210,8 @@ def answers(
         views = [(), *((axis - dims,) for axis in range(dims) if mirror and mirror[axis - dims])]
         with torch.inference_mode():
             logits = torch.stack([net(x.flip(v) if v else x).float() for v in views]).mean(0)
+        if scale is not None and scale.shift:
+            logits = logits + torch.tensor(scale.shift)
         if kind == "classify":
             logits = logits.softmax(1)
         elif kind == "multilabel":

@@ -293,7 +293,12 @@ class OpenVolume:
         return trust.probability(answer.logits[0, 0]).numpy(), float(trust.overlap(answer.quality[0, 0]))
 
     def answer(
-        self, marks: Sequence[VolumeMark], *, previous: Volume | None = None, seen_in: Cube | None = None
+        self,
+        marks: Sequence[VolumeMark],
+        *,
+        previous: Volume | None = None,
+        seen_in: Cube | None = None,
+        latest: int = 1,
     ) -> VolumeAnswer:
         """Answer marks.
 
@@ -304,6 +309,7 @@ class OpenVolume:
             marks: What was pointed at.
             previous: The probability that was corrected by the last mark, None at the first.
             seen_in: The cube of the previous answer, kept as long as it fits; None where there was none.
+            latest: How many of the marks, the last ones, are the correction.
         """
         kept = None if seen_in is None or previous is None else self._model.kept(seen_in, marks, previous)
         cubes = [kept] if kept is not None else self._model.cubes(self, marks, previous)
@@ -316,13 +322,21 @@ class OpenVolume:
             probability, quality = self.look(marks, cube, previous=previous)
         pasted = cube.paste(probability, self.shape)
         if previous is not None:
-            held = _HELD * (1 - self._nearness(marks[-1], cube))
+            held = _HELD * (1 - self._nearness(marks[-latest:], cube))
             pasted += held * (previous - pasted)
         return VolumeAnswer(pasted, quality, cube)
 
-    def _nearness(self, mark: VolumeMark, cube: Cube) -> Volume:
-        """Return how near every voxel is to a mark: 1 in the box that holds it, falling like a bell outside."""
-        points = _extent(mark)
+    def _held_by(self, mark: VolumeMark) -> Float[np.ndarray, "n 3"]:
+        """Return points whose box holds what a mark says; a slice on which nothing is inside says it of all of it."""
+        if mark.kind != "slice" or (mark.mask is not None and mark.mask.any()):
+            return _extent(mark)
+        ends = np.array([[0.0, 0.0, 0.0], [float(n - 1) for n in self.shape]])
+        ends[:, mark.axis] = mark.points[0, mark.axis]
+        return ends
+
+    def _nearness(self, marks: Sequence[VolumeMark], cube: Cube) -> Volume:
+        """Return how near every voxel is to marks: 1 in the box that holds them, falling like a bell outside."""
+        points = np.concatenate([self._held_by(mark) for mark in marks])
         low, high = points.min(axis=0), points.max(axis=0)
         near = np.ones((1, 1, 1), dtype=np.float32)
         for axis, (count, scale) in enumerate(zip(self.shape, self.scale, strict=True)):

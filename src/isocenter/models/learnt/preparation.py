@@ -147,6 +147,8 @@ class Preparation:
             GeometryError: It has several planes and one is wanted, or spacing is needed and not known.
             PixelError: It is flat, not finite, or has other channels than the network sees.
         """
+        if self.intensity == "set" and image.quantity is not Quantity.HU:
+            raise PixelError(f"learnt from images in Hounsfield units; the values of this one are {image.quantity}")
         turn = Turned.to(image.geometry, self.orientation)
         array = np.stack([turn.forward(channel) for channel in self._channels(image)])
         shape = (array.shape[1], array.shape[2], array.shape[3])

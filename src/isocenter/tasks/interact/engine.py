@@ -218,14 +218,18 @@ class OpenImage:
         if self._whole is None and engine.volumes is not None:
             self._whole = engine.volumes.open(self.volume, self.geometry.spacing_mm)
         marks: list[VolumeMark] = []
+        latest = 1
         for number, pointed in enumerate(placed.pointed[:count]):
-            marks += self._volume_marks(placed, number, pointed)
+            new = self._volume_marks(placed, number, pointed)
+            marks, latest = [*marks, *new], max(1, len(new))
         previous = None if before is None else before.probability
         if previous is not None and not any(m.positive for m in marks):
             # Corrections of what the examples said: its core stands for the prompt that was never made.
             marks.insert(0, VolumeMark("point", _core(previous >= 0.5)))
         seen_in = None if before is None else before.cube
-        answer = self._whole.answer(marks, previous=previous, seen_in=seen_in)  # type: ignore[union-attr]
+        answer = self._whole.answer(  # type: ignore[union-attr]
+            marks, previous=previous, seen_in=seen_in, latest=latest
+        )
         probability = answer.probability
         stacked = np.moveaxis(probability, placed.axis, 0)
         stacked[: placed.first], stacked[placed.last + 1 :] = 0, 0

@@ -63,6 +63,7 @@ class Learnt:
         window: What they look at.
         mirror: Axes (z, y, x) along which they also look at the mirror image.
         scales: Of each network, mean and deviation of numbers.
+        shifts: Of each network, what is added to its outputs first; empty for nothing.
         promise: What held-out cases promise.
     """
 
@@ -75,6 +76,7 @@ class Learnt:
     window: tuple[int, ...]
     mirror: tuple[bool, ...]
     scales: tuple[tuple[float, float], ...]
+    shifts: tuple[tuple[float, ...], ...]
     promise: Promise
 
 
@@ -199,13 +201,16 @@ class LearntTask:
         )
 
     def _vector(self, prepared: Prepared) -> Float[np.ndarray, "networks outputs"]:
-        """Return the logits (numbers on their own scale) of each network, the mean of its views."""
+        """Return what each network says, mean of its views: logits at the classes' own frequency, numbers, risks."""
         x = torch.from_numpy(prepared.array)[None]
         views = self._views(x.ndim - 2)
         found = []
         with torch.inference_mode():
-            for net, (mean, deviation) in zip(self._nets, self._settings.scales, strict=True):
+            settings = self._settings
+            for net, (mean, deviation), shift in zip(self._nets, settings.scales, settings.shifts, strict=True):
                 logits = torch.stack([net(x.flip(v) if v else x).float() for v in views]).mean(0)[0]
+                if shift:
+                    logits = logits + torch.tensor(shift)
                 found.append((logits * deviation + mean).numpy().astype(np.float64))
         return np.stack(found)
 
@@ -241,12 +246,18 @@ class LearntTask:
 
 
 def _probabilities(each: Float[np.ndarray, "n k"], kind: Kind, temperature: float) -> Float[np.ndarray, " k"]:
-    scaled = each / temperature
+    """Return the networks' mean probabilities, made sharper or softer as held-out cases asked for.
+
+    It is the very function that the promise was made for (`learn.adaptation.promise`).
+    """
     if kind == "multilabel":
-        return np.asarray((1 / (1 + np.exp(-scaled))).mean(0))
-    raised = np.exp(scaled - scaled.max(axis=1, keepdims=True))
-    p = (raised / raised.sum(axis=1, keepdims=True)).mean(0)
-    return np.asarray(np.clip(p, 0, 1))
+        mean = np.clip((1 / (1 + np.exp(-np.clip(each, -50, 50)))).mean(0), 1e-7, 1 - 1e-7)
+        return np.asarray(1 / (1 + np.exp(-np.log(mean / (1 - mean)) / temperature)))
+    raised = np.exp(each - each.max(axis=1, keepdims=True))
+    mean = np.clip((raised / raised.sum(axis=1, keepdims=True)).mean(0), 1e-7, 1)
+    scaled = np.log(mean) / temperature
+    raised = np.exp(scaled - scaled.max())
+    return np.asarray(np.clip(raised / raised.sum(), 0, 1))
 
 
 def _set(codes: Sequence[Code], p: Float[np.ndarray, " k"], promise: Promise) -> Uncertainty:
@@ -255,9 +266,10 @@ def _set(codes: Sequence[Code], p: Float[np.ndarray, " k"], promise: Promise) ->
     members = tuple(c for c, v in zip(codes, p, strict=True) if v >= promise.least_probability)
     return Uncertainty(
         "set",
-        f"The true class is in this set with a chance of {promise.chance}, from {promise.cases} held-out cases (split "
-        "conformal, each case answered by a network that never saw its patient). It holds for images like those. An "
-        "empty set: no class is as likely as the true one mostly is.",
+        f"The true class is in this set with a chance of about {promise.chance}, from {promise.cases} held-out cases "
+        "(split conformal on networks that never saw them; in a cross-validation one network answered each, where this "
+        "answer is the mean of all, which tends to hold it more often). It holds for images like those. An empty set: "
+        "no class is as likely as the true one mostly is.",
         level=promise.level,
         members=members,
     )
@@ -274,8 +286,8 @@ def _interval(number: float, promise: Promise) -> Uncertainty:
         return Uncertainty("interval", "No interval is promised: too few cases were held out.")
     return Uncertainty(
         "interval",
-        f"The true number lies inside with a chance of {promise.chance}, from {promise.cases} held-out cases (split "
-        "conformal). It holds for images like those.",
+        f"The true number lies inside with a chance of about {promise.chance}, from {promise.cases} held-out cases "
+        "(split conformal on networks that never saw them). It holds for images like those.",
         number - promise.error,
         number + promise.error,
         promise.level,

@@ -12,12 +12,17 @@ from isocenter.core import Geometry, Image
 from isocenter.core.errors import ConfigError
 from isocenter.data.labelled import Event, LabelledCase
 from isocenter.learn.adaptation.alter import Alteration, alter_values, cut
-from isocenter.learn.adaptation.held_out import VectorRow
+from isocenter.learn.adaptation.fingerprint import Fingerprint
+from isocenter.learn.adaptation.held_out import MaskRow, VectorRow
 from isocenter.learn.adaptation.masks import mask_loss
-from isocenter.learn.adaptation.promise import joined, vector_promise
+from isocenter.learn.adaptation.plan import plan_vector
+from isocenter.learn.adaptation.promise import joined, mask_promise, vector_figures, vector_promise
 from isocenter.learn.adaptation.split import split
-from isocenter.learn.adaptation.vectors import cox_loss
+from isocenter.learn.adaptation.vectors import VectorCase, VectorJob, answers, cox_loss
 
+FLAT = Fingerprint(
+    2, 1, ("",), None, None, (1, 16, 16), (1, 16, 16), "arbitrary", (0.0, 1.0, 0.5, 0.2), (1.0,), 60, 60
+)  # fmt: skip
 STILL = Alteration(moved=0.0, shift=0.0, mirror=(False, False, False))
 
 
@@ -33,7 +38,7 @@ def case(name: str, patient: str, part: str = "") -> LabelledCase:
 )  # fmt: skip
 def test_no_patient_is_on_two_sides(patients, folds, seed, labelled):
     cases = [case(str(i), f"p{p}") for i, p in enumerate(patients)]
-    if len(set(patients)) < max(2, folds):
+    if len(set(patients)) < folds:
         with pytest.raises(ConfigError):
             split(cases, folds=folds, seed=seed)
         return
@@ -47,6 +52,14 @@ def test_no_patient_is_on_two_sides(patients, folds, seed, labelled):
         if labelled is not None:
             assert len(part.learnt) + len(part.validation) <= labelled
     assert split(cases, folds=folds, seed=seed) == split(cases, folds=folds, seed=seed)
+
+
+def test_something_is_held_out_or_refused():
+    with pytest.raises(ConfigError, match="2 folds or more"):
+        split([case("a", "a"), case("b", "b")], folds=1, seed=0)
+    mixed = [case("a", "a", "train"), case("b", "b", "test"), case("c", "c")]
+    with pytest.raises(ConfigError, match="1 cases are in no part"):
+        split(mixed, folds=2, seed=0)
 
 
 def test_the_makers_parts_are_kept():
@@ -153,6 +166,40 @@ def test_an_interval_and_a_baseline():
     # Without any difference in risk, Breslow's hazard is Nelson and Aalen's: the sum of 1 over those at risk.
     expected = sum(1 / (100 - n) for n in range(50))
     assert promise["horizon_days"] == 50.5 and promise["baseline"] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("count", [20, 40, 41, 60, 100, 121, 160, 195])
+def test_masks_promise_for_any_number_of_cases(count):
+    values = np.random.default_rng(5).uniform(0.5, 1, count)
+    rows = [MaskRow(str(i), str(i), 0, (float(v),), (float(v),)) for i, v in enumerate(values)]
+    assert "expected_dice" in mask_promise(rows)
+    assert "expected_dice" not in mask_promise(rows[:19])
+
+
+def test_risks_of_two_networks_are_compared_within_each():
+    """The second network's risks lie higher by a constant that means nothing: the figure is not moved by it."""
+    rng = np.random.default_rng(6)
+    days = rng.uniform(1, 99, 40)
+    rows = [
+        VectorRow(str(i), str(i), i % 2, Event(float(d), True), (float(-d + 500 * (i % 2)),))
+        for i, d in enumerate(days)
+    ]
+    (figure,) = vector_figures("survive", rows, ["event"], "")
+    assert figure["value"] == 1.0
+
+
+def test_probabilities_are_at_the_classes_own_frequency():
+    """Pictures that say nothing, one in ten of them 'sick': the answer is one in ten, not one in two."""
+    rng = np.random.default_rng(7)
+    plan = plan_vector(FLAT, 2, widths=(4, 8), mirror=(False, False, False), batch=32)
+    images = rng.normal(size=(60, 1, *plan.window)).astype(np.float32)
+    cases = [VectorCase(str(i), image, int(i % 10 == 0)) for i, image in enumerate(images)]
+    job = VectorJob(plan, "classify", cases, [])
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(int(np.prod(plan.window)), 2))
+    torch.nn.init.zeros_(net[1].weight)
+    torch.nn.init.zeros_(net[1].bias)  # what a balanced training of this comes to
+    found = answers(net, cases, "classify", scale=job.settle_scale(net))
+    np.testing.assert_allclose(found, [[0.9, 0.1]] * 60, atol=1e-6)
 
 
 def test_networks_that_answer_one_case_are_joined():

@@ -110,6 +110,19 @@ def test_a_correction_counts_where_it_is_made_and_half_far_away(model):
     assert answer.probability[23, 23, 23] == pytest.approx(far, abs=1e-3)
 
 
+def test_a_correction_of_many_marks_counts_at_all_of_them(model):
+    """A "not this" outline is many points: each of them is where the correction is made, not the last alone."""
+    opened = model.open(np.random.default_rng(7).normal(size=(32, 32, 32)).astype(np.float32), None)
+    cube = Cube((15.5, 15.5, 15.5), 32.0, (1.0, 1.0, 1.0), 16)
+    previous = np.zeros(opened.shape, dtype=np.float32)
+    previous[8:24, 8:24, 8:24] = 0.9
+    outline = [point(16, y, x, positive=False) for y in range(9, 23, 3) for x in range(9, 23, 3)]
+    marks = [point(12, 12, 12), *outline]
+    answer = opened.answer(marks, previous=previous, seen_in=cube, latest=len(outline))
+    alone = cube.paste(opened.look(marks, cube, previous=previous)[0], opened.shape)
+    np.testing.assert_allclose(answer.probability[16, 9:22, 9:22], alone[16, 9:22, 9:22], atol=1e-6)
+
+
 def test_a_slice_without_anything_inside_is_no_trouble(model):
     opened = model.open(np.random.default_rng(6).normal(size=(9, 20, 14)).astype(np.float32), None)
     first = opened.answer([point(4, 8, 8)])

@@ -54,6 +54,9 @@ def test_intensities_of_the_set():
     image = Image(np.array([[[[-2000.0, 0.0], [50.0, 4000.0]]]]), Geometry((1, 2, 2)), Quantity.HU)
     prepared = Preparation(2, intensity="set", clip=(-100, 100), mean=10, deviation=20).forward(image)
     np.testing.assert_allclose(prepared.array[0], [[-5.5, -0.5], [2.0, 4.5]])
+    other = Image(image.array + 1024, image.geometry)
+    with pytest.raises(PixelError, match="Hounsfield units; the values of this one are arbitrary"):
+        Preparation(2, intensity="set", clip=(-100, 100), mean=10, deviation=20).forward(other)
 
 
 def test_what_does_not_fit_is_refused():

@@ -4,7 +4,7 @@
     >>> isocenter.__version__
     '0.1.0'
 
-`isocenter.read`, `segment`, `pretrain`, `adapt` and `demo` are the verbs of the command line as functions. They are
+`isocenter.read`, `segment`, `pretrain`, `align`, `adapt` and `demo` are the verbs of the command line as functions. They are
 imported when first used, so that ``import isocenter`` is fast and needs no torch.
 """
 
@@ -16,17 +16,19 @@ from isocenter.version import __version__
 
 if TYPE_CHECKING:
     from isocenter.verbs.adapt import adapt
+    from isocenter.verbs.align import align
     from isocenter.verbs.demo import demo
     from isocenter.verbs.pretrain import pretrain
     from isocenter.verbs.read import read
     from isocenter.verbs.result import ResultDocument, read_result
     from isocenter.verbs.segment import segment
 
-__all__ = ["ResultDocument", "__version__", "adapt", "demo", "pretrain", "read", "read_result", "segment"]
+__all__ = ["ResultDocument", "__version__", "adapt", "align", "demo", "pretrain", "read", "read_result", "segment"]
 
 _LAZY = {
     "ResultDocument": "isocenter.verbs.result",
     "adapt": "isocenter.verbs.adapt",
+    "align": "isocenter.verbs.align",
     "demo": "isocenter.verbs.demo",
     "pretrain": "isocenter.verbs.pretrain",
     "read": "isocenter.verbs.read",

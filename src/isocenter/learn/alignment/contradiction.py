@@ -204,7 +204,8 @@ _COMMON = frozenset(
 
 
 def _said(sentence: str) -> frozenset[str]:
-    return frozenset(re.findall(r"[a-z]{3,}", sentence.lower())) - _COMMON
+    words = frozenset(re.findall(r"[a-z]{3,}", sentence.lower())) - _COMMON
+    return frozenset(word.removesuffix("s") for word in words)
 
 
 def contradict_in_report(

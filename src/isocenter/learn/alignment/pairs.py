@@ -26,7 +26,7 @@ from isocenter.models.aligned import ImageInput
 from isocenter.models.text import normalise_text
 from isocenter.synth.paired import synthesise_pair
 
-__all__ = ["DataSettings", "LabelData", "Pair", "Pairs", "SyntheticData", "TableData", "open_pairs"]
+__all__ = ["DataSettings", "LabelData", "Pair", "Pairs", "SyntheticData", "TableData", "open_pairs", "reported_pairs"]
 
 _KEEP_BYTES = 2**30
 """Prepared images are kept in memory up to this size; the rest is made again when needed."""
@@ -220,6 +220,17 @@ def open_pairs(settings: DataSettings, side: int, folder: Path | None, seed: int
         _identity(settings, folder, rows, splits),
         known_patients=settings.patient is not None,
     )
+
+
+def reported_pairs(rows: tuple[PairRow, ...], table: str, image_input: ImageInput) -> Pairs:
+    """Return the rows of a table of reports as pairs of one split, "test".
+
+    Raises:
+        DataError: A report has no sentence.
+    """
+    make, files = _reported(table), {row.number: row.image for row in rows}
+    pairs = tuple(make(row, "test") for row in rows)
+    return Pairs(pairs, lambda pair: read_plane(files[pair.number], f"{table}, row {pair.number}"), image_input, {})
 
 
 def _splits(rows: tuple[PairRow, ...], settings: _FromTable, seed: int) -> tuple[str, ...]:

@@ -149,7 +149,7 @@ def tell(
     if rng.random() < choice.whole:
         taken = list(range(count))
     else:
-        taken = list(rng.permutation(count)[: int(rng.integers(1, choice.most_sentences + 1))])
+        taken = rng.permutation(count)[: int(rng.integers(1, choice.most_sentences + 1))].tolist()
     before = list(metadata) if rng.random() < choice.metadata else []
     body = [sentences[i] for i in taken]
     contradictions: tuple[str, ...] = ()

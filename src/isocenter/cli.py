@@ -228,7 +228,9 @@ class _TrainsByDefault(typer.core.TyperGroup):
 
 
 align = typer.Typer(cls=_TrainsByDefault, no_args_is_help=True, rich_markup_mode=None)
-app.add_typer(align, name="align", help="Join image and language: `align CONFIG` trains; classify and retrieve by words.")
+app.add_typer(
+    align, name="align", help="Join image and language: `align CONFIG` trains; classify and retrieve by words."
+)
 AlignedWeights = Annotated[
     Path, typer.Argument(help="Folder of a run of align, or its .safetensors file.", show_default=False)
 ]

@@ -61,13 +61,14 @@ def chance_at_k(right: Bool[np.ndarray, "queries candidates"], k: int) -> float:
     return float((1 - missed).mean())
 
 
-def choices(true: Float[np.ndarray, " n"], false: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+def choices(true: Float[np.ndarray, " n"], false: Float[np.ndarray, " m"]) -> Float[np.ndarray, " n"]:
     """Return 1 where the true one of two is more alike, 0 where the false one is, one half where both are alike.
 
     Example:
         >>> choices(np.array([0.3, 0.1, 0.2]), np.array([0.1, 0.3, 0.2])).tolist()
         [1.0, 0.0, 0.5]
     """
-    if true.shape != false.shape:
+    if len(true) != len(false):
         raise DataError(f"{len(true)} true and {len(false)} false similarities")
-    return np.where(true > false, 1.0, np.where(true < false, 0.0, 0.5))
+    taken: Float[np.ndarray, " n"] = np.where(true > false, 1.0, np.where(true < false, 0.0, 0.5))
+    return taken

@@ -134,5 +134,5 @@ def left_over(told: Mapping[str, Any]) -> list[str]:
 def refusals() -> tuple[type[Exception], ...]:
     """Return what building and filling a network raises for a config or a file that is not right."""
     strict: type[Exception] = import_module("huggingface_hub.errors").StrictDataclassError
-    plain = (ArithmeticError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError)
+    plain = (ArithmeticError, AttributeError, ImportError, LookupError, OSError, RuntimeError, TypeError, ValueError)
     return (strict, SafetensorError, *plain)

@@ -15,7 +15,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -32,12 +31,9 @@ _ANATOMY, _FINDINGS, _LOOKS, _EXPOSURE, _TEXT = range(5)
 _SIGN = MappingProxyType({"left": 1.0, "right": -1.0})
 """Where a side of the patient lies along the columns of the film: the left at its right."""
 
-_CHANCE = MappingProxyType(
-    {"effusion": 0.4, "opacity": 0.35, "consolidation": 0.3, "cardiomegaly": 0.4, "device": 0.3}
-)
+_CHANCE = MappingProxyType({"effusion": 0.4, "opacity": 0.35, "consolidation": 0.3, "cardiomegaly": 0.4, "device": 0.3})
 
 Plane = Float[np.ndarray, "h w"]
-Side = Literal["left", "right"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,9 +126,9 @@ def _ellipse(u: Plane, v: Plane, middle: tuple[float, float], half: tuple[float,
     return (reach - 1) * min(half)
 
 
-def _lungs(u: Plane, v: Plane, body: _Anatomy) -> dict[Side, Plane]:
+def _lungs(u: Plane, v: Plane, body: _Anatomy) -> dict[str, Plane]:
     """Return how much of each pixel is lung, at either side."""
-    lungs: dict[Side, Plane] = {}
+    lungs: dict[str, Plane] = {}
     for side, dome in zip(SIDES, body.dome, strict=True):
         sign = _SIGN[side]
         inside = _soft(_ellipse(u, v, (sign * body.lung_u, body.lung_v), body.lung_half), 0.03)
@@ -199,8 +195,9 @@ def _film(seed: int, index: int, pixels: int, findings: Sequence[PairedFinding])
     v, u = np.meshgrid(at, at, indexing="ij")
     cos, sin = np.float32(np.cos(body.tilt)), np.float32(np.sin(body.tilt))
     scale = np.float32(body.scale)
-    u, v = (cos * u - sin * v) * scale - np.float32(body.shift[0]), (sin * u + cos * v) * scale - np.float32(
-        body.shift[1]
+    u, v = (
+        (cos * u - sin * v) * scale - np.float32(body.shift[0]),
+        (sin * u + cos * v) * scale - np.float32(body.shift[1]),
     )
     lungs = _lungs(u, v, body)
     film = 0.62 * _soft(_ellipse(u, v, (0.0, 0.25), (0.95, 1.5)), 0.04)

@@ -202,9 +202,7 @@ def _tell(rng: np.random.Generator, here: Sequence[PairedFinding]) -> list[Sente
     if len(here) == 2 and here[0].size == here[1].size and here[0].zone == here[1].zone and kind == "effusion":
         return [Sentence(_fill(_one(rng, _BOTH), first), Claim((kind,), True, sides, size=first.size))]
     told = [
-        Sentence(
-            _fill(_one(rng, _PRESENT[kind]), f), Claim((kind,), True, (f.side,) if f.side else (), f.zone, f.size)
-        )
+        Sentence(_fill(_one(rng, _PRESENT[kind]), f), Claim((kind,), True, (f.side,) if f.side else (), f.zone, f.size))
         for f in here
     ]
     if kind == "effusion" and len(set(sides)) == 1 and rng.random() < 0.3:

@@ -4,13 +4,14 @@ These are rules, not a model: the same sentence always becomes the same contradi
 are not sure is left alone. What they produce is meant for training and testing networks, never for a report.
 
 * **negation**: "no effusion" <-> "effusion", "is enlarged" <-> "is not enlarged".
-* **laterality**: "left" <-> "right", only where a sentence says that something *is* there: "no left effusion" says nothing
-  about the right, and of clear lungs both sides may be said.
+* **laterality**: "left" <-> "right", only where a sentence says that something *is* there: "no left effusion" says
+  nothing about the right, and of clear lungs both sides may be said.
 * **severity**: "small" <-> "large", "mild" <-> "severe".
 
-**Names that hold a side** (left ventricle, right atrium, right middle lobe, left bundle branch, ...) are never swapped: the
-result would speak of another structure, or of none that exists, and a network would learn the odd name and not the side. So
-"left ventricle is enlarged" has a negation, and no laterality. "Left" in "the tube was left in place" is no side.
+**Names that hold a side** (left ventricle, right atrium, right middle lobe, left bundle branch, ...) are never swapped:
+the result would speak of another structure, or of none that exists, and a network would learn the odd name and not the
+side. So "left ventricle is enlarged" has a negation, and no laterality. "Left" in "the tube was left in place" is no
+side.
 
 Sentences that hedge, compare or ask ("may", "unchanged", "cannot be excluded", "?") are never altered at all.
 """
@@ -58,8 +59,8 @@ _UNSURE = re.compile(
 
 _NAMES = re.compile(
     r"\b(?:left|right)[ -](?:ventric\w*|atri\w*|heart\b|coronary|anterior descending|circumflex|main (?:coronary|stem)|"
-    r"bundle|axis|middle lobe|paratracheal stripe|lingula\w*|recurrent|gastric|colic|colon|crus|aortic arch|sided aort\w*|"
-    r"hand(?:ed)?\b|shift|angle[ds]?\b|away|now|after|before|over\b|behind|untreated|blank)|"
+    r"bundle|axis|middle lobe|paratracheal stripe|lingula\w*|recurrent|gastric|colic|colon|crus|aortic arch|"
+    r"sided aort\w*|handed\b|shift|angle[ds]?\b|away|now|after|before|over\b|behind|untreated|blank)|"
     r"\b(?:is|are|was|were|been|being|be|has|have|had|patient)\s+left\s+(?:in|at|as|the|to|alone|by|with)\b|"
     r"\bto[ -](?:left|right)[ -]shunt|\ball right\b|\b(?:left|right)[ -]to[ -](?:left|right)\b",
     re.IGNORECASE,
@@ -76,7 +77,7 @@ _SOUND = _any(
 _DENIED = re.compile(r"\b(?:no|not|without|absent|absence|negative|none|never|free of|n't|lack\w*)\b", re.IGNORECASE)
 
 _SIZES = (("small", "large"), ("mild", "severe"), ("minimal", "marked"), ("slight", "marked"), ("minor", "major"))
-_SIZE = {a: b for a, b in _SIZES} | {b: a for a, b in reversed(_SIZES)}
+_SIZE = dict(_SIZES) | {b: a for a, b in reversed(_SIZES)}
 _SIZE |= {f"{a}ly": f"{b}ly" for a, b in (("mild", "severe"), ("severe", "mild"), ("minimal", "marked"))}
 _SIZE |= {"slightly": "markedly", "markedly": "slightly"}
 _SIZED = re.compile(rf"\b({'|'.join(sorted(_SIZE, key=len, reverse=True))})\b(?! (?:bowel|intestine))", re.IGNORECASE)
@@ -198,8 +199,29 @@ def contradict(sentence: str, kinds: Sequence[str] = ("negation", "laterality"))
 
 
 _COMMON = frozenset(
-    "the a an of in on at is are was were there with and or to by over no not seen noted present both side sided zone "
-    "region area upper lower shows left right small large moderate mild severe bilateral".split()
+    {
+        *(
+            "the",
+            "a",
+            "an",
+            "of",
+            "in",
+            "on",
+            "at",
+            "is",
+            "are",
+            "was",
+            "were",
+            "there",
+            "with",
+            "and",
+            "or",
+            "to",
+            "by",
+        ),
+        *("over", "no", "not", "seen", "noted", "present", "both", "side", "sided", "zone", "region", "area", "upper"),
+        *("lower", "shows", "left", "right", "small", "large", "moderate", "mild", "severe", "bilateral"),
+    }
 )
 
 
@@ -213,8 +235,8 @@ def contradict_in_report(
 ) -> tuple[Contradiction, ...]:
     """Return the contradictions of a sentence that its report does not make true again.
 
-    "Left effusion" is no lie turned to the right where another sentence finds one on the right too, or on both sides; and a
-    contradiction that stands in the report itself is none.
+    "Left effusion" is no lie turned to the right where another sentence finds one on the right too, or on both sides;
+    and a contradiction that stands in the report itself is none.
 
     Args:
         sentences: The whole report.

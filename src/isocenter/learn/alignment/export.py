@@ -1,4 +1,4 @@
-"""From a training's folder to weights that can be asked: averaged arrays, vocabulary, held-out figures, card, curves."""
+"""From a training's folder to weights that can be asked: arrays, vocabulary, held-out figures, card, curves."""
 
 from __future__ import annotations
 
@@ -169,4 +169,3 @@ def draw_curves(out: Path, picture: Path, config: AlignmentTraining) -> None:
     picture.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(picture, dpi=90)
     pyplot.close(figure)
-

@@ -1,13 +1,14 @@
-"""What an aligned model is held to: retrieval against chance, the probe of negation and side, findings without training.
+"""What an aligned model is held to: retrieval against chance, the probe of negation and side, findings told in words.
 
-**The probe.** A true sentence of a patient's own report and its contradiction (`contradiction`) stand before the patient's
-image; a model that looks and reads takes the true one. Chance is one half. Because some sentences give themselves away
-("the lungs are not clear" is seldom written), the same choice is also made without looking, by the mean of all images:
-what a model does better than that it owes to the image.
+**The probe.** A true sentence of a patient's own report and its contradiction (`contradiction`) stand before the
+patient's image; a model that looks and reads takes the true one. Chance is one half. Because some sentences give
+themselves away ("the lungs are not clear" is seldom written), the same choice is also made without looking, by the mean
+of all images: what a model does better than that it owes to the image.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -149,11 +150,12 @@ def probe_figures(
 def _mean_figure(
     name: str, values: Float[np.ndarray, " n"], patients: Sequence[str], chance: float, unseen: float | None = None
 ) -> Figure:
-    try:
+    low: float | None = None
+    high: float | None = None
+    # With too few patients the value stands without an interval.
+    with contextlib.suppress(DataError):
         interval = bootstrap_mean(values, patients)
         low, high = interval.low, interval.high
-    except DataError:  # too few patients: the value stands without an interval
-        low = high = None
     return Figure(name, float(np.mean(values)), low, high, chance, unseen, len(set(patients)), len(values))
 
 
@@ -195,13 +197,13 @@ def finding_figures(
         if not 0 < present.sum() < len(present):
             continue
         scores = weigh_phrase(aligned, images, phrase)
-        try:
+        low: float | None = None
+        high: float | None = None
+        with contextlib.suppress(DataError):
             interval = bootstrap_roc_auc(scores, present, patients)
-            value, low, high = interval.value, interval.low, interval.high
-        except DataError:  # too few patients: the value stands without an interval
-            value, low, high = roc_auc(scores, present), None, None
+            low, high = interval.low, interval.high
         name = f"zero-shot AUC: {phrase} ({int(present.sum())} of {len(present)} have it)"
-        found.append(Figure(name, value, low, high, 0.5, None, len(set(patients)), len(places)))
+        found.append(Figure(name, roc_auc(scores, present), low, high, 0.5, None, len(set(patients)), len(places)))
     return found
 
 

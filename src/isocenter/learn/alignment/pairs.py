@@ -293,9 +293,7 @@ def _synthetic(settings: SyntheticData, image_input: ImageInput) -> Pairs:
     )
 
 
-def _identity(
-    settings: _FromTable, folder: Path, rows: tuple[PairRow, ...], splits: tuple[str, ...]
-) -> dict[str, Any]:
+def _identity(settings: _FromTable, folder: Path, rows: tuple[PairRow, ...], splits: tuple[str, ...]) -> dict[str, Any]:
     """Say what a set is without a name in it: hash of the table, and of names and sizes of the pictures."""
     files = hashlib.sha256()
     for row in rows:

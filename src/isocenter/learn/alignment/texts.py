@@ -34,10 +34,10 @@ _NUMBERED = re.compile(r"^(?:\d+[.)]|[-*•])\s+")
 
 
 def split_sentences(report: str) -> tuple[str, ...]:
-    """Split a report into sentences; numbers of a list go, headings of a single word stay out.
+    r"""Split a report into sentences; numbers of a list go, headings of a single word stay out.
 
     Example:
-        >>> split_sentences("FINDINGS:\\n1. Mass of 2.5 cm. Seen by Dr. X.\\n2. No effusion")
+        >>> split_sentences("FINDINGS:\n1. Mass of 2.5 cm. Seen by Dr. X.\n2. No effusion")
         ('Mass of 2.5 cm.', 'Seen by Dr. X.', 'No effusion')
     """
     parts: list[str] = []
@@ -133,10 +133,7 @@ class Told:
     contradictions: tuple[str, ...]
 
 
-
-def tell(
-    rng: np.random.Generator, sentences: Sequence[str], choice: TextChoice, metadata: Sequence[str] = ()
-) -> Told:
+def tell(rng: np.random.Generator, sentences: Sequence[str], choice: TextChoice, metadata: Sequence[str] = ()) -> Told:
     """Draw the text of one image for one step.
 
     Args:

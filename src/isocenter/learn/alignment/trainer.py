@@ -130,9 +130,10 @@ class Trainer:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             tower: nn.Module | None = None
+            tokenizer: Tokenizer
             if text.folder is not None:
-                tower, tokenizer = load_folder(Path(text.folder), text.length)
-                card = tower.as_card()
+                known, tokenizer = load_folder(Path(text.folder), text.length)
+                tower, card = known, known.as_card()
             else:
                 tokenizer = self._vocabulary()
                 card = TextSettings(tokenizer.size, text.length, text.width, text.depth, text.heads).as_card()
@@ -182,7 +183,7 @@ class Trainer:
             pair = self.pairs.pairs[at]
             images.append(_jittered(rng, self.pairs.prepared(at), config.jitter))
             told.append(tell(rng, pair.sentences, config.texts, pair.metadata))
-            true.append(pair.true | {normal for normal in told[-1].sentences})
+            true.append(pair.true | told[-1].sentences)
         return torch.from_numpy(np.stack(images)).to(config.device), told, true
 
     def _embed_texts(self, texts: list[str]) -> torch.Tensor:
@@ -370,13 +371,17 @@ def _rightness(
 
 
 def _fill_backbone(backbone: nn.Module, name: str) -> None:
-    """Fill a backbone from weights whose parameters have its names, alone or under "backbone.".
+    """Fill a backbone from weights whose parameters have its names, alone, under "backbone." or under "image.".
 
     Raises:
         WeightsError: They are of another backbone.
     """
     arrays = load_weights(name).arrays
-    inner = {k.removeprefix("backbone."): v for k, v in arrays.items() if k.startswith("backbone.")} or dict(arrays)
+    parts = [
+        {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
+        for prefix in ("backbone.", "image.")
+    ]
+    inner = next((part for part in parts if part), dict(arrays))
     wanted = backbone.state_dict()
     wrong = [k for k, v in wanted.items() if k not in inner or tuple(v.shape) != inner[k].shape]
     if wrong:

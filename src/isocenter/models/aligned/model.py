@@ -1,8 +1,8 @@
 """An aligned model as it is saved, loaded and asked: network, tokenizer, how images go in, and the card.
 
-    NAME.safetensors        the arrays
-    NAME.json, NAME.md      the card
-    NAME.vocabulary.json    the tokenizer; its sha256 stands on the card
+NAME.safetensors        the arrays
+NAME.json, NAME.md      the card
+NAME.vocabulary.json    the tokenizer; its sha256 stands on the card
 """
 
 from __future__ import annotations
@@ -197,7 +197,9 @@ def _built(loaded: Weights, tokenizer: Tokenizer, file: Path) -> Aligned:
         net = AlignedNet(settings)
         net.load_state_dict({key: torch.from_numpy(array) for key, array in loaded.arrays.items()})
     except (ConfigError, RuntimeError, TypeError) as error:
-        raise WeightsError(f"{file.name}: the card does not describe an aligned model that these weights fill") from error
+        raise WeightsError(
+            f"{file.name}: the card does not describe an aligned model that these weights fill"
+        ) from error
     if not isinstance(side, int) or side < 1:
         raise WeightsError(f"{file.name}: the card does not say how large images are")
     return Aligned(net.eval(), tokenizer, ImageInput(side), loaded.card)

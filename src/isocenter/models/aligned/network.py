@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -44,8 +44,8 @@ class AlignedSettings:
     image: Mapping[str, Any]
     text: Mapping[str, Any]
     width: int = 128
-    pooling: Literal["attention", "mean"] = "attention"
-    loss: Literal["sigmoid", "softmax"] = "sigmoid"
+    pooling: str = "attention"
+    loss: str = "sigmoid"
 
     def __post_init__(self) -> None:
         if self.width < 2 or self.pooling not in ("attention", "mean") or self.loss not in _BEGIN:
@@ -124,7 +124,7 @@ class Pooling(nn.Module):
 
     def forward(self, features: Float[torch.Tensor, "n width *grid"]) -> Float[torch.Tensor, "n width"]:
         """Return one vector for each map."""
-        n, width = features.shape[:2]
+        n = len(features)
         tokens = features.flatten(2).transpose(1, 2)
         tokens = self.norm(tokens + self.place(places_of(features.shape[2:], device=features.device)))
 

@@ -201,7 +201,7 @@ def _tokenizer_text(folder: Path) -> str:
         with silence():
             made = package.AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
         return str(made.backend_tokenizer.to_str())
-    except (*refusals(), ImportError) as error:
+    except refusals() as error:
         raise WeightsError(
             f"{folder} holds no tokenizer.json, and none can be made of what it holds ({_first_line(error)}); take it "
             "from the same source as config.json"

@@ -1,7 +1,7 @@
 """A byte-pair tokenizer that is learnt from the reports at hand, and loses no character.
 
-Every word becomes bytes, and the pairs that are most frequent in the reports are joined, one after the other; ties go by
-the bytes themselves, so the same reports give the same vocabulary on every machine. A word that was never seen falls
+Every word becomes bytes, and the pairs that are most frequent in the reports are joined, one after the other; ties go
+by the bytes themselves, so the same reports give the same vocabulary on every machine. A word that was never seen falls
 apart into known parts, at worst into its bytes: there is no "unknown". It is our own, in plain Python, because the
 embedded model must run with torch alone; its vocabulary is JSON, and nothing in it is run.
 
@@ -16,6 +16,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 from jaxtyping import Bool, Int64
@@ -35,10 +36,10 @@ _WORDS = re.compile(r" ?[^\W\d_]+| ?\d| ?[^\w\s]|_|\s")
 
 
 def normalise_text(text: str) -> str:
-    """Return text in lower case, composed (NFC), with single blanks.
+    r"""Return text in lower case, composed (NFC), with single blanks.
 
     Example:
-        >>> normalise_text("  No  Pleural\\nEffusion. ")
+        >>> normalise_text("  No  Pleural\nEffusion. ")
         'no pleural effusion.'
     """
     return " ".join(unicodedata.normalize("NFC", text).lower().split())
@@ -106,7 +107,7 @@ class BytePairs:
 
     def _join(self, parts: list[int]) -> list[int]:
         while len(parts) > 1:
-            rank, at = min((self._ranks.get(pair, self.size), i) for i, pair in enumerate(zip(parts, parts[1:])))  # noqa: B905
+            rank, at = min((self._ranks.get(pair, self.size), i) for i, pair in enumerate(pairwise(parts)))
             if rank == self.size:
                 break
             parts = [*parts[:at], rank, *parts[at + 2 :]]
@@ -170,7 +171,7 @@ def train_byte_pairs(texts: Iterable[str], *, size: int, least: int = 2) -> Byte
     while _FIRST_PAIR + len(pairs) < size:
         counts: Counter[tuple[int, int]] = Counter()
         for parts, count in split:
-            for pair in zip(parts, parts[1:], strict=False):
+            for pair in pairwise(parts):
                 counts[pair] += count
         if not counts:
             break

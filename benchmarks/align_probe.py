@@ -136,7 +136,8 @@ def page(
     lines = [
         "# Joining image and language",
         "",
-        f"`python -m benchmarks.align_probe`, {datetime.datetime.now(tz=datetime.UTC).date()}; {machine()}, one thread; "
+        f"`python -m benchmarks.align_probe`, {datetime.datetime.now(tz=datetime.UTC).date()}; {machine()}, one "
+        f"thread, beside other work (load at the end: {os.getloadavg()[0]:.1f}); "
         f"commit {str(version['commit'])[:12]}{', with changes' if version['changed'] else ''}.",
         "",
         "In brackets 95 % intervals over patients (BCa bootstrap of means; percentiles for areas). How it works, and "

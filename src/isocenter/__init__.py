@@ -4,8 +4,8 @@
     >>> isocenter.__version__
     '0.1.0'
 
-`isocenter.read`, `segment`, `pretrain`, `align`, `adapt` and `demo` are the verbs of the command line as functions. They
-are imported when first used, so that ``import isocenter`` is fast and needs no torch.
+`isocenter.read`, `segment`, `pretrain`, `align`, `adapt` and `demo` are the verbs of the command line as functions.
+They are imported when first used, so that ``import isocenter`` is fast and needs no torch.
 """
 
 from __future__ import annotations

@@ -19,7 +19,8 @@ from isocenter.data.images.atomic import explain_os_error
 
 ROOT = Path(__file__).resolve().parents[2]
 REFERENCE = ROOT / "docs" / "reference" / "cli.md"
-COMMANDS = ("read", "segment", "pretrain", "adapt", "demo", "plugins", "version")
+COMMANDS = ("read", "segment", "pretrain", "align", "adapt", "demo", "plugins", "version")
+PARTS = ("align train", "align classify", "align retrieve")
 
 
 def reference() -> str:
@@ -29,8 +30,8 @@ def reference() -> str:
         "Made from the commands' own help by `tests/unit/test_cli.py`. See also [exit codes](exit-codes.md), "
         "[the prompt file](prompts.md) and [the result's schema](result.schema.json).",
     ]
-    for name in ("", *COMMANDS):
-        arguments = [name, "--help"] if name else ["--help"]
+    for name in ("", *COMMANDS, *PARTS):
+        arguments = [*name.split(), "--help"]
         text = CliRunner().invoke(cli.app, arguments, terminal_width=100, prog_name="isocenter").output
         text = "\n".join(line.rstrip() for line in text.strip("\n").splitlines())
         parts.append(f"## isocenter {name}".rstrip() + f"\n\n```text\n{text}\n```")
@@ -66,7 +67,7 @@ def test_the_package_imports_nothing_heavy() -> None:
 def test_the_package_offers_the_verbs() -> None:
     import isocenter
 
-    assert all(callable(getattr(isocenter, verb)) for verb in ("read", "segment", "pretrain", "adapt", "demo"))
+    assert all(callable(getattr(isocenter, verb)) for verb in ("read", "segment", "pretrain", "align", "adapt", "demo"))
     assert isocenter.ResultDocument.__name__ == "ResultDocument"
     assert set(dir(isocenter)) == set(isocenter.__all__)
     with pytest.raises(AttributeError, match="no attribute 'paint'"):

@@ -42,7 +42,8 @@ def hits_at_k(
         raise DataError("a similarity is not finite")
     best = np.where(right, similarity, -np.inf).max(axis=1, keepdims=True)
     before = ((similarity >= best) & ~right).sum(axis=1)
-    return (before < k).astype(np.float64)
+    hits: Float[np.ndarray, " queries"] = (before < k).astype(np.float64)
+    return hits
 
 
 def chance_at_k(right: Bool[np.ndarray, "queries candidates"], k: int) -> float:

@@ -1,8 +1,9 @@
 """Join image and language: learn from pairs of images and reports, then classify and retrieve by words.
 
 `isocenter align CONFIG` trains; `isocenter align classify` and `isocenter align retrieve` ask what was trained. The
-run's folder holds the resolved configuration with what was learnt from (`run.json`), the tables of steps and validations, the
-curves, the checkpoint, the held-out figures (`held_out.json`), and the weights with vocabulary and card.
+run's folder holds the resolved configuration with what was learnt from (`run.json`), the tables of steps and
+validations, the curves, the checkpoint, the held-out figures (`held_out.json`), and the weights with vocabulary and
+card.
 """
 
 from __future__ import annotations

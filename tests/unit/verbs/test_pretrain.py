@@ -18,6 +18,7 @@ import yaml
 import isocenter
 from isocenter import cli
 from isocenter.core.errors import CapabilityError, ConfigError, IsocenterError
+from isocenter.learn.alignment.config import check_config
 from isocenter.learn.automatic import read_config
 from isocenter.learn.interactive_method import METHOD
 from isocenter.learn.method import Method
@@ -55,7 +56,9 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("configuration", sorted(CONFIGS.glob("*.yaml")), ids=lambda p: p.name)
 def test_every_shipped_configuration_is_valid(configuration: Path) -> None:
     settings = yaml.safe_load(configuration.read_text())
-    if "method" in settings:
+    if settings.get("verb") == "align":
+        assert check_config(settings).name.startswith("aligned-")
+    elif "method" in settings:
         assert METHOD.configure(settings).model_dump(mode="json")["method"] == "interactive"
     else:
         assert read_config(configuration).name == configuration.stem

@@ -30,7 +30,7 @@ from isocenter.models.text.tokenizer import Tokens
 
 __all__ = ["MODEL_TYPES", "FolderTokenizer", "FolderTower", "load_folder"]
 
-_WHAT, _EXTRA = "a text tower from a folder", "sam"
+_WHAT, _EXTRA = "a text tower from a folder", "text"
 
 
 @dataclass(frozen=True)

@@ -118,7 +118,7 @@ def test_what_is_refused(tmp_path, monkeypatch):
     with pytest.raises(WeightsError, match="not a folder on this machine"):
         load_folder(tmp_path / "bert-base-uncased", 16)
     monkeypatch.setitem(sys.modules, "transformers", None)
-    with pytest.raises(CapabilityError, match=r"needs transformers: pip install 'isocenter\[sam\]'"):
+    with pytest.raises(CapabilityError, match=r"needs transformers: pip install 'isocenter\[text\]'"):
         FolderTower.from_card({"kind": "folder", "model_type": "bert", "config": {}, "length": 8})
 
 

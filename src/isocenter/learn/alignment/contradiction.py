@@ -50,7 +50,8 @@ def _any(*words: str) -> re.Pattern[str]:
 _UNSURE = re.compile(
     r"\?|\b(?:may|might|could|can|cannot|possibl[ey]|probabl[ey]|perhaps|questionable|equivocal|suspected|suspicious|"
     r"likely|unlikely|suggest\w*|concern\w*|versus|vs|if|unless|recommend\w*|advise\w*|consider|clinical\w*|correlat\w*|"
-    r"excluded|exclude|rule[ds]? out|unchanged|stable|change[ds]?|unaltered|compar\w*|previous\w*|prior|interval|again|"
+    r"excluded|exclude|rule[ds]? out|unchanged|continu\w*|persist\w*|remain\w*|as before|"
+    r"stable|change[ds]?|unaltered|compar\w*|previous\w*|prior|interval|again|"
     r"neither|nor|limited|history|indication|however|although|views?|projections?|portable|technique|rotated|"
     r"not (?:applicable|available|included|performed))\b|"
     r"\bno (?:longer|further|additional|more|new|other|old)\b|\bwithout (?:further|contrast)\b|\bnot (?:only|yet)\b",
@@ -105,6 +106,8 @@ _REMOVE = tuple(
     )
 )
 _VERB = re.compile(rf"\b{_BE}\b", re.IGNORECASE)
+_SEEMS = re.compile(r"\b(appear|seem)(s?)\b", re.IGNORECASE)
+_LAST = re.compile(r"\b(normal|clear|unremarkable|intact|sharp)(?=[.;]?$)", re.IGNORECASE)
 _THERE = re.compile(r"^(there (?:is|are|was|were))\b(?: an?\b| some\b)?", re.IGNORECASE)
 _SHOWS = re.compile(r"\b(shows?|showed|demonstrates?|reveals?|has|have|had)\b(?! been\b)(?: an?\b)?", re.IGNORECASE)
 
@@ -136,6 +139,12 @@ def _negated(sentence: str) -> str | None:
         if re.match(r"an? ", sentence, re.IGNORECASE):
             return _cased(f"No {_lowered(_LEAD.sub('', sentence, count=1))}")
         return _cased(f"{sentence[: verb.end()]} not{sentence[verb.end() :]}")
+    seems, last = _SEEMS.search(sentence), _LAST.search(sentence)
+    if seems:
+        does = "does" if seems[2] else "do"
+        return _cased(f"{sentence[: seems.start()]}{does} not {seems[1]}{sentence[seems.end() :]}")
+    if last and not shows:
+        return _cased(f"{sentence[: last.start()]}not {sentence[last.start() :]}")
     if shows:
         return _cased(f"{sentence[: shows.start()]}{shows[1]} no {sentence[shows.end() :].strip()}")
     rest = _LEAD.sub("", sentence, count=1)
@@ -192,7 +201,8 @@ def contradict(sentence: str, kinds: Sequence[str] = ("negation", "laterality"))
     if unknown:
         raise ConfigError(f"no contradiction of kind {unknown[0]!r}; there are {', '.join(CONTRADICTIONS)}")
     plain = re.sub(r"\s+", " ", sentence).strip()
-    if not re.search(r"[a-z]{3}", plain, re.IGNORECASE) or _UNSURE.search(plain):
+    heading = re.fullmatch(r"[A-Z]+[.:]?", plain)
+    if heading or not re.search(r"[a-z]{3}", plain, re.IGNORECASE) or _UNSURE.search(plain):
         return ()
     found = [(kind, _RULES[kind](plain)) for kind in CONTRADICTIONS if kind in kinds]
     return tuple(Contradiction(kind, text) for kind, text in found if text and text.lower() != plain.lower())

@@ -497,7 +497,8 @@ def _add_plugin_commands(arguments: list[str]) -> None:
     from isocenter.plugins import find, load
 
     for name in find("isocenter.commands"):
-        if name in {command.name or getattr(command.callback, "__name__", "") for command in app.registered_commands}:
+        ours = {command.name or getattr(command.callback, "__name__", "") for command in app.registered_commands}
+        if name in ours | {group.name for group in app.registered_groups}:
             raise PluginError(f"the plug-in command {name!r} clashes with a command of Isocenter; uninstall it")
         try:
             command = load("isocenter.commands", name)

@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # These write result pages of their own.
 NOT_SPEED = {
     "adapt_from_session",
+    "align_probe",
     "interactive_dice",
     "interactive_sets",
     "interactive_ours",

@@ -4,7 +4,7 @@
     >>> isocenter.__version__
     '0.1.0'
 
-`isocenter.read`, `segment`, `pretrain`, `adapt` (from a session), `adapt_data` (to a labelled set), `demo`,
+`isocenter.read`, `segment`, `pretrain`, `align`, `adapt` (from a session), `adapt_data` (to a labelled set), `demo`,
 `models_add`, `models_list`, `models_check` and `models_card` are the verbs of the command line as functions;
 `open_weights` opens a model. They are imported when first used: ``import isocenter`` is fast and needs no torch.
 """
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from isocenter.models.passport.door import open_weights
     from isocenter.verbs.adapt import adapt
     from isocenter.verbs.adapt_data import adapt_data
+    from isocenter.verbs.align import align
     from isocenter.verbs.demo import demo
     from isocenter.verbs.models import models_add, models_card, models_check, models_list
     from isocenter.verbs.pretrain import pretrain
@@ -31,6 +32,7 @@ __all__ = [
     "__version__",
     "adapt",
     "adapt_data",
+    "align",
     "demo",
     "models_add",
     "models_card",
@@ -47,6 +49,7 @@ _LAZY = {
     "ResultDocument": "isocenter.verbs.result",
     "adapt": "isocenter.verbs.adapt",
     "adapt_data": "isocenter.verbs.adapt_data",
+    "align": "isocenter.verbs.align",
     "demo": "isocenter.verbs.demo",
     "models_add": "isocenter.verbs.models",
     "models_card": "isocenter.verbs.models",

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+import typer.core
 
 from isocenter.cli_models import app as models_app
 from isocenter.terminal import Exit
@@ -217,6 +218,74 @@ def pretrain(
             ]
         )
     )
+
+
+class _TrainsByDefault(typer.core.TyperGroup):
+    """A group whose first word may be a configuration: `align CONFIG` is `align train CONFIG`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args and args[0] not in (*self.commands, "--help"):
+            args = ["train", *args]
+        return super().parse_args(ctx, args)
+
+
+align = typer.Typer(cls=_TrainsByDefault, no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(
+    align, name="align", help="Join image and language: `align CONFIG` trains; classify and retrieve by words."
+)
+AlignedWeights = Annotated[
+    Path, typer.Argument(help="Folder of a run of align, or its .safetensors file.", show_default=False)
+]
+
+
+@align.command("train")
+def align_train(
+    config: Annotated[Path, typer.Argument(help="YAML file with every setting; see configs/.", show_default=False)],
+    out: Annotated[
+        Path, typer.Option("--out", help="Folder of the run; must not exist or be empty.", show_default=False)
+    ],
+    data: Annotated[Path | None, typer.Option("--data", help="Folder of the table and the pictures.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's checkpoint, exactly.")] = False,
+    until: Annotated[int | None, typer.Option("--until", help="Stop at this step; --resume goes on.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Learn from pairs of images and reports; `isocenter align CONFIG` is the same."""
+    from isocenter.verbs.align import align as verb
+
+    with _progress(lines=True) as tell:
+        done = verb(config, out, progress=tell, data=data, resume=resume, until=until)
+    _out(done.model_dump_json(indent=2) if as_json else "\n".join(done.lines()))
+
+
+@align.command("classify")
+def align_classify(
+    weights: AlignedWeights,
+    images: Annotated[list[Path], typer.Argument(help="Pictures, the patient's left at the right edge.")],
+    finding: Annotated[list[str], typer.Option("--finding", help="A finding in words; may be repeated.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Rank pictures by findings that are told in words; nothing is trained."""
+    from isocenter.verbs.align import classify as verb
+
+    found = verb(weights, images, finding)
+    _out(found.model_dump_json(indent=2) if as_json else "\n".join(found.lines()))
+
+
+@align.command("retrieve")
+def align_retrieve(
+    weights: AlignedWeights,
+    table: Annotated[Path, typer.Argument(help="CSV with the columns image and report.", show_default=False)],
+    text: Annotated[str | None, typer.Option("--text", help="Words: find the pictures that fit best.")] = None,
+    image: Annotated[Path | None, typer.Option("--image", help="Picture: find the reports that fit best.")] = None,
+    top: Annotated[int, typer.Option("--top", help="How many.")] = 5,
+    patient: Annotated[str | None, typer.Option("--patient", help="Column of the patient, for intervals.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Find pictures by words or reports by a picture; without a query, measure how well that works."""
+    from isocenter.verbs.align import retrieve as verb
+
+    found = verb(weights, table, text=text, image=image, top=top, patient_column=patient)
+    _out(found.model_dump_json(indent=2) if as_json else "\n".join(found.lines()))
 
 
 @app.command()

@@ -19,8 +19,8 @@ from isocenter.data.images.atomic import explain_os_error
 
 ROOT = Path(__file__).resolve().parents[2]
 REFERENCE = ROOT / "docs" / "reference" / "cli.md"
-COMMANDS = ("read", "segment", "pretrain", "adapt", "demo", "models", "plugins", "version")
-BELOW = {"models": ("add", "list", "check", "card")}
+COMMANDS = ("read", "segment", "pretrain", "align", "adapt", "demo", "models", "plugins", "version")
+BELOW = {"models": ("add", "list", "check", "card"), "align": ("train", "classify", "retrieve")}
 
 
 def reference() -> str:
@@ -158,3 +158,13 @@ def test_a_warning_of_a_library_is_not_shown(
     monkeypatch.setattr("isocenter.verbs.plugins.describe", warn)
     assert cli.run(["plugins", "--json"]) == 0
     assert "Zebra" not in "".join(capsys.readouterr())
+
+
+@pytest.mark.parametrize("name", ["read", "align"])
+def test_a_plugin_never_replaces_a_command_of_ours(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda **_: [name])
+    monkeypatch.setattr("isocenter.plugins.find", lambda _: {name: name})
+    assert cli.run(["version"]) == cli.Exit.MODEL
+    assert f"the plug-in command {name!r} clashes" in capsys.readouterr().err

@@ -21,6 +21,7 @@ import yaml
 import isocenter
 from isocenter import cli
 from isocenter.core.errors import CapabilityError, ConfigError, IsocenterError
+from isocenter.learn.alignment.config import check_config
 from isocenter.learn.automatic import read_config
 from isocenter.learn.interactive_method import METHOD
 from isocenter.learn.method import Method
@@ -61,7 +62,9 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("configuration", sorted(CONFIGS.glob("*.yaml")), ids=lambda p: p.name)
 def test_every_shipped_configuration_is_valid(configuration: Path) -> None:
     settings = yaml.safe_load(configuration.read_text())
-    if "method" in settings:
+    if settings.get("verb") == "align":
+        assert check_config(settings).name.startswith("aligned-")
+    elif "method" in settings:
         method = METHOD if settings["method"] == "interactive" else METHODS[settings["method"]]
         assert method.configure(settings).model_dump(mode="json")["method"] == method.name
         assert method.name == "interactive" or configuration.stem == method.configure(settings).weights_name

@@ -87,7 +87,8 @@ def _zyx(array: Shaped[np.ndarray, "c z y x"]) -> tuple[int, int, int]:
 def _decode(path: Path, head: bytes, name: str) -> tuple[list[Shaped[np.ndarray, "c y x"]], list[str]]:
     if head.startswith((b"II", b"MM")):
         return _decode_tiff(path, name)
-    if head.startswith(b"\x89PNG") and head[_BIT_DEPTH_AT] == 16 and head[_COLOUR_TYPE_AT] in _PNG_COLOUR:
+    whole = head.startswith(b"\x89PNG") and len(head) > _COLOUR_TYPE_AT  # a file may end within its head
+    if whole and head[_BIT_DEPTH_AT] == 16 and head[_COLOUR_TYPE_AT] in _PNG_COLOUR:
         return _decode_deep_png(path, head, name)
     return _decode_pillow(path, name)
 

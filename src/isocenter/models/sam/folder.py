@@ -7,18 +7,20 @@ pickle is opened, and no code that comes with the weights is run.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 
 from isocenter.core.errors import CapabilityError, WeightsError
+from isocenter.models.hugging_face import (
+    left_over,
+    read_folder_config,
+    read_json,
+    refusals,
+    silence,
+    transformers_package,
+)
 
 __all__ = ["MODEL_TYPES", "SamNetwork", "load_network", "picture_settings", "read_config"]
 
@@ -27,45 +29,8 @@ MODEL_TYPES = {"sam": "sam", "sam2": "sam2", "sam2_video": "sam2"}
 for images and, beside it, the memory for videos, which is not read."""
 
 _CLASSES = {"sam": "SamModel", "sam2": "Sam2Model"}
-_ONE, _INDEX = "model.safetensors", "model.safetensors.index.json"
-_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 _LIMIT = 32.0
 """SAM 2 clamps the logits that it hands to the next round to -32..32 (its `SAM2ImagePredictor`)."""
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        read = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise WeightsError(f"{path}: can't be read as JSON; take the folder from its source again") from error
-    if not isinstance(read, dict):
-        raise WeightsError(f"{path}: must hold a JSON object; take the folder from its source again")
-    return read
-
-
-def _check_weights(folder: Path) -> None:
-    """Refuse a folder whose weights are missing, pickled, or lie elsewhere."""
-    if (folder / _ONE).is_file():
-        return
-    if (folder / _INDEX).is_file():
-        shards = _json(folder / _INDEX).get("weight_map")
-        names = {str(n) for n in shards.values()} if isinstance(shards, dict) else set()
-        wrong = sorted(n for n in names if Path(n).name != n or not n.endswith(".safetensors"))
-        missing = sorted(n for n in names if not (folder / n).is_file())
-        if not names or wrong or missing:
-            told = (
-                f"names {wrong[0]!r}" if wrong else f"names {missing[0]!r}, which is missing" if missing else "is empty"
-            )
-            raise WeightsError(f"{folder / _INDEX} {told}; its shards must be safetensors files in the same folder")
-        return
-    pickled = next((p for pattern in _PICKLES for p in sorted(folder.glob(pattern))), None)
-    if pickled is not None:
-        raise WeightsError(
-            f"{folder} holds its weights as pickle only ({pickled.name}), which can run code when opened; take the "
-            f"{_ONE} of the same weights, or convert them where you trust them: "
-            "transformers' save_pretrained writes safetensors"
-        )
-    raise WeightsError(f"{folder} holds no {_ONE}; take it from the same source as config.json")
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -75,26 +40,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         WeightsError: No such folder; no config; another `model_type` than those of `MODEL_TYPES`; weights that are
             missing, are pickles or lie elsewhere; a folder that asks for code or for other weights than its own.
     """
-    if not folder.is_dir():
-        raise WeightsError(
-            f"{folder} is not a folder on this machine; give one with config.json and {_ONE}. Nothing is downloaded: a "
-            "name on a hub is not enough"
-        )
-    if not (folder / "config.json").is_file():
-        raise WeightsError(f"{folder} holds no config.json; give a Hugging Face folder of SAM, MedSAM or SAM 2")
-    config = _json(folder / "config.json")
-    kind = config.get("model_type")
-    if kind not in MODEL_TYPES:
-        known = ", ".join(MODEL_TYPES)
-        raise WeightsError(f"{folder / 'config.json'}: model_type is {kind!r}; what can be run is {known}")
-    if "auto_map" in config:
-        raise WeightsError(f"{folder / 'config.json'} asks for code of its own (auto_map), which is never run")
-    if (folder / "adapter_config.json").is_file():
-        raise WeightsError(
-            f"{folder} holds an adapter for weights that lie elsewhere; merge them into one folder first"
-        )
-    _check_weights(folder)
-    return config
+    return read_folder_config(folder, MODEL_TYPES, "SAM, MedSAM or SAM 2")
 
 
 def picture_settings(folder: Path) -> dict[str, Any] | None:
@@ -104,33 +50,11 @@ def picture_settings(folder: Path) -> dict[str, Any] | None:
         WeightsError: A file that is not JSON.
     """
     if (folder / "preprocessor_config.json").is_file():
-        return _json(folder / "preprocessor_config.json")
+        return read_json(folder / "preprocessor_config.json")
     if (folder / "processor_config.json").is_file():
-        inner = _json(folder / "processor_config.json").get("image_processor")
+        inner = read_json(folder / "processor_config.json").get("image_processor")
         return inner if isinstance(inner, dict) else None
     return None
-
-
-def _transformers() -> ModuleType:
-    try:
-        return import_module("transformers")
-    except ModuleNotFoundError as error:
-        raise CapabilityError("SAM needs transformers: pip install 'isocenter[sam]'") from error
-
-
-@contextmanager
-def _silence() -> Iterator[None]:
-    """Keep transformers from writing bars and reports to the terminal; what matters is raised by us."""
-    logs = import_module("transformers.utils.logging")
-    level, bars = logs.get_verbosity(), logs.is_progress_bar_enabled()
-    logs.set_verbosity_error()
-    logs.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logs.set_verbosity(level)
-        if bars:
-            logs.enable_progress_bar()
 
 
 def _side(said: object) -> int:
@@ -205,18 +129,6 @@ class SamNetwork:
         return logits, logits.clamp(-_LIMIT, _LIMIT) if self.kind == "sam2" else logits
 
 
-def _left_over(told: Mapping[str, Any]) -> list[str]:
-    """Name parameters that the file does not fill."""
-    return sorted(str(key) for group in ("missing_keys", "mismatched_keys") for key in told.get(group) or ())
-
-
-def _refusals() -> tuple[type[Exception], ...]:
-    """Return what building and filling a network raises for a config or a file that is not right."""
-    strict: type[Exception] = import_module("huggingface_hub.errors").StrictDataclassError
-    plain = (ArithmeticError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError)
-    return (strict, SafetensorError, *plain)
-
-
 def load_network(folder: Path, device: str = "cpu") -> SamNetwork:
     """Load the folder's network in float32.
 
@@ -229,11 +141,11 @@ def load_network(folder: Path, device: str = "cpu") -> SamNetwork:
         CapabilityError: transformers is not installed, or there is no such device.
     """
     kind = MODEL_TYPES[read_config(folder)["model_type"]]
-    build = getattr(_transformers(), _CLASSES[kind], None)
+    build = getattr(transformers_package("SAM", "sam"), _CLASSES[kind], None)
     if build is None:
         raise CapabilityError(f"this transformers has no {_CLASSES[kind]}: pip install --upgrade 'isocenter[sam]'")
     try:
-        with _silence():
+        with silence():
             model, told = build.from_pretrained(
                 str(folder),
                 local_files_only=True,
@@ -242,10 +154,10 @@ def load_network(folder: Path, device: str = "cpu") -> SamNetwork:
                 dtype=torch.float32,
                 output_loading_info=True,
             )
-    except _refusals() as error:
+    except refusals() as error:
         why = next(iter(str(error).splitlines()), type(error).__name__)
         raise WeightsError(f"{folder}: weights and config don't fit together, or are damaged: {why}") from error
-    missing = _left_over(told)
+    missing = left_over(told)
     if missing:
         raise WeightsError(f"{folder}: the weights don't fill {missing[0]!r} and {len(missing) - 1} more parameters")
     try:

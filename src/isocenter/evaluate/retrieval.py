@@ -1,0 +1,75 @@
+"""Finding the right one among many, and the right one of two: hits at k against chance, and choices between pairs."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from isocenter.core.errors import ConfigError, DataError
+
+__all__ = ["chance_at_k", "choices", "hits_at_k"]
+
+
+def _check(right: Bool[np.ndarray, "queries candidates"], k: int) -> None:
+    if k < 1:
+        raise ConfigError(f"k must be 1 or more, got {k}")
+    if not right.any(axis=1).all():
+        raise DataError(f"query number {int((~right.any(axis=1)).argmax())} has no right candidate: leave it out")
+
+
+def hits_at_k(
+    similarity: Float[np.ndarray, "queries candidates"], right: Bool[np.ndarray, "queries candidates"], k: int
+) -> Float[np.ndarray, " queries"]:
+    """Return 1 where a right candidate is among the k most similar, else 0; their mean is the recall at k.
+
+    A tie counts against: whoever finds all candidates alike finds nothing.
+
+    Args:
+        similarity: Greater is more alike.
+        right: Which candidates are right; one or more for each query.
+        k: How many are looked at.
+
+    Raises:
+        ConfigError: k is below 1.
+        DataError: A query has no right candidate, or a similarity is not finite.
+
+    Example:
+        >>> hits_at_k(np.array([[0.9, 0.1, 0.5], [0.2, 0.2, 0.2]]), np.array([[0, 0, 1], [1, 0, 0]], bool), 2).tolist()
+        [1.0, 0.0]
+    """
+    _check(right, k)
+    if not np.isfinite(similarity).all():
+        raise DataError("a similarity is not finite")
+    best = np.where(right, similarity, -np.inf).max(axis=1, keepdims=True)
+    before = ((similarity >= best) & ~right).sum(axis=1)
+    hits: Float[np.ndarray, " queries"] = (before < k).astype(np.float64)
+    return hits
+
+
+def chance_at_k(right: Bool[np.ndarray, "queries candidates"], k: int) -> float:
+    """Return the recall at k of whoever puts the candidates in a random order.
+
+    Example:
+        >>> chance_at_k(np.eye(4, dtype=bool), 1), chance_at_k(np.ones((1, 3), bool), 2)
+        (0.25, 1.0)
+    """
+    _check(right, k)
+    count = right.shape[1]
+    wrong = count - right.sum(axis=1).astype(np.float64)
+    missed = np.ones(len(right))
+    for step in range(min(k, count)):
+        missed *= np.clip(wrong - step, 0, None) / (count - step)
+    return float((1 - missed).mean())
+
+
+def choices(true: Float[np.ndarray, " n"], false: Float[np.ndarray, " m"]) -> Float[np.ndarray, " n"]:
+    """Return 1 where the true one of two is more alike, 0 where the false one is, one half where both are alike.
+
+    Example:
+        >>> choices(np.array([0.3, 0.1, 0.2]), np.array([0.1, 0.3, 0.2])).tolist()
+        [1.0, 0.0, 0.5]
+    """
+    if len(true) != len(false):
+        raise DataError(f"{len(true)} true and {len(false)} false similarities")
+    taken: Float[np.ndarray, " n"] = np.where(true > false, 1.0, np.where(true < false, 0.0, 0.5))
+    return taken

@@ -1,0 +1,1 @@
+"""Aligning image and language: pairs, texts and their contradictions, losses, the trainer, and what it is held to."""

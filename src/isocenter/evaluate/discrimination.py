@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from isocenter.core.errors import DataError
-from isocenter.evaluate.bootstrap import Interval, bootstrap_statistic
+from isocenter.evaluate.bootstrap import LEAST_PATIENTS, Interval, bootstrap_statistic
 from isocenter.evaluate.ranking import auroc
 
 __all__ = ["bootstrap_roc_auc", "roc_auc"]
@@ -54,7 +54,8 @@ def bootstrap_roc_auc(
     """
     roc_auc(scores, present)
     index = np.unique(np.asarray(patients, dtype=str), return_inverse=True)[1]
-    if any(len(set(index[chosen])) < 2 for chosen in (present, ~present)):
+    enough = len(set(index.tolist())) >= LEAST_PATIENTS
+    if enough and any(len(set(index[chosen])) < 2 for chosen in (present, ~present)):
         raise DataError("one patient alone has the finding, or has not: an interval would say nothing")
     return bootstrap_statistic(
         lambda i: auroc(present[i], scores[i]), patients, level=level, resamples=resamples, seed=seed

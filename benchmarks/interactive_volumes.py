@@ -85,7 +85,8 @@ NOTES = (
     "0.498 / 0.515 / 0.557 after 1 / 2 / 3 / 5 clicks on 25 volumes of both halves (26 November 2026, weights "
     "interactive-2d d1faf25f; the network for volumes, as it then was, 0.486 / 0.577 / 0.635 / 0.711). Clicks at the "
     "centre of the largest error in the volume; Dice of the whole volume; only volumes of the half that settings were "
-    "not chosen on (of the CT organs, both halves are of one patient). One PET volume of this half was looked at once, when version 1 of the weights "
+    "not chosen on (of the CT organs, both halves are of one patient). One PET volume of this half was looked at once, "
+    "when version 1 of the weights "
     "was chosen over a second training.",
     "",
     "Training longer makes the network better on synthesis and worse here: a second lap (1,600 steps, 48 and "

@@ -2,8 +2,8 @@
 
 A picture, a cine frame and a stack of a few slices are answered plane by plane. A volume is answered as one: clicks and
 strokes go to the network for volumes as they are; what says all of one slice (a lasso, a box without depth) is
-outlined on that slice first, and the outlined slice is what the volume is told. Docs/results/interactive-volumes.md has the
-experiment that chose this.
+outlined on that slice first, and the outlined slice is what the volume is told (docs/results/interactive-volumes.md
+tells the experiment that chose this).
 """
 
 from __future__ import annotations

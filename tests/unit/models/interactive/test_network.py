@@ -11,8 +11,8 @@ from isocenter.models.interactive.network import (
     ALTERNATIVES,
     InteractiveNet,
     InteractiveSettings,
-    _fold,
     _unfold,
+    fold,
 )
 
 SMALL = {"widths": (4, 8, 8), "prompt_widths": (4, 4, 6), "fine": 2, "blocks": 1, "memory": 6}
@@ -31,13 +31,13 @@ def inputs(dims, count=2, side=16, seed=1):
 @pytest.mark.parametrize("shape", [(2, 3, 8, 16), (2, 3, 8, 4, 12)])
 def test_fold_and_back(shape):
     x = torch.rand(shape)
-    assert torch.equal(_unfold(_fold(x, 2), 2), x)
-    assert torch.equal(_unfold(_fold(x, 4), 4), x)
+    assert torch.equal(_unfold(fold(x, 2), 2), x)
+    assert torch.equal(_unfold(fold(x, 4), 4), x)
 
 
 def test_fold_is_pixel_unshuffle():
     x = torch.rand(2, 3, 8, 6)
-    assert torch.equal(_fold(x, 2), torch.nn.functional.pixel_unshuffle(x, 2))
+    assert torch.equal(fold(x, 2), torch.nn.functional.pixel_unshuffle(x, 2))
 
 
 @pytest.mark.parametrize("dims", [2, 3])

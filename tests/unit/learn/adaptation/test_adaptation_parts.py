@@ -156,6 +156,14 @@ def test_the_set_of_classes_holds_the_true_one_as_often_as_promised():
     assert "least_probability" not in vector_promise("classify", rows(*draw(12))), "12 cases promise nothing"
 
 
+def test_thirty_cases_that_are_all_right_do_not_make_an_answer_certain():
+    truth = np.arange(30) % 2
+    answers = np.where(np.eye(2)[truth] > 0, 0.97, 0.03)
+    temperature = float(str(vector_promise("classify", rows(answers, truth))["temperature"]))
+    sharp = answers[0] ** (1 / temperature)
+    assert (sharp / sharp.sum()).max() == pytest.approx(1 - 1 / 32, abs=0.005)
+
+
 def test_an_interval_and_a_baseline():
     rng = np.random.default_rng(4)
     truth = rng.normal(50, 10, 300)

@@ -247,8 +247,8 @@ def synthesise_pair(
         >>> one, same = synthesise_pair(1, 7), synthesise_pair(1, 7)
         >>> one.image.tobytes() == same.image.tobytes(), one.sentences == same.sentences
         (True, True)
-        >>> print(synthesise_pair(1, 7, findings=[PairedFinding("device", "left")]).report.sections["findings"])
-        Pacemaker on the left. The lungs are clear. No airspace shadowing is seen. No cardiomegaly.
+        >>> print(synthesise_pair(1, 7, findings=[PairedFinding("device", "left")]).sentences[0].text)
+        There is a pacemaker over the left chest.
     """
     if pixels < 32 or min(seed, index) < 0:
         raise ConfigError(f"a film needs 32 pixels and seed, index of 0 or more; got {pixels}, {seed}, {index}")

@@ -108,6 +108,7 @@ _PRESENT = MappingProxyType(
             "There is a {size} {side} pleural effusion.",
             "A {size} pleural effusion is seen on the {side}.",
             "Blunting of the {side} costophrenic angle by a {size} effusion.",
+            "{Side} pleural effusion, {size}.",
         ),
         "opacity": (
             "{Noun} in the {side} {zone} zone.",
@@ -162,7 +163,15 @@ _ABSENT = MappingProxyType(
         "device": ("No pacemaker.", "There is no pacemaker.", "No implanted device is seen."),
     }
 )
-_OTHER_SIDE = ("No {side} pleural effusion.", "There is no pleural effusion on the {side}.")
+_ABSENT_SIDE = MappingProxyType(
+    {
+        "effusion": ("No {side} pleural effusion.", "There is no pleural effusion on the {side}."),
+        "consolidation": ("No consolidation on the {side}.", "There is no consolidation in the {side} lung."),
+        "device": ("No pacemaker on the {side}.",),
+    }
+)
+"""Denials at one side. They are written of the free side and of patients without any, so that they do not give away
+that the other side has it."""
 _CLEAR = ("The lungs are clear.", "Clear lungs.")
 
 
@@ -182,7 +191,7 @@ def write_sentences(rng: np.random.Generator, findings: Sequence[PairedFinding])
         if here:
             told += _tell(rng, here)
         elif rng.random() < 0.55:
-            told.append(Sentence(_one(rng, _ABSENT[kind]), Claim((kind,), present=False)))
+            told += _deny(rng, kind)
     if not any(f.kind in _LUNG for f in findings) and rng.random() < 0.5:
         told.append(Sentence(_one(rng, _CLEAR), Claim(_LUNG, present=False)))
     if not told:
@@ -205,16 +214,28 @@ def _tell(rng: np.random.Generator, here: Sequence[PairedFinding]) -> list[Sente
         Sentence(_fill(_one(rng, _PRESENT[kind]), f), Claim((kind,), True, (f.side,) if f.side else (), f.zone, f.size))
         for f in here
     ]
-    if kind == "effusion" and len(set(sides)) == 1 and rng.random() < 0.3:
-        free = SIDES[1 - SIDES.index(first.side)]
-        told.append(Sentence(_one(rng, _OTHER_SIDE).format(side=free), Claim((kind,), present=False, sides=(free,))))
+    if kind in _ABSENT_SIDE and len(set(sides)) == 1 and rng.random() < 0.3:
+        told.append(_deny_side(rng, kind, SIDES[1 - SIDES.index(first.side)]))
     return told
+
+
+def _deny(rng: np.random.Generator, kind: str) -> list[Sentence]:
+    """Say that there is none: in one sentence, or of one side or both in turn."""
+    if kind in _ABSENT_SIDE and rng.random() < 0.4:
+        count, first = int(rng.integers(1, 3)), int(rng.integers(2))
+        return [_deny_side(rng, kind, SIDES[(first + i) % 2]) for i in range(count)]
+    return [Sentence(_one(rng, _ABSENT[kind]), Claim((kind,), present=False))]
+
+
+def _deny_side(rng: np.random.Generator, kind: str, side: str) -> Sentence:
+    return Sentence(_one(rng, _ABSENT_SIDE[kind]).format(side=side), Claim((kind,), present=False, sides=(side,)))
 
 
 def _fill(phrasing: str, finding: PairedFinding) -> str:
     noun = "nodule" if finding.size == "small" else "mass"
     return phrasing.format(
         side=finding.side,
+        Side=finding.side.capitalize(),
         zone=finding.zone,
         size=finding.size,
         Size=finding.size.capitalize(),

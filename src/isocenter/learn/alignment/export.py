@@ -12,7 +12,7 @@ import numpy as np
 
 from isocenter.learn.alignment.config import AlignmentTraining
 from isocenter.learn.alignment.measure import Figure, as_rows, measure
-from isocenter.learn.alignment.pairs import LabelData, SyntheticData
+from isocenter.learn.alignment.pairs import LabelData, SyntheticData, phrases_of
 from isocenter.learn.alignment.trainer import Trainer
 from isocenter.models.aligned import save_aligned
 
@@ -49,8 +49,8 @@ def export(trainer: Trainer, out: Path, *, command: str, machine: str) -> tuple[
         The file of the weights, and the figures.
     """
     config, pairs, aligned = trainer.config, trainer.pairs, trainer.model()
-    phrases = config.data.findings if isinstance(config.data, LabelData) else None
-    figures = measure(aligned, pairs, pairs.of("test"), kinds=config.texts.contradictions, phrases=phrases)
+    kinds, phrases = config.texts.contradictions, phrases_of(config.data)
+    figures = measure(aligned, pairs, pairs.of("test"), kinds=kinds, phrases=phrases)
     rows = as_rows(figures)
     (out / HELD_OUT).write_text(json.dumps({"step": trainer.step, "figures": rows}, indent=1) + "\n", "utf-8")
     arrays = {k: v.detach().to("cpu").float().numpy() for k, v in aligned.net.state_dict().items()}

@@ -26,10 +26,31 @@ from isocenter.models.aligned import ImageInput
 from isocenter.models.text import normalise_text
 from isocenter.synth.paired import synthesise_pair
 
-__all__ = ["DataSettings", "LabelData", "Pair", "Pairs", "SyntheticData", "TableData", "open_pairs", "reported_pairs"]
+__all__ = [
+    "DataSettings",
+    "LabelData",
+    "Pair",
+    "Pairs",
+    "SyntheticData",
+    "TableData",
+    "open_pairs",
+    "phrases_of",
+    "reported_pairs",
+]
 
 _KEEP_BYTES = 2**30
 """Prepared images are kept in memory up to this size; the rest is made again when needed."""
+
+
+_SYNTHETIC = {
+    "pleural effusion": ("effusion", ""),
+    "left pleural effusion": ("effusion", "left"),
+    "right pleural effusion": ("effusion", "right"),
+    "consolidation": ("consolidation", ""),
+    "cardiomegaly": ("cardiomegaly", ""),
+    "pacemaker": ("device", ""),
+}
+"""Words for findings of synthetic patients, and which findings they mean."""
 
 
 class SyntheticData(BaseModel):
@@ -186,6 +207,13 @@ class Pairs:
         return found
 
 
+def phrases_of(settings: DataSettings) -> Mapping[str, str]:
+    """Return the words for each finding that a set knows of; empty where it knows reports alone."""
+    if isinstance(settings, SyntheticData):
+        return {label: label for label in _SYNTHETIC}
+    return settings.findings if isinstance(settings, LabelData) else {}
+
+
 def open_pairs(settings: DataSettings, side: int, folder: Path | None, seed: int) -> Pairs:
     """Open a set.
 
@@ -277,10 +305,15 @@ def _synthetic(settings: SyntheticData, image_input: ImageInput) -> Pairs:
     names = [split for split, count in zip(SPLITS, counts, strict=True) for _ in range(count)]
     pairs = []
     for index, split in enumerate(names):
-        # The film is small here: only its words are kept.
-        sentences = tuple(s.text for s in synthesise_pair(settings.seed, index, pixels=32).sentences)
+        # The film is small here: only its words and findings are kept.
+        sample = synthesise_pair(settings.seed, index, pixels=32)
+        sentences = tuple(s.text for s in sample.sentences)
         true = frozenset(map(normalise_text, sentences))
-        pairs.append(Pair(str(index), split, sentences, true, number=index))
+        there = {
+            label: any(f.kind == kind and side in ("", f.side) for f in sample.findings)
+            for label, (kind, side) in _SYNTHETIC.items()
+        }
+        pairs.append(Pair(str(index), split, sentences, true, findings=there, number=index))
     digest = hashlib.sha256()
     for file in sorted(Path(synth.__file__).parent.glob("paired*.py")):
         digest.update(file.name.encode() + b"\0" + file.read_bytes())

@@ -109,10 +109,8 @@ class Trainer:
         learning = [p for p in self.net.parameters() if p.requires_grad]
         self.optimiser = torch.optim.AdamW(
             [
-                {"params": [p for p in learning if p.ndim > 1], "weight_decay": config.weight_decay, "speed": 1.0},
-                {"params": [p for p in learning if p.ndim == 1], "weight_decay": 0.0, "speed": 1.0},
-                # Temperature and bias are two numbers that all pairs wait for.
-                {"params": [p for p in learning if p.ndim == 0], "weight_decay": 0.0, "speed": 10.0},
+                {"params": [p for p in learning if p.ndim > 1], "weight_decay": config.weight_decay},
+                {"params": [p for p in learning if p.ndim <= 1], "weight_decay": 0.0},
             ],
             lr=config.learning_rate,
             betas=(0.9, 0.98),
@@ -196,7 +194,7 @@ class Trainer:
         config, rate = self.config, self.config.rate(self.step)
         images, told, true = self.drawn(self.step)
         for group in self.optimiser.param_groups:
-            group["lr"] = rate * group["speed"]
+            group["lr"] = rate
         self._learning()
         owner = [i for i, text in enumerate(told) for _ in text.contradictions]
         contradictions = [c for text in told for c in text.contradictions]

@@ -1,7 +1,7 @@
 """Two towers, image and text, that meet in one space.
 
-The mean of an image's features over space forgets where they were, so a network that pools by the mean is half blind
-for sides. Here a few queries look at the features, each of which is told its place in the image.
+The mean of an image's features over space is joined by what a few queries find among them, each feature being told its
+place in the image: where the features themselves do not know their place, the mean alone could not tell the sides.
 
 Source:
     Radford et al., CLIP, ICML 2021; Zhai et al., SigLIP, ICCV 2023 (bias, attention pooling).
@@ -37,7 +37,7 @@ class AlignedSettings:
         image: The card of a backbone.
         text: The card of a text tower.
         width: Length of the vectors that are compared.
-        pooling: "attention", or "mean": the backbone's own embedding.
+        pooling: "attention" (with the mean), or "mean": the backbone's own embedding.
         loss: What it learns with: decides where temperature and bias begin, and what a similarity means.
     """
 
@@ -103,7 +103,7 @@ def places_of(
 
 
 class Pooling(nn.Module):
-    """Looks at a map with a few queries, each place with its code, and returns one vector.
+    """Adds to the mean of a map what a few queries find in it, each place with its code.
 
     Args:
         width: Channels of the map.
@@ -133,7 +133,8 @@ class Pooling(nn.Module):
 
         queries = split(self.queries.to(tokens.dtype).expand(n, -1, -1))
         seen = functional.scaled_dot_product_attention(queries, split(self.key(tokens)), split(self.value(tokens)))
-        return self.out(seen.transpose(1, 2).reshape(n, -1))  # type: ignore[no-any-return]
+        mean = features.flatten(2).mean(dim=2)
+        return mean + self.out(seen.transpose(1, 2).reshape(n, -1))  # type: ignore[no-any-return]
 
 
 class AlignedNet(nn.Module):

@@ -64,6 +64,8 @@ bench: install
 
 results: install
 	$(BIN)/python -m benchmarks.interactive_dice --data $(DATA)
+	$(BIN)/python -m benchmarks.interactive_volumes --data $(DATA)
+	$(BIN)/python -m benchmarks.interactive_cards
 	$(BIN)/python -m benchmarks.adapt_from_session --data $(DATA)
 	$(BIN)/python -m benchmarks.align_probe --data $(DATA)
 	$(BIN)/python -m benchmarks.written_objects

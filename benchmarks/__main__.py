@@ -21,11 +21,14 @@ ROOT = Path(__file__).resolve().parents[1]
 # These write result pages of their own.
 NOT_SPEED = {
     "adapt_from_session",
+    "adapt_sets",
     "align_probe",
+    "interactive_cards",
     "interactive_dice",
     "interactive_sets",
     "interactive_ours",
     "interactive_sam",
+    "interactive_volumes",
     "fresh_machine",
     "written_objects",
     "written_samples",

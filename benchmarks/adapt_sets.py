@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -26,7 +27,8 @@ from isocenter.data.labelled import LabelledSet, open_labelled
 from isocenter.evaluate.bootstrap import bootstrap_mean
 from isocenter.evaluate.ranking import auroc_macro
 from isocenter.learn.adaptation.promise import joined, vector_figures
-from isocenter.learn.adaptation.run import AdaptedSet, DataSettings, adapt_to_set
+from isocenter.learn.adaptation.run import AdaptedSet, adapt_to_set
+from isocenter.learn.adaptation.settings import DataSettings
 from isocenter.models.weights import load_weights
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -55,16 +57,10 @@ class Line:
 def _learn(
     name: str, labelled: LabelledSet, settings: DataSettings, work: Path, start: str | None = None
 ) -> tuple[AdaptedSet, float]:
-    """Learn, or take up what was learnt; return it and the CPU minutes of all calls for each network."""
-    folder = work / name
-    file, before = folder / "cpu.json", time.process_time()
-    spent = json.loads(file.read_text())["seconds"] if file.is_file() else 0.0
+    """Learn, or take up what was learnt; return it and the minutes that each network's training took."""
     weights = None if start is None else load_weights(start)
-    found = adapt_to_set(labelled, settings, folder, start=weights, tell=_Told(name))
-    total = spent + time.process_time() - before
-    file.write_text(json.dumps({"seconds": total}))
-    learnt = sum(m.learnt.seconds for m in found.members)
-    return found, learnt / 60 / len(found.members)
+    found = adapt_to_set(labelled, settings, work / name, start=weights, tell=_Told(name))
+    return found, sum(m.learnt.seconds for m in found.members) / 60 / len(found.members)
 
 
 class _Told:
@@ -123,15 +119,12 @@ def _repeats(found: AdaptedSet, labelled: LabelledSet) -> dict[str, str]:
         areas.append(auroc_macro(truth, answers))
         rights.append(float((answers.argmax(1) == truth).mean()))
     figures = {f["name"]: f for f in vector_figures("classify", joined(found.vectors), labelled.classes, "")}
-    spread = lambda values: f"{np.mean(values):.4f} ({', '.join(f'{v:.4f}' for v in values)})"  # noqa: E731
-    together = [
-        f"{figures[n]['value']:.4f} ({figures[n]['low']:.4f} to {figures[n]['high']:.4f})"
-        for n in ("AUROC", "accuracy")
-    ]
-    return {
-        "AUROC, mean of seeds": spread(areas), "accuracy, mean of seeds": spread(rights),
-        "AUROC of the ensemble": together[0], "accuracy of the ensemble": together[1],
-    }  # fmt: skip
+    shown = {}
+    for name, values in (("AUROC", areas), ("accuracy", rights)):
+        figure = figures[name]
+        shown[f"{name}, mean of seeds"] = f"{np.mean(values):.4f} ({', '.join(f'{v:.4f}' for v in values)})"
+        shown[f"{name} of the ensemble"] = f"{figure['value']:.4f} ({figure['low']:.4f} to {figure['high']:.4f})"
+    return shown
 
 
 def pneumonia(data: Path, work: Path) -> list[Line]:
@@ -149,14 +142,14 @@ def adrenal(data: Path, work: Path) -> list[Line]:
 
 
 def _frozen_and_learnt(name: str, labelled: LabelledSet, work: Path, steps: int) -> list[Line]:
-    lines = []
+    lines, common = [], DataSettings(seed=0, steps=steps, batch=32, learning_rate=2e-3)
     for what, start, method in (
         ("frozen random backbone", None, "probe"),
         ("from scratch", None, "full"),
         ("frozen interactive-2d", "interactive-2d", "probe"),
         ("from interactive-2d", "interactive-2d", "full"),
     ):
-        settings = DataSettings(seed=0, steps=steps, batch=32, method=method, learning_rate=2e-3, mirror="on")  # type: ignore[arg-type]
+        settings = common.model_copy(update={"method": method})
         found, minutes = _learn(f"{name}-{what.replace(' ', '-')}", labelled, settings, work, start)
         figures = vector_figures(labelled.kind, joined(found.vectors), labelled.classes, "")
         shown = {
@@ -226,7 +219,7 @@ SETS: dict[str, tuple[str, Callable[[Path, Path], list[Line]], str]] = {
 }  # fmt: skip
 
 
-def page(kept: dict[str, dict[str, object]]) -> str:
+def page(kept: dict[str, dict[str, Any]]) -> str:
     """Return the page of results."""
     lines = [
         "# Adapting to labelled sets", "",
@@ -237,13 +230,12 @@ def page(kept: dict[str, dict[str, object]]) -> str:
         if name not in kept:
             continue
         entry = kept[name]
-        rows: list[dict[str, object]] = entry["lines"]  # type: ignore[assignment]
-        columns = list(dict.fromkeys(k for row in rows for k in row["figures"]))  # type: ignore[attr-defined]
+        rows = entry["lines"]
+        columns = list(dict.fromkeys(k for row in rows for k in row["figures"]))
         lines += [f"## {title}", "", f"{entry['date']}, {entry['machine']}. {note}", ""]
         lines += ["| what | " + " | ".join(columns) + " | minutes |", "| - |" + " - |" * (len(columns) + 1)]
         for row in rows:
-            figures: dict[str, str] = row["figures"]  # type: ignore[assignment]
-            cells = " | ".join(figures.get(c, "") for c in columns)
+            cells = " | ".join(row["figures"].get(c, "") for c in columns)
             lines.append(f"| {row['what']} | {cells} | {row['minutes']:.1f} |")
         lines.append("")
     return "\n".join(lines)

@@ -316,6 +316,10 @@ def adapt(
     labelled: Annotated[
         int | None, typer.Option("--labelled", help="Of a set: most cases that a network learns from.")
     ] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option("--learning-rate", help="Of a set: peak; default: searched for.")
+    ] = None,
+    batch: Annotated[int | None, typer.Option("--batch", help="Of a set: images or windows of a step.")] = None,
     work: Annotated[
         Path | None, typer.Option("--work", help="Of a set: folder for checkpoints; the same command goes on from it.")
     ] = None,
@@ -352,6 +356,7 @@ def adapt(
             from isocenter.verbs.adapt_data import adapt_data
 
             given |= {"weights": weights, "method": method, "folds": folds, "labelled": labelled, "work": work}
+            given |= {"learning_rate": learning_rate, "batch": batch}
             done = adapt_data(data, out, progress=tell, mirror=flip, threads=threads, **given)
     _out(done.model_dump_json(indent=2) if as_json else "\n".join(_adapted_lines(done)))
 

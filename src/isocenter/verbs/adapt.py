@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from isocenter.core.errors import CapabilityError, ConfigError, DataError, WeightsError
 from isocenter.core.sides import names_a_side
 from isocenter.data.images.atomic import atomic_folder
-from isocenter.verbs.adapted_folder import TASK_FILE, card_fields, write_adapted
+from isocenter.verbs.adapted_folder import card_fields, check_out, write_adapted
 from isocenter.verbs.provenance import code_version, created_now, machine, package_versions, python_version
 from isocenter.verbs.read import Progress
 from isocenter.verbs.session_folder import SessionManifest, read_cases, read_manifest
@@ -130,7 +130,7 @@ def run(config: AdaptConfig, progress: Progress | None = None) -> AdaptResult:
     """Do what an `AdaptConfig` says; see `adapt`."""
     tell = progress or (lambda _stage, _done: None)
     started = time.monotonic()
-    _check_out(config)
+    check_out(config.out, config.from_session, overwrite=config.overwrite)
     manifest = read_manifest(config.from_session)
     label = _check_cases(manifest, config.from_session)
     base = _base(config, manifest)
@@ -153,17 +153,6 @@ def run(config: AdaptConfig, progress: Progress | None = None) -> AdaptResult:
     found = adapt_from_cases(base, learnt, settings, lambda what, done: tell(what, 0.02 + 0.95 * done))
     tell("writing the task", 0.98)
     return _write(config, manifest, cases, base, (found, fit, label), started)
-
-
-def _check_out(config: AdaptConfig) -> None:
-    out = config.out
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        if not config.overwrite:
-            raise ConfigError(f"{out} is not empty; choose another folder, or give --overwrite")
-        if not (out / TASK_FILE).is_file():
-            raise ConfigError(f"{out} does not hold an adapted task; it is not overwritten. Choose another")
-    if out.resolve() == config.from_session.resolve() or config.from_session.resolve().is_relative_to(out.resolve()):
-        raise ConfigError(f"{out} holds the session that is read; choose another folder")
 
 
 def _check_cases(manifest: SessionManifest, folder: Path) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -13,10 +13,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from isocenter.core.errors import CapabilityError, ConfigError, IsocenterError
 from isocenter.data.images.atomic import atomic_folder, explain_os_error
 from isocenter.data.labelled import LabelledSet, open_labelled
+from isocenter.learn.adaptation.settings import DataSettings
 from isocenter.plugins import task_entries
 from isocenter.tasks.learnt.cards import learnt_card
 from isocenter.tasks.segment.adapted.cards import Fit
-from isocenter.verbs.adapted_folder import TASK_FILE, card_fields
+from isocenter.verbs.adapted_folder import card_fields, check_out
 from isocenter.verbs.learnt_folder import write_learnt
 from isocenter.verbs.provenance import code_version, created_now, machine, package_versions, python_version
 from isocenter.verbs.read import Progress
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from isocenter.core import Image
-    from isocenter.learn.adaptation.run import AdaptedSet, DataSettings
+    from isocenter.learn.adaptation.run import AdaptedSet
     from isocenter.models.weights import Weights
 
 __all__ = ["AdaptDataConfig", "AdaptDataResult", "Figure", "adapt_data", "run"]
@@ -35,8 +36,8 @@ _LAYOUTS = 48
 """Images whose layout of light and dark is kept: a further image must be like one of them."""
 
 
-class AdaptDataConfig(BaseModel):
-    """Configuration of `isocenter adapt --data`.
+class AdaptDataConfig(DataSettings):
+    """Configuration of `isocenter adapt --data`: how to learn (`DataSettings`), from what, and where to.
 
     Attributes:
         data: The labelled set: a folder or a file (`isocenter.data.labelled`).
@@ -46,25 +47,8 @@ class AdaptDataConfig(BaseModel):
         name: Name of the task; by default the set's.
         weights: Weights of a backbone to begin with: a built-in name, or a path. None begins anew.
         licence: Licence of the task.
-        minutes: What all of it may take; decides the steps where they are not given.
-        folds: Networks: folds of a cross-validation by patient, or repeats where the set has its own test part.
-        steps: Of each network.
-        learning_rate: Peak; None to search for it.
-        batch: Images or windows of a step.
-        widths: Of the network's levels, finest first.
-        side: Longest side of the image that a network sees which answers for the whole of it.
-        method: "full" changes all weights; "probe" the head alone; "lora" and "dora" add low-rank changes.
-        rank: Of LoRA and DoRA.
-        labelled: Most cases that a network learns from.
-        mirror: Whether images are mirrored left to right while it learns; "auto": unless a class names a side.
-        most_unreadable: Largest share of cases that may be left out because they can't be read.
-        precision: "auto" takes bfloat16 where it is quicker here.
-        threads: Of torch.
         overwrite: Whether an older adapted task under `out` is replaced.
-        seed: Seed of everything random.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     data: Path
     out: Path
@@ -72,22 +56,7 @@ class AdaptDataConfig(BaseModel):
     name: str | None = Field(default=None, pattern=_NAME)
     weights: str | None = None
     licence: str = Field(default="LicenseRef-as-the-labelled-set", min_length=1, max_length=64)
-    minutes: float = Field(default=30.0, gt=0)
-    folds: int = Field(default=5, ge=1)
-    steps: int | None = Field(default=None, ge=1)
-    learning_rate: float | None = Field(default=None, gt=0)
-    batch: int | None = Field(default=None, ge=1)
-    widths: tuple[int, ...] | None = None
-    side: int | None = Field(default=None, ge=8)
-    method: Literal["full", "probe", "lora", "dora"] = "full"
-    rank: int = Field(default=8, ge=1)
-    labelled: int | None = Field(default=None, ge=1)
-    mirror: Literal["auto", "on", "off"] = "auto"
-    most_unreadable: float = Field(default=0.05, ge=0, lt=1)
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    threads: int = Field(default=1, ge=1)
     overwrite: bool = False
-    seed: int = Field(default=0, ge=0)
 
 
 class Figure(BaseModel):
@@ -166,14 +135,13 @@ def run(config: AdaptDataConfig, progress: Progress | None = None) -> AdaptDataR
     """Do what an `AdaptDataConfig` says; see `adapt_data`."""
     tell = progress or (lambda _stage, _done: None)
     started = time.monotonic()
-    _check_out(config)
+    _check(config)
     tell("opening the set", 0.0)
     labelled = open_labelled(config.data)
     start = _weights(config)
-    from isocenter.learn.adaptation.run import DataSettings, adapt_to_set
+    from isocenter.learn.adaptation.run import adapt_to_set
 
-    fields = set(DataSettings.model_fields) & set(AdaptDataConfig.model_fields)
-    settings = DataSettings(**{key: getattr(config, key) for key in fields})
+    settings = DataSettings(**{key: getattr(config, key) for key in DataSettings.model_fields})
     out = config.out.resolve()
     work = config.work or out.with_name(f".{out.name}.learning")
     try:
@@ -195,21 +163,13 @@ def run(config: AdaptDataConfig, progress: Progress | None = None) -> AdaptDataR
     return result
 
 
-def _check_out(config: AdaptDataConfig) -> None:
-    out = config.out
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        if not config.overwrite:
-            raise ConfigError(f"{out} is not empty; choose another folder, or give --overwrite")
-        if not (out / TASK_FILE).is_file():
-            raise ConfigError(f"{out} does not hold an adapted task; it is not overwritten. Choose another")
-    if config.work is not None and config.work.resolve() == out.resolve():
-        raise ConfigError(f"{out} can't hold both the task and its checkpoints; give another --work")
+def _check(config: AdaptDataConfig) -> None:
+    check_out(config.out, config.data, overwrite=config.overwrite)
+    if config.work is not None and config.work.resolve() == config.out.resolve():
+        raise ConfigError(f"{config.out} can't hold both the task and its checkpoints; give another --work")
     entries, _ = task_entries()
     if config.name in entries:
         raise ConfigError(f"an installed task is named {config.name!r}; choose another --name")
-    data = config.data.resolve()
-    if out.resolve() == data or data.is_relative_to(out.resolve()):
-        raise ConfigError(f"{out} holds the set that is read; choose another folder")
 
 
 def _weights(config: AdaptDataConfig) -> Weights | None:

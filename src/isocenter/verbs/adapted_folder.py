@@ -28,7 +28,17 @@ from isocenter.verbs.session_folder import CaseEntry, WeightsEntry, read_cases, 
 if TYPE_CHECKING:
     from isocenter.tasks.interact.session import ConfirmedCase
 
-__all__ = ["CONFIG", "TASK_FILE", "AdaptedTask", "adapted_entry", "is_adapted_folder", "write_adapted"]
+__all__ = [
+    "CONFIG",
+    "TASK_FILE",
+    "AdaptedTask",
+    "adapted_entry",
+    "card_fields",
+    "card_of",
+    "check_out",
+    "is_adapted_folder",
+    "write_adapted",
+]
 
 TASK_FILE, CONFIG = "task.json", "config.json"
 
@@ -62,14 +72,35 @@ class AdaptedTask(BaseModel):
     adapter: WeightsEntry
     cases: tuple[CaseEntry, ...] = Field(min_length=1)
 
-    def task_card(self) -> TaskCard:
-        """Return the card.
 
-        Raises:
-            TypeError: A field is missing or unknown.
-        """
-        fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in self.card.items()}
-        return TaskCard(**fields)
+def check_out(out: Path, source: Path, *, overwrite: bool) -> None:
+    """Refuse a folder for a task that is taken, or that holds what is learnt from.
+
+    Args:
+        out: The folder.
+        source: What is learnt from.
+        overwrite: Whether an older task in it may be replaced.
+
+    Raises:
+        ConfigError: So it is.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        if not overwrite:
+            raise ConfigError(f"{out} is not empty; choose another folder, or give --overwrite")
+        if not (out / TASK_FILE).is_file():
+            raise ConfigError(f"{out} does not hold an adapted task; it is not overwritten. Choose another")
+    if out.resolve() == source.resolve() or source.resolve().is_relative_to(out.resolve()):
+        raise ConfigError(f"{out} holds what is learnt from; choose another folder")
+
+
+def card_of(fields: Mapping[str, Any]) -> TaskCard:
+    """Return the card that `card_fields` wrote.
+
+    Raises:
+        TypeError: A field is missing or unknown.
+    """
+    given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+    return TaskCard(**given)
 
 
 def is_adapted_folder(path: Path) -> bool:
@@ -133,7 +164,7 @@ def adapted_entry(folder: Path) -> TaskEntry:
         raise ConfigError(f"{folder} holds no {TASK_FILE}; give a folder that isocenter adapt wrote")
     try:
         document = AdaptedTask.model_validate_json(file.read_bytes())
-        card = document.task_card()
+        card = card_of(document.card)
     except (ValidationError, TypeError, OSError) as error:
         raise ConfigError(f"{file}: not the description of an adapted task; adapt again") from error
 

@@ -23,6 +23,7 @@ from isocenter.core.errors import ConfigError, WeightsError
 from isocenter.models.weights import load_weights, save_weights
 from isocenter.tasks.learnt.cards import Kind, Promise
 from isocenter.tasks.segment.adapted.cards import Fit
+from isocenter.verbs.adapted_folder import CONFIG, TASK_FILE, card_of
 from isocenter.verbs.session_folder import WeightsEntry
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["HELD_OUT", "LearntFile", "is_learnt_folder", "learnt_entry", "write_learnt"]
 
-TASK_FILE, CONFIG, HELD_OUT = "task.json", "config.json", "held-out.csv"
+HELD_OUT = "held-out.csv"
 FORMAT: Final = "isocenter-learnt-task/1"
 
 
@@ -68,15 +69,6 @@ class LearntFile(BaseModel):
     shifts: tuple[tuple[float, ...], ...]
     promise: Promise
     members: tuple[WeightsEntry, ...] = Field(min_length=1)
-
-    def task_card(self) -> TaskCard:
-        """Return the card.
-
-        Raises:
-            TypeError: A field is missing or unknown.
-        """
-        fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in self.card.items()}
-        return TaskCard(**fields)
 
 
 def is_learnt_folder(path: Path) -> bool:
@@ -131,7 +123,7 @@ def learnt_entry(folder: Path) -> TaskEntry:
     file = folder / TASK_FILE
     try:
         document = LearntFile.model_validate_json(file.read_bytes())
-        card = document.task_card()
+        card = card_of(document.card)
     except (ValidationError, TypeError, OSError) as error:
         raise ConfigError(f"{file}: not the description of a learnt task; adapt again") from error
 

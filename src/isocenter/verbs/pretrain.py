@@ -17,18 +17,19 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from isocenter.core.errors import CapabilityError, ConfigError, WeightsError
-from isocenter.data.images.atomic import atomic_path, explain_os_error
+from isocenter.core.errors import CapabilityError, ConfigError
+from isocenter.data.images.atomic import explain_os_error
 from isocenter.plugins import find, load
-from isocenter.verbs.provenance import code_version, created_now, machine, package_versions, python_version
+from isocenter.verbs.provenance import machine
 from isocenter.verbs.read import Progress
+from isocenter.verbs.run_folder import begin_run
 
 if TYPE_CHECKING:
     from isocenter.learn.method import Method, StepReport
 
 __all__ = ["PretrainConfig", "PretrainResult", "missing_for_learning", "pretrain", "run"]
 
-RUN_FILE, CHECKPOINT, CURVES = "run.json", "checkpoint.pt", "curves.png"
+CHECKPOINT, CURVES = "checkpoint.pt", "curves.png"
 _NEEDS = ("torch", "safetensors", "matplotlib")
 
 
@@ -158,7 +159,11 @@ def _train(config: PretrainConfig, method: Method, training: BaseModel, watch: _
             raise ConfigError(f"the method {method.name!r} trains in one process; start it without torchrun")
         try:
             if here.first:
-                _begin(config, method, training)
+                resolved, data = training.model_dump(mode="json"), method.data_identity(training)
+                begin_run(
+                    config.out, "pretrain", {**resolved, "method": method.name}, data, resume=config.resume,
+                    until=config.until,
+                )  # fmt: skip
             here.wait()
             method.train(training, out, stop, watch.step if here.first else lambda _report: None)
             command = f"isocenter pretrain {config.config.name} --out RUN{' --data DATA' if config.data else ''}"
@@ -247,55 +252,3 @@ def _method(settings: Mapping[str, Any], where: str) -> Method:
     if not isinstance(method, Method) or isinstance(method, type):
         raise ConfigError(f"{where}: the method {name!r} is not one of pretraining; it has a command of its own")
     return method
-
-
-def _begin(config: PretrainConfig, method: Method, training: BaseModel) -> None:
-    """Write the run's file, or hold a run that is resumed to be of this configuration."""
-    out, resolved = config.out, training.model_dump(mode="json")
-    file = out / RUN_FILE
-    now = {"at": created_now(), "until": config.until, **code_version()}
-    if config.resume and file.is_file():
-        before = _known(file)
-        differing = [k for k in {**resolved, **before["config"]} if resolved.get(k) != before["config"].get(k)]
-        if differing or before["method"] != method.name:
-            what = ", ".join(sorted(differing)) or "method"
-            raise ConfigError(
-                f"{out} was begun with another configuration ({what}); resume with its own, or start anew"
-            )
-        data = method.data_identity(training)
-        changed = sorted(k for k in data if data[k] != before["data"].get(k))
-        if changed:
-            raise ConfigError(
-                f"what {out} learns from has changed since it was begun ({', '.join(changed)}): it would not go on as "
-                "it began; resume with the version that began it (run.json says which), or start anew"
-            )
-        document = {**before, "calls": [*before["calls"], now]}
-    else:
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            hint = "give --resume" if file.is_file() else "it holds no run of isocenter pretrain"
-            raise ConfigError(f"{out} is not empty; {hint}, or choose another folder")
-        document = {
-            "verb": "pretrain",
-            "method": method.name,
-            "config": resolved,
-            "seed": resolved.get("seed"),
-            "data": method.data_identity(training),
-            "python": python_version(),
-            "packages": package_versions(),
-            "machine": machine(),
-            "calls": [now],
-        }
-    out.mkdir(parents=True, exist_ok=True)
-    with atomic_path(file) as temporary:
-        temporary.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", "utf-8")
-
-
-def _known(file: Path) -> dict[str, Any]:
-    try:
-        document = json.loads(file.read_text("utf-8"))
-        if isinstance(document["config"], dict) and isinstance(document["calls"], list) and document["method"]:
-            document["data"] = dict(document["data"])
-            return dict(document)
-    except (ValueError, KeyError, TypeError):
-        pass
-    raise WeightsError(f"{file.name} in {file.parent} is damaged; start anew in another folder")

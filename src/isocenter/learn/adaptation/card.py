@@ -23,8 +23,6 @@ def way_of(labelled: LabelledSet, found: AdaptedSet) -> str:
     by = "by patient" if labelled.patients_known else "by case (patients are not known)"
     if any(case.split for case in labelled.cases):
         return f"the set's own test part, {count} networks together" if count > 1 else "the set's own test part"
-    if count < found.settings.folds:
-        return f"{count} of {found.settings.folds} folds {by}"
     return f"{count}-fold cross-validation {by}"
 
 

@@ -20,8 +20,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from isocenter.core.errors import ModelError
+from isocenter.core.errors import TrainingError
 from isocenter.learn.checkpoint import CsvLog, load_checkpoint, save_checkpoint
+from isocenter.learn.memory import in_memory
 
 __all__ = ["Course", "Job", "Learnt", "find_rate", "fit", "keep", "measure_step", "quickest_precision"]
 
@@ -33,6 +34,11 @@ _RATES, _ALLOWED = (1e-4, 3e-2), (3e-4, 5e-3)
 @runtime_checkable
 class Job(Protocol):
     """What is learnt."""
+
+    @property
+    def batch(self) -> int:
+        """Images or windows of a step."""
+        ...
 
     def loss(self, net: nn.Module, rng: np.random.Generator) -> torch.Tensor:
         """Draw a batch and return its loss."""
@@ -125,10 +131,13 @@ def _optimiser(net: nn.Module, course: Course) -> torch.optim.AdamW:
 def _step(net: nn.Module, job: Job, course: Course, step: int) -> torch.Tensor:
     rng = np.random.default_rng((course.seed, 11, course.number, step))
     torch.manual_seed(int(rng.integers(2**31)))  # dropout
-    with torch.autocast("cpu", torch.bfloat16, enabled=course.bfloat16):
+    with (
+        in_memory(batch=job.batch, further=", and so do narrower `widths`"),
+        torch.autocast("cpu", torch.bfloat16, enabled=course.bfloat16),
+    ):
         loss = job.loss(net, rng)
     if not bool(torch.isfinite(loss)):
-        raise ModelError(
+        raise TrainingError(
             f"the loss of step {step + 1} is not finite; lower learning_rate (now {course.learning_rate:g})"
         )
     return loss
@@ -168,7 +177,7 @@ def fit(net: nn.Module, job: Job, course: Course, folder: Path, tell: Tell) -> L
         tell: Called after every step with how it goes and how much is done.
 
     Raises:
-        ModelError: The loss is not finite.
+        TrainingError: The loss is not finite.
         WeightsError: The checkpoint can't be read.
     """
     average = copy.deepcopy(net).eval()
@@ -198,7 +207,8 @@ def fit(net: nn.Module, job: Job, course: Course, folder: Path, tell: Tell) -> L
             net.train()
             loss = _step(net, job, course, now.step)
             optimiser.zero_grad(set_to_none=True)
-            torch.autograd.backward(loss)
+            with in_memory(batch=job.batch, further=", and so do narrower `widths`"):
+                torch.autograd.backward(loss)
             torch.nn.utils.clip_grad_norm_([p for p in net.parameters() if p.requires_grad], 5.0)
             optimiser.step()
             _follow(average, net, min(course.average, (now.step + 1) / (now.step + 10)))
@@ -262,7 +272,7 @@ def find_rate(net: nn.Module, job: Job, course: Course, folder: Path, *, steps: 
             group["lr"] = float(rate)
         try:
             loss = _step(trial, job, course, step)
-        except ModelError:
+        except TrainingError:
             break
         value = float(loss.detach())
         smooth = value if smooth is None else 0.8 * smooth + 0.2 * value
@@ -274,7 +284,7 @@ def find_rate(net: nn.Module, job: Job, course: Course, folder: Path, *, steps: 
         torch.nn.utils.clip_grad_norm_([p for p in trial.parameters() if p.requires_grad], 5.0)
         optimiser.step()
     if not found:
-        raise ModelError("the loss is not finite before anything is learnt; check the images' values")
+        raise TrainingError("the loss is not finite before anything is learnt; check the images' values")
     best = float(np.clip(rates[int(np.argmin(found))] / 3, *_ALLOWED))
     folder.mkdir(parents=True, exist_ok=True)
     keep(kept, {"rate": best, "losses": [round(f, 4) for f in found]})

@@ -118,6 +118,11 @@ class MaskJob:
         self.plan, self.learnt = plan, learnt
         self.validation = validation[:most_checked]
 
+    @property
+    def batch(self) -> int:
+        """Images or windows of a step."""
+        return self.plan.batch
+
     def loss(self, net: nn.Module, rng: np.random.Generator) -> torch.Tensor:
         """Draw windows and return their loss."""
         plan, images, labels = self.plan, [], []

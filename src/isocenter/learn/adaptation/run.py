@@ -12,11 +12,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
 
 from isocenter.core.errors import ConfigError, DataError, IsocenterError
@@ -37,6 +35,7 @@ from isocenter.learn.adaptation.fingerprint import Fingerprint, Read, fingerprin
 from isocenter.learn.adaptation.held_out import MaskRow, VectorRow, measure_masks, measure_vectors
 from isocenter.learn.adaptation.masks import MaskCase, MaskJob
 from isocenter.learn.adaptation.plan import Plan, plan_segmentation, plan_vector
+from isocenter.learn.adaptation.settings import DataSettings
 from isocenter.learn.adaptation.split import Part, split
 from isocenter.learn.adaptation.vectors import Scale, VectorCase, VectorJob
 from isocenter.models.backbones import settings_from_card
@@ -47,48 +46,6 @@ __all__ = ["AdaptedSet", "DataSettings", "Member", "adapt_to_set"]
 
 Tell = Callable[[str, float], None]
 _LEAST_STEPS, _MOST_STEPS = 40, 20_000
-
-
-class DataSettings(BaseModel):
-    """How to adapt to a labelled set; what is None is settled from the set and this machine, and recorded.
-
-    Attributes:
-        seed: Of everything random.
-        minutes: What all of it may take; decides `steps` where that is not given.
-        folds: Networks: folds of the cross-validation, or repeats where the set has its own test part.
-        only: Numbers of the networks to learn in this call; None for all.
-        steps: Of each network.
-        learning_rate: Peak.
-        batch: Images or windows of a step.
-        widths: Of the network's levels, finest first.
-        side: Longest side of the image that a network sees which answers for the whole of it.
-        method: "full" changes all weights; "probe" the head alone; "lora" and "dora" add low-rank changes.
-        rank: Of LoRA and DoRA.
-        labelled: Most cases that a network learns from.
-        mirror: Whether images are mirrored along the patient's left-right axis; "auto": unless a class names a side.
-        most_unreadable: Largest share of cases that may be left out because they can't be read.
-        precision: "auto" takes bfloat16 where it is quicker here.
-        threads: Of torch.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    seed: int = Field(default=0, ge=0)
-    minutes: float = Field(default=30.0, gt=0)
-    folds: int = Field(default=5, ge=1)
-    only: tuple[int, ...] | None = None
-    steps: int | None = Field(default=None, ge=1)
-    learning_rate: float | None = Field(default=None, gt=0)
-    batch: int | None = Field(default=None, ge=1)
-    widths: tuple[int, ...] | None = None
-    side: int | None = Field(default=None, ge=8)
-    method: Literal["full", "probe", "lora", "dora"] = "full"
-    rank: int = Field(default=8, ge=1)
-    labelled: int | None = Field(default=None, ge=1)
-    mirror: Literal["auto", "on", "off"] = "auto"
-    most_unreadable: float = Field(default=0.05, ge=0, lt=1)
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    threads: int = Field(default=1, ge=1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,17 +139,14 @@ def adapt_to_set(
             )
         parts = work.parts()
         work.check(parts)
-        chosen = [p for p in parts if settings.only is None or p.number in settings.only]
-        if not chosen:
-            raise ConfigError(f"there are networks 0 to {len(parts) - 1}; none of {settings.only} is among them")
         if agree is not None:
             agree(work.read)
         work.hold_to(folder, sorted(failed))
-        work.settle(chosen[0], len(chosen), started, folder, say)
+        work.settle(parts[0], len(parts), started, folder, say)
         members, masks, vectors, rates = [], [], [], []
-        for turn, part in enumerate(chosen):
-            member, rate = work.learn(part, folder / f"network-{part.number}", _share(say, turn, len(chosen)))
-            say(f"network {part.number + 1}: held-out cases", 0.05 + 0.93 * (turn + 1) / len(chosen))
+        for turn, part in enumerate(parts):
+            member, rate = work.learn(part, folder / f"network-{part.number}", _share(say, turn, len(parts)))
+            say(f"network {part.number + 1}: held-out cases", 0.05 + 0.93 * (turn + 1) / len(parts))
             held = work.measure(member)
             masks += [row for row in held if isinstance(row, MaskRow)]
             vectors += [row for row in held if isinstance(row, VectorRow)]
@@ -297,7 +251,7 @@ class _Work:
             row = (case.name, case.patient, case.split, repr(case.target), one.image.sha256, label)
             digest.update("\t".join(row).encode() + b"\n")
         document = {
-            "settings": self.settings.model_dump(mode="json", exclude={"only"}),
+            "settings": self.settings.model_dump(mode="json"),
             "classes": list(self.labelled.classes),
             "cases": digest.hexdigest(),
             "left_out": list(failed),

@@ -141,6 +141,11 @@ class VectorJob:
         positives, negatives = (table == 1).sum(0), (table == 0).sum(0)
         return torch.from_numpy(np.clip(negatives / np.maximum(positives, 1), 1.0, 10.0).astype(np.float32))
 
+    @property
+    def batch(self) -> int:
+        """Images or windows of a step."""
+        return self.plan.batch
+
     def loss(self, net: nn.Module, rng: np.random.Generator) -> torch.Tensor:
         """Draw images and return their loss."""
         picked, plan = [], self.plan

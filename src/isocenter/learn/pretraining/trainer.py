@@ -25,6 +25,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from isocenter.core.errors import ConfigError, TrainingError
 from isocenter.learn.checkpoint import CsvLog, load_checkpoint, save_checkpoint
+from isocenter.learn.memory import in_memory
 from isocenter.learn.method import StepReport, Stop, Tell
 from isocenter.learn.pretraining.args import PretrainingArgs
 from isocenter.learn.pretraining.collapse import Watch, spread_of
@@ -195,7 +196,7 @@ class Trainer:
         total: torch.Tensor | None = None
         for number, batch in enumerate(parts, 1):
             alone = self._call.no_sync() if number < len(parts) and self.world.size > 1 else contextlib.nullcontext()  # type: ignore[operator]
-            with alone:
+            with alone, in_memory(batch=args.batch // args.accumulate, further="; so do `accumulate` and `recompute`"):
                 with self._autocast():
                     loss, figures = self._call(batch)
                 (loss / len(parts)).backward()

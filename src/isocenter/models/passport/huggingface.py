@@ -7,8 +7,7 @@ sees the folder: left to itself it would follow further files that a config can 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import torch
 from torch import nn
 
 from isocenter.core.errors import CapabilityError, WeightsError
+from isocenter.models.hugging_face import refusals, silence
 from isocenter.models.passport.architectures import ARCHITECTURES, Architecture
 from isocenter.models.passport.checkpoint import State, read_safetensors
 from isocenter.models.passport.document import Expectation, Passport, Scaling
@@ -139,9 +139,9 @@ def _settings(folder: Path) -> tuple[str, Architecture, Any, list[str]]:
     clean = _clean(read, left_out)
     made = _class(architecture)
     try:
-        with _silence():
+        with silence():
             return kind, architecture, made.config_class.from_dict(clean), left_out
-    except _refusals() as error:
+    except refusals() as error:
         raise WeightsError(f"{folder / 'config.json'}: not a config of {kind}: {_first(error)}") from error
 
 
@@ -239,27 +239,6 @@ def _reach(scaling: Scaling, channels: int) -> tuple[float, float]:
     return min(ends), max(ends)
 
 
-@contextmanager
-def _silence() -> Iterator[None]:
-    """Keep transformers from writing bars and reports to the terminal; what matters is raised by us."""
-    logs = import_module("transformers.utils.logging")
-    level, bars = logs.get_verbosity(), logs.is_progress_bar_enabled()
-    logs.set_verbosity_error()
-    logs.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logs.set_verbosity(level)
-        if bars:
-            logs.enable_progress_bar()
-
-
-def _refusals() -> tuple[type[Exception], ...]:
-    """Return what building and filling a network raises for a config or a file that is not right."""
-    strict: type[Exception] = import_module("huggingface_hub.errors").StrictDataclassError
-    return (strict, ArithmeticError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError)
-
-
 def _first(error: Exception) -> str:
     return next(iter(str(error).splitlines()), type(error).__name__)
 
@@ -290,7 +269,7 @@ def build(folder: Path, passport: Passport, dtype: torch.dtype | None = torch.fl
     # What is read lies in the file still; what changes there later must not change in the network. A cast copies too.
     state = {key: tensor.clone() if tensor.dtype == taken else tensor for key, tensor in state.items()}
     try:
-        with _silence():
+        with silence():
             with torch.device("meta"):
                 planned = sum(p.numel() for p in made(config, **options).parameters())
             held = sum(tensor.numel() for tensor in state.values())
@@ -305,7 +284,7 @@ def build(folder: Path, passport: Passport, dtype: torch.dtype | None = torch.fl
                 ignore_mismatched_sizes=True,  # they are refused below, by name
                 **options,
             )
-    except _refusals() as error:
+    except refusals() as error:
         raise WeightsError(
             f"{folder}: weights and config don't fit together, or are damaged: {_first(error)}"
         ) from error

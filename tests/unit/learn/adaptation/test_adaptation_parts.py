@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 import numpy as np
 import pytest
 import torch
@@ -9,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from isocenter.core import Geometry, Image
-from isocenter.core.errors import ConfigError
+from isocenter.core.errors import ConfigError, OutputError, TrainingError
 from isocenter.data.labelled import Event, LabelledCase
 from isocenter.learn.adaptation.alter import Alteration, alter_values, cut
+from isocenter.learn.adaptation.engine import Course, fit
 from isocenter.learn.adaptation.fingerprint import Fingerprint
 from isocenter.learn.adaptation.held_out import MaskRow, VectorRow
 from isocenter.learn.adaptation.masks import mask_loss
@@ -19,6 +22,7 @@ from isocenter.learn.adaptation.plan import plan_vector
 from isocenter.learn.adaptation.promise import joined, mask_promise, vector_figures, vector_promise
 from isocenter.learn.adaptation.split import split
 from isocenter.learn.adaptation.vectors import VectorCase, VectorJob, answers, cox_loss
+from isocenter.learn.checkpoint import load_checkpoint
 
 FLAT = Fingerprint(
     2, 1, ("",), None, None, (1, 16, 16), (1, 16, 16), "arbitrary", (0.0, 1.0, 0.5, 0.2), (1.0,), 60, 60
@@ -208,6 +212,55 @@ def test_probabilities_are_at_the_classes_own_frequency():
     torch.nn.init.zeros_(net[1].bias)  # what a balanced training of this comes to
     found = answers(net, cases, "classify", scale=job.settle_scale(net))
     np.testing.assert_allclose(found, [[0.9, 0.1]] * 60, atol=1e-6)
+
+
+class Hungry:
+    """A job that asks for more memory than there is, after so many steps."""
+
+    batch = 6
+
+    def __init__(self, error: Exception, after: int) -> None:
+        self.error, self.left = error, after
+
+    def loss(self, net: torch.nn.Module, rng: np.random.Generator) -> torch.Tensor:
+        self.left -= 1
+        if self.left < 0:
+            raise self.error
+        return net(torch.ones(1, 2)).square().mean()
+
+    def validate(self, net: torch.nn.Module) -> dict[str, float]:
+        return {}
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes")]
+)
+def test_memory_that_runs_out_says_which_setting_would_fit(tmp_path, error):
+    net = torch.nn.Linear(2, 1)
+    course = Course(0, 0, 9, checks=9)
+    with pytest.raises(TrainingError, match="batch of 6; a batch of 3 needs about half, and so do narrower `widths`"):
+        fit(net, Hungry(error, 4), course, tmp_path, lambda _w, _d: None)
+    assert load_checkpoint(tmp_path / "checkpoint.pt")["standing"]["step"] == 4, "what was learnt before is whole"
+    with pytest.raises(RuntimeError, match="another trouble"):
+        fit(net, Hungry(RuntimeError("another trouble"), 0), course, tmp_path / "b", lambda _w, _d: None)
+
+
+def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, monkeypatch):
+    net, course = torch.nn.Linear(2, 1), Course(0, 0, 6, checks=6)
+    real, count = torch.save, [0]
+
+    def save(*args, **kwargs):
+        count[0] += 1
+        if count[0] == 4:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(torch, "save", save)
+    with pytest.raises(OutputError, match="space"):
+        fit(net, Hungry(MemoryError(), 99), course, tmp_path, lambda _w, _d: None)
+    monkeypatch.undo()
+    assert load_checkpoint(tmp_path / "checkpoint.pt")["standing"]["step"] == 3
+    assert fit(net, Hungry(MemoryError(), 99), course, tmp_path, lambda _w, _d: None).steps == 6
 
 
 def test_networks_that_answer_one_case_are_joined():

@@ -1,0 +1,49 @@
+"""How to adapt to a labelled set; no torch is needed to read it, so that a verb can be configured without."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+__all__ = ["DataSettings"]
+
+
+class DataSettings(BaseModel):
+    """How to adapt to a labelled set; what is None is settled from the set and this machine, and recorded.
+
+    Attributes:
+        seed: Of everything random.
+        minutes: What all of it may take; decides `steps` where that is not given.
+        folds: Networks: folds of the cross-validation, or repeats where the set has its own test part.
+        steps: Of each network.
+        learning_rate: Peak.
+        batch: Images or windows of a step.
+        widths: Of the network's levels, finest first.
+        side: Longest side of the image that a network sees which answers for the whole of it.
+        method: "full" changes all weights; "probe" the head alone; "lora" and "dora" add low-rank changes.
+        rank: Of LoRA and DoRA.
+        labelled: Most cases that a network learns from.
+        mirror: Whether images are mirrored along the patient's left-right axis; "auto": unless a class names a side.
+        most_unreadable: Largest share of cases that may be left out because they can't be read.
+        precision: "auto" takes bfloat16 where it is quicker here.
+        threads: Of torch.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    seed: int = Field(default=0, ge=0)
+    minutes: float = Field(default=30.0, gt=0)
+    folds: int = Field(default=5, ge=1)
+    steps: int | None = Field(default=None, ge=1)
+    learning_rate: float | None = Field(default=None, gt=0)
+    batch: int | None = Field(default=None, ge=1)
+    widths: tuple[int, ...] | None = None
+    side: int | None = Field(default=None, ge=8)
+    method: Literal["full", "probe", "lora", "dora"] = "full"
+    rank: int = Field(default=8, ge=1)
+    labelled: int | None = Field(default=None, ge=1)
+    mirror: Literal["auto", "on", "off"] = "auto"
+    most_unreadable: float = Field(default=0.05, ge=0, lt=1)
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    threads: int = Field(default=1, ge=1)

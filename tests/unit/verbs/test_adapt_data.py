@@ -23,6 +23,7 @@ import isocenter
 from isocenter import cli
 from isocenter.core import Estimate, Geometry, Image, Mask, Risk, Scores, Study
 from isocenter.core.errors import ConfigError, DataError, WeightsError
+from isocenter.learn.adaptation import shelf
 from isocenter.models.weights import load_weights
 from isocenter.plugins import load_task
 from isocenter.testing import check_task
@@ -186,6 +187,23 @@ def test_killed_and_resumed_it_draws_the_same_curve(balls: Path, tmp_path: Path)
     nib.save(nib.Nifti1Image(image[:, :, :5], AFFINE), other / "images" / "case2.nii.gz")
     with pytest.raises(ConfigError, match=r"\(cases, left_out"):
         adapt_data(other, tmp_path / "third", most_unreadable=0.3, **settings)
+
+
+def test_what_lies_on_disk_is_learnt_the_same(balls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[np.ndarray] = []
+    keep = shelf.Shelf.keep
+    monkeypatch.setattr(shelf, "_LEAST", 0)
+    monkeypatch.setattr(shelf.Shelf, "keep", lambda self, array: kept.append(keep(self, array)) or kept[-1])
+    found = {}
+    for memory_gb in (1.0, 0.0):
+        kept.clear()
+        out, work = tmp_path / f"task-{memory_gb}", tmp_path / f"work-{memory_gb}"
+        found[memory_gb] = adapt_data(balls, out, folds=2, steps=6, work=work, memory_gb=memory_gb, **QUICK)
+        assert {isinstance(array, np.memmap) for array in kept} == {memory_gb == 0}
+        assert not (work / "shelf").exists(), "what lay on disk is gone"
+    assert [f.value for f in found[0.0].figures] == [f.value for f in found[1.0].figures]
+    steps = [(tmp_path / f"work-{m}" / "network-1" / "steps.csv").read_text() for m in found]
+    assert steps[0] == steps[1]
 
 
 def pictures(folder: Path, count: int, *, seed: int = 0) -> list[tuple[str, int, float]]:

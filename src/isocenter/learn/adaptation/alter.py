@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int64
+from jaxtyping import Float, UInt16
 from scipy import ndimage
 
 __all__ = ["Alteration", "alter_values", "cut"]
@@ -59,14 +59,14 @@ def _matrix(rank: int, how: Alteration, thick: bool, rng: np.random.Generator) -
 
 def cut(
     image: Float[np.ndarray, "channel *space"],
-    label: Int64[np.ndarray, "*space"] | None,
+    label: UInt16[np.ndarray, "*space"] | None,
     centre: Sequence[float] | None,
     window: Sequence[int],
     how: Alteration,
     rng: np.random.Generator,
     *,
     thick: bool = False,
-) -> tuple[Float[np.ndarray, "channel *window"], Int64[np.ndarray, "*window"] | None]:
+) -> tuple[Float[np.ndarray, "channel *window"], UInt16[np.ndarray, "*window"] | None]:
     """Cut a window, mostly turned and zoomed, sometimes mirrored.
 
     Args:

@@ -97,7 +97,8 @@ class Learnt:
         step: At which it stood so.
         steps: Steps that were done.
         validation: Figures of the one that is kept.
-        seconds: Of all calls.
+        seconds: Of all calls, by the clock on the wall.
+        cpu_seconds: Of all calls, of this process's processors.
     """
 
     net: nn.Module
@@ -105,6 +106,7 @@ class Learnt:
     steps: int
     validation: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
+    cpu_seconds: float = 0.0
 
 
 @dataclass
@@ -113,6 +115,7 @@ class _Standing:
 
     step: int = 0
     seconds: float = 0.0
+    cpu_seconds: float = 0.0
     best_step: int = 0
     best_score: float = -math.inf
     waited: int = 0
@@ -198,7 +201,7 @@ def fit(net: nn.Module, job: Job, course: Course, folder: Path, tell: Tell) -> L
         return time.monotonic()
 
     marks, saved = set(course.marks()), time.monotonic()
-    before = time.monotonic() - now.seconds
+    before, cpu_before = time.monotonic() - now.seconds, time.process_time() - now.cpu_seconds
     try:
         while now.step < course.steps and not (course.patience and now.waited >= course.patience):
             rate = course.rate(now.step)
@@ -214,7 +217,7 @@ def fit(net: nn.Module, job: Job, course: Course, folder: Path, tell: Tell) -> L
             _follow(average, net, min(course.average, (now.step + 1) / (now.step + 10)))
             now.step += 1
             log.add({"step": now.step, "loss": float(loss.detach()), "rate": rate})
-            now.seconds = time.monotonic() - before
+            now.seconds, now.cpu_seconds = time.monotonic() - before, time.process_time() - cpu_before
             tell(f"step {now.step} of {course.steps}, loss {float(loss.detach()):.3f}", now.step / course.steps)
             if now.step in marks:
                 figures = {k: float(v) for k, v in job.validate(average).items()}
@@ -229,7 +232,7 @@ def fit(net: nn.Module, job: Job, course: Course, folder: Path, tell: Tell) -> L
     finally:
         log.close()
     average.load_state_dict(best)
-    return Learnt(average.eval(), now.best_step, now.step, dict(now.figures), now.seconds)
+    return Learnt(average.eval(), now.best_step, now.step, dict(now.figures), now.seconds, now.cpu_seconds)
 
 
 def _follow(average: nn.Module, net: nn.Module, decay: float) -> None:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
 from isocenter.core import Image, Mask, Quantity
 from isocenter.core.errors import DataError, IsocenterError
 from isocenter.data.labelled import LabelledCase, LabelledSet
+from isocenter.learn.adaptation.shelf import Shelf
 from isocenter.models.orientation import Turned
 
 __all__ = ["Fingerprint", "Read", "fingerprint", "read_cases"]
@@ -75,13 +76,16 @@ class Fingerprint:
         return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
 
 
-def read_cases(labelled: LabelledSet, *, most_unreadable: float, tell: Tell) -> tuple[list[Read], dict[str, str]]:
+def read_cases(
+    labelled: LabelledSet, *, most_unreadable: float, tell: Tell, shelf: Shelf
+) -> tuple[list[Read], dict[str, str]]:
     """Read every case; those that can't be read are named with the reason.
 
     Args:
         labelled: The set.
         most_unreadable: Largest share that may be left out.
         tell: Called with what is done, and how much of it.
+        shelf: Where the voxels are kept.
 
     Returns:
         What was read, and why the others were not, by name.
@@ -100,6 +104,8 @@ def read_cases(labelled: LabelledSet, *, most_unreadable: float, tell: Tell) -> 
         except (IsocenterError, OSError) as error:
             failed[case.name] = str(error)
         else:
+            image = replace(image, array=shelf.keep(image.array), source=replace(image.source, sha256=image.sha256))
+            mask = None if mask is None else replace(mask, array=shelf.keep(mask.array))
             found.append(Read(case, image, mask))
         if number % 20 == 19:
             tell("reading", (number + 1) / len(labelled.cases))

@@ -129,12 +129,11 @@ class MaskJob:
         for _ in range(plan.batch):
             case = self.learnt[int(rng.integers(len(self.learnt)))]
             centre = self._centre(case, rng)
-            label = case.label.astype(np.int64)
-            image, target = cut(case.image, label, centre, plan.window, plan.alteration, rng, thick=plan.thick)
+            image, target = cut(case.image, case.label, centre, plan.window, plan.alteration, rng, thick=plan.thick)
             images.append(alter_values(image, plan.alteration, rng))
             labels.append(target)
         x = torch.from_numpy(np.stack(images))
-        y = torch.from_numpy(np.stack([label for label in labels if label is not None]))
+        y = torch.from_numpy(np.stack([label.astype(np.int64) for label in labels if label is not None]))
         return mask_loss(net.levels(x, _LEVELS), y)  # type: ignore[operator]
 
     def _centre(self, case: MaskCase, rng: np.random.Generator) -> tuple[float, ...] | None:

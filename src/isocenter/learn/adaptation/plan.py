@@ -122,7 +122,7 @@ def plan_segmentation(
         _preparation(found),
         LearntSettings(settings.as_card(), classes + 1, mask=True),
         Alteration(mirror=mirror),
-        _window(size, settings.multiple, _WINDOW_VOXELS[dims]),
+        _window(size, settings.multiple, _WINDOW_VOXELS[dims] * (1 if isinstance(settings, ResidualSettings) else 2)),
         batch,
         thick,
     )

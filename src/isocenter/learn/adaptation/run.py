@@ -36,6 +36,7 @@ from isocenter.learn.adaptation.held_out import MaskRow, VectorRow, measure_mask
 from isocenter.learn.adaptation.masks import MaskCase, MaskJob
 from isocenter.learn.adaptation.plan import Plan, plan_segmentation, plan_vector
 from isocenter.learn.adaptation.settings import DataSettings
+from isocenter.learn.adaptation.shelf import Shelf, half_of_memory
 from isocenter.learn.adaptation.split import Part, split
 from isocenter.learn.adaptation.vectors import Scale, VectorCase, VectorJob
 from isocenter.models.backbones import settings_from_card
@@ -78,7 +79,6 @@ class AdaptedSet:
         vectors: Held-out answers, else.
         failed: Cases that could not be read, and why.
         sources: Name and sha256 of every image that was read.
-        read: What was read and prepared.
         seconds: All of it.
         rates: Learning rate of every network.
     """
@@ -91,7 +91,6 @@ class AdaptedSet:
     vectors: tuple[VectorRow, ...]
     failed: Mapping[str, str]
     sources: tuple[tuple[str, str], ...]
-    read: tuple[Read, ...]
     seconds: float
     rates: tuple[float, ...] = field(default=())
 
@@ -120,45 +119,58 @@ def adapt_to_set(
         ConfigError: A setting does not fit it.
         WeightsError: The weights to begin with are of another network.
     """
-    say = tell or (lambda _what, _done: None)
-    started, threads = time.monotonic(), torch.get_num_threads()
+    threads = torch.get_num_threads()
     torch.set_num_threads(settings.threads)
+    most = half_of_memory() if settings.memory_gb is None else int(settings.memory_gb * 2**30)
     try:
-        read, failed = read_cases(
-            labelled, most_unreadable=settings.most_unreadable, tell=lambda w, d: say(w, 0.03 * d)
-        )
-        found = fingerprint(labelled, read)
-        work = _Work(labelled, settings, found, read, start)
-        failed |= work.failed
-        if len(failed) > settings.most_unreadable * len(labelled.cases):
-            name, reason = next(iter(failed.items()))
-            raise DataError(
-                f"{len(failed)} of {len(labelled.cases)} cases can't be learnt from, more than "
-                f"{settings.most_unreadable:.0%}; the first, {name!r}: {reason}",
-                source=labelled.name,
-            )
-        parts = work.parts()
-        work.check(parts)
-        if agree is not None:
-            agree(work.read)
-        work.hold_to(folder, sorted(failed))
-        work.settle(parts[0], len(parts), started, folder, say)
-        members, masks, vectors, rates = [], [], [], []
-        for turn, part in enumerate(parts):
-            member, rate = work.learn(part, folder / f"network-{part.number}", _share(say, turn, len(parts)))
-            say(f"network {part.number + 1}: held-out cases", 0.05 + 0.93 * (turn + 1) / len(parts))
-            held = work.measure(member)
-            masks += [row for row in held if isinstance(row, MaskRow)]
-            vectors += [row for row in held if isinstance(row, VectorRow)]
-            members.append(member)
-            rates.append(rate)
-        sources = tuple(sorted((one.case.name, one.image.sha256) for one in work.read))
-        return AdaptedSet(
-            work.settings, found, work.plan, tuple(members), tuple(masks), tuple(vectors), failed, sources,
-            tuple(work.read), time.monotonic() - started, tuple(rates),
-        )  # fmt: skip
+        with Shelf(folder / "shelf", most_bytes=most) as shelf:
+            return _adapt(labelled, settings, folder, (start, shelf), tell or (lambda _what, _done: None), agree)
     finally:
         torch.set_num_threads(threads)
+
+
+def _adapt(
+    labelled: LabelledSet,
+    settings: DataSettings,
+    folder: Path,
+    given: tuple[Weights | None, Shelf],
+    say: Tell,
+    agree: Callable[[Sequence[Read]], None] | None,
+) -> AdaptedSet:
+    started, shelf = time.monotonic(), given[1]
+    read, failed = read_cases(
+        labelled, most_unreadable=settings.most_unreadable, tell=lambda w, d: say(w, 0.03 * d), shelf=shelf
+    )
+    found = fingerprint(labelled, read)
+    work = _Work(labelled, settings, found, read, given)
+    failed |= work.failed
+    if len(failed) > settings.most_unreadable * len(labelled.cases):
+        name, reason = next(iter(failed.items()))
+        raise DataError(
+            f"{len(failed)} of {len(labelled.cases)} cases can't be learnt from, more than "
+            f"{settings.most_unreadable:.0%}; the first, {name!r}: {reason}",
+            source=labelled.name,
+        )
+    parts = work.parts()
+    work.check(parts)
+    if agree is not None:
+        agree(work.read)
+    work.hold_to(folder, sorted(failed))
+    work.settle(parts[0], len(parts), started, folder, say)
+    members, masks, vectors, rates = [], [], [], []
+    for turn, part in enumerate(parts):
+        member, rate = work.learn(part, folder / f"network-{part.number}", _share(say, turn, len(parts)))
+        say(f"network {part.number + 1}: held-out cases", 0.05 + 0.93 * (turn + 1) / len(parts))
+        held = work.measure(member)
+        masks += [row for row in held if isinstance(row, MaskRow)]
+        vectors += [row for row in held if isinstance(row, VectorRow)]
+        members.append(member)
+        rates.append(rate)
+    sources = tuple(sorted((one.case.name, one.image.sha256) for one in work.read))
+    return AdaptedSet(
+        work.settings, found, work.plan, tuple(members), tuple(masks), tuple(vectors), failed, sources,
+        time.monotonic() - started, tuple(rates),
+    )  # fmt: skip
 
 
 def _share(say: Tell, turn: int, count: int) -> Tell:
@@ -173,9 +185,10 @@ class _Work:
 
     def __init__(
         self, labelled: LabelledSet, settings: DataSettings, found: Fingerprint, read: Sequence[Read],
-        start: Weights | None,
+        given: tuple[Weights | None, Shelf],
     ) -> None:  # fmt: skip
-        self.labelled, self.settings, self.found, self.start = labelled, settings, found, start
+        self.labelled, self.settings, self.found = labelled, settings, found
+        self.start, self._shelf = given
         self.masks = labelled.kind == "segment"
         self.plan = self._planned()
         self.failed: dict[str, str] = {}
@@ -220,9 +233,10 @@ class _Work:
             self.read.append(one)
             if one.mask is not None:
                 label = prepared.label(one.mask.array)
-                self.cases.append(MaskCase.of(one.case.name, prepared.array, label, len(self.labelled.classes)))
+                case = MaskCase.of(one.case.name, prepared.array, label, len(self.labelled.classes))
+                self.cases.append(replace(case, image=self._shelf.keep(case.image), label=self._shelf.keep(case.label)))
             else:
-                self.cases.append(VectorCase(one.case.name, prepared.array, one.case.target))
+                self.cases.append(VectorCase(one.case.name, self._shelf.keep(prepared.array), one.case.target))
 
     def parts(self) -> tuple[Part, ...]:
         """Split all cases of the set, and leave out of each part what could not be read: one file moves no other."""
@@ -251,7 +265,7 @@ class _Work:
             row = (case.name, case.patient, case.split, repr(case.target), one.image.sha256, label)
             digest.update("\t".join(row).encode() + b"\n")
         document = {
-            "settings": self.settings.model_dump(mode="json"),
+            "settings": self.settings.model_dump(mode="json", exclude={"memory_gb"}),
             "classes": list(self.labelled.classes),
             "cases": digest.hexdigest(),
             "left_out": list(failed),

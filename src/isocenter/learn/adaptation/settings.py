@@ -28,6 +28,8 @@ class DataSettings(BaseModel):
         most_unreadable: Largest share of cases that may be left out because they can't be read.
         precision: "auto" takes bfloat16 where it is quicker here.
         threads: Of torch.
+        memory_gb: Of images and labels that are kept in memory; those beyond lie on disk beside the checkpoints while
+            it learns. None for half of what is free. Nothing that is learnt depends on it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -47,3 +49,4 @@ class DataSettings(BaseModel):
     most_unreadable: float = Field(default=0.05, ge=0, lt=1)
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     threads: int = Field(default=1, ge=1)
+    memory_gb: float | None = Field(default=None, ge=0)

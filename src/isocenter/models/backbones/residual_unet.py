@@ -22,7 +22,7 @@ from torch.utils.checkpoint import checkpoint
 from isocenter.core.errors import ConfigError
 from isocenter.models.backbones.settings import BackboneSettings
 
-__all__ = ["ResidualEncoder", "ResidualSettings", "ResidualUNet", "strides_for"]
+__all__ = ["ResidualEncoder", "ResidualSettings", "ResidualUNet", "UNetDecoder", "strides_for"]
 
 _CONV = {2: nn.Conv2d, 3: nn.Conv3d}
 _NORM = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
@@ -135,7 +135,57 @@ class ResidualEncoder(nn.Module):
         return self.maps(x)[-1].flatten(2).mean(2)
 
 
-class ResidualUNet(nn.Module):
+class UNetDecoder(nn.Module):
+    """An encoder with a slim decoder over its maps.
+
+    Args:
+        encoder: Whose maps; it is used, not copied.
+        widths: Channels of the maps, finest first.
+        strides: How much the grid shrinks into each level, along each axis; the first is not looked at.
+        classes: Channels of the output, background included.
+    """
+
+    def __init__(
+        self, encoder: nn.Module, *, widths: Sequence[int], strides: Sequence[tuple[int, ...]], classes: int
+    ) -> None:
+        super().__init__()
+        dims = len(strides[0])
+        self.encoder, self.classes = encoder, classes
+        self.up, self.join, self.heads = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
+        for level in range(len(widths) - 2, -1, -1):
+            coarse, fine, stride = widths[level + 1], widths[level], strides[level + 1]
+            self.up.append(_UP[dims](coarse, fine, stride, stride))  # type: ignore[arg-type]
+            self.join.append(
+                nn.Sequential(
+                    _CONV[dims](2 * fine, fine, 3, 1, 1, bias=False),
+                    _NORM[dims](fine, affine=True),
+                    nn.LeakyReLU(0.01, inplace=True),
+                )
+            )
+            self.heads.append(_CONV[dims](fine, classes, 1))
+
+    def maps(self, x: Float[torch.Tensor, "n channel *space"]) -> list[torch.Tensor]:
+        """Return the features that are decoded, finest first."""
+        return self.encoder.maps(x)  # type: ignore[operator,no-any-return]
+
+    def levels(self, x: Float[torch.Tensor, "n channel *space"], count: int) -> list[torch.Tensor]:
+        """Return the logits of the `count` finest levels, finest first."""
+        maps = self.maps(x)
+        h, found = maps[-1], []
+        for step, (up, join, head, skip) in enumerate(
+            zip(self.up, self.join, self.heads, maps[-2::-1], strict=True), start=1
+        ):
+            h = join(torch.cat([up(h), skip], dim=1))
+            if len(self.heads) - step < count:
+                found.append(head(h))
+        return found[::-1]
+
+    def forward(self, x: Float[torch.Tensor, "n channel *space"]) -> Float[torch.Tensor, "n classes *space"]:
+        """Return logits on the grid of the finest level."""
+        return self.levels(x, 1)[0]
+
+
+class ResidualUNet(UNetDecoder):
     """A residual encoder with a slim decoder: logits on the grid of the input, and of coarser levels on request.
 
     Args:
@@ -150,38 +200,8 @@ class ResidualUNet(nn.Module):
     """
 
     def __init__(self, encoder: ResidualEncoder, *, classes: int) -> None:
-        super().__init__()
         settings = encoder.settings
-        dims, widths = settings.dims, settings.widths
-        self.encoder, self.classes = encoder, classes
-        self.up, self.join, self.heads = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
-        for level in range(len(widths) - 2, -1, -1):
-            coarse, fine, stride = widths[level + 1], widths[level], settings.strides[level + 1]
-            self.up.append(_UP[dims](coarse, fine, stride, stride))  # type: ignore[arg-type]
-            self.join.append(
-                nn.Sequential(
-                    _CONV[dims](2 * fine, fine, 3, 1, 1, bias=False),
-                    _NORM[dims](fine, affine=True),
-                    nn.LeakyReLU(0.01, inplace=True),
-                )
-            )
-            self.heads.append(_CONV[dims](fine, classes, 1))
-
-    def levels(self, x: Float[torch.Tensor, "n channel *space"], count: int) -> list[torch.Tensor]:
-        """Return the logits of the `count` finest levels, finest first."""
-        maps = self.encoder.maps(x)
-        h, found = maps[-1], []
-        for step, (up, join, head, skip) in enumerate(
-            zip(self.up, self.join, self.heads, maps[-2::-1], strict=True), start=1
-        ):
-            h = join(torch.cat([up(h), skip], dim=1))
-            if len(self.heads) - step < count:
-                found.append(head(h))
-        return found[::-1]
-
-    def forward(self, x: Float[torch.Tensor, "n channel *space"]) -> Float[torch.Tensor, "n classes *space"]:
-        """Return logits on the grid of the finest level."""
-        return self.levels(x, 1)[0]
+        super().__init__(encoder, widths=settings.widths, strides=settings.strides, classes=classes)
 
 
 def strides_for(spacing: Sequence[float], size: Sequence[int], levels: int) -> tuple[tuple[int, ...], ...]:

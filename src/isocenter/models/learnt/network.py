@@ -11,9 +11,10 @@ from torch import nn
 
 from isocenter.core.errors import ConfigError
 from isocenter.models.backbones import ResidualEncoder, ResidualUNet, ViT, build_backbone
+from isocenter.models.backbones.residual_unet import UNetDecoder
 from isocenter.models.interactive.backbone import InteractiveEncoder
 
-__all__ = ["CoarseUNet", "LearntSettings", "VectorNet", "build_learnt"]
+__all__ = ["CoarseUNet", "LearntSettings", "PyramidUNet", "VectorNet", "build_learnt"]
 
 
 @dataclass(frozen=True)
@@ -77,19 +78,49 @@ class VectorNet(nn.Module):
         return self.head(self.encoder.embed(x).float())  # type: ignore[no-any-return]
 
 
+class PyramidUNet(UNetDecoder):
+    """A backbone of several maps whose finest is coarser than the image, with a level of the image's own voxels on top.
+
+    Args:
+        backbone: The backbone; used, not copied.
+        classes: Channels of the output, background included.
+    """
+
+    def __init__(self, backbone: InteractiveEncoder, classes: int) -> None:
+        settings = backbone.settings
+        dims, stride, width = settings.dims, backbone.stride, max(16, settings.widths[0] // 2)
+        widths = (width, *settings.widths)
+        strides = ((1,) * dims, stride, *((2,) * dims for _ in settings.widths[1:]))
+        super().__init__(backbone, widths=widths, strides=strides, classes=classes)
+        conv = nn.Conv2d if dims == 2 else nn.Conv3d
+        norm = nn.InstanceNorm2d if dims == 2 else nn.InstanceNorm3d
+        self.fine = nn.Sequential(
+            conv(settings.channels_in, width, 3, padding=1, bias=False),
+            norm(width, affine=True),
+            nn.LeakyReLU(0.01, inplace=True),
+            conv(width, width, 3, padding=1, bias=False),
+            norm(width, affine=True),
+            nn.LeakyReLU(0.01, inplace=True),
+        )
+
+    def maps(self, x: Float[torch.Tensor, "n channel *space"]) -> list[torch.Tensor]:
+        """Return the backbone's features, and above them those of the voxels themselves."""
+        return [self.fine(x), *super().maps(x)]
+
+
 class CoarseUNet(nn.Module):
-    """A backbone whose finest map is coarser than the image, brought back to its voxels by one transposed convolution.
+    """A backbone of one map coarser than the image, brought back to its voxels by one transposed convolution.
 
     Source:
         Hatamizadeh et al., WACV 2022 (UNETR), without its side ways: a plain decoder over the last tokens.
     """
 
-    def __init__(self, backbone: ViT | InteractiveEncoder, classes: int) -> None:
+    def __init__(self, backbone: ViT, classes: int) -> None:
         super().__init__()
         self.encoder = backbone
         settings = backbone.settings
         dims = settings.dims
-        finest = backbone.width if isinstance(backbone, ViT) else backbone.settings.widths[0]
+        finest = backbone.width
         width = min(64, max(16, finest))
         up = nn.ConvTranspose2d if dims == 2 else nn.ConvTranspose3d
         conv = nn.Conv2d if dims == 2 else nn.Conv3d
@@ -128,4 +159,6 @@ def build_learnt(settings: LearntSettings, *, recompute: bool = False) -> nn.Mod
         return VectorNet(backbone, settings.outputs, settings.dropout)
     if isinstance(backbone, ResidualEncoder):
         return ResidualUNet(backbone, classes=settings.outputs)
+    if isinstance(backbone, InteractiveEncoder):
+        return PyramidUNet(backbone, settings.outputs)
     return CoarseUNet(backbone, settings.outputs)

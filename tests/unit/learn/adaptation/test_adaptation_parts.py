@@ -75,7 +75,7 @@ def test_the_makers_parts_are_kept():
 
 def test_a_window_on_whole_voxels_is_a_copy():
     image = np.arange(4 * 5 * 6, dtype=np.float32).reshape(1, 4, 5, 6)
-    label = (image[0] % 3).astype(np.int64)
+    label = (image[0] % 3).astype(np.uint16)
     rng = np.random.default_rng(0)
     window, target = cut(image, label, (2.5, 2.0, 3.5), (2, 3, 4), STILL, rng)
     np.testing.assert_array_equal(window, image[:, 2:4, 1:4, 2:6])
@@ -88,7 +88,7 @@ def test_a_window_on_whole_voxels_is_a_copy():
 def test_mirroring_takes_image_and_label_along_the_same_axis(moved):
     """Brightness grows with x, the label is its upper half: after any change the two still agree."""
     image = np.broadcast_to(np.arange(12, dtype=np.float32), (1, 6, 8, 12)).copy()
-    label = (image[0] > 5.5).astype(np.int64)
+    label = (image[0] > 5.5).astype(np.uint16)
     how = Alteration(moved=moved, turn_degrees=10, zoom=0.1, stretch=0.02, shift=0.0, mirror=(False, False, True))
     flipped = 0
     for seed in range(12):

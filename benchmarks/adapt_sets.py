@@ -2,9 +2,9 @@
 
     python -m benchmarks.adapt_sets NAME [NAME ...] [--data ../shared/data] [--work .runs/adapt]
 
-NAME is one of: hippocampus, few-labels, pneumonia, adrenal, breast, chest. Each goes on from its checkpoints in --work
-and adds its figures to docs/results/adapt.json; docs/results/adapt.md is written from all of them. Settings were chosen
-on validation cases; test parts and held-out folds are looked at once, at the end.
+NAME is one of: hippocampus, nnunet, few-labels, pneumonia, adrenal, breast, chest. Each goes on from its checkpoints
+in --work and adds its figures to docs/results/adapt.json; docs/results/adapt.md is written from all of them. Settings
+were chosen on validation cases; test parts and held-out folds are looked at once, at the end.
 """
 
 from __future__ import annotations
@@ -96,7 +96,34 @@ def hippocampus(data: Path, work: Path) -> list[Line]:
     labelled = open_labelled(data / "mr_hippocampus_msd")
     settings = DataSettings(seed=0, steps=2000, batch=2, learning_rate=3e-3)
     found, minutes = _learn("hippocampus", labelled, settings, work)
+    folds = []
+    for member in found.members:
+        part, rows = member.part, [row for row in found.masks if row.network == member.part.number]
+        folds.append({
+            "learnt": [labelled.cases[i].name for i in (*part.learnt, *part.validation)],
+            "held_out": [labelled.cases[i].name for i in part.held_out],
+            "minutes": member.learnt.cpu_seconds / 60, "mean": float(np.mean([row.mean for row in rows])),
+            "dice": {row.name: list(row.dice) for row in rows},
+        })  # fmt: skip
+    (work / "hippocampus" / "folds.json").write_text(json.dumps(folds), "utf-8")
     return [Line("5-fold cross-validation, from scratch", _dice(found.masks), minutes)]
+
+
+def nnunet(data: Path, work: Path) -> list[Line]:
+    """One fold of the hippocampus: ours, and nnU-Net for as many minutes (`benchmarks/nnunet_peer.py` has run)."""
+    del data
+    peer = json.loads((work / "nnunet" / "peer.json").read_text("utf-8"))
+    ours = json.loads((work / "hippocampus" / "folds.json").read_text("utf-8"))[peer["fold"]]
+    lines = []
+    both = {"isocenter adapt": (ours["dice"], ours["minutes"]), "nnU-Net": (peer["cases"], peer["minutes"])}
+    for what, (cases, minutes) in both.items():
+        mean = bootstrap_mean([float(np.mean(d)) for d in cases.values()], list(cases))
+        lines.append(Line(what, {"mean Dice": f"{mean.value:.4f} ({mean.low:.4f} to {mean.high:.4f})"}, minutes))
+    gaps = [float(np.mean(ours["dice"][name]) - np.mean(peer["cases"][name])) for name in peer["cases"]]
+    gap = bootstrap_mean(gaps, list(peer["cases"]))
+    lines[0].figures["above nnU-Net, case by case"] = f"{gap.value:+.4f} ({gap.low:+.4f} to {gap.high:+.4f})"
+    lines[1].figures["iterations"] = f"{peer['iterations']} of batch {peer['batch']}"
+    return lines
 
 
 def _masked_on(images: Sequence[Path], work: Path) -> str:
@@ -191,7 +218,8 @@ def pneumonia(data: Path, work: Path) -> list[Line]:
 def adrenal(data: Path, work: Path) -> list[Line]:
     """AdrenalMNIST3D at 64 voxels, three seeds."""
     labelled = open_labelled(data / "medmnist" / "adrenalmnist3d_64.npz")
-    found, minutes = _learn("adrenal", labelled, DataSettings(seed=0, folds=3, steps=1200, learning_rate=2e-3), work)
+    settings = DataSettings(seed=0, folds=3, steps=800, batch=16, widths=(12, 24, 48, 96), learning_rate=2e-3)
+    found, minutes = _learn("adrenal", labelled, settings, work)
     return [Line("residual encoder, from scratch", _repeats(found, labelled), minutes)]
 
 
@@ -253,6 +281,11 @@ SETS: dict[str, tuple[str, Callable[[Path, Path], list[Line]], str]] = {
         "Hippocampus (195 T1 crops, two classes)", hippocampus,
         "Target: mean foreground Dice 0.89 or more within 60 CPU minutes of training a fold. Dice on the images' own "
         "voxels; every case counts as a patient.",
+    ),
+    "nnunet": (
+        "Hippocampus, one fold, beside nnU-Net v2 for the same processor minutes", nnunet,
+        "nnU-Net 2.8.1 in an environment of its own, 3d_fullres as it plans it, one thread, float32 as it runs on a "
+        "processor; its schedule drawn over the iterations that fit. Its published figure, about 0.90, takes GPU days.",
     ),
     "few-labels": (
         "Few labels: hippocampus, the same test folds", few_labels,

@@ -374,7 +374,7 @@ def _adapted_lines(done: AdaptResult | AdaptDataResult) -> list[str]:
         known = figure.low is not None and figure.high is not None
         interval = f" ({figure.low:.3f} to {figure.high:.3f}, 95%)" if known else ""
         lines.append(f"  {figure.name} of {figure.structure}: {figure.value:.3f}{interval}, {figure.count} patients")
-    lines += [f"  left out: {case}: {reason}" for case, reason in done.left_out.items()]
+    lines += [*done.notes, *(f"  left out: {case}: {reason}" for case, reason in done.left_out.items())]
     return [*lines, use]
 
 

@@ -86,6 +86,7 @@ class AdaptDataResult(BaseModel):
         networks: How many.
         steps: Of each.
         seconds: All of it.
+        notes: What was done to the set, in words.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -100,6 +101,7 @@ class AdaptDataResult(BaseModel):
     networks: int
     steps: int
     seconds: float
+    notes: tuple[str, ...] = ()
 
 
 def adapt_data(
@@ -261,6 +263,7 @@ def _write(
         networks=len(found.members),
         steps=found.settings.steps or 0,
         seconds=round(time.monotonic() - started, 1),
+        notes=found.notes,
     )
 
 
@@ -278,6 +281,7 @@ def _made(
             "name": labelled.name,
             "cases": [{"name": case, "sha256": sha256} for case, sha256 in found.sources],
             "left_out": dict(found.failed),
+            "notes": found.notes,
             "patients_known": labelled.patients_known,
             "fingerprint": found.found.as_card(),
         },

@@ -19,7 +19,7 @@ from torch import nn
 
 from isocenter.core.errors import ConfigError, DataError, IsocenterError
 from isocenter.core.sides import names_a_side
-from isocenter.data.labelled import Event, LabelledSet
+from isocenter.data.labelled import Event, LabelledCase, LabelledSet
 from isocenter.learn.adaptation.begin import backbone_card, begin_network, choose_learning
 from isocenter.learn.adaptation.engine import (
     Course,
@@ -37,7 +37,7 @@ from isocenter.learn.adaptation.masks import MaskCase, MaskJob
 from isocenter.learn.adaptation.plan import Plan, plan_segmentation, plan_vector
 from isocenter.learn.adaptation.settings import DataSettings
 from isocenter.learn.adaptation.shelf import Shelf, half_of_memory
-from isocenter.learn.adaptation.split import Part, split
+from isocenter.learn.adaptation.split import Part, one_side, split
 from isocenter.learn.adaptation.vectors import Scale, VectorCase, VectorJob
 from isocenter.models.backbones import settings_from_card
 from isocenter.models.lora import merged_state
@@ -81,6 +81,7 @@ class AdaptedSet:
         sources: Name and sha256 of every image that was read.
         seconds: All of it.
         rates: Learning rate of every network.
+        notes: What was done to the set, in words.
     """
 
     settings: DataSettings
@@ -93,6 +94,7 @@ class AdaptedSet:
     sources: tuple[tuple[str, str], ...]
     seconds: float
     rates: tuple[float, ...] = field(default=())
+    notes: tuple[str, ...] = field(default=())
 
 
 def adapt_to_set(
@@ -169,7 +171,7 @@ def _adapt(
     sources = tuple(sorted((one.case.name, one.image.sha256) for one in work.read))
     return AdaptedSet(
         work.settings, found, work.plan, tuple(members), tuple(masks), tuple(vectors), failed, sources,
-        time.monotonic() - started, tuple(rates),
+        time.monotonic() - started, tuple(rates), work.notes,
     )  # fmt: skip
 
 
@@ -192,6 +194,7 @@ class _Work:
         self.masks = labelled.kind == "segment"
         self.plan = self._planned()
         self.failed: dict[str, str] = {}
+        self.notes: tuple[str, ...] = ()
         self.read: list[Read] = []
         self.cases: list[MaskCase | VectorCase] = []
         self._prepare(read)
@@ -240,10 +243,10 @@ class _Work:
 
     def parts(self) -> tuple[Part, ...]:
         """Split all cases of the set, and leave out of each part what could not be read: one file moves no other."""
-        cases, settings = self.labelled.cases, self.settings
-        whole = split(
-            cases, folds=settings.folds, seed=settings.seed, labelled=settings.labelled, strata=self._strata()
-        )
+        settings = self.settings
+        cases, self.notes = one_side(self.labelled.cases, {one.case.name: one.image.sha256 for one in self.read})
+        strata = self._strata(cases)
+        whole = split(cases, folds=settings.folds, seed=settings.seed, labelled=settings.labelled, strata=strata)
         place = {one.case.name: number for number, one in enumerate(self.read)}
         known = [place.get(case.name) for case in cases]
 
@@ -284,8 +287,8 @@ class _Work:
             return
         keep(file, document)
 
-    def _strata(self) -> list[int]:
-        targets = [case.target for case in self.labelled.cases]
+    def _strata(self, cases: Sequence[LabelledCase]) -> list[int]:
+        targets = [case.target for case in cases]
         if self.labelled.kind == "classify":
             return [t if isinstance(t, int) else 0 for t in targets]
         if self.labelled.kind == "survive":

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from isocenter.core.errors import ConfigError
 from isocenter.data.labelled import LabelledCase
 
-__all__ = ["Part", "split"]
+__all__ = ["Part", "one_side", "split"]
 
 _LEAST_FOR_VALIDATION = 10
 _VALIDATION_SHARE = 0.12
@@ -71,6 +71,63 @@ def split(
         learnt, validation = _inner(cases, rest, seed, number, labelled)
         parts.append(Part(number, learnt, validation, held))
     return tuple(parts)
+
+
+def one_side(
+    cases: Sequence[LabelledCase], images: Mapping[str, str]
+) -> tuple[tuple[LabelledCase, ...], tuple[str, ...]]:
+    """See to it that an image that is there twice, under two names or patients, is not on two sides of a split.
+
+    In folds the two count as of one patient. Where the set's makers chose parts, a case is not learnt from whose image
+    is also in the test part.
+
+    Args:
+        cases: The cases.
+        images: Hash of each case's image, by name; cases that could not be read are not among them.
+
+    Returns:
+        The cases, and what was done to them, in words.
+
+    Example:
+        >>> cases = [LabelledCase(name, name, image=lambda: None) for name in ("a", "b", "c")]
+        >>> found, told = one_side(cases, {"a": "1", "b": "2", "c": "1"})
+        >>> [case.patient for case in found], len(told)
+        (['a', 'b', 'a'], 1)
+    """
+    with_image: dict[str, list[LabelledCase]] = {}
+    for case in cases:
+        if case.name in images:
+            with_image.setdefault(images[case.name], []).append(case)
+    twice = [group for group in with_image.values() if len(group) > 1]
+    if any(case.split for case in cases):
+        dropped = {
+            case.name
+            for group in twice
+            if any(c.split == "test" for c in group)
+            for case in group
+            if case.split != "test"
+        }
+        if not dropped:
+            return tuple(cases), ()
+        told = f"{len(dropped)} cases are not learnt from: their images are also in the test part"
+        return tuple(case for case in cases if case.name not in dropped), (told,)
+    patient = {case.patient: case.patient for case in cases}
+
+    def first(name: str) -> str:
+        while patient[name] != name:
+            name = patient[name]
+        return name
+
+    joined = 0
+    for group in twice:
+        own = first(group[0].patient)
+        for case in group[1:]:
+            joined += first(case.patient) != own
+            patient[first(case.patient)] = own
+    if not joined:
+        return tuple(cases), ()
+    told = f"{joined} patients count as another's: they have the very same image, and it must not be on two sides"
+    return tuple(replace(case, patient=first(case.patient)) for case in cases), (told,)
 
 
 def _dealt(

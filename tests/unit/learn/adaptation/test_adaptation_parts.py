@@ -20,7 +20,7 @@ from isocenter.learn.adaptation.held_out import MaskRow, VectorRow
 from isocenter.learn.adaptation.masks import mask_loss
 from isocenter.learn.adaptation.plan import plan_vector
 from isocenter.learn.adaptation.promise import joined, mask_promise, vector_figures, vector_promise
-from isocenter.learn.adaptation.split import split
+from isocenter.learn.adaptation.split import one_side, split
 from isocenter.learn.adaptation.vectors import VectorCase, VectorJob, answers, cox_loss
 from isocenter.learn.checkpoint import load_checkpoint
 
@@ -33,6 +33,22 @@ STILL = Alteration(moved=0.0, shift=0.0, mirror=(False, False, False))
 def case(name: str, patient: str, part: str = "") -> LabelledCase:
     image = Image(np.zeros((1, 1, 2, 2)), Geometry((1, 2, 2)))
     return LabelledCase(name, patient, lambda: image, target=0, split=part)  # type: ignore[arg-type]
+
+
+def test_an_image_that_is_there_twice_is_on_one_side() -> None:
+    cases = [case(str(n), f"p{n}") for n in range(12)]
+    images = {str(n): str(n % 10) for n in range(12)}  # 0 and 10, 1 and 11 are the same
+    found, told = one_side(cases, images)
+    assert told == ("2 patients count as another's: they have the very same image, and it must not be on two sides",)
+    for part in split(found, folds=3, seed=0):
+        sides = [{images[cases[i].name] for i in side} for side in (part.learnt + part.validation, part.held_out)]
+        assert not sides[0] & sides[1]
+    given_parts = [case(str(n), f"p{n}", "test" if n > 9 else "train") for n in range(12)]
+    found, told = one_side(given_parts, images)
+    assert [c.name for c in found] == [str(n) for n in range(2, 12)] and told[0].startswith(
+        "2 cases are not learnt from"
+    )
+    assert one_side(cases, {str(n): str(n) for n in range(12)}) == (tuple(cases), ())
 
 
 @settings(max_examples=60, deadline=None)

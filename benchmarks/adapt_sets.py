@@ -143,7 +143,7 @@ def _masked_on(images: Sequence[Path], work: Path) -> str:
     found = pretrain(
         work / "masked.yaml", work / "run", data=work / "images.txt", resume=True, progress=_Told(work.name)
     )
-    return str(found.weights)
+    return str(found.weights.with_name(f"{found.weights.stem}-whole.safetensors"))
 
 
 def _alone(labelled: LabelledSet, part: Part) -> LabelledSet:

@@ -390,3 +390,27 @@ def test_from_weights(balls: Path, tmp_path: Path, method: str) -> None:
     same = np.array_equal(arrays["encoder.image_stem.0.weight"], start["image_stem.0.weight"])
     assert same == (method == "probe")
     assert json.loads((tmp_path / "t" / "config.json").read_text())["began_from"]["name"] == "interactive-3d"
+
+
+def test_a_segmentation_begins_with_all_that_learnt_to_fill_in(balls: Path, tmp_path: Path) -> None:
+    backbone = {"kind": "residual-unet", "dims": 3, "channels_in": 1, "widths": [4, 8], "blocks": [1, 1]}
+    settings = {
+        "method": "masked", "seed": 1, "backbone": {**backbone, "strides": [[1, 1, 1], [2, 2, 2]]},
+        "pixels": [8, 16, 16], "block": [4, 4, 4], "steps": 2, "batch": 2, "learning_rate": 0.001,
+        "checkpoint_every": 2, "validate_every": 2, "bfloat16": False, "images": {"held_out": 0.2},
+    }  # fmt: skip
+    (tmp_path / "masked.yaml").write_text(json.dumps(settings))
+    made = isocenter.pretrain(tmp_path / "masked.yaml", tmp_path / "run", data=balls / "images").weights
+    whole = made.with_name(f"{made.stem}-whole.safetensors")
+    common = {**QUICK, "widths": None, "learning_rate": 1e-9, "folds": 2, "steps": 1}
+    begun = {}
+    for name, weights in (("encoder", made), ("whole", whole)):
+        adapt_data(balls, tmp_path / name, weights=str(weights), **common)
+        begun[name] = load_weights(next((tmp_path / name).glob("*-0.safetensors"))).arrays
+    given = load_weights(str(whole)).arrays
+    near = {"atol": 1e-6}
+    for found in begun.values():
+        np.testing.assert_allclose(found["encoder.stem.0.weight"], given["backbone.stem.0.weight"], **near)
+    np.testing.assert_allclose(begun["whole"]["up.0.weight"], given["decoder.up.0.weight"], **near)
+    np.testing.assert_allclose(begun["whole"]["join.0.0.weight"], given["decoder.join.0.0.weight"], **near)
+    assert not np.allclose(begun["encoder"]["join.0.0.weight"], given["decoder.join.0.0.weight"], **near)

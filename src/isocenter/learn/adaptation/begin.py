@@ -10,7 +10,9 @@ import torch
 from torch import nn
 
 from isocenter.core.errors import ConfigError, WeightsError
+from isocenter.learn.methods.masked import RECIPE as MASKED
 from isocenter.models.backbones import settings_from_card
+from isocenter.models.backbones.residual_unet import UNetDecoder
 from isocenter.models.interactive.backbone import InteractiveEncoderSettings
 from isocenter.models.learnt import LearntSettings, build_learnt
 from isocenter.models.lora import add_lora
@@ -22,7 +24,7 @@ Method = Literal["full", "probe", "lora", "dora"]
 
 
 def backbone_card(start: Weights) -> dict[str, object]:
-    """Return the card of the backbone that weights hold: of pretraining, or of the interactive network.
+    """Return the card of the backbone that weights hold: of pretraining, alone or whole, or of the interactive network.
 
     Raises:
         WeightsError: They hold none.
@@ -31,6 +33,8 @@ def backbone_card(start: Weights) -> dict[str, object]:
     if "kind" not in network and {"dims", "widths", "prompt_widths", "blocks"} <= set(network):
         values = {key: network[key] for key in ("dims", "widths", "blocks")}
         return InteractiveEncoderSettings.from_card({"kind": InteractiveEncoderSettings.kind, **values}).as_card()
+    if network.get("kind") == MASKED.whole:
+        return MASKED.args.model_validate(network["args"]).shape.as_card()
     try:
         return settings_from_card(network).as_card()
     except ConfigError as error:
@@ -38,7 +42,7 @@ def backbone_card(start: Weights) -> dict[str, object]:
 
 
 def begin_network(settings: LearntSettings, start: Weights | None) -> nn.Module:
-    """Return a network: random, or with the encoder of weights.
+    """Return a network: random, or with the encoder of weights, and with the decoder that learnt to fill in beside it.
 
     Raises:
         WeightsError: The weights are of another encoder than the settings say.
@@ -58,6 +62,11 @@ def begin_network(settings: LearntSettings, start: Weights | None) -> nn.Module:
             f"{'missing' if lost else 'of another shape'}"
         )
     encoder.load_state_dict({k: torch.from_numpy(np.asarray(v)) for k, v in given.items()}, strict=False)
+    if isinstance(net, UNetDecoder):
+        mine = {k: v for k, v in net.state_dict().items() if k.startswith(("up.", "join."))}
+        decoder = {k: start.arrays[f"decoder.{k}"] for k in mine if f"decoder.{k}" in start.arrays}
+        if len(decoder) == len(mine) and all(tuple(v.shape) == tuple(mine[k].shape) for k, v in decoder.items()):
+            net.load_state_dict({k: torch.from_numpy(np.asarray(v)) for k, v in decoder.items()}, strict=False)
     return net
 
 

@@ -104,6 +104,8 @@ def sparse_maps(
 class SparseDecoder(nn.Module):
     """Fills in the images from the features of all levels, with a learnt token where nothing was seen.
 
+    Its levels are those of `ResidualUNet`, so that a segmentation can begin with them too.
+
     Args:
         encoder: Whose features.
         channels: Of the image.
@@ -120,7 +122,7 @@ class SparseDecoder(nn.Module):
             self.up.append(_UP[dims](coarse, fine, stride, stride))  # type: ignore[arg-type]
             self.join.append(
                 nn.Sequential(
-                    _CONV[dims](fine, fine, 3, 1, 1, bias=False),
+                    _CONV[dims](2 * fine, fine, 3, 1, 1, bias=False),
                     _NORM[dims](fine, affine=True),
                     nn.LeakyReLU(0.01, inplace=True),
                 )
@@ -137,5 +139,5 @@ class SparseDecoder(nn.Module):
         ]
         h = dense[-1]
         for up, join, skip in zip(self.up, self.join, dense[-2::-1], strict=True):
-            h = join(up(h) + skip)
+            h = join(torch.cat([up(h), skip], dim=1))
         return self.leave(h)  # type: ignore[no-any-return]

@@ -303,8 +303,14 @@ SETS: dict[str, tuple[str, Callable[[Path, Path], list[Line]], str]] = {
         "AdrenalMNIST3D, 64 voxels", adrenal,
         "Published (28): ResNet-18 + 3D 0.827 / 0.721, best 0.839 / 0.754. Target: above both at 64.",
     ),
-    "breast": ("Breast ultrasound (BUSI), three classes", breast, "Three folds by image (the set names no patients), 64 pixels, 300 steps of 16."),
-    "chest": ("NIH chest X-rays, findings", chest, "421 patients, one image each, three folds, 64 pixels, 300 steps of 16; labels mined from reports (noisy)."),
+    "breast": (
+        "Breast ultrasound (BUSI), three classes", breast,
+        "Three folds by image (the set names no patients), 64 pixels, 300 steps of 16 images.",
+    ),
+    "chest": (
+        "NIH chest X-rays, findings", chest,
+        "421 patients, one image each, three folds, 64 pixels, 300 steps of 16 images; labels mined from reports (noisy).",
+    ),
 }  # fmt: skip
 
 

@@ -1,9 +1,9 @@
 """How fast are HD95 and NSD of ten structures, and in how much memory, against MONAI and surface-distance?
 
 Two label maps of 128 x 256 x 256 voxels of 2.5 x 0.8 x 0.8 mm with ten ellipsoids, the second moved and swollen a
-little. Both definitions of a surface, each against the library that it is equal to: border voxels against MONAI, surface
-elements against surface-distance. Each job runs in a process of its own, ours and the peers' in turn, so that the peak
-of memory is that of the job alone (imports and input are taken off). Every value must agree to 1e-6.
+little. Both definitions of a surface, each against the library that it is equal to: border voxels against MONAI,
+surface elements against surface-distance. Each job runs in a process of its own, ours and the peers' in turn, so that
+the peak of memory is that of the job alone (imports and input are taken off). Every value must agree to 1e-6.
 
     python -m benchmarks.metrics [--quick]
 """

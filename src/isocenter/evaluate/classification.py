@@ -47,7 +47,7 @@ class BinaryCounts:
 
     Example:
         >>> c = BinaryCounts(true_positive=40, false_positive=10, false_negative=10, true_negative=140)
-        >>> c.sensitivity, round(c.specificity, 4), c.f1, round(c.mcc, 4), c.positive_likelihood_ratio
+        >>> c.sensitivity, round(c.specificity, 4), c.f1, round(c.mcc, 4), round(c.positive_likelihood_ratio, 6)
         (0.8, 0.9333, 0.8, 0.7333, 12.0)
     """
 

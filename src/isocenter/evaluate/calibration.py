@@ -2,7 +2,7 @@
 
 Calibration errors depend on their bins, so the bins are part of the name: ECE has bins of equal width, adaptive ECE
 bins of equal count. Both are above zero even for true probabilities where there are few cases; the slope and intercept
-need no bins.
+need no bins. All take what happened first, then the probability; `reliability` alone takes them the other way round.
 
 Source:
     Naeini et al., AAAI 2015; Guo et al., ICML 2017 (ECE); Nixon et al., CVPR Workshops 2019 (adaptive and class-wise);
@@ -18,7 +18,13 @@ from jaxtyping import Bool, Float, Int, Int64
 from scipy.special import expit, logit, ndtri
 
 from isocenter.core.errors import ConfigError, DataError, PixelError
-from isocenter.evaluate.tables import check_both_classes, check_classes, check_probabilities, check_same_length
+from isocenter.evaluate.tables import (
+    check_both_classes,
+    check_classes,
+    check_probabilities,
+    check_same_length,
+    check_yes_no,
+)
 
 __all__ = [
     "Recalibration",
@@ -126,7 +132,7 @@ def reliability(
 
 
 def adaptive_reliability(
-    probability: Float[np.ndarray, " n"], happened: Bool[np.ndarray, " n"], *, bins: int = 15
+    happened: Bool[np.ndarray, " n"], probability: Float[np.ndarray, " n"], *, bins: int = 15
 ) -> Reliability:
     """Compare probabilities with what happened, in bins of as equal a count as can be.
 
@@ -134,17 +140,19 @@ def adaptive_reliability(
     others, or empty, and the order of the cases decides nothing.
 
     Args:
+        happened: Whether each event did.
         probability: Of each event, 0 to 1.
-        happened: Whether it did.
         bins: Of equal count.
 
     Raises:
         ConfigError: No event, or fewer than two bins.
         PixelError: A probability is not finite or outside 0..1.
+        DataError: What happened is not bool.
 
     Source:
         Nixon et al., CVPR Workshops 2019.
     """
+    check_yes_no(happened)
     _check(probability, bins)
     _, run, sizes = np.unique(probability, return_inverse=True, return_counts=True)
     middle = np.cumsum(sizes) - sizes / 2
@@ -170,31 +178,34 @@ def _binned(
 
 
 def expected_calibration_error(
-    probability: Float[np.ndarray, " n"], happened: Bool[np.ndarray, " n"], *, bins: int = 15
+    happened: Bool[np.ndarray, " n"], probability: Float[np.ndarray, " n"], *, bins: int = 15
 ) -> float:
     """Return the mean gap between predicted and observed frequency in bins of equal width (ECE), 0 to 1.
 
     Raises:
+        DataError: What happened is not bool.
         ConfigError: No event, or fewer than two bins.
         PixelError: A probability is not finite or outside 0..1.
     """
+    check_yes_no(happened)
     return reliability(probability, happened, bins=bins).expected_calibration_error
 
 
 def adaptive_calibration_error(
-    probability: Float[np.ndarray, " n"], happened: Bool[np.ndarray, " n"], *, bins: int = 15
+    happened: Bool[np.ndarray, " n"], probability: Float[np.ndarray, " n"], *, bins: int = 15
 ) -> float:
     """Return the mean gap in bins of equal count (adaptive ECE), 0 to 1.
 
     Raises:
+        DataError: What happened is not bool.
         ConfigError: No event, or fewer than two bins.
         PixelError: A probability is not finite or outside 0..1.
     """
-    return adaptive_reliability(probability, happened, bins=bins).expected_calibration_error
+    return adaptive_reliability(happened, probability, bins=bins).expected_calibration_error
 
 
 def top_label_calibration_error(
-    probability: Float[np.ndarray, "n classes"], truth: Int[np.ndarray, " n"], *, bins: int = 15
+    truth: Int[np.ndarray, " n"], probability: Float[np.ndarray, "n classes"], *, bins: int = 15
 ) -> float:
     """Return the ECE of the answer itself: of the greatest probability, against whether its class was right.
 
@@ -205,12 +216,12 @@ def top_label_calibration_error(
     Source:
         Guo et al., ICML 2017.
     """
-    _check_classes(probability, truth)
-    return expected_calibration_error(probability.max(axis=1), probability.argmax(axis=1) == truth, bins=bins)
+    _check_classes(truth, probability)
+    return expected_calibration_error(probability.argmax(axis=1) == truth, probability.max(axis=1), bins=bins)
 
 
 def class_wise_calibration_error(
-    probability: Float[np.ndarray, "n classes"], truth: Int[np.ndarray, " n"], *, bins: int = 15
+    truth: Int[np.ndarray, " n"], probability: Float[np.ndarray, "n classes"], *, bins: int = 15
 ) -> float:
     """Return the mean over classes of the ECE of each class against the rest.
 
@@ -221,19 +232,19 @@ def class_wise_calibration_error(
     Source:
         Nixon et al., CVPR Workshops 2019 (static calibration error).
     """
-    _check_classes(probability, truth)
+    _check_classes(truth, probability)
     return float(
         np.mean(
             [
-                expected_calibration_error(probability[:, number], truth == number, bins=bins)
+                expected_calibration_error(truth == number, probability[:, number], bins=bins)
                 for number in range(probability.shape[1])
             ]
         )
     )
 
 
-def _check_classes(probability: Float[np.ndarray, "n classes"], truth: Int[np.ndarray, " n"]) -> None:
-    check_same_length(probability, truth)
+def _check_classes(truth: Int[np.ndarray, " n"], probability: Float[np.ndarray, "n classes"]) -> None:
+    check_same_length(truth, probability)
     check_probabilities(probability)
     check_classes(truth, probability.shape[1])
 
@@ -258,13 +269,13 @@ class Recalibration:
 
 
 def recalibration(
-    probability: Float[np.ndarray, " n"], happened: Bool[np.ndarray, " n"], *, least: float = 1e-6
+    happened: Bool[np.ndarray, " n"], probability: Float[np.ndarray, " n"], *, least: float = 1e-6
 ) -> Recalibration:
     """Fit slope and intercept by iterated reweighted least squares: plain maximum likelihood, nothing penalised.
 
     Args:
+        happened: Whether each event did.
         probability: Of each event, 0 to 1.
-        happened: Whether it did.
         least: Probabilities are held this far away from 0 and 1, whose log odds are infinite.
 
     Raises:
@@ -277,10 +288,11 @@ def recalibration(
     Example:
         >>> rng = np.random.default_rng(0)
         >>> p = rng.uniform(0.05, 0.95, 20000)
-        >>> round(recalibration(p, rng.random(20000) < p).slope, 1)
+        >>> round(recalibration(rng.random(20000) < p, p).slope, 1)
         1.0
     """
-    check_same_length(probability, happened)
+    check_yes_no(happened)
+    check_same_length(happened, probability)
     check_probabilities(probability)
     check_both_classes(happened)
     odds = logit(np.clip(probability.astype(np.float64), least, 1 - least))

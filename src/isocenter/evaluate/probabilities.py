@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from isocenter.core.errors import ConfigError
-from isocenter.evaluate.tables import check_classes, check_probabilities, check_same_length
+from isocenter.evaluate.tables import check_classes, check_probabilities, check_same_length, check_yes_no
 
 __all__ = ["DecisionCurve", "brier", "brier_classes", "decision_curve", "log_loss", "log_loss_classes", "net_benefit"]
 
@@ -18,6 +18,7 @@ _LEAST = float(np.finfo(np.float64).eps)
 
 
 def _check(truth: Bool[np.ndarray, " n"], probability: Float[np.ndarray, " n"]) -> None:
+    check_yes_no(truth)
     check_same_length(truth, probability)
     check_probabilities(probability)
 

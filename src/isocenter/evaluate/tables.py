@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 
 from isocenter.core.errors import DataError
 
-__all__ = ["check_both_classes", "check_classes", "check_probabilities", "check_same_length", "or_nan"]
+__all__ = ["check_both_classes", "check_classes", "check_probabilities", "check_same_length", "check_yes_no", "or_nan"]
 
 
 def check_same_length(*columns: Shaped[np.ndarray, "..."]) -> None:
@@ -43,6 +43,18 @@ def check_probabilities(probability: Float[np.ndarray, "..."]) -> None:
             )
 
 
+def check_yes_no(truth: Shaped[np.ndarray, "..."]) -> None:
+    """Refuse a truth that is not bool: numbers there mean that truth and scores were swapped, or not compared yet.
+
+    Raises:
+        DataError: It is not bool.
+    """
+    if truth.dtype != np.bool_:
+        raise DataError(
+            f"the truth comes first and must be bool, got {truth.dtype}; compare it with the class asked for"
+        )
+
+
 def check_both_classes(truth: Bool[np.ndarray, " n"]) -> None:
     """Refuse cases of one kind alone.
 
@@ -71,8 +83,8 @@ def or_nan(figure: Callable[..., float]) -> Callable[..., float]:
         figure: Raises DataError where it is not defined.
 
     Example:
-        >>> from isocenter.evaluate.discrimination import roc_auc
-        >>> or_nan(roc_auc)(np.array([0.1, 0.2]), np.array([True, True]))
+        >>> from isocenter.evaluate.separation import area_under_roc
+        >>> or_nan(area_under_roc)(np.array([True, True]), np.array([0.1, 0.2]))
         nan
     """
 

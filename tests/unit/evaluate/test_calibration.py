@@ -49,15 +49,15 @@ def test_adaptive_bins_hold_as_many_and_never_tear_ties():
     rng = np.random.default_rng(1)
     probability = rng.random(300) ** 3
     happened = rng.random(300) < probability
-    found = adaptive_reliability(probability, happened, bins=10)
+    found = adaptive_reliability(happened, probability, bins=10)
     assert found.counts.tolist() == [30] * 10
     order = np.argsort(probability)
     expected = [abs(probability[i].mean() - happened[i].mean()) for i in np.split(order, 10)]
-    assert adaptive_calibration_error(probability, happened, bins=10) == pytest.approx(np.mean(expected))
+    assert adaptive_calibration_error(happened, probability, bins=10) == pytest.approx(np.mean(expected))
     tied = np.repeat([0.1, 0.2, 0.9], [50, 30, 20])
     turned = rng.permutation(100)
-    one = adaptive_reliability(tied, happened[:100], bins=4)
-    two = adaptive_reliability(tied[turned], happened[:100][turned], bins=4)
+    one = adaptive_reliability(happened[:100], tied, bins=4)
+    two = adaptive_reliability(happened[:100][turned], tied[turned], bins=4)
     assert one.counts.tolist() == two.counts.tolist()
     assert np.array_equal(one.observed, two.observed, equal_nan=True)
     assert set(one.counts[one.counts > 0].tolist()) == {50.0, 30.0, 20.0}
@@ -84,7 +84,7 @@ def test_slope_and_intercept_equal_a_logistic_regression_without_penalty(seed):
     true_odds = rng.normal(-1, 2, 400)
     happened = rng.random(400) < 1 / (1 + np.exp(-true_odds))
     probability = 1 / (1 + np.exp(-(1.7 * true_odds + 0.4)))
-    found = recalibration(probability, happened)
+    found = recalibration(happened, probability)
     odds = np.log(probability / (1 - probability))
     theirs = linear_model.LogisticRegression(C=np.inf, tol=1e-10, max_iter=1000).fit(odds[:, None], happened)
     assert (found.slope, found.intercept) == pytest.approx((theirs.coef_[0, 0], theirs.intercept_[0]), abs=1e-4)
@@ -99,7 +99,7 @@ def test_the_slope_tells_overconfidence_and_its_error_the_spread():
     for _ in range(200):
         odds = rng.normal(0, 1.5, 300)
         happened = rng.random(300) < 1 / (1 + np.exp(-odds))
-        found = recalibration(1 / (1 + np.exp(-2 * odds)), happened)
+        found = recalibration(happened, 1 / (1 + np.exp(-2 * odds)))
         slopes.append(found.slope)
         errors.append(found.slope_error)
     assert np.mean(slopes) == pytest.approx(0.5, abs=0.02)
@@ -110,20 +110,20 @@ def test_calibration_of_several_classes():
     rng = np.random.default_rng(2)
     probability = rng.dirichlet(np.ones(3), 500)
     truth = np.array([rng.choice(3, p=p) for p in probability])
-    each = [expected_calibration_error(probability[:, c], truth == c, bins=10) for c in range(3)]
-    assert class_wise_calibration_error(probability, truth, bins=10) == pytest.approx(np.mean(each))
+    each = [expected_calibration_error(truth == c, probability[:, c], bins=10) for c in range(3)]
+    assert class_wise_calibration_error(truth, probability, bins=10) == pytest.approx(np.mean(each))
     top = reliability(probability.max(1), probability.argmax(1) == truth, bins=10)
-    assert top_label_calibration_error(probability, truth, bins=10) == top.expected_calibration_error
+    assert top_label_calibration_error(truth, probability, bins=10) == top.expected_calibration_error
 
 
 def test_where_no_slope_exists_it_is_said():
     with pytest.raises(DataError, match="without overlap"):
-        recalibration(np.array([0.1, 0.2, 0.8, 0.9]), np.array([False, False, True, True]))
+        recalibration(np.array([False, False, True, True]), np.array([0.1, 0.2, 0.8, 0.9]))
     with pytest.raises(DataError, match="alike"):
-        recalibration(np.full(4, 0.3), np.array([False, False, True, True]))
+        recalibration(np.array([False, False, True, True]), np.full(4, 0.3))
     with pytest.raises(DataError, match="both kinds"):
-        recalibration(np.array([0.1, 0.2]), np.array([True, True]))
+        recalibration(np.array([True, True]), np.array([0.1, 0.2]))
     with pytest.raises(DataError, match=r"0\.\.1"):
-        recalibration(np.array([0.1, 1.2]), np.array([True, False]))
+        recalibration(np.array([True, False]), np.array([0.1, 1.2]))
     with pytest.raises(ConfigError, match="level"):
         wilson_interval(np.ones(1), np.ones(1), level=95)

@@ -21,14 +21,6 @@ from isocenter.evaluate.classification import (
     kappa,
     mcc,
 )
-from isocenter.evaluate.discrimination import (
-    average_precision,
-    each_finding,
-    one_against_rest,
-    roc_auc,
-    sensitivity_at_specificity,
-    specificity_at_sensitivity,
-)
 from isocenter.evaluate.probabilities import (
     brier,
     brier_classes,
@@ -37,7 +29,15 @@ from isocenter.evaluate.probabilities import (
     log_loss_classes,
     net_benefit,
 )
-from isocenter.evaluate.tables import check_same_length, or_nan
+from isocenter.evaluate.separation import (
+    area_under_roc,
+    average_precision,
+    each_finding,
+    one_against_rest,
+    sensitivity_at_specificity,
+    specificity_at_sensitivity,
+)
+from isocenter.evaluate.tables import check_same_length, check_yes_no, or_nan
 
 
 def _binary(seed, ties=True):
@@ -64,8 +64,8 @@ def test_binary_figures_equal_scikit_learn(seed, ties):
     plus, minus = sk.class_likelihood_ratios(truth, said)
     assert counts.positive_likelihood_ratio == pytest.approx(plus)
     assert counts.negative_likelihood_ratio == pytest.approx(minus)
-    assert average_precision(p, truth) == pytest.approx(sk.average_precision_score(truth, p))
-    assert roc_auc(p, truth) == pytest.approx(sk.roc_auc_score(truth, p))
+    assert average_precision(truth, p) == pytest.approx(sk.average_precision_score(truth, p))
+    assert area_under_roc(truth, p) == pytest.approx(sk.roc_auc_score(truth, p))
     assert brier(truth, p) == pytest.approx(sk.brier_score_loss(truth, p))
     assert log_loss(truth, p) == pytest.approx(sk.log_loss(truth, p))
 
@@ -88,10 +88,10 @@ def test_figures_of_several_classes_equal_scikit_learn(seed):
         assert kappa(truth, said, classes=4, weights=weights) == pytest.approx(expected)
     assert brier_classes(truth, p) == pytest.approx(((p - np.eye(4)[truth]) ** 2).sum(1).mean())
     assert log_loss_classes(truth, p) == pytest.approx(sk.log_loss(truth, p))
-    found = one_against_rest(roc_auc, p, truth)
+    found = one_against_rest(area_under_roc, truth, p)
     assert found == pytest.approx(sk.roc_auc_score(truth, p, multi_class="ovr", average=None))
     present = np.eye(4, dtype=bool)[truth] | (rng.random((90, 4)) < 0.1)
-    found = each_finding(average_precision, p, present)
+    found = each_finding(average_precision, present, p)
     assert found == pytest.approx(sk.average_precision_score(present, p, average=None))
 
 
@@ -100,11 +100,11 @@ def test_figures_of_several_classes_equal_scikit_learn(seed):
 def test_operating_points_by_trying_every_threshold(seed, asked):
     truth, p = _binary(seed)
     every = [binary_counts(truth, p >= t) for t in [np.inf, *np.unique(p)]]
-    point = sensitivity_at_specificity(p, truth, specificity=asked)
+    point = sensitivity_at_specificity(truth, p, specificity=asked)
     again = binary_counts(truth, p >= point.threshold)
     assert (again.sensitivity, again.specificity) == pytest.approx((point.sensitivity, point.specificity))
     assert point.sensitivity == max(c.sensitivity for c in every if c.specificity >= asked)
-    point = specificity_at_sensitivity(p, truth, sensitivity=asked)
+    point = specificity_at_sensitivity(truth, p, sensitivity=asked)
     again = binary_counts(truth, p >= point.threshold)
     assert (again.sensitivity, again.specificity) == pytest.approx((point.sensitivity, point.specificity))
     assert point.specificity == pytest.approx(max(c.specificity for c in every if c.sensitivity >= asked))
@@ -112,7 +112,7 @@ def test_operating_points_by_trying_every_threshold(seed, asked):
 
 def test_a_specificity_that_is_just_reached_counts():
     scores, truth = np.append(np.arange(10) / 10, 0.85), np.append(np.zeros(10, bool), True)
-    assert sensitivity_at_specificity(scores, truth, specificity=0.9).sensitivity == 1.0
+    assert sensitivity_at_specificity(truth, scores, specificity=0.9).sensitivity == 1.0
 
 
 def test_net_benefit_by_hand():
@@ -140,18 +140,18 @@ def test_shares_of_nothing_are_nan():
 
 def test_a_class_that_does_not_occur():
     p = np.array([[0.5, 0.4, 0.1], [0.2, 0.7, 0.1], [0.6, 0.3, 0.1]])
-    assert np.isnan(one_against_rest(roc_auc, p, np.array([0, 1, 0]))).tolist() == [False, False, True]
+    assert np.isnan(one_against_rest(area_under_roc, np.array([0, 1, 0]), p)).tolist() == [False, False, True]
 
 
-@pytest.mark.parametrize("figure", [roc_auc, average_precision])
+@pytest.mark.parametrize("figure", [area_under_roc, average_precision])
 def test_one_class_or_what_is_no_number_is_refused(figure):
     scores, truth = np.array([0.2, 0.4, 0.9]), np.array([False, True, True])
     for all_alike in (np.zeros(3, bool), np.ones(3, bool)):
         with pytest.raises(DataError, match="both kinds are needed"):
-            figure(scores, all_alike)
-        assert np.isnan(or_nan(figure)(scores, all_alike))
+            figure(all_alike, scores)
+        assert np.isnan(or_nan(figure)(all_alike, scores))
     with pytest.raises(DataError, match="finite"):
-        figure(np.array([0.2, np.nan, 0.9]), truth)
+        figure(truth, np.array([0.2, np.nan, 0.9]))
 
 
 def test_bad_tables_are_refused():
@@ -166,6 +166,8 @@ def test_bad_tables_are_refused():
     # Where shapes are executed, as in these tests, lengths that differ never get as far as the check.
     with pytest.raises(DataError, match="got 2 and 1"):
         check_same_length(truth, np.array([0.5]))
+    with pytest.raises(DataError, match="truth comes first"):
+        check_yes_no(np.array([0.5]))
     with pytest.raises(DataError, match="row 1 do not add up to 1"):
         brier_classes(np.array([0, 1]), np.array([[0.5, 0.5], [0.9, 0.9]]))
     with pytest.raises(DataError, match=r"classes must lie in 0\.\.1"):
@@ -177,7 +179,7 @@ def test_bad_tables_are_refused():
     with pytest.raises(ConfigError, match="threshold"):
         net_benefit(truth, np.array([0.5, 0.5]), threshold=1.0)
     with pytest.raises(ConfigError, match="specificity"):
-        sensitivity_at_specificity(np.array([0.5, 0.4]), truth, specificity=90.0)
+        sensitivity_at_specificity(truth, np.array([0.5, 0.4]), specificity=90.0)
 
 
 def test_undefined_resamples_are_left_out_of_an_interval():
@@ -187,5 +189,5 @@ def test_undefined_resamples_are_left_out_of_an_interval():
     figure = or_nan(average_precision)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = bootstrap_statistic(lambda i: figure(scores[i], truth[i]), [f"p{i}" for i in range(20)], resamples=200)
+        found = bootstrap_statistic(lambda i: figure(truth[i], scores[i]), [f"p{i}" for i in range(20)], resamples=200)
     assert found.low <= found.value <= found.high

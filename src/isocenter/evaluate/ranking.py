@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Int64
 from scipy.stats import rankdata
 
-__all__ = ["auroc", "auroc_macro", "concordance"]
+from isocenter.core.errors import DataError
+
+__all__ = ["Pairs", "auroc", "auroc_macro", "concordance", "pairs_in_order"]
 
 
 def auroc(truth: Bool[np.ndarray, " n"], scores: Float[np.ndarray, " n"]) -> float:
@@ -66,6 +70,9 @@ def concordance(
     Returns:
         0 to 1, ties in risk counting half; NaN where no pair's order is known.
 
+    Raises:
+        DataError: A time or a risk is not finite.
+
     Source:
         Harrell et al., Statistics in Medicine 1996.
 
@@ -73,12 +80,78 @@ def concordance(
         >>> concordance(np.array([1.0, 2.0, 3.0]), np.array([True, False, True]), np.array([3.0, 2.0, 1.0]))
         1.0
     """
-    # Pairs (i, j): i had the event, and j was seen without it for longer, or as long and is censored.
-    earlier = happened[:, None] & ((days[:, None] < days[None, :]) | ((days[:, None] == days[None, :]) & ~happened))
-    if groups is not None:
-        earlier &= groups[:, None] == groups[None, :]
-    count = int(earlier.sum())
-    if not count:
-        return float("nan")
-    higher = (risk[:, None] > risk[None, :]) + 0.5 * (risk[:, None] == risk[None, :])
-    return float((higher * earlier).sum() / count)
+    if not (np.isfinite(days).all() and np.isfinite(risk).all()):
+        raise DataError("a time or a risk is not finite; leave the case out and say so")
+    before = count = 0.0
+    for chosen in [np.ones(len(days), dtype=bool)] if groups is None else [groups == g for g in np.unique(groups)]:
+        pairs = pairs_in_order(days[chosen], happened[chosen], risk[chosen])
+        # Twice the sum is a whole number, so it is exact however many pairs there are.
+        before += float((2 * pairs.lower + pairs.equal).sum())
+        count += float(pairs.known.sum())
+    return before / 2 / count if count else float("nan")
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """For each case that had the event, those that are known to have gone without it for longer.
+
+    A case counts as gone without it for longer where it was seen later, or as late and without the event.
+
+    Args:
+        cases: Which had the event: their places in the table.
+        known: How many went without it for longer.
+        lower: How many of those have a lower risk.
+        equal: How many of those have the same risk.
+    """
+
+    cases: Int64[np.ndarray, " e"]
+    known: Int64[np.ndarray, " e"]
+    lower: Int64[np.ndarray, " e"]
+    equal: Int64[np.ndarray, " e"]
+
+
+def pairs_in_order(
+    days: Float[np.ndarray, " n"], happened: Bool[np.ndarray, " n"], risk: Float[np.ndarray, " n"]
+) -> Pairs:
+    """Count the pairs whose order is known, in n log n steps.
+
+    Cases are put in a row, the last seen first, of equal days those without the event first. Those that outlast a case
+    then stand before all that had the event on its day, and how many of them have a lower risk is read off a wavelet
+    matrix of the ranks of risk.
+
+    Source:
+        Claude, Navarro and Ordonez, Information Systems 2015 (wavelet matrix).
+
+    Example:
+        >>> pairs_in_order(np.array([1.0, 2.0, 2.0]), np.array([True, True, False]), np.array([0.5, 0.5, 0.1])).lower
+        array([1, 1])
+    """
+    order = np.lexsort((happened, -days))
+    cases = np.flatnonzero(happened).astype(np.int64)
+    # The row sorted by (-day, happened): where the block of those with the event on a day begins.
+    later = np.searchsorted(np.sort(days), days[cases], side="right")
+    censored = np.sort(days[~happened])
+    same_day = np.searchsorted(censored, days[cases], side="right") - np.searchsorted(censored, days[cases])
+    known = (len(days) - later + same_day).astype(np.int64)
+    ranks = np.unique(risk, return_inverse=True)[1].astype(np.int64)
+    lower, equal = _before(ranks[order], known, ranks[cases])
+    return Pairs(cases, known, lower, equal)
+
+
+def _before(
+    row: Int64[np.ndarray, " n"], ends: Int64[np.ndarray, " q"], bounds: Int64[np.ndarray, " q"]
+) -> tuple[Int64[np.ndarray, " q"], Int64[np.ndarray, " q"]]:
+    """Return how many of the first `ends` numbers of a row are below a bound, and how many equal it."""
+    starts, lower = np.zeros_like(ends), np.zeros_like(ends)
+    ends = ends.copy()
+    for bit in reversed(range(max(int(row.max(initial=0)).bit_length(), 1))):
+        ones = (row >> bit & 1).astype(bool)
+        zeros_before = np.append(0, np.cumsum(~ones)).astype(np.int64)
+        zeros = zeros_before[-1]
+        high = (bounds >> bit & 1).astype(bool)
+        from_zero, to_zero = zeros_before[starts], zeros_before[ends]
+        lower += np.where(high, to_zero - from_zero, 0)
+        starts = np.where(high, zeros + starts - from_zero, from_zero)
+        ends = np.where(high, zeros + ends - to_zero, to_zero)
+        row = np.concatenate([row[~ones], row[ones]])
+    return lower, ends - starts

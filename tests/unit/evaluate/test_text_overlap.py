@@ -9,7 +9,40 @@ from isocenter.core.errors import DataError
 from isocenter.evaluate.text_overlap import bleu, rouge_l, rouge_n, sentence_bleu, tokenise_13a
 from peers import peer
 
-WORDS = ["no", "small", "left", "right", "pleural", "effusion", "pneumothorax", "heart", "is", "normal", "in", "size", ",", ".", "2.5", "cm", "nodule", "(mild)", "T12-L1", "post-operative", "1,000", "3-4", "&", "&amp;", "'stable'", "it's", "50%", "a/b", "x:y", "edema;", "-", "lungs."]
+WORDS = [
+    "no",
+    "small",
+    "left",
+    "right",
+    "pleural",
+    "effusion",
+    "pneumothorax",
+    "heart",
+    "is",
+    "normal",
+    "in",
+    "size",
+    ",",
+    ".",
+    "2.5",
+    "cm",
+    "nodule",
+    "(mild)",
+    "T12-L1",
+    "post-operative",
+    "1,000",
+    "3-4",
+    "&",
+    "&amp;",
+    "'stable'",
+    "it's",
+    "50%",
+    "a/b",
+    "x:y",
+    "edema;",
+    "-",
+    "lungs.",
+]
 PAIRS = (
     ("There is no pleural effusion. Heart size is normal.", "No pleural effusion. Heart size is normal."),
     ("2.5 cm nodule in the left upper lobe (stable).", "A 2.5-cm nodule, left upper lobe; stable."),

@@ -6,8 +6,9 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from isocenter.core.errors import ConfigError, DataError
+from isocenter.evaluate.tables import check_yes_no
 
-__all__ = ["chance_at_k", "choices", "hits_at_k"]
+__all__ = ["chance_at_k", "choices", "hits_at_k", "mean_reciprocal_rank", "ndcg_at_k", "recall_at_k"]
 
 
 def _check(right: Bool[np.ndarray, "queries candidates"], k: int) -> None:
@@ -73,3 +74,81 @@ def choices(true: Float[np.ndarray, " n"], false: Float[np.ndarray, " m"]) -> Fl
         raise DataError(f"{len(true)} true and {len(false)} false similarities")
     taken: Float[np.ndarray, " n"] = np.where(true > false, 1.0, np.where(true < false, 0.0, 0.5))
     return taken
+
+
+def recall_at_k(
+    right: Bool[np.ndarray, "queries candidates"], similarity: Float[np.ndarray, "queries candidates"], *, k: int
+) -> float:
+    """Return the share of queries with a right candidate among the k most similar: the mean of `hits_at_k`.
+
+    Raises:
+        ConfigError: k is below 1.
+        DataError: A query has no right candidate, a similarity is not finite, or what is right is not bool.
+
+    Example:
+        >>> recall_at_k(np.eye(2, dtype=bool), np.array([[0.9, 0.1], [0.8, 0.2]]), k=1)
+        0.5
+    """
+    check_yes_no(right)
+    return float(hits_at_k(similarity, right, k).mean())
+
+
+def mean_reciprocal_rank(
+    right: Bool[np.ndarray, "queries candidates"], similarity: Float[np.ndarray, "queries candidates"]
+) -> float:
+    """Return the mean of one over the rank of the first right candidate; a tie counts against, as in `hits_at_k`.
+
+    Raises:
+        DataError: A query has no right candidate, a similarity is not finite, or what is right is not bool.
+
+    Source:
+        Voorhees, TREC-8 1999.
+
+    Example:
+        >>> mean_reciprocal_rank(np.eye(2, dtype=bool), np.array([[0.9, 0.1], [0.8, 0.2]]))
+        0.75
+    """
+    check_yes_no(right)
+    _check(right, 1)
+    if not np.isfinite(similarity).all():
+        raise DataError("a similarity is not finite")
+    best = np.where(right, similarity, -np.inf).max(axis=1, keepdims=True)
+    rank = 1 + ((similarity >= best) & ~right).sum(axis=1)
+    return float((1 / rank).mean())
+
+
+def ndcg_at_k(
+    gains: Float[np.ndarray, "queries candidates"], similarity: Float[np.ndarray, "queries candidates"], *, k: int
+) -> float:
+    """Return the normalised discounted cumulative gain: graded relevance, the earlier the better, 0 to 1.
+
+    Of equal similarities each takes the mean gain of all, so that the order of the candidates decides nothing.
+
+    Args:
+        gains: How relevant each candidate is, 0 or more.
+        similarity: Greater is more alike.
+        k: How many are looked at.
+
+    Raises:
+        ConfigError: k is below 1.
+        DataError: A query without a relevant candidate, a gain below 0, or a number that is not finite.
+
+    Source:
+        Jarvelin and Kekalainen, ACM TOIS 2002; McSherry and Najork, ECIR 2008 (ties).
+
+    Example:
+        >>> round(ndcg_at_k(np.array([[3.0, 2.0, 0.0]]), np.array([[0.5, 0.9, 0.1]]), k=2), 4)
+        0.9134
+    """
+    _check(gains > 0, k)
+    if not (np.isfinite(gains).all() and np.isfinite(similarity).all()) or gains.min() < 0:
+        raise DataError("a gain is below 0, or a gain or similarity is not finite")
+    discount = 1 / np.log2(np.arange(2, gains.shape[1] + 2))
+    discount[k:] = 0.0
+    scores = []
+    for gain, alike in zip(gains, similarity, strict=True):
+        _, group, sizes = np.unique(-alike, return_inverse=True, return_counts=True)
+        mean = np.bincount(group, gain) / sizes
+        shared = np.add.reduceat(discount, np.append(0, np.cumsum(sizes)[:-1]))
+        scores.append(float(mean @ shared) / float(np.sort(gain)[::-1] @ discount))
+    return float(np.mean(scores))

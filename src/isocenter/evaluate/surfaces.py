@@ -23,7 +23,7 @@ from isocenter.core.errors import ConfigError
 from isocenter.evaluate.mask_pairs import check_spacing, check_tolerance, checked_pair, common_box
 from isocenter.evaluate.surface_elements import element_codes, element_sizes
 
-__all__ = ["Surface", "SurfaceDistances", "border", "surface_distances"]
+__all__ = ["Surface", "SurfaceDistances", "assd", "border", "hausdorff", "hd95", "masd", "nsd", "surface_distances"]
 
 Surface = Literal["border", "elements"]
 """Which definition of a surface."""
@@ -283,3 +283,97 @@ def _neighbours(spacing_mm: tuple[float, ...]) -> tuple[Int64[np.ndarray, "k axe
     kept = np.flatnonzero((lengths > 0) & (lengths < ((reach + 1) * spacing).min()))
     order = kept[np.argsort(lengths[kept], kind="stable")]
     return steps[order], lengths[order]
+
+
+def nsd(
+    reference: Shaped[np.ndarray, "..."],
+    prediction: Shaped[np.ndarray, "..."],
+    *,
+    spacing_mm: tuple[float, ...],
+    tolerance_mm: float,
+    surface: Surface = "border",
+) -> float:
+    """Return the normalised surface Dice; for several figures of one pair call `surface_distances` once.
+
+    Raises:
+        GeometryError: As `surface_distances`.
+        PixelError: As `surface_distances`.
+        UnitsError: As `surface_distances`, or a negative tolerance.
+
+    Example:
+        >>> a, b = np.zeros((1, 8), bool), np.zeros((1, 8), bool)
+        >>> a[0, 2:4], b[0, 2:5] = True, True
+        >>> nsd(a, b, spacing_mm=(2.5, 0.5), tolerance_mm=0.2)
+        0.8
+    """
+    return surface_distances(reference, prediction, spacing_mm=spacing_mm, surface=surface).nsd(tolerance_mm)
+
+
+def hausdorff(
+    reference: Shaped[np.ndarray, "..."],
+    prediction: Shaped[np.ndarray, "..."],
+    *,
+    spacing_mm: tuple[float, ...],
+    percentile: float = 100.0,
+    surface: Surface = "border",
+) -> float:
+    """Return the Hausdorff distance in mm, or a percentile of it.
+
+    Raises:
+        GeometryError: As `surface_distances`.
+        PixelError: As `surface_distances`.
+        UnitsError: As `surface_distances`.
+        ConfigError: The percentile is not from 0 to 100.
+    """
+    return surface_distances(reference, prediction, spacing_mm=spacing_mm, surface=surface).hausdorff_mm(percentile)
+
+
+def hd95(
+    reference: Shaped[np.ndarray, "..."],
+    prediction: Shaped[np.ndarray, "..."],
+    *,
+    spacing_mm: tuple[float, ...],
+    surface: Surface = "border",
+) -> float:
+    """Return the 95th percentile of the Hausdorff distance in mm.
+
+    Raises:
+        GeometryError: As `surface_distances`.
+        PixelError: As `surface_distances`.
+        UnitsError: As `surface_distances`.
+    """
+    return hausdorff(reference, prediction, spacing_mm=spacing_mm, percentile=95, surface=surface)
+
+
+def assd(
+    reference: Shaped[np.ndarray, "..."],
+    prediction: Shaped[np.ndarray, "..."],
+    *,
+    spacing_mm: tuple[float, ...],
+    surface: Surface = "border",
+) -> float:
+    """Return the average symmetric surface distance in mm.
+
+    Raises:
+        GeometryError: As `surface_distances`.
+        PixelError: As `surface_distances`.
+        UnitsError: As `surface_distances`.
+    """
+    return surface_distances(reference, prediction, spacing_mm=spacing_mm, surface=surface).assd_mm()
+
+
+def masd(
+    reference: Shaped[np.ndarray, "..."],
+    prediction: Shaped[np.ndarray, "..."],
+    *,
+    spacing_mm: tuple[float, ...],
+    surface: Surface = "border",
+) -> float:
+    """Return the mean average surface distance in mm.
+
+    Raises:
+        GeometryError: As `surface_distances`.
+        PixelError: As `surface_distances`.
+        UnitsError: As `surface_distances`.
+    """
+    return surface_distances(reference, prediction, spacing_mm=spacing_mm, surface=surface).masd_mm()

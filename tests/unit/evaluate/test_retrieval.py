@@ -9,7 +9,14 @@ import pytest
 
 from isocenter.core.errors import ConfigError, DataError
 from isocenter.evaluate.discrimination import bootstrap_roc_auc, roc_auc
-from isocenter.evaluate.retrieval import chance_at_k, choices, hits_at_k
+from isocenter.evaluate.retrieval import (
+    chance_at_k,
+    choices,
+    hits_at_k,
+    mean_reciprocal_rank,
+    ndcg_at_k,
+    recall_at_k,
+)
 
 SIMILAR = np.array([[0.9, 0.1, 0.5, 0.3], [0.4, 0.3, 0.2, 0.1], [0.1, 0.2, 0.8, 0.9]])
 RIGHT = np.array([[1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 1, 0]], dtype=bool)
@@ -80,3 +87,32 @@ def test_areas_refuse():
         bootstrap_roc_auc(scores, mixed, list("abcd"))
     with pytest.raises(DataError, match="one patient alone"):
         bootstrap_roc_auc(np.arange(12.0), np.arange(12) == 0, list("abcdefghijkl"))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_ranks_and_gains_equal_scikit_learn(seed):
+    metrics = pytest.importorskip("sklearn.metrics")
+    rng = np.random.default_rng(seed)
+    similarity = np.round(rng.random((20, 9)), 1 if seed % 2 else 9)
+    gains = rng.integers(0, 4, (20, 9)).astype(float)
+    gains[:, 0] += 1
+    for k in (1, 3, 9):
+        assert ndcg_at_k(gains, similarity, k=k) == pytest.approx(metrics.ndcg_score(gains, similarity, k=k))
+    one = np.zeros((20, 9), bool)
+    one[np.arange(20), rng.integers(0, 9, 20)] = True
+    if not seed % 2:  # with one right candidate and no ties the reciprocal rank is the label ranking precision
+        expected = metrics.label_ranking_average_precision_score(one, similarity)
+        assert mean_reciprocal_rank(one, similarity) == pytest.approx(expected)
+    assert recall_at_k(one, similarity, k=3) == hits_at_k(similarity, one, 3).mean()
+
+
+def test_bad_rankings_are_refused():
+    right = np.eye(2, dtype=bool)
+    with pytest.raises(DataError, match="no right candidate"):
+        mean_reciprocal_rank(np.array([[True, False], [False, False]]), np.ones((2, 2)))
+    with pytest.raises(DataError, match="not finite"):
+        mean_reciprocal_rank(right, np.full((2, 2), np.nan))
+    with pytest.raises(DataError, match="below 0"):
+        ndcg_at_k(np.array([[1.0, -1.0]]), np.ones((1, 2)), k=1)
+    with pytest.raises(ConfigError):
+        ndcg_at_k(np.ones((1, 2)), np.ones((1, 2)), k=0)

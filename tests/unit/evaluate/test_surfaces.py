@@ -10,7 +10,7 @@ import pytest
 
 from isocenter.core.errors import ConfigError, GeometryError, PixelError, UnitsError
 from isocenter.evaluate.surface_elements import element_codes, element_sizes
-from isocenter.evaluate.surfaces import border, surface_distances
+from isocenter.evaluate.surfaces import assd, border, hausdorff, hd95, masd, nsd, surface_distances
 from peers import peer
 
 SPACING_MM = (2.5, 0.8, 0.7)
@@ -178,3 +178,13 @@ def test_what_does_not_fit_is_refused():
     line = np.ones(4, bool)
     with pytest.raises(GeometryError, match="two or three axes"):
         surface_distances(line, line, spacing_mm=(1.0,), surface="elements")
+
+
+@pytest.mark.parametrize("surface", ["border", "elements"])
+def test_single_figures_are_those_of_the_distances(surface):
+    _, a, b = PAIRS[0]
+    d = surface_distances(a, b, spacing_mm=SPACING_MM, surface=surface)
+    how = {"spacing_mm": SPACING_MM, "surface": surface}
+    assert nsd(a, b, tolerance_mm=0.9, **how) == d.nsd(0.9)
+    assert (hausdorff(a, b, **how), hd95(a, b, **how)) == (d.hausdorff_mm(100), d.hausdorff_mm(95))
+    assert (assd(a, b, **how), masd(a, b, **how)) == (d.assd_mm(), d.masd_mm())

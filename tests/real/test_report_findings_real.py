@@ -31,7 +31,7 @@ NAMES = {
 
 
 def test_claims_against_marked_findings(shared_data: Path) -> None:
-    """The words were chosen with these reports in view, so the figure says that they are read, not how others would be."""
+    """The words were chosen with these reports in view: the figure says that they are read, not how others are."""
     folder = shared_data / "reports_iu_xray"
     reports = {}
     with tarfile.open(next(folder.glob("*.tgz"))) as archive:

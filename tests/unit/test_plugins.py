@@ -101,5 +101,5 @@ def test_a_task_must_have_the_card_it_registered(toy: pytest.MonkeyPatch) -> Non
 def test_unknown_group_and_name() -> None:
     with pytest.raises(PluginError, match=r"no plug-in group 'isocenter\.nothing'"):
         plugins.find("isocenter.nothing")
-    with pytest.raises(PluginError, match=r"no plug-in 'nothing' in isocenter\.metrics; installed: dice"):
+    with pytest.raises(PluginError, match=r"no plug-in 'nothing' in isocenter\.metrics; installed: \w+"):
         plugins.load("isocenter.metrics", "nothing")

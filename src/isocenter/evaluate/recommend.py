@@ -322,7 +322,7 @@ def _survival(data: TaskData) -> Found:
     if data.horizon_days is not None:
         yield Pitfall(
             "concordance is no risk at a horizon",
-            "C rewards order over all times; the model with the best C may not have the best risk at the horizon asked for",
+            "C rewards order over all times; the best C is not always the best risk at the horizon asked for",
             source,
         )
     yield Pitfall(

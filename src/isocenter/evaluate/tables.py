@@ -79,6 +79,8 @@ def check_classes(numbers: Int[np.ndarray, " n"], classes: int) -> None:
 def or_nan(figure: Callable[..., float]) -> Callable[..., float]:
     """Return a figure that is NaN where it is not defined, as `bootstrap_statistic` wants it.
 
+    Call the figure itself on all cases first: bad input is then refused with its reason, and not turned into NaN here.
+
     Args:
         figure: Raises DataError where it is not defined.
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from isocenter.core.errors import ConfigError, GeometryError
 from isocenter.evaluate.lesions import lesion_scores
+from peers import peer
 
 
 def _row(*ranges, length=40):
@@ -67,3 +71,19 @@ def test_refused():
         lesion_scores(_row((0, 1)), _row(), threshold=2.0)
     with pytest.raises(GeometryError):
         lesion_scores(_row((0, 1)), _row((0, 1))[:, 1:])
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_panoptic_quality_equals_monai(seed):
+    torch = pytest.importorskip("torch")
+    theirs = peer("monai.metrics")
+    rng = np.random.default_rng(seed)
+    reference = ndimage.binary_dilation(rng.random((40, 40)) < 0.01, iterations=2)
+    prediction = np.roll(reference, 1, axis=seed % 2) ^ (rng.random((40, 40)) < 0.02)
+    numbered = [torch.from_numpy(ndimage.label(m, np.ones((3, 3)))[0]) for m in (prediction, reference)]
+    found = lesion_scores(reference, prediction)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for name, ours in (("pq", found.panoptic_quality), ("rq", found.f1)):
+            expected = theirs.compute_panoptic_quality(*numbered, metric_name=name, match_iou_threshold=0.5)
+            assert ours == pytest.approx(float(expected), abs=1e-4)  # MONAI adds a little to denominators

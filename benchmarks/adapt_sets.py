@@ -309,7 +309,7 @@ SETS: dict[str, tuple[str, Callable[[Path, Path], list[Line]], str]] = {
     ),
     "chest": (
         "NIH chest X-rays, findings", chest,
-        "421 patients, one image each, three folds, 64 pixels, 300 steps of 16 images; labels mined from reports (noisy).",
+        "421 patients, one image each, three folds, 64 pixels, 300 steps of 16 images; labels were mined from reports.",
     ),
 }  # fmt: skip
 

@@ -49,7 +49,7 @@ CXR_FINDINGS = (
 )
 FEW_FOLDS = 3
 """Of the five; each has its own pretraining, without its test cases."""
-MASKED_STEPS = 600
+MASKED_STEPS = 300
 
 
 @dataclass(frozen=True)

@@ -55,16 +55,19 @@ class _Levels:
 
 
 def _norm(norm: nn.Module, x: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
-    """Normalise over visible places alone; hidden ones stay empty. Statistics in float32."""
+    """Normalise over visible places alone; hidden ones stay empty. Statistics in float32.
+
+    Hidden places hold 0, so sums over all places are sums over visible ones, and one scale and offset do the rest.
+    """
     axes = tuple(range(2, x.ndim))
-    wide = x.float()
     count = visible.sum(axes, keepdim=True)
-    mean = wide.sum(axes, keepdim=True) / count
-    var = ((wide - mean).square() * visible).sum(axes, keepdim=True) / count
+    mean = x.sum(axes, keepdim=True, dtype=torch.float32) / count
+    square = torch.linalg.vector_norm(x, dim=axes, keepdim=True, dtype=torch.float32).square() / count
+    var = (square - mean.square()).clamp(min=0)
     shape = (1, -1, *(1 for _ in axes))
     weight, bias = norm.weight.reshape(shape), norm.bias.reshape(shape)  # type: ignore[operator]
-    scaled = (wide - mean) * (var + norm.eps).rsqrt() * weight + bias  # type: ignore[operator]
-    return (scaled * visible).to(x.dtype)
+    scale = weight * (var + norm.eps).rsqrt()  # type: ignore[operator]
+    return torch.addcmul((bias - mean * scale).to(x.dtype), x, scale.to(x.dtype)) * visible.to(x.dtype)
 
 
 def _through(modules: Iterable[nn.Module], x: torch.Tensor, levels: _Levels) -> torch.Tensor:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from isocenter.verbs.adapt import adapt
     from isocenter.verbs.adapt_data import adapt_data
     from isocenter.verbs.align import align
+    from isocenter.verbs.audit import audit_change, audit_show, audit_verify
     from isocenter.verbs.demo import demo
     from isocenter.verbs.models import models_add, models_card, models_check, models_list
     from isocenter.verbs.pretrain import pretrain
@@ -33,6 +34,9 @@ __all__ = [
     "adapt",
     "adapt_data",
     "align",
+    "audit_change",
+    "audit_show",
+    "audit_verify",
     "demo",
     "models_add",
     "models_card",
@@ -50,6 +54,9 @@ _LAZY = {
     "adapt": "isocenter.verbs.adapt",
     "adapt_data": "isocenter.verbs.adapt_data",
     "align": "isocenter.verbs.align",
+    "audit_change": "isocenter.verbs.audit",
+    "audit_show": "isocenter.verbs.audit",
+    "audit_verify": "isocenter.verbs.audit",
     "demo": "isocenter.verbs.demo",
     "models_add": "isocenter.verbs.models",
     "models_card": "isocenter.verbs.models",

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 import typer.core
 
+from isocenter.cli_audit import app as audit_app
 from isocenter.cli_models import app as models_app
 from isocenter.terminal import Exit
 from isocenter.terminal import out as _out
@@ -66,6 +67,9 @@ BodyPartOption = Annotated[
 ]
 SeedOption = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
 ReaderOption = Annotated[str, typer.Option("--reader", help="Plug-in that reads the path.")]
+AuditOption = Annotated[
+    Path | None, typer.Option("--audit", envvar="ISOCENTER_AUDIT", help="Append a line to this record of what was run.")
+]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace an older result.")]
 
 
@@ -88,6 +92,7 @@ def read(
     modality: ModalityOption = None,
     body_part: BodyPartOption = None,
     reader: ReaderOption = "images",
+    audit: AuditOption = None,
     seed: SeedOption = 0,
     overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
@@ -107,6 +112,7 @@ def read(
             modality=modality,
             body_part=body_part,
             reader=reader,
+            audit=audit,
             seed=seed,
             overwrite=overwrite,
         )
@@ -419,6 +425,7 @@ def plugins(as_json: JsonOption = False) -> None:
 
 
 app.add_typer(models_app, name="models")
+app.add_typer(audit_app, name="audit")
 
 
 @app.command()

@@ -18,11 +18,12 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from isocenter.core import Image, Mask, Study
-from isocenter.core.errors import ConfigError, DataError, OutputError
+from isocenter.core.errors import ConfigError, DataError, IsocenterError, OutputError
 from isocenter.data.images.atomic import atomic_folder, explain_os_error
 from isocenter.data.images.quality import inspect
 from isocenter.data.images.study_files import StudyFiles
 from isocenter.plugins import load
+from isocenter.verbs.audit import audit_place, record_failure, record_read
 from isocenter.verbs.entries import file_entry, image_entry, prediction_entry
 from isocenter.verbs.prompts import Prompts, check_places, load_prompts
 from isocenter.verbs.provenance import (
@@ -69,6 +70,7 @@ class ReadConfig(BaseModel):
         body_part: Body part of images whose file says none, stated by you.
         rtstruct: Whether DICOM RTSTRUCT is written too.
         overwrite: Whether an older result under `out` is replaced.
+        audit: Record that a line is appended to; without it the environment's ISOCENTER_AUDIT names one, or none is.
         seed: Seed of everything random.
     """
 
@@ -84,6 +86,7 @@ class ReadConfig(BaseModel):
     body_part: Coded | None = None
     rtstruct: bool = False
     overwrite: bool = False
+    audit: Path | None = None
     seed: int = Field(default=0, ge=0)
 
 
@@ -132,7 +135,16 @@ def read(path: Path | str, out: Path | str, *, progress: Progress | None = None,
 
 def run(config: ReadConfig, progress: Progress | None = None) -> ResultDocument:
     """Do what a `ReadConfig` says; see `read`."""
-    tell = progress or (lambda _stage, _done: None)
+    audit = audit_place(config.audit)
+    try:
+        return _run(config, progress or (lambda _stage, _done: None), audit)
+    except IsocenterError:
+        if audit is not None:
+            record_failure(audit, "read")
+        raise
+
+
+def _run(config: ReadConfig, tell: Progress, audit: Path | None) -> ResultDocument:
     clock = _Clock()
     chosen = choose_tasks(None if config.tasks == "auto" else config.tasks)
     prompts = load_prompts(config.prompts) if config.prompts is not None else None
@@ -181,6 +193,8 @@ def run(config: ReadConfig, progress: Progress | None = None) -> ResultDocument:
         (folder / "result.json").write_text(result.to_json(), "utf-8")
         tell("report", 0.95)
         (folder / "report.html").write_text(render_html(result, _pictures(study, answers)), "utf-8")
+        if audit is not None:  # before the folder gets its name: no result without its line
+            record_read(audit, result, folder)
     tell("done", 1.0)
     return result
 
@@ -337,7 +351,10 @@ def _pictures(study: Study, answers: Sequence[Answer]) -> dict[int, list[Picture
 
 def _resolved(config: ReadConfig, chosen: Chosen) -> dict[str, Any]:
     """Return the configuration with `auto` replaced by what it came to, without paths: they may name the patient."""
-    return {**config.model_dump(mode="json", exclude={"path", "out", "prompts"}), "tasks": list(chosen.entries)}
+    return {
+        **config.model_dump(mode="json", exclude={"path", "out", "prompts", "audit"}),
+        "tasks": list(chosen.entries),
+    }
 
 
 def _write_json(file: Path, content: dict[str, Any]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from isocenter.core.geometry import Geometry
 from isocenter.core.image import Image, Source
 from isocenter.core.mask import Mask, Segment
-from isocenter.core.prediction import Effect, Estimate, ModelRef, Prediction, Risk, Scores, Step, Uncertainty
+from isocenter.core.prediction import Effect, Estimate, Likeness, ModelRef, Prediction, Risk, Scores, Step, Uncertainty
 from isocenter.core.prompt import Prompt
 from isocenter.core.report import Evidence, Finding, Report
 from isocenter.core.study import Record, Study
@@ -20,6 +20,7 @@ __all__ = [
     "Finding",
     "Geometry",
     "Image",
+    "Likeness",
     "Mask",
     "Measurement",
     "ModelRef",

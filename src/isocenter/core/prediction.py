@@ -15,7 +15,7 @@ from isocenter.core.units import Code, Measurement
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Effect", "Estimate", "ModelRef", "Prediction", "Risk", "Scores", "Step", "Uncertainty"]
+__all__ = ["Effect", "Estimate", "Likeness", "ModelRef", "Prediction", "Risk", "Scores", "Step", "Uncertainty"]
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,8 @@ class Uncertainty:
         level: Coverage promised, e.g. 0.9; None where nothing is promised.
         members: Codes of a prediction set.
         per_segment: Numbers by segment, e.g. expected Dice.
+        segment: The segment that the numbers speak of; None for the whole answer.
+        unit: Of `low` and `high`, where they are a measured value; None for a chance, a Dice or an answer without unit.
     """
 
     kind: str
@@ -91,6 +93,32 @@ class Uncertainty:
     level: float | None = None
     members: tuple[Code, ...] = ()
     per_segment: Mapping[int, float] = field(default_factory=lambda: MappingProxyType({}))
+    segment: int | None = None
+    unit: Code | None = None
+
+
+@dataclass(frozen=True)
+class Likeness:
+    """How like the images that a task learnt from an image is.
+
+    Args:
+        score: How strange it is, in deviations of what is strangest of it; higher is stranger.
+        p_value: Chance that an image like those is as strange.
+        refused_share: At this p-value or below the task abstains; the share of images like those that this costs.
+        description: What is strangest of it, and on how many images the limit was set, in one sentence.
+
+    Raises:
+        DataError: The score is not finite, or a chance lies outside [0, 1].
+    """
+
+    score: float
+    p_value: float
+    refused_share: float
+    description: str
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.score) or not (0 <= self.p_value <= 1 and 0 <= self.refused_share <= 1):
+            raise DataError("likeness needs a finite score and chances in [0, 1]")
 
 
 @dataclass(frozen=True)
@@ -125,6 +153,8 @@ class Prediction:
         steps: Preprocessing, in order.
         measurements: Values measured in the answer.
         notes: What the reader of the answer should know.
+        further: What else is promised: intervals of measured values, what a larger mask would hold.
+        likeness: How like the images that the task learnt from the image is; None where nothing checks it.
 
     Raises:
         DataError: Both an answer and an abstention, or neither.
@@ -139,6 +169,8 @@ class Prediction:
     steps: tuple[Step, ...] = ()
     measurements: tuple[Measurement, ...] = ()
     notes: tuple[str, ...] = ()
+    further: tuple[Uncertainty, ...] = ()
+    likeness: Likeness | None = None
 
     def __post_init__(self) -> None:
         if (self.value is None) == (self.abstained is None):
@@ -147,6 +179,8 @@ class Prediction:
             raise DataError("an answer needs its uncertainty, its model and its inputs")
 
     @classmethod
-    def abstain(cls, task: str, reason: str, *, inputs: tuple[str, ...] = ()) -> Prediction:
+    def abstain(
+        cls, task: str, reason: str, *, inputs: tuple[str, ...] = (), likeness: Likeness | None = None
+    ) -> Prediction:
         """Return a prediction without an answer."""
-        return cls(value=None, task=task, abstained=reason, inputs=inputs)
+        return cls(value=None, task=task, abstained=reason, inputs=inputs, likeness=likeness)

@@ -13,6 +13,7 @@ from isocenter.core import (
     Code,
     Geometry,
     Image,
+    Likeness,
     Mask,
     Measurement,
     ModelRef,
@@ -30,6 +31,7 @@ from isocenter.verbs.result import (
     FileEntry,
     GeometryEntry,
     ImageEntry,
+    LikenessEntry,
     MeasurementEntry,
     ModelEntry,
     PredictionEntry,
@@ -111,6 +113,8 @@ def prediction_entry(
         files=tuple(files),
         notes=prediction.notes,
         seconds=round(seconds, 3),
+        further=tuple(_promised(u) for u in prediction.further),
+        likeness=_likeness(prediction.likeness),
     )
 
 
@@ -157,8 +161,10 @@ def _measurement(measurement: Measurement) -> MeasurementEntry:
 
 
 def _uncertainty(uncertainty: Uncertainty | None) -> UncertaintyEntry | None:
-    if uncertainty is None:
-        return None
+    return None if uncertainty is None else _promised(uncertainty)
+
+
+def _promised(uncertainty: Uncertainty) -> UncertaintyEntry:
     return UncertaintyEntry(
         kind=uncertainty.kind,
         description=uncertainty.description,
@@ -167,7 +173,13 @@ def _uncertainty(uncertainty: Uncertainty | None) -> UncertaintyEntry | None:
         level=uncertainty.level,
         members=tuple(_code(c) for c in uncertainty.members),
         per_segment={int(k): float(v) for k, v in uncertainty.per_segment.items()},
+        segment=uncertainty.segment,
+        unit=None if uncertainty.unit is None else _code(uncertainty.unit),
     )
+
+
+def _likeness(likeness: Likeness | None) -> LikenessEntry | None:
+    return None if likeness is None else LikenessEntry(**vars(likeness))
 
 
 def _model(model: ModelRef | None) -> ModelEntry | None:

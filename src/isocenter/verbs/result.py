@@ -26,6 +26,7 @@ __all__ = [
     "ImageEntry",
     "InputFile",
     "LeftOut",
+    "LikenessEntry",
     "MeasurementEntry",
     "ModelEntry",
     "NotDone",
@@ -44,7 +45,7 @@ __all__ = [
     "result_schema",
 ]
 
-SCHEMA_VERSION: Final = "1.1"
+SCHEMA_VERSION: Final = "1.2"
 
 Triple = tuple[float, float, float]
 Status = Literal["ok", "warning", "fail", "unknown"]
@@ -164,6 +165,8 @@ class UncertaintyEntry(_Entry):
         level: Coverage promised; null where nothing is promised.
         members: Codes of a prediction set.
         per_segment: Numbers by segment number.
+        segment: Number of the segment that low and high speak of; null for the whole answer.
+        unit: Of low and high where they are a measured value.
     """
 
     kind: str
@@ -173,6 +176,24 @@ class UncertaintyEntry(_Entry):
     level: float | None = None
     members: tuple[CodeEntry, ...] = ()
     per_segment: dict[int, float] = Field(default_factory=dict)
+    segment: int | None = None
+    unit: CodeEntry | None = None
+
+
+class LikenessEntry(_Entry):
+    """How like the images that a task learnt from an image is.
+
+    Attributes:
+        score: How strange it is; higher is stranger.
+        p_value: Chance that an image like those is as strange.
+        refused_share: At this p-value or below the task abstains.
+        description: What is strangest of it, and on how many images the limit was set.
+    """
+
+    score: float
+    p_value: float = Field(ge=0, le=1)
+    refused_share: float = Field(ge=0, le=1)
+    description: str
 
 
 class ModelEntry(_Entry):
@@ -278,6 +299,8 @@ class PredictionEntry(_Entry):
         files: Files written for it.
         notes: What a reader of the answer should know.
         seconds: How long it took.
+        further: What else is promised: intervals of measured values, what a larger mask would hold.
+        likeness: How like the images that the task learnt from the image is; null where nothing checks it.
     """
 
     task: str
@@ -296,6 +319,8 @@ class PredictionEntry(_Entry):
     files: tuple[FileEntry, ...] = ()
     notes: tuple[str, ...] = ()
     seconds: float = Field(default=0.0, ge=0)
+    further: tuple[UncertaintyEntry, ...] = ()
+    likeness: LikenessEntry | None = None
 
 
 class LeftOut(_Entry):
@@ -359,7 +384,8 @@ class ResultDocument(_Entry):
     """The whole answer.
 
     Attributes:
-        schema_version: Version of this schema. From 1.1 on, input files are numbered instead of named.
+        schema_version: Version of this schema. From 1.1 on, input files are numbered instead of named; 1.2 adds
+            `further` and `likeness` to predictions, `segment` and `unit` to uncertainties.
         created: When it was made, UTC, ISO 8601: the only time in the document.
         study: The study.
         images: Its images.
@@ -372,7 +398,7 @@ class ResultDocument(_Entry):
         disclaimer: What it must not be used for.
     """
 
-    schema_version: Literal["1.0", "1.1"] = SCHEMA_VERSION
+    schema_version: Literal["1.0", "1.1", "1.2"] = SCHEMA_VERSION
     created: str
     study: StudyEntry
     images: tuple[ImageEntry, ...]

@@ -39,6 +39,7 @@ def environment() -> Environment:
         prompt_line=words.prompt_line,
         rows=words.measurement_rows,
         sure=words.uncertainty_lines,
+        like=words.likeness_line,
         # Our own files, read at build time; nothing of the document is ever marked as safe.
         css=lambda: Markup(made.get_template("report.css").render()),  # noqa: S704
         js=lambda: Markup(made.get_template("report.js.j2").render()),  # noqa: S704

@@ -5,13 +5,23 @@ from __future__ import annotations
 from isocenter.verbs.result import (
     GeometryEntry,
     ImageEntry,
+    LikenessEntry,
     MeasurementEntry,
     PromptEntry,
     SegmentEntry,
     UncertaintyEntry,
 )
 
-__all__ = ["asked", "figure", "image_line", "measurement_rows", "prompt_line", "uncertainty_lines", "unit"]
+__all__ = [
+    "asked",
+    "figure",
+    "image_line",
+    "likeness_line",
+    "measurement_rows",
+    "prompt_line",
+    "uncertainty_lines",
+    "unit",
+]
 
 _UNITS = {
     "[hnsf'U]": "HU",
@@ -78,7 +88,11 @@ def uncertainty_lines(found: UncertaintyEntry, segments: tuple[SegmentEntry, ...
     labels = {s.number: s.label for s in segments}
     lines = [found.description]
     interval = found.low is not None and found.high is not None
-    if interval and f"{found.low:.2f}" != f"{found.high:.2f}":
+    if interval and found.unit is not None and found.low is not None and found.high is not None:
+        lines.append(
+            f"Between {figure(found.low)} and {figure(found.high)} {unit(found.unit.value)}.".replace(" .", ".")
+        )
+    elif interval and f"{found.low:.2f}" != f"{found.high:.2f}":
         lines.append(f"Between {found.low:.2f} and {found.high:.2f}.")
     elif found.low is not None:
         lines.append(f"Expected {found.kind}: {found.low:.2f}.")
@@ -92,6 +106,19 @@ def uncertainty_lines(found: UncertaintyEntry, segments: tuple[SegmentEntry, ...
     else:
         lines.append(f"Promised to hold in {found.level:.0%} of cases like those it was established on.")
     return lines
+
+
+def likeness_line(found: LikenessEntry) -> str:
+    """Say how like the images that a task learnt from an image is.
+
+    Example:
+        >>> likeness_line(LikenessEntry(score=1.234, p_value=0.31, refused_share=0.05, description="Texture."))
+        'Texture. Score 1.2, p = 0.31; refused at p = 0.05 or below.'
+    """
+    return (
+        f"{found.description} Score {found.score:.1f}, p = {found.p_value:.2g}; refused at p = "
+        f"{found.refused_share:g} or below."
+    )
 
 
 def image_line(image: ImageEntry) -> str:

@@ -11,7 +11,7 @@ from pydicom.uid import SegmentationStorage
 
 from isocenter.core.errors import DataError
 from isocenter.core.mask import Mask, Segment
-from isocenter.core.prediction import ModelRef, Prediction
+from isocenter.core.prediction import Likeness, ModelRef, Prediction, Uncertainty
 from isocenter.core.report import Report
 from isocenter.core.units import Code, Measurement
 from isocenter.data.images.instance import open_instance
@@ -89,10 +89,38 @@ class Answer:
             raise DataError(f"task {prediction.task} abstained; make an Abstention of it")
         segments = prediction.value.segments if isinstance(prediction.value, Mask) else ()
         report = prediction.value if isinstance(prediction.value, Report) else Report()
-        notes = (prediction.uncertainty.description,) if prediction.uncertainty else ()
-        return cls(
-            prediction.task, prediction.model, prediction.measurements, segments, seg, report, notes + prediction.notes
+        promised = (*((prediction.uncertainty,) if prediction.uncertainty else ()), *prediction.further)
+        notes = (
+            *(_promised(one) for one in promised),
+            *((_alike(prediction.likeness),) if prediction.likeness else ()),
+            *prediction.notes,
         )
+        return cls(prediction.task, prediction.model, prediction.measurements, segments, seg, report, notes)
+
+
+def _promised(found: Uncertainty) -> str:
+    """Say what an uncertainty promises, with its numbers, in one comment."""
+    said = [found.description]
+    unit = "" if found.unit is None or found.unit.value == "1" else f" {found.unit.value}"
+    if found.low is not None and found.high is not None:
+        said.append(f"{found.kind.capitalize()}: {found.low:.4g} to {found.high:.4g}{unit}.")
+    elif found.low is not None:
+        said.append(f"{found.kind.capitalize()}: {found.low:.4g}{unit}.")
+    if found.per_segment:
+        each = ", ".join(f"segment {number} {value:.3g}" for number, value in found.per_segment.items())
+        said.append(f"By segment: {each}.")
+    if found.members:
+        said.append(f"Set: {', '.join(code.meaning for code in found.members)}.")
+    if found.level is not None:
+        said.append(f"Level: {found.level:g}.")
+    return " ".join(said)
+
+
+def _alike(found: Likeness) -> str:
+    return (
+        f"{found.description} Gate score {found.score:.3g}, p {found.p_value:.3g}, refused at {found.refused_share:g} "
+        "or below."
+    )
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from jaxtyping import Float, Int
 from isocenter.core.errors import ConfigError, DataError
 from isocenter.safety.quantiles import least_cases
 
-__all__ = ["Block", "Gate", "Reading", "Reference", "fit_gate", "fit_reference"]
+__all__ = ["Block", "Gate", "Reading", "Reference", "combined", "fit_gate", "fit_reference", "in_words"]
 
 Features = Mapping[str, np.ndarray]
 """Blocks of numbers of one image, by name."""
@@ -239,13 +239,17 @@ class Gate:
         p = (1 + above) / (count + 1)
         reason = None
         if p <= self.refused_share:
-            what = _WORDS.get(block, f"its {block}")
+            what = in_words(block)
             reason = (
                 f"the image is unlike those it learnt from: {what} lies {score:.1f} deviations from what is usual "
                 f"there, further than {1 - p:.1%} of {count} held-out images (p = {p:.3g}, limit "
                 f"{self.refused_share:g}); check modality, view, region, orientation and inversion"
             )
         return Reading(score, p, self.refused_share, block, reason)
+
+    def strange_numbers(self, features: Sequence[Features]) -> list[dict[str, float]]:
+        """Return how strange an image is to each network, as the number that `safety.quality` rules take."""
+        return [{"strange": combined([r.strangeness(f)])[0]} for r, f in zip(self.references, features, strict=True)]
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return the gate as arrays that `numpy.savez` takes; `Gate.from_arrays` reads them without pickle."""
@@ -287,6 +291,16 @@ class Gate:
 
 _FORMAT = "isocenter-gate/1"
 _PARTS = ("centre", "scale", "means", "axes", "variances", "bank")
+
+
+def in_words(block: str) -> str:
+    """Return what a block of numbers is, as people say it.
+
+    Example:
+        >>> in_words("layout")
+        'its layout of light and dark'
+    """
+    return _WORDS.get(block, f"its {block}")
 
 
 def combined(each: Sequence[Mapping[str, float]]) -> tuple[float, str]:

@@ -15,6 +15,7 @@ from isocenter.data.images.atomic import atomic_folder, explain_os_error
 from isocenter.data.labelled import LabelledSet, open_labelled
 from isocenter.learn.adaptation.settings import DataSettings
 from isocenter.plugins import task_entries
+from isocenter.safety.acquisition import Acquisition
 from isocenter.tasks.learnt.cards import learnt_card
 from isocenter.tasks.segment.adapted.cards import Fit
 from isocenter.verbs.adapted_folder import card_fields, check_out
@@ -147,13 +148,13 @@ def run(config: AdaptDataConfig, progress: Progress | None = None) -> AdaptDataR
     out = config.out.resolve()
     work = config.work or out.with_name(f".{out.name}.learning")
     try:
-        fits: list[Fit] = []
+        known: list[tuple[Fit, Acquisition]] = []
         found = adapt_to_set(
             labelled, settings, work, start=start, tell=lambda what, done: tell(what, 0.95 * done),
-            agree=lambda read: fits.append(_fit([one.image for one in read], labelled, config.seed)),
+            agree=lambda read: known.append(_known([one.image for one in read], labelled, config.seed)),
         )  # fmt: skip
         tell("writing the task", 0.97)
-        result = _write(config, labelled, found, (start, fits[0]), started)
+        result = _write(config, labelled, found, (start, *known[0]), started)
     except OSError as error:
         raise explain_os_error(error, config.out, doing="write") from error
     except IsocenterError:
@@ -193,6 +194,10 @@ def _remove(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+def _known(images: Sequence[Image], labelled: LabelledSet, seed: int) -> tuple[Fit, Acquisition]:
+    return _fit(images, labelled, seed), Acquisition.of(images)
+
+
 def _fit(images: Sequence[Image], labelled: LabelledSet, seed: int) -> Fit:
     """Return what an image must be like: limits from all, layouts of light and dark from some."""
     name = " / ".join(labelled.classes)
@@ -206,7 +211,7 @@ def _write(
     config: AdaptDataConfig,
     labelled: LabelledSet,
     found: AdaptedSet,
-    given: tuple[Weights | None, Fit],
+    given: tuple[Weights | None, Fit, Acquisition],
     started: float,
 ) -> AdaptDataResult:
     from isocenter.learn.adaptation.card import figures_of, held_out_rows, network_card, promise_of, way_of
@@ -214,7 +219,7 @@ def _write(
     name = config.name or _task_name(labelled.name)
     way = way_of(labelled, found)
     figures, promise = figures_of(labelled, found, way), promise_of(labelled, found)
-    start, fit = given
+    start, fit, acquisition = given
     licence = config.licence if config.licence != AdaptDataConfig.model_fields["licence"].default else (
         labelled.licence or config.licence
     )  # fmt: skip
@@ -235,6 +240,8 @@ def _write(
         "scales": [(m.scale.mean, m.scale.deviation) for m in found.members],
         "shifts": [m.scale.shift for m in found.members],
         "promise": promise,
+        "ungated": found.ungated,
+        "acquisition": acquisition.as_card(),
     }
     command = "isocenter adapt --data SET --out TASK"
     members = [
@@ -250,7 +257,7 @@ def _write(
     with atomic_folder(config.out, replace=config.overwrite) as place:
         write_learnt(
             place, document, members=members, held_out=held_out_rows(labelled, found),
-            config=_made(config, labelled, found, start, name),
+            config=_made(config, labelled, found, start, name), gate=found.gate,
         )  # fmt: skip
     return AdaptDataResult(
         task=name,

@@ -3,6 +3,7 @@
 task.json                    card, limits, preparation, networks, what is promised
 NAME-0.safetensors .json .md a network with its card, and so on
 held-out.csv                 what each held-out case was answered, by the network that never saw its patient
+gate.npz                     which images are like those that it learnt from; where that could be fitted
 config.json                  how it was made
 """
 
@@ -14,24 +15,26 @@ import math
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import Any, Final, Literal
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from isocenter.core import Task, TaskCard, TaskEntry
 from isocenter.core.errors import ConfigError, WeightsError
 from isocenter.models.weights import load_weights, save_weights
+from isocenter.safety.acquisition import Acquisition
+from isocenter.safety.gate import Gate
 from isocenter.tasks.learnt.cards import Kind, Promise
 from isocenter.tasks.segment.adapted.cards import Fit
 from isocenter.verbs.adapted_folder import CONFIG, TASK_FILE, card_of
+from isocenter.verbs.entries import file_sha256
 from isocenter.verbs.session_folder import WeightsEntry
 
-if TYPE_CHECKING:
-    import numpy as np
-
-__all__ = ["HELD_OUT", "LearntFile", "is_learnt_folder", "learnt_entry", "write_learnt"]
+__all__ = ["GATE", "HELD_OUT", "LearntFile", "is_learnt_folder", "learnt_entry", "write_learnt"]
 
 HELD_OUT = "held-out.csv"
+GATE = "gate.npz"
 FORMAT: Final = "isocenter-learnt-task/1"
 
 
@@ -52,6 +55,9 @@ class LearntFile(BaseModel):
         shifts: Of each network, what is added to its outputs first; empty for nothing.
         promise: What held-out cases promise.
         members: The networks.
+        gate: sha256 of `gate.npz`; None where too few cases were held out for a gate, and `ungated` says so.
+        ungated: Why there is no gate.
+        acquisition: How the images that it learnt from were made (`safety.acquisition.Acquisition`).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -69,6 +75,9 @@ class LearntFile(BaseModel):
     shifts: tuple[tuple[float, ...], ...]
     promise: Promise
     members: tuple[WeightsEntry, ...] = Field(min_length=1)
+    gate: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+    ungated: str = ""
+    acquisition: dict[str, Any] | None = None
 
 
 def is_learnt_folder(path: Path) -> bool:
@@ -86,6 +95,7 @@ def write_learnt(
     members: Sequence[tuple[Mapping[str, np.ndarray], Mapping[str, object]]],
     held_out: Sequence[Mapping[str, object]],
     config: Mapping[str, Any],
+    gate: Gate | None = None,
 ) -> LearntFile:
     """Write the folder of a learnt task.
 
@@ -95,10 +105,16 @@ def write_learnt(
         members: Arrays of each network, and the fields of its card.
         held_out: Rows of the table of held-out cases.
         config: How it was made.
+        gate: Which images it answers.
     """
     cards = [save_weights(folder, arrays, fields) for arrays, fields in members]
     entries = tuple(WeightsEntry(name=card.name, sha256=card.sha256) for card in cards)
-    task = LearntFile.model_validate({**document, "members": entries})
+    kept = None
+    if gate is not None:
+        with (folder / GATE).open("wb") as stream:
+            np.savez_compressed(stream, **gate.arrays())  # type: ignore[arg-type]
+        kept = file_sha256(folder / GATE)
+    task = LearntFile.model_validate({**document, "members": entries, "gate": kept})
     (folder / TASK_FILE).write_text(task.model_dump_json(indent=1) + "\n", "utf-8")
     (folder / CONFIG).write_text(json.dumps(config, indent=1, ensure_ascii=False) + "\n", "utf-8")
     with (folder / HELD_OUT).open("w", encoding="utf-8", newline="") as stream:
@@ -153,5 +169,22 @@ def _load(folder: Path, document: LearntFile, card: TaskCard) -> Task:
         scales=document.scales,
         shifts=document.shifts,
         promise=document.promise,
+        gate=_gate(folder, document),
+        acquisition=None if document.acquisition is None else Acquisition.from_card(document.acquisition),
     )
     return LearntTask(members, settings)
+
+
+def _gate(folder: Path, document: LearntFile) -> Gate | None:
+    """Read the gate that the task names, and no other.
+
+    Raises:
+        WeightsError: It is missing or another one: a task without its gate would answer for any image.
+    """
+    if document.gate is None:
+        return None
+    file = folder / GATE
+    if not file.is_file() or file_sha256(file) != document.gate:
+        raise WeightsError(f"{folder}: {GATE} is missing, or not the one that its {TASK_FILE} names; adapt again")
+    with np.load(file, allow_pickle=False) as arrays:
+        return Gate.from_arrays({name: arrays[name] for name in arrays.files})

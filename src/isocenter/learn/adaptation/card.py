@@ -36,7 +36,7 @@ def figures_of(labelled: LabelledSet, found: AdaptedSet, way: str) -> list[dict[
 def promise_of(labelled: LabelledSet, found: AdaptedSet) -> dict[str, object]:
     """Return what held-out cases promise, in the form of a task's `Promise`."""
     if labelled.kind == "segment":
-        return mask_promise(found.masks)
+        return mask_promise(found.masks, found.spoilt)
     return vector_promise(labelled.kind, joined(found.vectors))
 
 

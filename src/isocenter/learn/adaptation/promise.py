@@ -1,17 +1,13 @@
-"""What held-out cases say of the task: figures with intervals, and what they promise of a further image.
-
-Source:
-    Guo et al., ICML 2017 (temperature); Vovk et al., Algorithmic Learning in a Random World (split conformal).
-"""
+"""What held-out cases say of the task: figures with intervals, and what they promise of a further image (`safety`)."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import numpy as np
 from jaxtyping import Float, Int64
-from scipy.optimize import minimize_scalar
 
 from isocenter.core.errors import DataError
 from isocenter.data.labelled import Event
@@ -19,7 +15,12 @@ from isocenter.data.labelled.cases import Kind
 from isocenter.evaluate.bootstrap import LEAST_PATIENTS, bootstrap_mean, bootstrap_statistic
 from isocenter.evaluate.ranking import auroc, auroc_macro, concordance
 from isocenter.learn.adaptation.held_out import MaskRow, VectorRow
-from isocenter.models.segmentation import calibrate
+from isocenter.safety.calibration import fit_temperature
+from isocenter.safety.intervals import fit_absolute, fit_ratio
+from isocenter.safety.masks import fit_mask_threshold
+from isocenter.safety.quality import fit_quality
+from isocenter.safety.risks import RiskRule, fit_risks
+from isocenter.safety.sets import fit_sets
 
 __all__ = ["joined", "mask_figures", "mask_promise", "vector_figures", "vector_promise"]
 
@@ -75,18 +76,33 @@ def mask_figures(rows: Sequence[MaskRow], classes: Sequence[str], how: str) -> l
     return found
 
 
-def mask_promise(rows: Sequence[MaskRow]) -> dict[str, object]:
-    """Return what sharpness is worth, in the form of a task's `Promise`."""
-    pairs = []
-    for row in rows:
-        there = [a for a in row.agreement if a > 0]
-        if there and not math.isnan(row.mean):
-            pairs.append((float(np.mean(there)), row.mean))
-    promise: dict[str, object] = {"level": LEVEL, "cases": len(pairs)}
-    if len(pairs) >= _LEAST:
-        agreement, dice = (np.array([p[i] for p in pairs]) for i in (0, 1))
-        promise["expected_dice"] = calibrate(agreement, dice, level=LEVEL, bins=max(1, min(8, len(pairs) // _LEAST)))
-    return promise
+def mask_promise(rows: Sequence[MaskRow], spoilt: Sequence[MaskRow] = ()) -> dict[str, object]:
+    """Return what an answer's own numbers are worth, and what is promised of volumes, as a task's `Promise`.
+
+    Args:
+        rows: Held-out cases.
+        spoilt: Spoilt copies of them.
+    """
+    known = [row for row in (*rows, *spoilt) if not math.isnan(row.mean) and row.numbers]
+    names = sorted(set.intersection(*(set(row.numbers) for row in known))) if known else []
+    promise: dict[str, object] = {"level": LEVEL, "cases": len({row.name for row in rows if not math.isnan(row.mean)})}
+    with suppress(DataError):  # too few cases promise nothing, and the task says so
+        table = np.array([[row.numbers[name] for name in names] for row in known], dtype=np.float64)
+        dice = np.array([row.mean for row in known])
+        patients = [row.patient for row in known]
+        promise["quality"] = fit_quality(table.reshape(len(known), -1), dice, patients, names, level=LEVEL).as_card()
+    one_each = list({row.name: row for row in rows}.values())
+    volumes: dict[str, object] = {}
+    margins: dict[str, object] = {}
+    for number in range(len(rows[0].volumes) if rows else 0):
+        pairs = [row.volumes[number] for row in one_each if row.volumes[number][0] > 0]
+        with suppress(DataError):
+            answers, truth = (np.array([pair[i] for pair in pairs], dtype=np.float64) for i in (0, 1))
+            volumes[str(number + 1)] = fit_ratio(answers, truth, level=LEVEL).as_card()
+        with suppress(DataError):
+            missed = np.array([row.missed[number] for row in one_each if row.volumes[number][1] > 0])
+            margins[str(number + 1)] = fit_mask_threshold(missed, most_missed=1 - LEVEL).as_card()
+    return promise | {"volumes": volumes, "margins": margins}
 
 
 def _interval(
@@ -158,27 +174,6 @@ def _mean_auroc(table: np.ndarray, scores: np.ndarray) -> float:
     return float(np.mean(known)) if known else float("nan")
 
 
-def _temperature(logits: Float[np.ndarray, "n k"], truth: np.ndarray) -> float:
-    """Return the temperature at which cases are least surprising; as if one more of each outcome had been seen.
-
-    Without that a set whose held-out cases are all right would promise certainty, however few they are.
-
-    Source:
-        Guo et al., ICML 2017; the added cases: Platt, Advances in Large Margin Classifiers 1999.
-    """
-    unsure = 1 / (len(truth) + 2)
-
-    def loss(log_t: float) -> float:
-        scaled = logits / math.exp(log_t)
-        top = scaled.max(1, keepdims=True)
-        whole = top[:, 0] + np.log(np.exp(scaled - top).sum(1))
-        own = scaled[np.arange(len(truth)), truth]
-        others = (scaled.sum(1) - own) / max(1, scaled.shape[1] - 1)
-        return float((whole - (1 - unsure) * own - unsure * others).mean())
-
-    return float(math.exp(minimize_scalar(loss, bounds=(-2.0, 2.0), method="bounded").x))
-
-
 def vector_promise(kind: Kind, rows: Sequence[VectorRow]) -> dict[str, object]:
     """Return what held-out cases promise, in the form of a task's `Promise`.
 
@@ -192,27 +187,45 @@ def vector_promise(kind: Kind, rows: Sequence[VectorRow]) -> dict[str, object]:
     if kind == "classify" and enough:
         truth = np.array([row.target for row in rows if isinstance(row.target, int)])
         logits = np.log(np.clip(answers, 1e-7, 1))
-        temperature = _temperature(logits, truth)
-        raised = np.exp(logits / temperature - (logits / temperature).max(1, keepdims=True))
-        p = raised / raised.sum(1, keepdims=True)
-        own = np.sort(p[np.arange(len(truth)), truth])
-        # The (n + 1)(1 - level) smallest probability of the true class: what is as likely makes the set.
-        rank = math.floor((len(own) + 1) * (1 - LEVEL))
-        promise |= {"temperature": temperature, "least_probability": float(own[rank - 1]) if rank else 0.0}
+        temperature = fit_temperature(logits, truth)
+        promise["temperature"] = temperature.value
+        # Within each class where each has cases enough: a rare class is then held as often as a common one.
+        by_class = int(np.bincount(truth, minlength=answers.shape[1]).min()) >= _LEAST
+        with suppress(DataError):
+            promise["sets"] = fit_sets(temperature.apply(logits), truth, level=LEVEL, by_class=by_class).as_card()
     elif kind == "multilabel" and enough:
         table = np.array([row.target for row in rows if isinstance(row.target, tuple)])
         p = np.clip(answers, 1e-7, 1 - 1e-7)
         known = table >= 0
         logits = np.stack([np.zeros(int(known.sum())), np.log(p / (1 - p))[known]], axis=1)
-        promise["temperature"] = _temperature(logits, table[known])
+        promise["temperature"] = fit_temperature(logits, table[known]).value
     elif kind == "regress" and enough:
         values = np.array([float(row.target) for row in rows if isinstance(row.target, int | float)])
-        gaps = np.sort(np.abs(answers[:, 0] - values))
-        rank = min(len(gaps), math.ceil((len(gaps) + 1) * LEVEL))
-        promise["error"] = float(gaps[rank - 1])
+        promise["interval"] = fit_absolute(answers[:, 0], values, level=LEVEL).as_card()
     elif kind == "survive":
-        promise |= _baseline([row.target for row in rows if isinstance(row.target, Event)], answers[:, 0])
+        events = [row.target for row in rows if isinstance(row.target, Event)]
+        promise |= _baseline(events, answers[:, 0])
+        with suppress(DataError):
+            promise["risk"] = _risks(events, answers[:, 0], float(str(promise["horizon_days"]))).as_card()
     return promise
+
+
+def _risks(events: Sequence[Event], risk: Float[np.ndarray, " n"], horizon: float) -> RiskRule:
+    """Fit what scores stand for on the cases that are known up to the horizon, each for those like it that are not.
+
+    Source:
+        Graf et al., Statistics in Medicine 1999 (weights by the inverse chance of not being censored).
+    """
+    days, happened = np.array([e.days for e in events]), np.array([e.happened for e in events])
+    known = happened & (days <= horizon) | (days > horizon)
+    # Chance of not being censored up to just before a time (Kaplan-Meier of the censoring).
+    at = np.where(days > horizon, horizon, days)
+    kept = np.ones(len(days))
+    for moment in np.unique(days[~happened]):
+        here = float(((days == moment) & ~happened).sum()) / float((days >= moment).sum())
+        kept[at > moment] *= 1 - here
+    weights = 1 / np.maximum(kept[known], 0.05)
+    return fit_risks(risk[known], (happened & (days <= horizon))[known].astype(np.float64), weights)
 
 
 def _baseline(events: Sequence[Event], risk: Float[np.ndarray, " n"]) -> dict[str, object]:

@@ -32,7 +32,8 @@ from isocenter.learn.adaptation.engine import (
     quickest_precision,
 )
 from isocenter.learn.adaptation.fingerprint import Fingerprint, Read, fingerprint, read_cases
-from isocenter.learn.adaptation.held_out import MaskRow, VectorRow, measure_masks, measure_vectors
+from isocenter.learn.adaptation.held_out import MaskRow, VectorRow, measure_masks, measure_spoilt, measure_vectors
+from isocenter.learn.adaptation.likeness import GateRow, gate_of, reference_of, strangeness_of
 from isocenter.learn.adaptation.masks import MaskCase, MaskJob
 from isocenter.learn.adaptation.plan import Plan, plan_segmentation, plan_vector
 from isocenter.learn.adaptation.settings import DataSettings
@@ -42,6 +43,7 @@ from isocenter.learn.adaptation.vectors import Scale, VectorCase, VectorJob
 from isocenter.models.backbones import settings_from_card
 from isocenter.models.lora import merged_state
 from isocenter.models.weights import Weights
+from isocenter.safety.gate import Gate, Reference
 
 __all__ = ["AdaptedSet", "DataSettings", "Member", "adapt_to_set"]
 
@@ -82,6 +84,9 @@ class AdaptedSet:
         seconds: All of it.
         rates: Learning rate of every network.
         notes: What was done to the set, in words.
+        spoilt: Held-out figures of spoilt copies, of masks.
+        gate: Which images the task answers; None where that can't be told.
+        ungated: Why there is no gate.
     """
 
     settings: DataSettings
@@ -95,6 +100,22 @@ class AdaptedSet:
     seconds: float
     rates: tuple[float, ...] = field(default=())
     notes: tuple[str, ...] = field(default=())
+    spoilt: tuple[MaskRow, ...] = ()
+    gate: Gate | None = None
+    ungated: str = ""
+
+
+@dataclass
+class _Found:
+    """What held-out cases say, as it is gathered network by network."""
+
+    members: list[Member] = field(default_factory=list)
+    rates: list[float] = field(default_factory=list)
+    masks: list[MaskRow] = field(default_factory=list)
+    vectors: list[VectorRow] = field(default_factory=list)
+    spoilt: list[MaskRow] = field(default_factory=list)
+    references: list[Reference | None] = field(default_factory=list)
+    strange: list[GateRow] = field(default_factory=list)
 
 
 def adapt_to_set(
@@ -159,19 +180,18 @@ def _adapt(
         agree(work.read)
     work.hold_to(folder, sorted(failed))
     work.settle(parts[0], len(parts), started, folder, say)
-    members, masks, vectors, rates = [], [], [], []
+    told = _Found()
     for turn, part in enumerate(parts):
         member, rate = work.learn(part, folder / f"network-{part.number}", _share(say, turn, len(parts)))
         say(f"network {part.number + 1}: held-out cases", 0.05 + 0.93 * (turn + 1) / len(parts))
-        held = work.measure(member)
-        masks += [row for row in held if isinstance(row, MaskRow)]
-        vectors += [row for row in held if isinstance(row, VectorRow)]
-        members.append(member)
-        rates.append(rate)
+        told.members.append(member)
+        told.rates.append(rate)
+        work.measure(member, told)
+    gate, ungated = gate_of(told.references, told.strange)
     sources = tuple(sorted((one.case.name, one.image.sha256) for one in work.read))
     return AdaptedSet(
-        work.settings, found, work.plan, tuple(members), tuple(masks), tuple(vectors), failed, sources,
-        time.monotonic() - started, tuple(rates), work.notes,
+        work.settings, found, work.plan, tuple(told.members), tuple(told.masks), tuple(told.vectors), failed, sources,
+        time.monotonic() - started, tuple(told.rates), work.notes, tuple(told.spoilt), gate, ungated,
     )  # fmt: skip
 
 
@@ -415,13 +435,18 @@ class _Work:
         scale = job.settle_scale(learnt.net) if isinstance(job, VectorJob) else Scale()
         return Member(part, arrays, learnt, scale), rate
 
-    def measure(self, member: Member) -> Sequence[MaskRow | VectorRow]:
-        """Return what a network says of its held-out cases."""
+    def measure(self, member: Member, told: _Found) -> None:
+        """Add what a network says of its held-out cases, and how strange they are to it."""
+        net, plan, number = member.learnt.net, self.plan, member.part.number
         held = [(self.read[i], self.cases[i]) for i in member.part.held_out]
+        reference = reference_of(net, plan, [self.cases[i] for i in member.part.learnt])
+        told.references.append(reference)
+        if reference is not None:
+            told.strange += strangeness_of(reference, net, plan, [case for _, case in held], number)
         if self.masks:
             pairs = [(one, case) for one, case in held if isinstance(case, MaskCase)]
-            return measure_masks(member.learnt.net, self.plan, pairs, self.labelled.classes, member.part.number)
+            told.masks += measure_masks(net, plan, pairs, number, reference)
+            told.spoilt += measure_spoilt(net, plan, pairs, number, reference)
+            return
         rows = [(one, case) for one, case in held if isinstance(case, VectorCase)]
-        return measure_vectors(
-            member.learnt.net, self.plan, rows, self.labelled.kind, member.scale, member.part.number
-        )  # fmt: skip
+        told.vectors += measure_vectors(net, plan, rows, self.labelled.kind, member.scale, number)

@@ -3,8 +3,9 @@
 Learning and the tasks share this code, so that a network sees in use what it saw while it learnt.
 """
 
+from isocenter.models.learnt.features import network_features
 from isocenter.models.learnt.network import LearntSettings, build_learnt
 from isocenter.models.learnt.preparation import Preparation, Prepared
-from isocenter.models.learnt.sliding import slide
+from isocenter.models.learnt.sliding import slide, views_of
 
-__all__ = ["LearntSettings", "Preparation", "Prepared", "build_learnt", "slide"]
+__all__ = ["LearntSettings", "Preparation", "Prepared", "build_learnt", "network_features", "slide", "views_of"]

@@ -14,8 +14,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 from jaxtyping import Float
+from torch import nn
 
-__all__ = ["slide"]
+__all__ = ["slide", "views_of"]
 
 Looks = Callable[[torch.Tensor], torch.Tensor]
 
@@ -63,3 +64,32 @@ def slide(
         weight[place] += bell
     inner = tuple(slice(e // 2, e // 2 + n) for e, n in zip(extra, space, strict=True))
     return np.ascontiguousarray((total / weight)[(slice(None), *inner)])
+
+
+def views_of(
+    net: nn.Module,
+    image: Float[np.ndarray, "channel *space"],
+    window: Sequence[int],
+    classes: int,
+    mirror: Sequence[bool] = (),
+) -> list[Float[np.ndarray, "classes *space"]]:
+    """Return the probabilities of an image, and of each mirror image of it turned back; the answer is their mean.
+
+    Args:
+        net: From windows to logits.
+        image: Prepared.
+        window: What it looks at.
+        classes: Background included.
+        mirror: Axes (the last ones of the image) along which it also looks at the mirror image.
+    """
+    dims = image.ndim - 1
+    flips: list[tuple[int, ...]] = [(), *((axis - dims,) for axis in range(dims) if mirror and mirror[axis - dims])]
+
+    def look(flip: tuple[int, ...]) -> Looks:
+        def one(x: torch.Tensor) -> torch.Tensor:
+            answer: torch.Tensor = net(x.flip(flip) if flip else x).float().softmax(1)
+            return answer.flip(flip) if flip else answer
+
+        return one
+
+    return [slide(look(flip), image, window, classes) for flip in flips]

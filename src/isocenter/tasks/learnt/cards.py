@@ -26,25 +26,30 @@ class Promise(BaseModel):
     """What held-out cases promise of a further one.
 
     Attributes:
-        expected_dice: For masks: what sharpness is worth (`models.segmentation.calibrate`); None with too few cases.
+        quality: For masks: what an answer's own numbers are worth (`safety.quality`); None with too few cases.
+        volumes: For masks: by number of the segment, the interval of its volume (`safety.intervals`).
+        margins: For masks: by number of the segment, the threshold that bounds what is missed (`safety.masks`).
         temperature: Of the logits of classes, fitted on held-out cases.
-        least_probability: For classes: all classes with this probability or more make the set that holds the true one
-            with the chance `level`; None with too few cases.
-        error: For numbers: this half-width holds the true one with the chance `level`; None with too few cases.
+        sets: For classes: the set that holds the true one (`safety.sets`); None with too few cases.
+        interval: For numbers: the interval that holds the true one (`safety.intervals`); None likewise.
         horizon_days: For events: up to when.
         baseline: For events: cumulative hazard up to there of a case of risk 0.
+        risk: For events: what a risk stands for (`safety.risks`); None with too few cases.
         level: The chance.
         cases: Held-out cases behind it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    expected_dice: dict[str, object] | None = None
+    quality: dict[str, object] | None = None
+    volumes: dict[str, dict[str, object]] = Field(default_factory=dict)
+    margins: dict[str, dict[str, object]] = Field(default_factory=dict)
     temperature: float = Field(default=1.0, gt=0)
-    least_probability: float | None = Field(default=None, ge=0, le=1)
-    error: float | None = Field(default=None, ge=0)
+    sets: dict[str, object] | None = None
+    interval: dict[str, object] | None = None
     horizon_days: float | None = Field(default=None, gt=0)
     baseline: float | None = Field(default=None, ge=0)
+    risk: dict[str, object] | None = None
     level: float = Field(default=0.9, gt=0, lt=1)
     cases: int = Field(default=0, ge=0)
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import numpy as np
@@ -16,6 +16,7 @@ from isocenter.core import (
     Code,
     Estimate,
     Image,
+    Likeness,
     Mask,
     Measurement,
     ModelRef,
@@ -27,16 +28,26 @@ from isocenter.core import (
     Step,
     Study,
     TaskCard,
-    Uncertainty,
 )
 from isocenter.core.errors import ConfigError, DataError, WeightsError
 from isocenter.core.units import UCUM
-from isocenter.models.learnt import LearntSettings, Preparation, Prepared, build_learnt, slide
-from isocenter.models.learnt.agreement import sharpness
+from isocenter.models.learnt import LearntSettings, Preparation, Prepared, build_learnt, network_features, views_of
+from isocenter.models.learnt.agreement import answer_numbers
 from isocenter.models.orientation import Turned
-from isocenter.models.segmentation import expected_dice
 from isocenter.models.weights import Weights, WeightsCard
+from isocenter.safety.acquisition import Acquisition
+from isocenter.safety.calibration import Temperature
+from isocenter.safety.descriptors import descriptors
+from isocenter.safety.gate import Gate, in_words
 from isocenter.tasks.learnt.cards import Kind, Promise, class_codes
+from isocenter.tasks.learnt.promised import (
+    class_set,
+    event_risk,
+    expected_quality,
+    no_set,
+    number_interval,
+    volume_promises,
+)
 from isocenter.tasks.segment.adapted.cards import Fit
 from isocenter.tasks.segment.adapted.channel import finite_channel
 from isocenter.tasks.segment.answer import input_name, only_image
@@ -65,6 +76,8 @@ class Learnt:
         scales: Of each network, mean and deviation of numbers.
         shifts: Of each network, what is added to its outputs first; empty for nothing.
         promise: What held-out cases promise.
+        gate: Which images are like those that it learnt from; None where too few were held out to tell.
+        acquisition: How those were made; None where that was not kept.
     """
 
     card: TaskCard
@@ -78,6 +91,8 @@ class Learnt:
     scales: tuple[tuple[float, float], ...]
     shifts: tuple[tuple[float, ...], ...]
     promise: Promise
+    gate: Gate | None = None
+    acquisition: Acquisition | None = None
 
 
 class LearntTask:
@@ -105,6 +120,8 @@ class LearntTask:
             if lost:
                 raise WeightsError(f"{member.card.name}: the weights lack {sorted(lost)[0]!r}")
             self._nets.append(net.eval())
+        if settings.gate is not None and len(settings.gate.references) != len(self._nets):
+            raise WeightsError(f"{settings.card.name}: the gate is of another task's networks; adapt again")
 
     @property
     def card(self) -> TaskCard:
@@ -126,16 +143,43 @@ class LearntTask:
             reason = settings.fit.unlike(volume) if np.ptp(volume) > 0 else "the image is flat: there is nothing in it"
         if reason is not None:
             return Prediction.abstain(name, reason, inputs=inputs)
+        if reason is None and settings.acquisition is not None:
+            strange = settings.acquisition.strange(image)
+            reason = None if strange is None else f"the image was made unlike those it learnt from: {strange}"
+        if reason is not None:
+            return Prediction.abstain(name, reason, inputs=inputs)
         try:
             prepared = settings.preparation.forward(image)
         except DataError as error:
             return Prediction.abstain(name, str(error), inputs=inputs)
+        features = self._features(prepared)
+        likeness, reason = self._alike(features)
+        if reason is not None:
+            return Prediction.abstain(name, reason, inputs=inputs, likeness=likeness)
         if settings.kind == "segment":
-            return self._outline(image, prepared, inputs)
-        return self._say(prepared, inputs)
+            found = self._outline(image, prepared, features, inputs)
+        else:
+            found = self._say(prepared, inputs)
+        return replace(found, likeness=likeness)
 
-    def _views(self, dims: int) -> list[tuple[int, ...]]:
-        return [(), *((axis - dims,) for axis in range(dims) if self._settings.mirror[axis - dims])]
+    def _features(self, prepared: Prepared) -> list[dict[str, np.ndarray]]:
+        """Return the numbers of an image that the gate looks at, as each network gives them; nothing without a gate."""
+        if self._settings.gate is None:
+            return []
+        plain = descriptors(prepared.array)
+        return [{**network_features(net, prepared.array, self._settings.window), **plain} for net in self._nets]
+
+    def _alike(self, features: Sequence[Mapping[str, np.ndarray]]) -> tuple[Likeness | None, str | None]:
+        """Return how like the images that it learnt from an image is, and why it is refused, if it is."""
+        gate = self._settings.gate
+        if gate is None:
+            return None, None
+        reading = gate.judge(features)
+        said = (
+            f"Strangest of the image, against those that the task learnt from: {in_words(reading.block)}; the limit "
+            f"was set on {len(gate.scores)} held-out images."
+        )
+        return Likeness(reading.score, reading.p_value, reading.refused_share, said), reading.reason
 
     def _model(self) -> ModelRef:
         """Name the weights: of several networks, by the hash of their hashes (in the order of task.json, by lines)."""
@@ -151,20 +195,22 @@ class LearntTask:
             Step("answer", MappingProxyType({"networks": len(self._nets), "mirrored": self._settings.mirror})),
         )
 
-    def _outline(self, image: Image, prepared: Prepared, inputs: tuple[str, ...]) -> Prediction:
-        settings = self._settings
-        outputs, views = settings.network.outputs, self._views(len(settings.window))
-
-        def look(x: torch.Tensor) -> torch.Tensor:
-            total = torch.zeros(())
-            for net in self._nets:
-                for v in views:
-                    answer = net(x.flip(v) if v else x).float().softmax(1)
-                    total = total + (answer.flip(v) if v else answer)
-            return total / (len(self._nets) * len(views))
-
-        found = slide(look, prepared.array, settings.window, outputs)
-        array = prepared.back(found).argmax(0).astype(np.uint16)
+    def _outline(
+        self,
+        image: Image,
+        prepared: Prepared,
+        features: Sequence[Mapping[str, np.ndarray]],
+        inputs: tuple[str, ...],
+    ) -> Prediction:
+        settings, each = self._settings, []
+        strange = [{}] * len(self._nets) if settings.gate is None else settings.gate.strange_numbers(features)
+        total = np.zeros((settings.network.outputs, *prepared.array.shape[1:]), dtype=np.float32)
+        for number, net in enumerate(self._nets):
+            views = views_of(net, prepared.array, settings.window, settings.network.outputs, settings.mirror)
+            each.append({**answer_numbers(views), **strange[number]})
+            total += np.mean(views, axis=0) / len(self._nets)
+        probabilities = np.clip(prepared.back(total), 0, 1)
+        array = probabilities.argmax(0).astype(np.uint16)
         if not array.any():
             names = ", ".join(settings.classes[:3])
             return Prediction.abstain(self.card.name, f"nothing of {names} was found in this image", inputs=inputs)
@@ -175,35 +221,19 @@ class LearntTask:
         return Prediction(
             Mask(array, image.geometry, segments, image.source),
             self.card.name,
-            uncertainty=self._expected(sharpness(found)),
+            uncertainty=expected_quality(settings.promise, each),
             model=self._model(),
             inputs=inputs,
             steps=self._steps(prepared),
-        )
-
-    def _expected(self, agreement: Float[np.ndarray, " foreground"]) -> Uncertainty:
-        promise = self._settings.promise
-        there = agreement[agreement > 0]
-        if promise.expected_dice is None or not len(there):
-            return Uncertainty(
-                "quality",
-                "The expected Dice is not known: too few cases were held out to tell it. Look at the outline.",
-            )
-        worth = expected_dice(promise.expected_dice, float(there.mean()))
-        return Uncertainty(
-            "quality",
-            f"Dice expected against the set's own labels: median {worth.median:.2f}, {worth.level:.0%} interval, from "
-            f"{worth.count} held-out cases, each answered by one network, where this answer is the mean of "
-            f"{len(self._nets)}. It holds for images like those.",
-            worth.low,
-            worth.high,
-            worth.level,
+            further=volume_promises(settings.promise, settings.classes, probabilities, image.geometry),
         )
 
     def _vector(self, prepared: Prepared) -> Float[np.ndarray, "networks outputs"]:
         """Return what each network says, mean of its views: logits at the classes' own frequency, numbers, risks."""
         x = torch.from_numpy(prepared.array)[None]
-        views = self._views(x.ndim - 2)
+        dims = x.ndim - 2
+        mirror = self._settings.mirror
+        views: list[tuple[int, ...]] = [(), *((axis - dims,) for axis in range(dims) if mirror[axis - dims])]
         found = []
         with torch.inference_mode():
             settings = self._settings
@@ -226,14 +256,14 @@ class LearntTask:
                 Measurement(Code(c.value, c.scheme, f"Probability of {c.meaning}"[:64]), float(v), UCUM["1"])
                 for c, v in zip(codes, p, strict=True)
             )
-            unsure = _set(codes, p, promise) if settings.kind == "classify" else _no_set(promise)
+            unsure = class_set(codes, p, promise) if settings.kind == "classify" else no_set(promise)
         elif settings.kind == "regress":
             number = float(each.mean())
             value = Estimate(codes[0], number, UCUM["1"])
             measured = (Measurement(codes[0], number, UCUM["1"]),)
-            unsure = _interval(number, promise)
+            unsure = number_interval(number, promise)
         else:
-            value, measured, unsure = _risk(each, codes[0], promise)
+            value, measured, unsure = event_risk(each, codes[0], promise)
         return Prediction(
             value,
             self.card.name,
@@ -255,58 +285,4 @@ def _probabilities(each: Float[np.ndarray, "n k"], kind: Kind, temperature: floa
         return np.asarray(1 / (1 + np.exp(-np.log(mean / (1 - mean)) / temperature)))
     raised = np.exp(each - each.max(axis=1, keepdims=True))
     mean = np.clip((raised / raised.sum(axis=1, keepdims=True)).mean(0), 1e-7, 1)
-    scaled = np.log(mean) / temperature
-    raised = np.exp(scaled - scaled.max())
-    return np.asarray(np.clip(raised / raised.sum(), 0, 1))
-
-
-def _set(codes: Sequence[Code], p: Float[np.ndarray, " k"], promise: Promise) -> Uncertainty:
-    if promise.least_probability is None:
-        return Uncertainty("set", "No set of classes is promised: too few cases were held out.")
-    members = tuple(c for c, v in zip(codes, p, strict=True) if v >= promise.least_probability)
-    return Uncertainty(
-        "set",
-        f"The true class is in this set with a chance of about {promise.chance}, from {promise.cases} held-out cases "
-        "(split conformal on networks that never saw them; in a cross-validation one network answered each, where this "
-        "answer is the mean of all, which tends to hold it more often). It holds for images like those. An empty set: "
-        "no class is as likely as the true one mostly is.",
-        level=promise.level,
-        members=members,
-    )
-
-
-def _no_set(promise: Promise) -> Uncertainty:
-    return Uncertainty(
-        "set", f"Findings are not exclusive: no set is promised. {promise.cases} cases were held out for the figures."
-    )
-
-
-def _interval(number: float, promise: Promise) -> Uncertainty:
-    if promise.error is None:
-        return Uncertainty("interval", "No interval is promised: too few cases were held out.")
-    return Uncertainty(
-        "interval",
-        f"The true number lies inside with a chance of about {promise.chance}, from {promise.cases} held-out cases "
-        "(split conformal on networks that never saw them). It holds for images like those.",
-        number - promise.error,
-        number + promise.error,
-        promise.level,
-    )
-
-
-def _risk(
-    each: Float[np.ndarray, "n k"], code: Code, promise: Promise
-) -> tuple[Risk, tuple[Measurement, ...], Uncertainty]:
-    if promise.horizon_days is None or promise.baseline is None:
-        raise ConfigError("the task does not say up to when a chance is meant; adapt again")
-    chances = 1 - np.exp(-promise.baseline * np.exp(np.clip(each[:, 0], -20, 20)))
-    chance = float(chances.mean())
-    name = Code(code.value, code.scheme, f"Chance of {code.meaning} in {promise.horizon_days:g} days"[:64])
-    unsure = Uncertainty(
-        "interval",
-        f"Least and largest chance among {len(each)} networks; what this covers was not established "
-        f"({promise.cases} held-out cases).",
-        float(chances.min()),
-        float(chances.max()),
-    )
-    return Risk(code, chance, promise.horizon_days), (Measurement(name, chance, UCUM["1"]),), unsure
+    return np.asarray(np.clip(Temperature(temperature).apply(np.log(mean)[None])[0], 0, 1))

@@ -23,6 +23,10 @@ from isocenter.learn.adaptation.promise import joined, mask_promise, vector_figu
 from isocenter.learn.adaptation.split import one_side, split
 from isocenter.learn.adaptation.vectors import VectorCase, VectorJob, answers, cox_loss
 from isocenter.learn.checkpoint import load_checkpoint
+from isocenter.safety.intervals import IntervalRule
+from isocenter.safety.masks import MaskRule
+from isocenter.safety.quality import QualityRule
+from isocenter.safety.sets import SetRule
 
 FLAT = Fingerprint(
     2, 1, ("",), None, None, (1, 16, 16), (1, 16, 16), "arbitrary", (0.0, 1.0, 0.5, 0.2), (1.0,), 60, 60
@@ -171,9 +175,10 @@ def test_the_set_of_classes_holds_the_true_one_as_often_as_promised():
         answers, truth = draw(400)
         scaled = answers ** (1 / float(str(promise["temperature"])))
         p = scaled / scaled.sum(1, keepdims=True)
-        covered.append((p[np.arange(400), truth] >= float(str(promise["least_probability"]))).mean())
+        p = p / p.sum(1, keepdims=True)
+        covered.append(SetRule.from_card(promise["sets"]).sets(p)[np.arange(400), truth].mean())
     assert 0.88 < np.mean(covered) < 0.93
-    assert "least_probability" not in vector_promise("classify", rows(*draw(12))), "12 cases promise nothing"
+    assert "sets" not in vector_promise("classify", rows(*draw(12))), "12 cases promise nothing"
 
 
 def test_thirty_cases_that_are_all_right_do_not_make_an_answer_certain():
@@ -188,7 +193,9 @@ def test_an_interval_and_a_baseline():
     rng = np.random.default_rng(4)
     truth = rng.normal(50, 10, 300)
     found = [VectorRow(str(i), str(i), 0, float(t), (float(t + rng.normal(0, 2)),)) for i, t in enumerate(truth)]
-    assert 3.0 < float(str(vector_promise("regress", found)["error"])) < 3.6, "1.645 deviations of 2"
+    assert 3.0 < IntervalRule.from_card(vector_promise("regress", found)["interval"]).high < 3.6, (
+        "1.645 deviations of 2"
+    )
     events = [VectorRow(str(i), str(i), 0, Event(float(d), True), (0.0,)) for i, d in enumerate(range(1, 101))]
     promise = vector_promise("survive", events)
     # Without any difference in risk, Breslow's hazard is Nelson and Aalen's: the sum of 1 over those at risk.
@@ -199,9 +206,20 @@ def test_an_interval_and_a_baseline():
 @pytest.mark.parametrize("count", [20, 40, 41, 60, 100, 121, 160, 195])
 def test_masks_promise_for_any_number_of_cases(count):
     values = np.random.default_rng(5).uniform(0.5, 1, count)
-    rows = [MaskRow(str(i), str(i), 0, (float(v),), (float(v),)) for i, v in enumerate(values)]
-    assert "expected_dice" in mask_promise(rows)
-    assert "expected_dice" not in mask_promise(rows[:19])
+    rows = [
+        MaskRow(str(i), str(i), 0, (float(v),), {"sharp": float(v)}, ((0.0,) * 50 + (0.2,) * 49,), ((10.0, 10 * v),))
+        for i, v in enumerate(values)
+    ]
+    promise = mask_promise(rows)
+    worth = QualityRule.from_card(promise["quality"]).expect({"sharp": 0.8})
+    assert worth.low <= worth.value <= worth.high and worth.value == pytest.approx(0.8, abs=0.1)
+    low, high = IntervalRule.from_card(promise["volumes"]["1"]).around(1.0)
+    assert 0.5 <= low < 0.6 and 0.9 < high <= 1
+    # 20 cases that miss a fifth: the bound of a tenth needs the threshold at which none misses anything.
+    assert MaskRule.from_card(promise["margins"]["1"]).threshold == 0.5
+    few = mask_promise(rows[:8])
+    assert "quality" not in few and few["volumes"] == {} == few["margins"]
+    assert "quality" not in mask_promise(rows[:19])
 
 
 def test_risks_of_two_networks_are_compared_within_each():

@@ -1,0 +1,61 @@
+"""What a network sees in a whole image: the numbers that a gate compares with those of the images it learnt from."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import nn
+
+from isocenter.models.learnt.network import VectorNet
+
+__all__ = ["network_features"]
+
+_MOST_WINDOWS = 8
+
+
+def network_features(
+    net: nn.Module, image: Float[np.ndarray, "channel *space"], window: Sequence[int]
+) -> dict[str, np.ndarray]:
+    """Return the network's numbers of an image.
+
+    Args:
+        net: A learnt network, in evaluation mode.
+        image: Prepared.
+        window: What the network looks at.
+
+    Returns:
+        "embedding": of the encoder, mean of at most 8 windows spread over the image. "energy": minus the logarithm of
+        the sum of the exponentials of logits, where the network tells classes or findings apart.
+
+    Source:
+        Liu et al., NeurIPS 2020 (energy).
+    """
+    with torch.inference_mode():
+        parts = [torch.from_numpy(part)[None] for part in _windows(image, window)]
+        embedding = torch.stack([net.encoder.embed(part)[0].float() for part in parts]).mean(0)  # type: ignore[operator, union-attr]
+        out = {"embedding": embedding.numpy().astype(np.float64)}
+        if isinstance(net, VectorNet):
+            logits = net.head(embedding[None])[0]
+            if len(logits) > 1:
+                out["energy"] = np.array([-float(torch.logsumexp(logits, 0))])
+    return out
+
+
+def _windows(image: Float[np.ndarray, "channel *space"], window: Sequence[int]) -> list[np.ndarray]:
+    """Cut windows spread evenly over an image; one that is smaller is padded with 0."""
+    space = image.shape[1:]
+    extra = [max(0, w - n) for n, w in zip(space, window, strict=True)]
+    padded = np.pad(image, [(0, 0), *((e // 2, e - e // 2) for e in extra)])
+    starts = [
+        [0] if n <= w else [0, n - w] if n < 2 * w else [(n - w) // 4, 3 * (n - w) // 4]
+        for n, w in zip(padded.shape[1:], window, strict=True)
+    ]
+    corners = list(itertools.product(*starts))[:_MOST_WINDOWS]
+    return [
+        np.ascontiguousarray(padded[(slice(None), *(slice(c, c + w) for c, w in zip(corner, window, strict=True)))])
+        for corner in corners
+    ]

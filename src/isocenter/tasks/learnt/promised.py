@@ -1,0 +1,176 @@
+"""What a learnt task promises of one answer, from what its held-out cases allow (`safety`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Float
+
+from isocenter.core import Code, Geometry, Measurement, Risk, Uncertainty
+from isocenter.core.errors import ConfigError
+from isocenter.core.units import UCUM
+from isocenter.safety.intervals import IntervalRule
+from isocenter.safety.masks import MaskRule
+from isocenter.safety.quality import QualityRule
+from isocenter.safety.risks import RiskRule
+from isocenter.safety.sets import SetRule
+from isocenter.tasks.learnt.cards import Promise
+
+__all__ = ["class_set", "event_risk", "expected_quality", "no_set", "number_interval", "volume_promises"]
+
+_HOLDS = "It holds for images like those."
+
+
+def class_set(codes: Sequence[Code], p: Float[np.ndarray, " k"], promise: Promise) -> Uncertainty:
+    """Return the set of classes that holds the true one."""
+    if promise.sets is None:
+        return Uncertainty("set", "No set of classes is promised: too few cases were held out.")
+    rule = SetRule.from_card(promise.sets)
+    inside = rule.sets((p / p.sum())[None])[0]
+    whichever = ", whichever class that is" if rule.by == "class" else ""
+    return Uncertainty(
+        "set",
+        f"The true class is in this set with a chance of about {promise.chance}{whichever}, from {promise.cases} "
+        "held-out cases (split conformal on networks that never saw them; in a cross-validation one network answered "
+        f"each, where this answer is the mean of all, which tends to hold it more often). {_HOLDS} An empty set: no "
+        "class is as likely as the true one mostly is.",
+        level=promise.level,
+        members=tuple(code for code, member in zip(codes, inside, strict=True) if member),
+    )
+
+
+def no_set(promise: Promise) -> Uncertainty:
+    """Say that findings make no set."""
+    return Uncertainty(
+        "set", f"Findings are not exclusive: no set is promised. {promise.cases} cases were held out for the figures."
+    )
+
+
+def number_interval(number: float, promise: Promise) -> Uncertainty:
+    """Return the interval that holds the true number."""
+    if promise.interval is None:
+        return Uncertainty("interval", "No interval is promised: too few cases were held out.")
+    low, high = IntervalRule.from_card(promise.interval).around(number)
+    return Uncertainty(
+        "interval",
+        f"The true number lies inside with a chance of about {promise.chance}, from {promise.cases} held-out cases "
+        f"(split conformal on networks that never saw them). {_HOLDS}",
+        low,
+        high,
+        promise.level,
+    )
+
+
+def event_risk(
+    each: Float[np.ndarray, "n k"], code: Code, promise: Promise
+) -> tuple[Risk, tuple[Measurement, ...], Uncertainty]:
+    """Return the chance of an event up to the horizon, and how far that chance is known.
+
+    Raises:
+        ConfigError: The task does not say up to when.
+    """
+    if promise.horizon_days is None or promise.baseline is None:
+        raise ConfigError("the task does not say up to when a chance is meant; adapt again")
+    name = Code(code.value, code.scheme, f"Chance of {code.meaning} in {promise.horizon_days:g} days"[:64])
+    if promise.risk is not None:
+        rule = RiskRule.from_card(promise.risk)
+        low, chance, high = rule.around(float(each[:, 0].mean()))
+        unsure = Uncertainty(
+            "interval",
+            f"Chance among held-out cases with such a score, as if this one had no event and as if it had "
+            f"(Venn-Abers, {rule.cases} cases that are known up to then): one of the two ends is calibrated, and where "
+            f"cases are few they lie far apart. It is no promise for one patient. {_HOLDS}",
+            low,
+            high,
+        )
+    else:
+        chances = 1 - np.exp(-promise.baseline * np.exp(np.clip(each[:, 0], -20, 20)))
+        chance = float(chances.mean())
+        unsure = Uncertainty(
+            "interval",
+            f"Least and largest chance among {len(each)} networks; what this covers was not established "
+            f"({promise.cases} held-out cases).",
+            float(chances.min()),
+            float(chances.max()),
+        )
+    return Risk(code, chance, promise.horizon_days), (Measurement(name, chance, UCUM["1"]),), unsure
+
+
+def expected_quality(promise: Promise, each: Sequence[Mapping[str, float]]) -> Uncertainty:
+    """Return the Dice that a mask can be expected to have.
+
+    Args:
+        promise: What held-out cases promise.
+        each: Numbers of the answer of each network; their mean is what held-out cases, each answered by one network,
+            were like.
+    """
+    if promise.quality is None:
+        return Uncertainty(
+            "quality", "The expected Dice is not known: too few cases were held out to tell it. Look at the outline."
+        )
+    rule = QualityRule.from_card(promise.quality)
+    worth = rule.expect({name: float(np.mean([one[name] for one in each])) for name in rule.names})
+    return Uncertainty(
+        "quality",
+        f"Dice expected against the set's own labels: {worth.value:.2f}, {worth.level:.0%} interval, from {rule.cases} "
+        f"held-out answers of {rule.patients} patients, spoilt copies of images among them; each of one network, where "
+        f"this answer is the mean of {len(each)}. On patients left out it correlated {rule.correlation:.2f} with the "
+        f"true Dice, {rule.error:.2f} off on average. It holds for images like those.",
+        worth.low,
+        worth.high,
+        worth.level,
+    )
+
+
+def volume_promises(
+    promise: Promise, classes: Sequence[str], probabilities: Float[np.ndarray, "k z y x"], geometry: Geometry
+) -> tuple[Uncertainty, ...]:
+    """Return for each segment the interval of its volume, and the volume of a mask that misses little of it.
+
+    Args:
+        promise: What held-out cases promise.
+        classes: Names of the segments.
+        probabilities: Of every class, background first, on the image's own voxels.
+        geometry: Of the image; without spacing, or for a single plane, no volume is stated.
+    """
+    each = geometry.voxel_volume_mm3 if geometry.spacing_mm is not None and geometry.shape[0] > 1 else None
+    if each is None:
+        return ()
+    found, answer = [], probabilities.argmax(0)
+    for number, name in enumerate(classes, start=1):
+        volume = float((answer == number).sum()) * each / 1000
+        rule = promise.volumes.get(str(number))
+        if rule is not None and volume > 0:
+            fitted = IntervalRule.from_card(rule)
+            low, high = fitted.around(volume)
+            found.append(
+                Uncertainty(
+                    "interval",
+                    f"The volume of {name} in the set's own labels lies inside with a chance of about "
+                    f"{fitted.level:.0%}, from {fitted.cases} held-out cases (ratios to the answers of networks that "
+                    f"never saw them). {_HOLDS}",
+                    low,
+                    high,
+                    fitted.level,
+                    segment=number,
+                    unit=UCUM["mL"],
+                )
+            )
+        margin = promise.margins.get(str(number))
+        if margin is not None:
+            wide = MaskRule.from_card(margin)
+            larger = float(wide.mask(probabilities[number]).sum()) * each / 1000
+            found.append(
+                Uncertainty(
+                    "margin",
+                    f"From the outline of {name} to the larger one of all voxels with a probability of "
+                    f"{wide.threshold:.2f} or more, which misses at most {wide.most_missed:.0%} of {name} on average "
+                    f"over images (conformal risk control, {wide.cases} held-out cases). {_HOLDS}",
+                    min(volume, larger),
+                    max(volume, larger),
+                    segment=number,
+                    unit=UCUM["mL"],
+                )
+            )
+    return tuple(found)

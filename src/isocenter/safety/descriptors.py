@@ -58,14 +58,16 @@ def descriptors(array: Float[np.ndarray, "channel *space"]) -> dict[str, Float[n
         >>> {name: len(values) for name, values in found.items()}
         {'layout': 64, 'values': 13, 'texture': 14}
     """
-    grey = np.clip(array.mean(axis=0), -_FARTHEST, _FARTHEST)
-    middle, spread = float(grey.mean()), max(float(grey.std()), 1e-6)
-    grey = (grey - middle) / spread
+    grey = _standard(np.clip(_standard(array.mean(axis=0).astype(np.float64)), -_FARTHEST, _FARTHEST))
     return {
         "layout": block_means(grey, _PLANE if grey.ndim == 2 else _VOLUME).ravel(),
         "values": _values(grey, array),
         "texture": _texture(_planes(grey)),
     }
+
+
+def _standard(values: Float[np.ndarray, "*space"]) -> Float[np.ndarray, "*space"]:
+    return np.asarray((values - values.mean()) / max(float(values.std()), 1e-6))
 
 
 def _planes(grey: Float[np.ndarray, "*space"]) -> Float[np.ndarray, "n y x"]:

@@ -1,0 +1,147 @@
+"""What a learnt task promises travels with its answer into result.json, the page and the SR; unlike images get none."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from PIL import Image as Picture
+
+import isocenter
+from isocenter.core import Image, Mask, Study
+from isocenter.core.errors import WeightsError
+from isocenter.data.images import read_nifti, read_picture
+from isocenter.data.images.sr import Answer, SrContent
+from isocenter.plugins import load_task
+from isocenter.verbs.adapt_data import adapt_data
+from isocenter.verbs.learnt_folder import GATE, learnt_entry
+
+QUICK = {"widths": (4, 8), "precision": "float32", "learning_rate": 0.01, "seed": 1, "folds": 2}
+AFFINE = np.array([[-0.7, 0, 0, 12], [0, -0.8, 0, 7], [0, 0, 1.5, -40], [0, 0, 0, 1.0]])
+
+
+@pytest.fixture(scope="module")
+def classes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pictures whose class is the row of a bright square, on a ground that is darker at one side."""
+    folder, rng = tmp_path_factory.mktemp("classes"), np.random.default_rng(0)
+    rows = []
+    for index in range(60):
+        image = rng.normal(60, 6, (24, 20)) + np.linspace(0, 60, 20)
+        row = (4 if index % 2 else 13) + rng.integers(-1, 2)
+        image[row : row + 6, 6:13] += 120 * rng.uniform(0.7, 1)
+        Picture.fromarray(image.clip(0, 255).astype(np.uint8)).save(folder / f"{index}.png")
+        rows.append((f"{index}.png", "high" if index % 2 else "low"))
+    with (folder / "t.csv").open("w", newline="") as stream:
+        csv.writer(stream).writerows([("image", "label"), *rows])
+    adapt_data(folder / "t.csv", folder / "task", steps=60, batch=16, mirror="off", **QUICK)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def masks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """24 volumes with a ball."""
+    folder = tmp_path_factory.mktemp("masks")
+    for kind in ("images", "labels"):
+        (folder / kind).mkdir()
+    for seed in range(24):
+        rng = np.random.default_rng(seed)
+        x, y, z = np.indices((16, 20, 12))
+        at = np.array([5, 10, 6]) + rng.uniform(-1.5, 1.5, 3)
+        inside = (x - at[0]) ** 2 + (y - at[1]) ** 2 + (1.5 * (z - at[2])) ** 2 < rng.uniform(9, 20)
+        image = rng.normal(100, 15, x.shape) + 150 * inside + 60 * (x > 11)
+        for kind, array in (("images", image.astype(np.int16)), ("labels", inside.astype(np.uint8))):
+            nib.save(nib.Nifti1Image(array, AFFINE), folder / kind / f"case{seed:02}.nii.gz")
+    (folder / "classes.txt").write_text("ball\n")
+    adapt_data(folder, folder / "task", steps=60, **QUICK)
+    return folder
+
+
+def changed(image: Image, array: np.ndarray) -> Image:
+    return Image(np.ascontiguousarray(array.astype(image.array.dtype)), image.geometry, image.quantity)
+
+
+def test_an_answer_says_how_like_the_learnt_images_its_image_is(classes: Path, tmp_path: Path) -> None:
+    task = load_task(learnt_entry(classes / "task"))
+    image = read_picture(classes / "5.png")
+    found = task.run(Study("p", images=(image,)))
+    assert found.abstained is None and found.likeness is not None
+    assert 0 < found.likeness.p_value <= 1 and found.likeness.refused_share == 0.05
+    assert "60 held-out images" in found.likeness.description
+    assert found.uncertainty is not None and "whichever class that is" in found.uncertainty.description
+    result = isocenter.read(classes / "5.png", tmp_path / "out", tasks=(str(classes / "task"),))
+    entry = isocenter.read_result(tmp_path / "out").answered[0]
+    assert entry.likeness is not None and entry.likeness == result.answered[0].likeness
+    assert entry.likeness.score == pytest.approx(found.likeness.score)
+    page = (tmp_path / "out" / "report.html").read_text("utf-8")
+    assert "How like the images that it learnt from" in page and "refused at p = 0.05 or below" in page
+    said = " ".join(Answer.from_prediction(found).notes)
+    assert "Gate score" in said and "Set: " in said and "Level: 0.9" in said
+
+
+def test_an_unlike_image_gets_no_answer_and_the_reason(classes: Path, tmp_path: Path) -> None:
+    task = load_task(learnt_entry(classes / "task"))
+    image = read_picture(classes / "5.png")
+    rng = np.random.default_rng(1)
+    grainy = image.array + rng.normal(0, 25, image.array.shape)
+    blurred = np.repeat(np.repeat(image.array[..., ::4, ::4], 4, axis=-2), 4, axis=-1)[..., :24, :20]
+    for array in (grainy.clip(0, 255), blurred):
+        found = task.run(Study("p", images=(changed(image, array),)))
+        assert found.abstained is not None and "unlike those it learnt from" in found.abstained
+        assert found.likeness is not None and found.likeness.p_value <= 0.05 and found.likeness.score > 2
+    Picture.fromarray(blurred[0, 0].astype(np.uint8)).save(tmp_path / "odd.png")
+    entry = isocenter.read(tmp_path / "odd.png", tmp_path / "out", tasks=(str(classes / "task"),)).predictions[0]
+    assert entry.abstained is not None and entry.likeness is not None and entry.likeness.p_value <= 0.05
+    content = SrContent.from_predictions([found])
+    assert "p = 0.0" in content.abstentions[0].reason
+
+
+def test_a_task_without_its_own_gate_does_not_answer(classes: Path, tmp_path: Path) -> None:
+    shutil.copytree(classes / "task", tmp_path / "task")
+    (tmp_path / "task" / GATE).write_bytes(b"other")
+    with pytest.raises(WeightsError, match=r"gate\.npz is missing, or not the one"):
+        load_task(learnt_entry(tmp_path / "task"))
+    (tmp_path / "task" / GATE).unlink()
+    with pytest.raises(WeightsError, match=r"gate\.npz is missing"):
+        load_task(learnt_entry(tmp_path / "task"))
+
+
+def test_a_mask_says_what_it_is_worth_and_what_its_volume_may_be(masks: Path, tmp_path: Path) -> None:
+    document = json.loads((masks / "task" / "task.json").read_text())
+    assert document["gate"] is not None and document["promise"]["quality"]["patients"] == 24
+    assert document["promise"]["quality"]["cases"] > 60, "spoilt copies too"
+    task = load_task(learnt_entry(masks / "task"))
+    image = read_nifti(masks / "images" / "case03.nii.gz")
+    found = task.run(Study("p", images=(image,)))
+    assert isinstance(found.value, Mask), found.abstained
+    quality = found.uncertainty
+    assert quality is not None and quality.kind == "quality" and quality.level == 0.9
+    assert 0 <= quality.low <= quality.high <= 1 and "spoilt copies" in quality.description
+    kinds = {u.kind: u for u in found.further}
+    voxel = image.geometry.voxel_volume_mm3 / 1000
+    volume = float((found.value.array == 1).sum()) * voxel
+    interval, margin = kinds["interval"], kinds["margin"]
+    assert interval.low <= volume * 1.3 and interval.high >= volume * 0.7 and interval.unit.value == "mL"
+    assert interval.segment == 1 and interval.level == 0.9
+    assert margin.low == pytest.approx(volume) or margin.high == pytest.approx(volume)
+    result = isocenter.read(masks / "images" / "case03.nii.gz", tmp_path / "out", tasks=(str(masks / "task"),))
+    entry = result.answered[0]
+    assert {u.kind for u in entry.further} == {"interval", "margin"} and entry.further[0].unit.value == "mL"
+    page = (tmp_path / "out" / "report.html").read_text("utf-8")
+    assert "The volume of ball" in page and "mL" in page and "misses at most 10%" in page
+    said = " ".join(Answer.from_prediction(found).notes)
+    assert "Interval: " in said and " mL." in said and "Margin: " in said and "Quality: " in said
+
+
+def test_a_poor_image_is_expected_to_be_answered_worse_or_not_at_all(masks: Path) -> None:
+    task = load_task(learnt_entry(masks / "task"))
+    image, rng = read_nifti(masks / "images" / "case05.nii.gz"), np.random.default_rng(0)
+    clean = task.run(Study("p", images=(image,)))
+    assert clean.uncertainty is not None, clean.abstained
+    poor = changed(image, image.array + rng.normal(0, 150, image.array.shape))
+    found = task.run(Study("p", images=(poor,)))
+    assert found.abstained is not None or (found.uncertainty.low or 0) < (clean.uncertainty.low or 0)

@@ -92,7 +92,7 @@ def measure_masks(
     plan: Plan,
     held: Sequence[tuple[Read, MaskCase]],
     number: int,
-    reference: Reference | None = None,
+    strange: Mapping[str, float],
 ) -> list[MaskRow]:
     """Answer held-out cases and compare on the voxels of their labels.
 
@@ -101,7 +101,7 @@ def measure_masks(
         plan: What was settled.
         held: The cases, read and prepared.
         number: Of the network.
-        reference: What the images are like that it learnt from; None where they are too few.
+        strange: How strange each case's image is to it, by name; empty where that can't be told.
     """
     rows, outputs = [], plan.network.outputs
     for read, case in held:
@@ -115,7 +115,7 @@ def measure_masks(
             for value in range(1, outputs)
         )
         volumes = tuple((float((answer == v).sum()), float((label == v).sum())) for v in range(1, outputs))
-        numbers = {**answer_numbers(views), **strange_number(reference, net, case.image, plan.window)}
+        numbers = {**answer_numbers(views), **({"strange": strange[case.name]} if case.name in strange else {})}
         overlaps = _overlaps(answer, label, outputs - 1)
         rows.append(MaskRow(case.name, read.case.patient, number, overlaps, numbers, missed, volumes))
     return rows
@@ -137,7 +137,7 @@ def measure_spoilt(
         plan: What was settled.
         held: The cases, read and prepared.
         number: Of the network.
-        reference: As in `measure_masks`.
+        reference: What the images are like that it learnt from; None where they are too few.
     """
     rows, outputs = [], plan.network.outputs
     for place, (read, case) in enumerate(held[:_MOST_SPOILT]):

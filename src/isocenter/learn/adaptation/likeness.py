@@ -37,6 +37,11 @@ class GateRow:
     network: int
     blocks: Mapping[str, float]
 
+    @property
+    def strange(self) -> float:
+        """How strange the image is: the strangest block."""
+        return combined([self.blocks])[0]
+
 
 def _features(net: nn.Module, image: Float[np.ndarray, "channel *space"], plan: Plan) -> dict[str, np.ndarray]:
     return {**network_features(net, image, plan.window), **descriptors(image)}

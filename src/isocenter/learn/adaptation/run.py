@@ -441,12 +441,14 @@ class _Work:
         held = [(self.read[i], self.cases[i]) for i in member.part.held_out]
         reference = reference_of(net, plan, [self.cases[i] for i in member.part.learnt])
         told.references.append(reference)
+        rows = []
         if reference is not None:
-            told.strange += strangeness_of(reference, net, plan, [case for _, case in held], number)
+            rows = strangeness_of(reference, net, plan, [case for _, case in held], number)
+        told.strange += rows
         if self.masks:
             pairs = [(one, case) for one, case in held if isinstance(case, MaskCase)]
-            told.masks += measure_masks(net, plan, pairs, number, reference)
+            told.masks += measure_masks(net, plan, pairs, number, {row.name: row.strange for row in rows})
             told.spoilt += measure_spoilt(net, plan, pairs, number, reference)
             return
-        rows = [(one, case) for one, case in held if isinstance(case, VectorCase)]
-        told.vectors += measure_vectors(net, plan, rows, self.labelled.kind, member.scale, number)
+        vectors = [(one, case) for one, case in held if isinstance(case, VectorCase)]
+        told.vectors += measure_vectors(net, plan, vectors, self.labelled.kind, member.scale, number)

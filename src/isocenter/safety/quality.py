@@ -60,7 +60,7 @@ class QualityRule:
         names: Of the numbers, in their order.
         centre: Median of each number.
         spread: Deviation of each number.
-        weights: Of the line, one for each number and one for how far each lies below its usual range.
+        weights: Of the line, one for each number, and for how far each lies below and above its usual range.
         index: Values of the line, rising.
         dice: Expected Dice there, never falling.
         edges: Between bins of expected Dice.
@@ -104,7 +104,7 @@ class QualityRule:
         except TypeError as error:
             raise ConfigError(f"this is not a rule of expected quality: {error}") from error
         count, bins = len(made.names), len(made.edges) + 1
-        lengths = {len(made.centre), len(made.spread), len(made.weights) // 2}
+        lengths = {len(made.centre), len(made.spread), len(made.weights) // 3}
         if (
             lengths != {count}
             or len(made.below) != bins
@@ -143,7 +143,7 @@ def _columns(
     table: Float[np.ndarray, "n d"], centre: Float[np.ndarray, " d"], spread: Float[np.ndarray, " d"]
 ) -> Float[np.ndarray, "n e"]:
     z = np.clip((table - centre) / spread, -_FARTHEST, _FARTHEST)
-    return np.concatenate([z, np.minimum(z + 1, 0)], axis=1)
+    return np.concatenate([z, np.minimum(z + 1, 0), np.maximum(z - 1, 0)], axis=1)
 
 
 def _fitted(table: Float[np.ndarray, "n d"], dice: Float[np.ndarray, " n"], names: Sequence[str]) -> QualityRule:

@@ -1,11 +1,11 @@
 """Do conformal sets, intervals and thresholds hold what they promise on real held-out answers?
 
-    python -m benchmarks.conformal_coverage [--data ../shared/data] [--work .runs/adapt]
+    python -m benchmarks.conformal_coverage [NAME ...] [--data ../shared/data] [--work .runs/adapt]
 
 Answers of networks that never saw the case: PneumoniaMNIST (those of `benchmarks.adapt_sets`, taken up from --work),
 breast ultrasound in three classes and hippocampus volumes (short trainings of a few minutes, in --work too). 200 times,
-cases are halved at random by patient: one half fits the rule, the other is covered or not. Writes
-docs/results/conformal.md.
+cases are halved at random by patient: one half fits the rule, the other is covered or not. NAME: pneumonia, breast or
+hippocampus; all by default. Answers are kept in --work. Writes docs/results/conformal.md.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from PIL import Image as Picture
 
 from benchmarks.__main__ import machine
 from isocenter.data.labelled import LabelledSet, open_labelled
+from isocenter.learn.adaptation.held_out import MaskRow, VectorRow
 from isocenter.learn.adaptation.promise import joined
 from isocenter.learn.adaptation.run import AdaptedSet, adapt_to_set
 from isocenter.learn.adaptation.settings import DataSettings
@@ -95,9 +96,21 @@ def halves(patients: list[str], seed: int) -> tuple[np.ndarray, np.ndarray]:
     return np.flatnonzero(here), np.flatnonzero(~here)
 
 
-def sets(what: str, found: AdaptedSet) -> list[Row]:
+def kept(name: str, work: Path, learn: Callable[[], AdaptedSet]) -> tuple[list[VectorRow], list[MaskRow]]:
+    """Return held-out answers that an earlier call kept, or learn and keep them."""
+    file = work / f"conformal-{name}.json"
+    if not file.is_file():
+        found = learn()
+        masks = [{**vars(row), "numbers": dict(row.numbers)} for row in found.masks]
+        file.write_text(json.dumps({"vectors": [vars(r) for r in found.vectors], "masks": masks}), "utf-8")
+    document = json.loads(file.read_text("utf-8"))
+    vectors = [VectorRow(**{**row, "answer": tuple(row["answer"])}) for row in document["vectors"]]
+    return vectors, [MaskRow(**row) for row in document["masks"]]
+
+
+def sets(what: str, answers: list[VectorRow]) -> list[Row]:
     """Try every kind of set on the answers of a task of classes."""
-    cases = joined(found.vectors)
+    cases = joined(answers)
     truth = np.array([row.target for row in cases], dtype=np.int64)
     p = np.array([row.answer for row in cases])
     p = p / p.sum(1, keepdims=True)
@@ -123,13 +136,13 @@ def sets(what: str, found: AdaptedSet) -> list[Row]:
     return [*rows.values(), *plain.values(), *each.values()]
 
 
-def volumes(found: AdaptedSet) -> tuple[list[Row], list[str]]:
+def volumes(answers: list[MaskRow]) -> tuple[list[Row], list[str]]:
     """Try intervals of volumes, and the threshold that bounds what is missed."""
     rows, said = [], []
     for number, name in ((0, "anterior"), (1, "posterior")):
-        answer, truth = np.array([row.volumes[number] for row in found.masks]).T
-        missed = np.array([row.missed[number] for row in found.masks])
-        patients = [row.patient for row in found.masks]
+        answer, truth = np.array([row.volumes[number] for row in answers]).T
+        missed = np.array([row.missed[number] for row in answers])
+        patients = [row.patient for row in answers]
         kinds: dict[str, Callable[..., object]] = {"ratio": fit_ratio, "absolute gap": fit_absolute}
         for kind, fitted in kinds.items():
             row = Row(f"hippocampus volume, {name}", kind)
@@ -179,19 +192,26 @@ def main() -> None:
     """Run all; the last line is JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     default = Path(os.environ.get("ISOCENTER_SHARED_DATA", ROOT.parent / "shared" / "data"))
+    parser.add_argument("names", nargs="*", default=[], metavar="NAME")
     parser.add_argument("--data", type=Path, default=default)
     parser.add_argument("--work", type=Path, default=ROOT / ".runs" / "adapt")
     args = parser.parse_args()
-    pneumonia = learnt(
-        "pneumonia", open_labelled(args.data / "medmnist" / "pneumoniamnist_28.npz"), PNEUMONIA, args.work
-    )
-    busi = learnt("breast-conformal", breast(args.data, args.work), BREAST, args.work)
-    hippocampus = learnt(
-        "hippocampus-short", open_labelled(args.data / "mr_hippocampus_msd"), HIPPOCAMPUS, args.work
-    )  # fmt: skip
-    rows = [*sets("PneumoniaMNIST", pneumonia), *sets("breast ultrasound", busi)]
-    intervals, said = volumes(hippocampus)
-    rows += intervals
+    names, data, work = args.names or ["pneumonia", "breast", "hippocampus"], args.data, args.work
+    rows, said = [], []
+    if "pneumonia" in names:
+        labelled = open_labelled(data / "medmnist" / "pneumoniamnist_28.npz")
+        rows += sets(
+            "PneumoniaMNIST", kept("pneumonia", work, lambda: learnt("pneumonia", labelled, PNEUMONIA, work))[0]
+        )
+    if "breast" in names:
+        busi = kept("breast", work, lambda: learnt("breast-conformal", breast(data, work), BREAST, work))
+        rows += sets("breast ultrasound", busi[0])
+    if "hippocampus" in names:
+        crops = open_labelled(data / "mr_hippocampus_msd")
+        intervals, said = volumes(
+            kept("hippocampus", work, lambda: learnt("hippocampus-short", crops, HIPPOCAMPUS, work))[1]
+        )
+        rows += intervals
     notes = [
         "PneumoniaMNIST: the test part, mean of three networks. Breast ultrasound: five folds; hippocampus: two. Each "
         f"case answered by the network that never saw it, after {BREAST.steps} and {HIPPOCAMPUS.steps} steps (quick "

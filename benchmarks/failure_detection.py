@@ -42,7 +42,7 @@ from isocenter.safety.quality import fit_quality
 
 ROOT = Path(__file__).resolve().parents[1]
 GRADES, COPIES = 5, 5
-MOST_CASES = 30
+MOST_CASES = 24
 """Held-out cases of each hippocampus network that are looked at."""
 POOR = 0.7
 """Below this Dice an answer counts as failed."""

@@ -19,6 +19,7 @@ import typer
 import typer.core
 
 from isocenter.cli_models import app as models_app
+from isocenter.cli_pretrain import plan as plan_command
 from isocenter.cli_pretrain import pretrain as pretrain_command
 from isocenter.terminal import Exit
 from isocenter.terminal import out as _out
@@ -173,6 +174,7 @@ def segment(
 
 
 app.command()(pretrain_command)
+app.command()(plan_command)
 
 
 class _TrainsByDefault(typer.core.TyperGroup):

@@ -11,7 +11,7 @@ import typer
 from isocenter.terminal import out as say_out
 from isocenter.terminal import progress
 
-__all__ = ["pretrain"]
+__all__ = ["plan", "pretrain"]
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document to standard output, nothing else.")]
 
@@ -71,3 +71,68 @@ def pretrain(
             ]
         )
     )
+
+
+def plan(
+    model: Annotated[
+        str | None, typer.Option("--model", help="Backbone: vit-h-3d, vit-base/16, residual-large-3d, ...")
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", help="YAML file of a pretraining, instead of --model.")
+    ] = None,
+    method: Annotated[str, typer.Option("--method", help="masked, distil or vicreg.")] = "masked",
+    pixels: Annotated[
+        str | None, typer.Option("--pixels", help="Of the input, e.g. 224x224; default: that, or 96x96x96.")
+    ] = None,
+    gpus: Annotated[int, typer.Option("--gpus", help="Processes, each with a device of its own.")] = 1,
+    memory: Annotated[float, typer.Option("--memory", help="Of each device, in GB.")] = 80.0,
+    batch: Annotated[int | None, typer.Option("--batch", help="Samples of a step, all together; default 4096.")] = None,
+    samples: Annotated[
+        float | None, typer.Option("--samples", help="How many are to be learnt from, e.g. 1e9: tells days.")
+    ] = None,
+    float32: Annotated[bool, typer.Option("--float32", help="Forward pass in float32 instead of bfloat16.")] = False,
+    profile: Annotated[
+        str | None, typer.Option("--profile", help="Rates measured on such a machine: a file, or a built-in name.")
+    ] = None,
+    rate_tflops: Annotated[
+        float | None, typer.Option("--rate-tflops", help="Without a profile: the rate that the card's maker states.")
+    ] = None,
+    network_gbps: Annotated[
+        float | None, typer.Option("--network-gbps", help="What each process can send, in gigabits a second.")
+    ] = None,
+    measure: Annotated[
+        Path | None, typer.Option("--measure", help="Measure this machine into a profile instead (a few minutes).")
+    ] = None,
+    device: Annotated[str, typer.Option("--device", help="What is measured: cpu, cuda.")] = "auto",
+    threads: Annotated[int, typer.Option("--threads", help="Of torch, for --measure.")] = 1,
+    as_json: JsonOption = False,
+) -> None:
+    """Plan a pretraining: does it fit, in which layout, and how many days; or measure this machine for such plans."""
+    from isocenter.core.errors import ConfigError
+    from isocenter.verbs.plan import MeasureResult, PlanResult
+    from isocenter.verbs.plan import measure as measure_verb
+    from isocenter.verbs.plan import plan as verb
+
+    done: PlanResult | MeasureResult
+    with progress(lines=True) as tell:
+        if measure is not None:
+            done = measure_verb(measure, device=device, threads=threads, progress=tell)
+        else:
+            sides = (pixels or "").split("x")
+            if pixels is not None and not all(side.isdecimal() for side in sides):
+                raise ConfigError(f"--pixels: sides with an x between them, like 96x96x96, not {pixels!r}")
+            done = verb(
+                model=model,
+                config=config,
+                method=method,
+                pixels=tuple(map(int, sides)) if pixels is not None else None,
+                gpus=gpus,
+                memory=memory,
+                batch=batch,
+                samples=samples,
+                bfloat16=not float32,
+                profile=profile,
+                rate_tflops=rate_tflops,
+                network_gbps=network_gbps,
+            )
+    say_out(done.model_dump_json(indent=2) if as_json else "\n".join(done.lines()))

@@ -27,7 +27,7 @@ from isocenter.verbs.run_folder import begin_run
 if TYPE_CHECKING:
     from isocenter.learn.method import Method, StepReport
 
-__all__ = ["PretrainConfig", "PretrainResult", "missing_for_learning", "pretrain", "run"]
+__all__ = ["PretrainConfig", "PretrainResult", "missing_for_learning", "pretrain", "read_settings", "run"]
 
 CHECKPOINT, CURVES = "checkpoint.pt", "curves.png"
 _NEEDS = ("torch", "safetensors", "matplotlib")
@@ -122,7 +122,7 @@ def run(config: PretrainConfig, progress: Progress | None = None) -> PretrainRes
     """Do what a `PretrainConfig` says; see `pretrain`."""
     tell = progress or (lambda _stage, _done: None)
     started = time.monotonic()
-    settings = _read(config.config)
+    settings = read_settings(config.config)
     if config.data is not None:
         settings["data"] = config.data
     if config.parallel is not None:
@@ -241,7 +241,12 @@ def missing_for_learning() -> tuple[str, ...]:
     return tuple(name for name in _NEEDS if find_spec(name) is None)
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_settings(path: Path) -> dict[str, Any]:
+    """Read a configuration file.
+
+    Raises:
+        ConfigError: It can't be read, or names no method.
+    """
     try:
         settings = yaml.safe_load(path.read_text("utf-8"))
     except OSError as error:

@@ -4,8 +4,8 @@
     >>> isocenter.__version__
     '0.1.0'
 
-`isocenter.read`, `segment`, `pretrain`, `plan`, `align`, `adapt` (from a session), `adapt_data` (to a labelled set), `demo`,
-`models_add`, `models_list`, `models_check` and `models_card` are the verbs of the command line as functions;
+`isocenter.read`, `segment`, `pretrain`, `plan`, `align`, `adapt` (from a session), `adapt_data` (to a labelled set),
+`demo`, `models_add`, `models_list`, `models_check` and `models_card` are the verbs of the command line as functions;
 `open_weights` opens a model. They are imported when first used: ``import isocenter`` is fast and needs no torch.
 """
 

@@ -30,7 +30,7 @@ def train(folder: Path, out: str, *more: str) -> subprocess.CompletedProcess[str
     """Run the command as a user does."""
     command = [sys.executable, "-m", "isocenter.cli", "pretrain", "toy.yaml", "--data", "toy", "--out", out, "--json"]
     return subprocess.run(
-        [*command, *more], cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=180
+        [*command, *more], cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=900
     )
 
 

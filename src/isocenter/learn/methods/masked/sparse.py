@@ -67,7 +67,7 @@ def _norm(norm: nn.Module, x: torch.Tensor, visible: torch.Tensor) -> torch.Tens
     var = (square - mean.square()).clamp(min=0)
     shape = (1, -1, *(1 for _ in axes))
     weight, bias = norm.weight.reshape(shape), norm.bias.reshape(shape)  # type: ignore[operator]
-    scale = weight * (var + norm.eps).rsqrt()  # type: ignore[operator]
+    scale = weight * (var + norm.eps).rsqrt()
     return torch.addcmul((bias - mean * scale).to(x.dtype), x, scale.to(x.dtype)) * visible.to(x.dtype)
 
 

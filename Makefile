@@ -14,13 +14,14 @@ PYTEST_WORKERS ?= 2
 # Folder of the labelled sets; where each comes from, and its licence, stands on the cards of the weights.
 DATA ?= $(or $(ISOCENTER_SHARED_DATA),../shared/data)
 
-.PHONY: help install system demo test lint types imports unit bench results train clean
+.PHONY: help install system demo test lint types imports unit bench results scale train clean
 
 help:
 	@echo "make demo     install, read real images, show the result"
 	@echo "make test     install, lint, types, import table, all fast tests"
 	@echo "make bench    all benchmarks against their peers (minutes), writes docs/results/benchmarks.md"
 	@echo "make results  the other measured pages of docs/results, from the labelled sets in DATA (long)"
+	@echo "make scale    plans and several processes, measured: docs/results/scale.md (minutes)"
 	@echo "make train    the two automatic tasks again, from the labelled sets in DATA, into .runs (hours)"
 
 install: $(VENV)/.installed
@@ -70,6 +71,10 @@ results: install
 	$(BIN)/python -m benchmarks.align_probe --data $(DATA)
 	$(BIN)/python -m benchmarks.written_objects
 	$(BIN)/python -m benchmarks.fresh_machine
+
+# Plans against what happens, several processes against one; with Ray (pip install 'isocenter[ray]') its test too.
+scale: install
+	$(BIN)/python -m benchmarks.scale
 
 train: install
 	$(BIN)/python -m isocenter.learn.automatic configs/lungs-cxr.yaml --data $(DATA)/cxr_covid_lungmask --run .runs/lungs-cxr

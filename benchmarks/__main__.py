@@ -33,6 +33,7 @@ NOT_SPEED = {
     "interactive_sam",
     "interactive_volumes",
     "fresh_machine",
+    "scale",
     "written_objects",
     "written_samples",
 }

@@ -1,13 +1,17 @@
 """A toy set of three kinds of stripes, tiny settings of every method, and a training as a process of its own.
 
     python tests/pretraining_cases.py NAME,NAME FOLDER OUT [--resume] [key=JSON ...]
+    python tests/pretraining_cases.py --jobs FILE
 
-Run so by tests that kill it, and under torchrun by the test that compares one process with two.
+The file holds a JSON list of trainings, done one after the other by the same processes. Run so by tests that kill it,
+and under torchrun by those that compare one process with two.
 """
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,12 +19,13 @@ from typing import Any
 import numpy as np
 from PIL import Image as Picture
 
+from isocenter.core.errors import OutputError
 from isocenter.learn.method import Stop
 from isocenter.learn.methods.distil import METHOD as DISTIL
 from isocenter.learn.methods.masked import METHOD as MASKED
 from isocenter.learn.methods.vicreg import METHOD as VICREG
 from isocenter.learn.pretraining.method import ImageMethod
-from isocenter.learn.pretraining.parallel import joined
+from isocenter.learn.pretraining.parallel import joined, world
 
 METHODS: dict[str, ImageMethod] = {"masked": MASKED, "distil": DISTIL, "vicreg": VICREG}
 VIT = {
@@ -72,8 +77,35 @@ def toy(folder: Path, count: int = 24, side: int = 40) -> Path:
     return folder
 
 
+def run_job(name: str, out: str, *, until: int | None = None, resume: bool = False, **changes: Any) -> None:
+    """Train a case as a job says; with `full_disk`, the last process has no room for its part of a checkpoint."""
+    full = changes.pop("full_disk", False)
+    method = METHODS[name.partition("-")[0]]
+    config = method.configure(settings_of(name, **changes))
+
+    def no_room(_number: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    fsync = os.fsync
+    if full and world().rank == world().size - 1:
+        os.fsync = no_room
+    try:
+        method.train(config, Path(out), Stop(until, resume), lambda _report: None)
+    except OutputError as error:
+        if not full:
+            raise
+        Path(f"{out}.{world().rank}.txt").write_text(str(error))
+    finally:
+        os.fsync = fsync
+
+
 def main(arguments: list[str]) -> None:
-    """Train a case, or several with a comma between them, each into a folder of its name."""
+    """Train a case, or several with a comma between them, each into a folder of its name; or the jobs of a file."""
+    if arguments[0] == "--jobs":
+        with joined():
+            for job in json.loads(Path(arguments[1]).read_text()):
+                run_job(**job)
+        return
     names, folder, out, *rest = arguments
     changes = dict(pair.split("=", 1) for pair in rest if "=" in pair)
     with joined():

@@ -4,8 +4,8 @@
     >>> isocenter.__version__
     '0.1.0'
 
-`isocenter.read`, `segment`, `pretrain`, `align`, `adapt` (from a session), `adapt_data` (to a labelled set), `demo`,
-`models_add`, `models_list`, `models_check` and `models_card` are the verbs of the command line as functions;
+`isocenter.read`, `segment`, `pretrain`, `plan`, `align`, `adapt` (from a session), `adapt_data` (to a labelled set),
+`demo`, `models_add`, `models_list`, `models_check` and `models_card` are the verbs of the command line as functions;
 `open_weights` opens a model. They are imported when first used: ``import isocenter`` is fast and needs no torch.
 """
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from isocenter.verbs.audit import audit_change, audit_show, audit_verify
     from isocenter.verbs.demo import demo
     from isocenter.verbs.models import models_add, models_card, models_check, models_list
+    from isocenter.verbs.plan import plan
     from isocenter.verbs.pretrain import pretrain
     from isocenter.verbs.read import read
     from isocenter.verbs.result import ResultDocument, read_result
@@ -43,6 +44,7 @@ __all__ = [
     "models_check",
     "models_list",
     "open_weights",
+    "plan",
     "pretrain",
     "read",
     "read_result",
@@ -63,6 +65,7 @@ _LAZY = {
     "models_check": "isocenter.verbs.models",
     "models_list": "isocenter.verbs.models",
     "open_weights": "isocenter.models.passport.door",
+    "plan": "isocenter.verbs.plan",
     "pretrain": "isocenter.verbs.pretrain",
     "read": "isocenter.verbs.read",
     "read_result": "isocenter.verbs.result",

@@ -20,6 +20,8 @@ import typer.core
 
 from isocenter.cli_audit import app as audit_app
 from isocenter.cli_models import app as models_app
+from isocenter.cli_pretrain import plan as plan_command
+from isocenter.cli_pretrain import pretrain as pretrain_command
 from isocenter.terminal import Exit
 from isocenter.terminal import out as _out
 from isocenter.terminal import progress as _progress
@@ -177,53 +179,8 @@ def segment(
         raise typer.Exit(Exit.NOTHING_ANSWERED)
 
 
-@app.command()
-def pretrain(
-    config: Annotated[Path, typer.Argument(help="YAML file with every setting; see configs/.", show_default=False)],
-    out: Annotated[
-        Path, typer.Option("--out", help="Folder of the run; must not exist or be empty.", show_default=False)
-    ],
-    data: Annotated[
-        Path | None,
-        typer.Option("--data", help="Images to learn from: a folder, a list of paths (.txt), or an .npz."),
-    ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's checkpoint, exactly.")] = False,
-    until: Annotated[int | None, typer.Option("--until", help="Stop at this step; --resume goes on.")] = None,
-    checkpoint_minutes: Annotated[
-        float, typer.Option("--checkpoint-minutes", help="Longest time between two checkpoints.")
-    ] = 3.0,
-    as_json: JsonOption = False,
-) -> None:
-    """Train a model from a configuration; at the end its weights, their card and the curves lie in the folder."""
-    from isocenter.verbs.pretrain import pretrain as verb
-
-    with _progress(lines=True) as tell:
-        done = verb(
-            config,
-            out,
-            progress=tell,
-            data=data,
-            resume=resume,
-            until=until,
-            checkpoint_minutes=checkpoint_minutes,
-        )
-    if os.environ.get("RANK", "0") != "0":  # one of several that torchrun started: the first speaks
-        return
-    if as_json:
-        _out(done.model_dump_json(indent=2))
-        return
-    figures = ", ".join(f"{name} {value:.3f}" for name, value in done.validation.items() if name != "step")
-    _out(
-        "\n".join(
-            [
-                f"{done.method}: step {done.step} of {done.steps}{'' if done.finished else '; go on with --resume'}",
-                *([f"held-out: {figures}"] if figures else []),
-                *(f"note: {note}" for note in done.notes),
-                f"weights: {done.weights}",
-                f"curves: {done.curves}",
-            ]
-        )
-    )
+app.command()(pretrain_command)
+app.command()(plan_command)
 
 
 class _TrainsByDefault(typer.core.TyperGroup):

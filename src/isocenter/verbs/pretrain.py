@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -27,7 +27,7 @@ from isocenter.verbs.run_folder import begin_run
 if TYPE_CHECKING:
     from isocenter.learn.method import Method, StepReport
 
-__all__ = ["PretrainConfig", "PretrainResult", "missing_for_learning", "pretrain", "run"]
+__all__ = ["PretrainConfig", "PretrainResult", "missing_for_learning", "pretrain", "read_settings", "run"]
 
 CHECKPOINT, CURVES = "checkpoint.pt", "curves.png"
 _NEEDS = ("torch", "safetensors", "matplotlib")
@@ -44,6 +44,8 @@ class PretrainConfig(BaseModel):
         resume: Whether to go on from the run's checkpoint.
         until: Stop at this step; None for the end.
         checkpoint_minutes: Longest time between two checkpoints.
+        parallel: How several processes hold the weights, "ddp" or "fsdp"; it goes before the setting of the file.
+        ray: Train in this many processes of Ray Train, on the cluster that RAY_ADDRESS names, or on this machine.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -54,6 +56,8 @@ class PretrainConfig(BaseModel):
     resume: bool = False
     until: int | None = Field(default=None, ge=1)
     checkpoint_minutes: float = Field(default=3.0, gt=0)
+    parallel: Literal["auto", "ddp", "fsdp"] | None = None
+    ray: int | None = Field(default=None, ge=1)
 
 
 class PretrainResult(BaseModel):
@@ -100,7 +104,8 @@ def pretrain(
 
     Raises:
         ConfigError: A setting is wrong, the folder is taken, or its run is of another configuration.
-        CapabilityError: A package that training needs is not installed.
+        CapabilityError: A package that training needs, or Ray, is not installed.
+        TrainingError: The training can't go on: a loss that is no number, a process of Ray that died.
         WeightsError: The checkpoint can't be read.
         OutputError: The disk is full, or the folder can't be written.
         PluginError: There is no such method.
@@ -117,9 +122,11 @@ def run(config: PretrainConfig, progress: Progress | None = None) -> PretrainRes
     """Do what a `PretrainConfig` says; see `pretrain`."""
     tell = progress or (lambda _stage, _done: None)
     started = time.monotonic()
-    settings = _read(config.config)
+    settings = read_settings(config.config)
     if config.data is not None:
         settings["data"] = config.data
+    if config.parallel is not None:
+        settings["parallel"] = config.parallel
     missing = missing_for_learning()
     if missing:
         raise CapabilityError(f"training needs {', '.join(missing)}: pip install 'isocenter[learn]'")
@@ -129,6 +136,12 @@ def run(config: PretrainConfig, progress: Progress | None = None) -> PretrainRes
         training = method.configure(settings)
     except ConfigError as error:
         raise ConfigError(f"{config.config.name}: {error}") from error
+    if config.ray is not None:
+        from isocenter.verbs.pretrain_ray import train_under_ray
+
+        tell(f"Ray Train, {config.ray} processes", 0.0)
+        found = train_under_ray(config, parallel=bool(getattr(method, "parallel", False)))
+        return found.model_copy(update={"seconds": round(time.monotonic() - started, 3)})
     watch = _Watch(tell, method, config.out)
     weights = _train(config, method, training, watch)
     card = json.loads(weights.with_suffix(".json").read_text("utf-8"))
@@ -151,12 +164,14 @@ def _train(config: PretrainConfig, method: Method, training: BaseModel, watch: _
     """Train in this process and in those that `torchrun` started beside it; return the weights' file."""
     from isocenter.learn.method import Stop
     from isocenter.learn.pretraining.parallel import joined
+    from isocenter.learn.sharded_checkpoint import has_shards
 
     out = config.out
-    stop = Stop(config.until, config.resume and (out / CHECKPOINT).is_file(), config.checkpoint_minutes)
+    there = (out / CHECKPOINT).is_file() or has_shards(out)
+    stop = Stop(config.until, config.resume and there, config.checkpoint_minutes)
     with joined() as here:
         if here.size > 1 and not getattr(method, "parallel", False):
-            raise ConfigError(f"the method {method.name!r} trains in one process; start it without torchrun")
+            raise ConfigError(f"the method {method.name!r} trains in one process; start it without torchrun or --ray")
         try:
             if here.first:
                 resolved, data = training.model_dump(mode="json"), method.data_identity(training)
@@ -226,7 +241,12 @@ def missing_for_learning() -> tuple[str, ...]:
     return tuple(name for name in _NEEDS if find_spec(name) is None)
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_settings(path: Path) -> dict[str, Any]:
+    """Read a configuration file.
+
+    Raises:
+        ConfigError: It can't be read, or names no method.
+    """
     try:
         settings = yaml.safe_load(path.read_text("utf-8"))
     except OSError as error:

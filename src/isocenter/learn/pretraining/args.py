@@ -116,6 +116,9 @@ class PretrainingArgs(_Strict):
         bfloat16: Whether the forward pass runs in bfloat16; "auto" times both at the start and keeps the faster.
         recompute: Whether activations are computed again on the way back, to save memory.
         compile: Whether torch.compile is tried.
+        parallel: How several processes hold the learner: each a whole copy ("ddp"), or each a part of every weight
+            ("fsdp"), which also writes its own part of the checkpoint. "auto" is "ddp" where there are several. It is
+            no part of the configuration that is kept: a run may go on in another way, with other processes.
         device: Of torch; "auto" takes a GPU where there is one.
         threads: Of torch.
         tensorboard: Whether event files are written, where the package is installed.
@@ -146,6 +149,7 @@ class PretrainingArgs(_Strict):
     bfloat16: bool | Literal["auto"] = "auto"
     recompute: bool = False
     compile: bool = False
+    parallel: Literal["auto", "ddp", "fsdp"] = Field(default="auto", exclude=True)
     device: str = "auto"
     threads: int = Field(default=1, ge=1)
     tensorboard: bool = False

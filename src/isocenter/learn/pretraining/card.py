@@ -13,10 +13,11 @@ import numpy as np
 import torch
 
 from isocenter.core.errors import WeightsError
-from isocenter.learn.checkpoint import load_checkpoint
 from isocenter.learn.pretraining.args import PretrainingArgs
 from isocenter.learn.pretraining.learner import Learner, Recipe
-from isocenter.learn.pretraining.trainer import CHECKPOINT, begun
+from isocenter.learn.pretraining.states import fill_module, named, plain_of
+from isocenter.learn.pretraining.trainer import begun
+from isocenter.learn.sharded_checkpoint import load_shards
 from isocenter.models.weights import Weights, save_weights
 
 __all__ = ["Told", "export", "plot_curves", "restore"]
@@ -54,10 +55,10 @@ def export(recipe: Recipe, args: PretrainingArgs, run: Path, told: Told) -> Path
     Raises:
         WeightsError: There is no checkpoint, or it is of another method.
     """
-    state = load_checkpoint(run / CHECKPOINT)
+    state = plain_of(run)
     if state["method"] != recipe.name:
         raise WeightsError(f"{run.name}: its checkpoint is of the method {state['method']!r}, not {recipe.name!r}")
-    learner = _averaged(recipe, args, state)
+    learner = _averaged(recipe, args, run, state)
     common = _common(recipe, args, run, state, told)
     out, name = run / "weights", args.weights_name
     backbone = learner.averaged() or learner.backbone
@@ -86,9 +87,13 @@ def restore(recipe: Recipe, weights: Weights) -> Learner:
     return learner.eval()
 
 
-def _averaged(recipe: Recipe, args: PretrainingArgs, state: Mapping[str, Any]) -> Learner:
+def _averaged(recipe: Recipe, args: PretrainingArgs, run: Path, state: Mapping[str, Any]) -> Learner:
     learner = begun(recipe, args)
-    learner.load_state_dict(state["learner"] if state["average"] is None else state["average"])
+    which = "average" if learner.averaged() is None else "learner"
+    if state["in_parts"]:
+        load_shards(run, {f"{which}.{k}": v.detach() for k, v in named(learner)}, alone=True)
+    else:
+        fill_module(learner, state["tensors"][which])
     return learner
 
 

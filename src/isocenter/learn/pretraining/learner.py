@@ -13,6 +13,8 @@ from torch import nn
 
 from isocenter.learn.pretraining.args import PretrainingArgs
 from isocenter.models.backbones import ResidualEncoder, ViT, build_backbone
+from isocenter.models.backbones.residual_unet import Level
+from isocenter.models.backbones.vit import Block
 
 __all__ = ["Learner", "MakeViews", "Recipe", "encoder_of"]
 
@@ -51,6 +53,10 @@ class Learner(nn.Module):
     def watched(self, x: Float[torch.Tensor, "n channel *space"]) -> dict[str, Float[torch.Tensor, "n width"]]:
         """Return the embeddings that must not collapse, by their place; the backbone's come first."""
         return {"backbone": self.backbone.embed(x)}
+
+    def units(self) -> list[nn.Module]:
+        """Return the modules that are computed as one each: several processes share them out one by one."""
+        return [m for m in self.modules() if isinstance(m, Block | Level)]
 
     def averaged(self) -> nn.Module | None:
         """Return a backbone that is an average over steps already; None where the trainer is to keep one."""

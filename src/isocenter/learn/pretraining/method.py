@@ -15,7 +15,8 @@ from isocenter.learn.pretraining.card import Told, export, plot_curves
 from isocenter.learn.pretraining.files import Index, index_of
 from isocenter.learn.pretraining.images import Images
 from isocenter.learn.pretraining.learner import Recipe
-from isocenter.learn.pretraining.trainer import CHECKPOINT, Trainer
+from isocenter.learn.pretraining.states import has_checkpoint
+from isocenter.learn.pretraining.trainer import Trainer
 
 __all__ = ["ImageMethod"]
 
@@ -73,8 +74,7 @@ class ImageMethod:
         """Train into a folder; see `Trainer`."""
         args = self._own(config)
         trainer = Trainer(self.recipe, args, Images(self._index(args), args), out)
-        there = (out / CHECKPOINT).is_file()
-        trainer.run(Stop(stop.until, stop.resume and there, stop.checkpoint_minutes), tell)
+        trainer.run(Stop(stop.until, stop.resume and has_checkpoint(out), stop.checkpoint_minutes), tell)
 
     def export(self, config: BaseModel, out: Path, *, command: str, machine: str) -> Path:
         """Write the averaged backbone with its card.

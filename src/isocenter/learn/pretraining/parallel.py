@@ -61,6 +61,8 @@ def joined() -> Iterator[World]:
     if not distributed.is_available() or distributed.is_initialized() or int(os.environ.get("WORLD_SIZE", "1")) < 2:
         yield world()
         return
+    if torch.cuda.is_available():  # what is exchanged as objects goes through the current device
+        torch.cuda.set_device(int(os.environ.get("RANK", "0")) % torch.cuda.device_count())
     distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
     try:
         yield world()

@@ -51,12 +51,11 @@ def device_of(args: PretrainingArgs, world: World) -> torch.device:
     return torch.device("cpu")
 
 
-def choose(args: PretrainingArgs, learner: Learner, batch: Mapping[str, torch.Tensor]) -> Choices:
-    """Choose the precision; "auto" times both on a copy of the learner."""
+def choose(args: PretrainingArgs, learner: Learner, batch: Mapping[str, torch.Tensor], device: torch.device) -> Choices:
+    """Choose the precision; "auto" times both on a copy of the learner, on this device."""
     if args.bfloat16 != "auto":
         return Choices(bool(args.bfloat16))
-    device = next(learner.parameters()).device
-    copied = copy.deepcopy(learner).train()
+    copied = copy.deepcopy(learner).train().to(device)
     seconds = {}
     for half in (False, True):
         found = []

@@ -2,8 +2,8 @@
 
 Randomness is drawn anew from (seed, step, place), never from a running state, and nothing in a learner draws any: a
 training killed at any step and resumed draws the same curve to the last digit, on one process and one kind of machine.
-Under `torchrun` the batch is shared out and gradients are averaged (DDP): the curve is that of one process but for
-rounding.
+Under `torchrun` the batch is shared out, and with `parallel: fsdp` the weights too: the curve is that of one process
+but for rounding.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from isocenter.core.errors import ConfigError, TrainingError
-from isocenter.learn.checkpoint import CsvLog, load_checkpoint, save_checkpoint
+from isocenter.learn.checkpoint import CsvLog
 from isocenter.learn.memory import in_memory
 from isocenter.learn.method import StepReport, Stop, Tell
 from isocenter.learn.pretraining.args import PretrainingArgs
@@ -34,12 +34,14 @@ from isocenter.learn.pretraining.images import Images
 from isocenter.learn.pretraining.learner import Learner, Recipe
 from isocenter.learn.pretraining.loader import Loader
 from isocenter.learn.pretraining.parallel import World, mean_over, world
+from isocenter.learn.pretraining.sharding import Layout, clipped, layout_of, shard
 from isocenter.learn.pretraining.speed import Choices, choose, compiled, device_of
+from isocenter.learn.pretraining.states import CHECKPOINT, State, into, named, plain_of, save
 
 __all__ = ["CHECKPOINT", "Trainer", "begun", "decayed"]
 
 _LOG = logging.getLogger(__name__)
-CHECKPOINT, CHOICES, UNREADABLE = "checkpoint.pt", "choices.json", "unreadable.csv"
+CHOICES, UNREADABLE = "choices.json", "unreadable.csv"
 _EXAMPLES = 2
 _NOT_DECAYED = ("registers", "positions", "token")
 
@@ -84,13 +86,11 @@ class Trainer:
                 f"{self.world.size} processes can't share a batch of {args.batch} in {args.accumulate} parts equally; "
                 "choose a batch that they can"
             )
+        self.layout: Layout = layout_of(args, self.world)
         self.device = device_of(args, self.world)
-        self.learner = begun(recipe, args).to(self.device)
+        self.learner = begun(recipe, args)
         keeps_own = self.learner.averaged() is not None
         self.average: Learner | None = None if keeps_own else copy.deepcopy(self.learner).eval()
-        self.optimiser = torch.optim.AdamW(
-            decayed(self.learner, args.weight_decay), lr=args.learning_rate, betas=args.betas, fused=True
-        )
         self.loader = Loader(recipe, args, images, self.world)
         self.watch = Watch(args.collapse)
         self.step, self.seconds = 0, 0.0
@@ -120,6 +120,7 @@ class Trainer:
             self._begin(stop.resume)
             with self._logs(stop.resume) as (steps, checks, events):
                 self._train(stop, tell, steps, checks, events)
+            self.world.wait()  # the last checkpoint is the first process's to write; who reads it next finds it whole
         finally:
             self.loader.close()
             torch.set_num_threads(threads)
@@ -152,25 +153,44 @@ class Trainer:
             )
 
     def _begin(self, resume: bool) -> None:
-        if resume:
-            self._resume()
+        known = self._known(plain_of(self.out)) if resume else None
         first = self._moved(self.loader.batches(self.step)[0]) if self.step < self.args.steps else {}
         if self._choices is None:
-            self._choices = choose(self.args, self.learner, first)
+            self._choices = choose(self.args, self.learner, first, self.device)
+        self._place(self._choices.bfloat16)
+        if known is not None:
+            into(self.out, known, self._state())
         if self.world.first:
             self.out.mkdir(parents=True, exist_ok=True)
-            chosen = {"threads": self.args.threads, "device": self.device.type, "processes": self.world.size}
+            chosen = {"threads": self.args.threads, "device": self.device.type}
+            chosen |= {"processes": self.world.size, "parallel": self.layout}
             (self.out / CHOICES).write_text(json.dumps({**self._choices.as_dict(), **chosen}, indent=1))
         call: nn.Module = self.learner
         if self.args.compile and first:
             call, told = compiled(self.learner, first, half=self._choices.bfloat16)
             self.notes += [told] if told else []
-        if self.world.size > 1:
+        if self.layout == "ddp":
             ids = [self.device] if self.device.type == "cuda" else None
             call = DistributedDataParallel(call, device_ids=ids, broadcast_buffers=False)
         self._call = call
         self._held = [self._moved(b) for b in self.loader.held_out(max(_EXAMPLES, min(64, len(self.images.held) * 2)))]
         self._probe = self.loader.probe(self.args.collapse.probe).to(self.device)
+
+    def _place(self, bfloat16: bool) -> None:
+        """Bring the weights to the device, or this process's part of them; only then can there be an optimiser."""
+        for learner in (self.learner, self.average):
+            if learner is None:
+                continue
+            if self.layout == "fsdp":
+                shard(learner, self.device, self.world, bfloat16=bfloat16)
+            learner.to(self.device)
+        args = self.args
+        self.optimiser = torch.optim.AdamW(
+            decayed(self.learner, args.weight_decay), lr=args.learning_rate, betas=args.betas, fused=True
+        )
+
+    def _state(self) -> State:
+        return State(self.learner, self.average, self.optimiser)
 
     def _moved(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         return {k: v.to(self.device, non_blocking=True) for k, v in batch.items()}
@@ -195,7 +215,7 @@ class Trainer:
         parts = [self._moved(b) for b in self.loader.batches(step)]
         total: torch.Tensor | None = None
         for number, batch in enumerate(parts, 1):
-            alone = self._call.no_sync() if number < len(parts) and self.world.size > 1 else contextlib.nullcontext()  # type: ignore[operator]
+            alone = self._call.no_sync() if number < len(parts) and self.layout == "ddp" else contextlib.nullcontext()  # type: ignore[operator]
             with alone, in_memory(batch=args.batch // args.accumulate, further="; so do `accumulate` and `recompute`"):
                 with self._autocast():
                     loss, figures = self._call(batch)
@@ -206,7 +226,7 @@ class Trainer:
         if not math.isfinite(numbers[0]):
             raise TrainingError(_not_finite("loss", step + 1))
         learner.before_update(step)
-        norm = float(nn.utils.clip_grad_norm_(learner.parameters(), args.clip_norm))
+        norm = clipped(learner, args.clip_norm)
         if not math.isfinite(norm):
             raise TrainingError(_not_finite("gradient", step + 1))
         self.optimiser.step()
@@ -220,7 +240,7 @@ class Trainer:
         if self.average is None:
             return
         decay = min(self.args.average, (self.step + 1) / (self.step + 10))
-        ours, mean = self.learner.state_dict(), self.average.state_dict()
+        ours, mean = dict(named(self.learner)), dict(named(self.average))
         floats = [k for k, v in mean.items() if v.is_floating_point()]
         with torch.no_grad():
             torch._foreach_lerp_([mean[k] for k in floats], [ours[k] for k in floats], 1 - decay)
@@ -278,9 +298,7 @@ class Trainer:
         Raises:
             OutputError: The disk is full, or the folder can't be written; the one before is whole.
         """
-        if not self.world.first:
-            return
-        state = {
+        plain = {
             "method": self.recipe.name,
             "config": self.args.model_dump_json(),
             "step": self.step,
@@ -289,34 +307,28 @@ class Trainer:
             "watch": self.watch.state(),
             "validation": self.validation,
             "unreadable": self.images.refused(),
-            "learner": self.learner.state_dict(),
-            "average": self.average.state_dict() if self.average is not None else None,
-            "optimiser": self.optimiser.state_dict(),
         }
-        save_checkpoint(self.out / CHECKPOINT, state)
+        save(self.out, self._state(), plain, parts=self.args.parallel == "fsdp", first=self.world.first)
 
-    def _resume(self) -> None:
-        state = load_checkpoint(self.out / CHECKPOINT)
-        self.step, self.seconds = state["step"], state["seconds"]
-        self._choices = Choices(**state["choices"])
-        self.watch.load(state["watch"])
-        self.validation = state["validation"]
-        self.images.unreadable.update(state["unreadable"])
-        self.learner.load_state_dict(state["learner"])
-        if self.average is not None:
-            self.average.load_state_dict(state["average"])
-        self.optimiser.load_state_dict(state["optimiser"])
+    def _known(self, plain: dict[str, Any]) -> dict[str, Any]:
+        """Take up the values of a checkpoint; its tensors follow once the weights have their place."""
+        self.step, self.seconds = plain["step"], plain["seconds"]
+        self._choices = Choices(**plain["choices"])
+        self.watch.load(plain["watch"])
+        self.validation = plain["validation"]
+        self.images.unreadable.update(plain["unreadable"])
+        return plain
 
     @contextlib.contextmanager
     def _logs(self, resumed: bool) -> Iterator[tuple[_Log, _Log, Events]]:
         """Open the tables of this run; only the first process has any."""
+        with torch.no_grad(), self._autocast():  # by all processes: weights may be shared out
+            places = list(self.judged.eval().watched(self._probe[:_EXAMPLES]))
         if not self.world.first:
             yield _Log(), _Log(), Events(self.out, wanted=False)
             return
         keep = self.step if resumed else None
         columns = ("step", "loss", *self.learner.figures, "rate", "gradient")
-        with torch.no_grad():
-            places = list(self.judged.eval().watched(self._probe[:_EXAMPLES]))
         names = [""] + [f"_{place}" for place in places[1:]]
         checked = ("step", "held_out_loss", *(f"{k}{e}" for e in names for k in ("rank", "std", "spread")))
         steps = CsvLog(self.out / "steps.csv", columns, keep_until=keep)

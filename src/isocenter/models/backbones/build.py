@@ -12,7 +12,7 @@ from isocenter.models.backbones.residual_unet import ResidualEncoder, ResidualSe
 from isocenter.models.backbones.vit import ViT, ViTSettings
 from isocenter.models.interactive.backbone import InteractiveEncoder, InteractiveEncoderSettings
 
-__all__ = ["SIZES", "AnySettings", "Backbone", "build_backbone", "named_backbone"]
+__all__ = ["SIZES", "AnySettings", "Backbone", "build_backbone", "named_backbone", "spelled_out"]
 
 SIZES = {
     "tiny": (192, 12, 3),
@@ -95,6 +95,23 @@ def named_backbone(name: str, size: Sequence[int], *, channels_in: int = 1) -> V
         f"no backbone {name!r}; there are vit-{'|'.join(SIZES)}, with or without /PATCH, and "
         f"residual-{'|'.join(_RESIDUAL)}"
     )
+
+
+def spelled_out(name: str) -> tuple[str, int | None]:
+    """Return the name that `named_backbone` knows for a short one, and the axes that it says, if any.
+
+    Args:
+        name: "vit-h-3d", "vit-huge/16", "residual-s-2d" and the like: sizes by their first letter, axes at the end.
+
+    Example:
+        >>> spelled_out("vit-h-3d"), spelled_out("vit-base/16")
+        (('vit-huge', 3), ('vit-base/16', None))
+    """
+    dims = int(name[-2]) if name.lower().endswith(("-2d", "-3d")) else None
+    kind, _, rest = (name[:-3] if dims else name).lower().partition("-")
+    size, slash, patch = rest.partition("/")
+    long = {known[0]: known for known in SIZES}.get(size, size)
+    return f"{kind}-{long}{slash}{patch}", dims
 
 
 def settings_from_card(card: Mapping[str, object]) -> AnySettings:

@@ -10,9 +10,9 @@ Source:
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -22,7 +22,7 @@ from torch.utils.checkpoint import checkpoint
 from isocenter.core.errors import ConfigError
 from isocenter.models.backbones.settings import BackboneSettings
 
-__all__ = ["ResidualEncoder", "ResidualSettings", "ResidualUNet", "UNetDecoder", "strides_for"]
+__all__ = ["Level", "ResidualEncoder", "ResidualSettings", "ResidualUNet", "UNetDecoder", "strides_for"]
 
 _CONV = {2: nn.Conv2d, 3: nn.Conv3d}
 _NORM = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
@@ -85,6 +85,21 @@ class _Residual(nn.Module):
         return self.act(self.body(x) + self.around(x))  # type: ignore[no-any-return]
 
 
+class Level(nn.Sequential):
+    """The residual blocks of a level; what is computed, computed again and shared out among processes as one."""
+
+    def forward(self, x: torch.Tensor, through: Callable[[nn.Module, torch.Tensor], torch.Tensor] | None = None) -> Any:
+        """Return the features of the level.
+
+        Args:
+            x: Features of the level before.
+            through: Runs one block in another way (with parts of the image hidden); None runs it as it is.
+        """
+        for block in self:
+            x = block(x) if through is None else through(block, x)
+        return x
+
+
 class ResidualEncoder(nn.Module):
     """The encoder.
 
@@ -114,7 +129,7 @@ class ResidualEncoder(nn.Module):
             before, step = (widths[0], ones) if level == 0 else (widths[level - 1], stride)
             parts = [_Residual(dims, before, width, step)]
             parts += [_Residual(dims, width, width, ones) for _ in range(blocks - 1)]
-            self.levels.append(nn.Sequential(*parts))
+            self.levels.append(Level(*parts))
 
     @property
     def width(self) -> int:
@@ -123,10 +138,18 @@ class ResidualEncoder(nn.Module):
 
     def maps(self, x: Float[torch.Tensor, "n channel *space"]) -> list[torch.Tensor]:
         """Return the features of every level, finest first; sides of `x` a multiple of `ResidualSettings.multiple`."""
-        h, found = self.stem(x), []
+        return self.climb(self.stem(x))
+
+    def climb(
+        self,
+        h: Float[torch.Tensor, "n channel *space"],
+        through: Callable[[nn.Module, torch.Tensor], torch.Tensor] | None = None,
+    ) -> list[torch.Tensor]:
+        """Return the features of every level, from those of the stem; `through` as in `Level.forward`."""
+        found = []
         for level in self.levels:
             again = self.recompute and torch.is_grad_enabled()
-            h = checkpoint(level, h, use_reentrant=False) if again else level(h)
+            h = checkpoint(level, h, through, use_reentrant=False) if again else level(h, through)
             found.append(h)
         return found
 

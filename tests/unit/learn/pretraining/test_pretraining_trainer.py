@@ -82,7 +82,7 @@ def test_killed_and_resumed_it_draws_the_same_curve(name: str, images: Path, tmp
 
 def test_two_processes_draw_the_curve_of_one(images: Path, tmp_path: Path) -> None:
     """The batch is worked through in two parts, each shared by both: what looks at a whole part is gathered."""
-    names = ("masked", "vicreg", "distil", "distil-sinkhorn")
+    names = ("masked", "masked-sparse", "vicreg", "distil", "distil-sinkhorn")
     short = {"steps": 4, "warmup_steps": 2, "accumulate": 2}
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(DRIVER)]
     command += [",".join(names), str(images), str(tmp_path / "two"), *(f"{k}={v}" for k, v in short.items())]

@@ -53,7 +53,8 @@ def distance(
     log = functional.log_softmax(student / temperature, dim=2)
     each = -torch.einsum("tnk,snk->ts", teacher, log) / teacher.shape[1]
     same = torch.eye(len(teacher), len(student), dtype=torch.bool, device=each.device)
-    return each[~same].mean()
+    # A sum, not a selection: its size must be known without values, for `learn.planning`.
+    return each.masked_fill(same, 0.0).sum() / (each.numel() - len(teacher))
 
 
 def koleo(x: Float[torch.Tensor, "n width"]) -> Float[torch.Tensor, ""]:

@@ -51,9 +51,11 @@ class Reader(nn.Module):
         self.perceptron = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
 
     def forward(
-        self, x: Float[torch.Tensor, "n some width"], others: Float[torch.Tensor, "n all width"]
+        self, x: Float[torch.Tensor, "n some width"], others: Float[torch.Tensor, "n all width"], *, raw: bool = False
     ) -> Float[torch.Tensor, "n some width"]:
-        """Return what the tokens become; `others` are normalised already."""
+        """Return what the tokens become; `others` are normalised already, or here where they are `raw`."""
+        if raw:
+            others = self.norm1(others)
         n, count, width = x.shape
         split = width // self.heads
         q = self.q(self.norm1(x)).view(n, count, self.heads, split).transpose(1, 2)
@@ -107,7 +109,7 @@ class Decoder(nn.Module):
             for block in self.blocks:
                 x = block(x)
             wanted = x[:, -missing.shape[1] :]
-            others = self.readers[0].norm1(x)  # type: ignore[operator]
+            others = x
         for reader in self.readers:
-            wanted = reader(wanted, others)
+            wanted = reader(wanted, others, raw=self.full)
         return self.leave(self.norm(wanted))  # type: ignore[no-any-return]

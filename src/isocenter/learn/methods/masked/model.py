@@ -6,6 +6,7 @@ import math
 
 import torch
 from jaxtyping import Float
+from torch import nn
 
 from isocenter.core.errors import ConfigError
 from isocenter.learn.methods.masked.args import MaskedArgs
@@ -42,6 +43,10 @@ class MaskedTransformer(Learner):
     def forward(self, views: dict[str, torch.Tensor]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Return the loss of a batch."""
         return masked_loss(*self.predict(views)), {}
+
+    def units(self) -> list[nn.Module]:
+        """Return the blocks of encoder and decoder."""
+        return [*super().units(), *self.decoder.readers]
 
 
 class MaskedConvolutions(Learner):

@@ -11,6 +11,7 @@ Source:
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int64
@@ -95,13 +96,12 @@ def sparse_maps(
         visible: 1 at the patches that are shown.
     """
     levels = _Levels(visible)
-    h = _through(encoder.stem, x * levels.of(x).to(x.dtype), levels)
-    found = []
-    for level in encoder.levels:
-        for block in level:  # type: ignore[attr-defined]
-            h = block.act(_through(block.body, h, levels) + _through(block.around, h, levels))
-        found.append(h)
-    return found
+
+    def through(block: Any, h: torch.Tensor) -> torch.Tensor:
+        shown: torch.Tensor = block.act(_through(block.body, h, levels) + _through(block.around, h, levels))
+        return shown
+
+    return encoder.climb(_through(encoder.stem, x * levels.of(x).to(x.dtype), levels), through)
 
 
 class SparseDecoder(nn.Module):

@@ -45,7 +45,8 @@ class Fingerprint:
 
     Args:
         dims: 2 where every image is a single plane, 3 where every image is a volume.
-        channels: Of every image; 1 where colour images hold grey alone.
+        channels: Of every image; of grey and coloured pictures together, those of most. Colour that holds grey alone is
+            one channel.
         modalities: That the images say; "" among them where one does not.
         orientation: The most frequent order and direction of axes; None where a place in the patient is not known.
         spacing_mm: Median along the turned axes; None where one image does not know it.
@@ -132,9 +133,13 @@ def fingerprint(labelled: LabelledSet, read: Sequence[Read]) -> Fingerprint:
             f"{sum(flat)} images are single planes and {len(flat) - sum(flat)} are volumes; adapt to one kind",
             source=labelled.name,
         )
-    channels = {_channels(image) for image in images}
-    if channels == {1, 3} and all(image.quantity is Quantity.RGB for image in images):
-        channels = {3}  # some of the colour pictures happen to hold grey alone
+    counts = Counter(_channels(image) for image in images)
+    channels = set(counts)
+    pictures = all(i.quantity is Quantity.RGB for i in images if len(i.array) == 3) and all(flat)
+    if (
+        channels == {1, 3} and pictures
+    ):  # grey pictures beside coloured ones: what most are; a mark in colour says nothing
+        channels = {3 if counts[3] > counts[1] else 1}
     if len(channels) > 1:
         raise DataError(f"images have {sorted(channels)} channels; adapt to one kind", source=labelled.name)
     ways = Counter(image.geometry.orientation for image in images)

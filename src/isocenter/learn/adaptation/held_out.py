@@ -27,7 +27,7 @@ from isocenter.safety.masks import missed_shares
 
 __all__ = ["MaskRow", "VectorRow", "measure_masks", "measure_spoilt", "measure_vectors"]
 
-_MOST_SPOILT = 40
+_MOST_SPOILT = 16
 _SPOILT_SHARES = (0.3, 0.65, 1.0)
 
 

@@ -176,6 +176,8 @@ class Preparation:
             raise PixelError("the image holds values that are not finite (NaN or infinity); repair or crop it first")
         if self.channels == 1 and len(array) == 3 and image.quantity is Quantity.RGB:
             return np.asarray(np.tensordot(_LUMINANCE, array, 1)[None], dtype=np.float32)
+        if self.channels == 3 and len(array) == 1 and image.geometry.shape[0] == 1:
+            return np.repeat(array, 3, axis=0)  # a grey picture among coloured ones
         if len(array) != self.channels:
             raise PixelError(f"learnt from images with {self.channels} channels; this one has {len(array)}")
         return array

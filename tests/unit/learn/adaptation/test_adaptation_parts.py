@@ -10,12 +10,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from isocenter.core import Geometry, Image
-from isocenter.core.errors import ConfigError, OutputError, TrainingError
-from isocenter.data.labelled import Event, LabelledCase
+from isocenter.core import Geometry, Image, Quantity
+from isocenter.core.errors import ConfigError, DataError, OutputError, TrainingError
+from isocenter.data.labelled import Event, LabelledCase, LabelledSet
 from isocenter.learn.adaptation.alter import Alteration, alter_values, cut
 from isocenter.learn.adaptation.engine import Course, fit
-from isocenter.learn.adaptation.fingerprint import Fingerprint
+from isocenter.learn.adaptation.fingerprint import Fingerprint, Read, fingerprint
 from isocenter.learn.adaptation.held_out import MaskRow, VectorRow
 from isocenter.learn.adaptation.masks import mask_loss
 from isocenter.learn.adaptation.plan import plan_vector
@@ -23,6 +23,7 @@ from isocenter.learn.adaptation.promise import joined, mask_promise, vector_figu
 from isocenter.learn.adaptation.split import one_side, split
 from isocenter.learn.adaptation.vectors import VectorCase, VectorJob, answers, cox_loss
 from isocenter.learn.checkpoint import load_checkpoint
+from isocenter.models.learnt import Preparation
 from isocenter.safety.intervals import IntervalRule
 from isocenter.safety.masks import MaskRule
 from isocenter.safety.quality import QualityRule
@@ -37,6 +38,26 @@ STILL = Alteration(moved=0.0, shift=0.0, mirror=(False, False, False))
 def case(name: str, patient: str, part: str = "") -> LabelledCase:
     image = Image(np.zeros((1, 1, 2, 2)), Geometry((1, 2, 2)))
     return LabelledCase(name, patient, lambda: image, target=0, split=part)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("coloured", "channels"), [(2, 1), (4, 3)])
+def test_grey_pictures_beside_coloured_ones_are_what_most_are(coloured: int, channels: int) -> None:
+    rng = np.random.default_rng(0)
+    flat = Geometry((1, 8, 8))
+    grey = [Image(rng.integers(0, 255, (1, 1, 8, 8)), flat) for _ in range(3)]
+    colour = [Image(rng.integers(0, 255, (3, 1, 8, 8)), flat, Quantity.RGB) for _ in range(coloured)]
+    cases = [case(str(n), str(n)) for n in range(3 + coloured)]
+    read = [Read(one, image, None) for one, image in zip(cases, [*grey, *colour], strict=True)]
+    found = fingerprint(LabelledSet("set", "classify", ("a", "b"), tuple(cases)), read)
+    assert found.channels == channels
+    preparation = Preparation(2, channels, None, None)
+    for image in (*grey, *colour):
+        assert preparation.forward(image).array.shape == (channels, 8, 8)
+    volume = Image(rng.integers(0, 255, (1, 4, 8, 8)), Geometry((4, 8, 8)))
+    with pytest.raises(DataError, match=r"channels|planes"):
+        fingerprint(
+            LabelledSet("set", "classify", ("a", "b"), tuple(cases)), [*read[3:], Read(cases[0], volume, None)]
+        )
 
 
 def test_an_image_that_is_there_twice_is_on_one_side() -> None:

@@ -56,7 +56,7 @@ def main() -> None:
     work = args.work / "nnunet"
     places = {"nnUNet_raw": "raw", "nnUNet_preprocessed": "preprocessed", "nnUNet_results": "results"}
     os.environ |= {key: str((work / name).resolve()) for key, name in places.items()}
-    os.environ |= {"nnUNet_n_proc_DA": "0", "nnUNet_def_n_proc": "1", "OMP_NUM_THREADS": "1", "nnUNet_compile": "f"}
+    os.environ |= {"nnUNet_n_proc_DA": "1", "nnUNet_def_n_proc": "1", "OMP_NUM_THREADS": "1", "nnUNet_compile": "f"}
     raw_folder(args.data, work)
 
     import numpy as np
@@ -71,6 +71,7 @@ def main() -> None:
         plan_experiments([4])
         preprocess([4], configurations=("3d_fullres",), num_processes=(1,))
         (preprocessed / "done").write_text("")
+    os.environ |= {"nnUNet_n_proc_DA": "0"}  # the planner does not take 0; training then augments in its own process
     splits = [{"train": ours["learnt"], "val": ours["held_out"]}]
     (preprocessed / "splits_final.json").write_text(json.dumps(splits), "utf-8")
     plans = json.loads((preprocessed / "nnUNetPlans.json").read_text("utf-8"))
@@ -80,7 +81,13 @@ def main() -> None:
         """nnU-Net's trainer with a short schedule."""
 
     def trainer(epochs: int) -> nnUNetTrainer:
-        made = Short(plans=plans, configuration="3d_fullres", fold=0, dataset_json=dataset, device=torch.device("cpu"))
+        made = Short(
+            plans={**plans, "continue_training": False},
+            configuration="3d_fullres",
+            fold=0,
+            dataset_json=dataset,
+            device=torch.device("cpu"),
+        )
         made.num_iterations_per_epoch, made.num_val_iterations_per_epoch, made.num_epochs = PER_EPOCH, 1, epochs
         made.save_every = 10_000
         return made

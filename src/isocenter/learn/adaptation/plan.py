@@ -24,6 +24,10 @@ _WINDOW_VOXELS = {2: 256 * 256, 3: 100_000}
 """Most voxels of a window: what two cores learn from in a few hundred milliseconds."""
 
 
+_LEAST_FOR_BATCH_NORM = 8
+"""With fewer images of a step its mean and deviation say too little."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """What was settled.
@@ -136,7 +140,9 @@ def _check_backbone(settings: AnySettings, found: Fingerprint) -> None:
         )
 
 
-def _residual_for(found: Fingerprint, inner: Sequence[int], widths: Sequence[int] | None) -> ResidualSettings:
+def _residual_for(
+    found: Fingerprint, inner: Sequence[int], widths: Sequence[int] | None, batch: int
+) -> ResidualSettings:
     dims = found.dims
     wanted = tuple(widths or ((32, 64, 128, 256) if dims == 2 else (16, 32, 64, 128)))
     strides = strides_for((1.0,) * dims, inner, len(wanted) + 1)
@@ -151,6 +157,7 @@ def _residual_for(found: Fingerprint, inner: Sequence[int], widths: Sequence[int
         widths=wanted[: len(strides)],
         blocks=(2,) * len(strides),
         strides=strides,
+        norm="batch" if batch >= _LEAST_FOR_BATCH_NORM else "instance",
     )
 
 
@@ -183,7 +190,7 @@ def plan_vector(
     size = found.size[-dims:]
     scale = min(1.0, most / max(size))
     inner = tuple(max(4, round(n * scale)) for n in size)
-    settings = backbone if backbone is not None else _residual_for(found, inner, widths)
+    settings = backbone if backbone is not None else _residual_for(found, inner, widths, batch)
     _check_backbone(settings, found)
     multiple = settings.multiple
     fitted = tuple(max(m, -(-n // m) * m) for n, m in zip(inner, multiple, strict=True))

@@ -232,7 +232,7 @@ class _Work:
             outputs = len(labelled.classes) if labelled.kind in ("classify", "multilabel") else 1
             plan = plan_vector(
                 self.found, outputs, widths=settings.widths, mirror=mirror, most_side=settings.side,
-                batch=64 if self.found.dims == 2 else 16, backbone=backbone,
+                batch=settings.batch or (64 if self.found.dims == 2 else 16), backbone=backbone,
             )  # fmt: skip
         return plan if settings.batch is None else replace(plan, batch=settings.batch)
 

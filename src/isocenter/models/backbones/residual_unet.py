@@ -26,6 +26,7 @@ __all__ = ["Level", "ResidualEncoder", "ResidualSettings", "ResidualUNet", "UNet
 
 _CONV = {2: nn.Conv2d, 3: nn.Conv3d}
 _NORM = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
+_BATCH_NORM = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 _UP = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 
 
@@ -37,6 +38,8 @@ class ResidualSettings(BackboneSettings):
         widths: Channels at each level, finest first.
         blocks: Residual blocks at each level.
         strides: How much the grid shrinks into each level, along each axis; the first is that of the input (ones).
+        norm: "instance" forgets how bright and how large things are in an image, which outlining is better off without;
+            "batch" keeps it, for answers about whole images.
 
     Raises:
         ConfigError: A number is out of range, or lengths differ.
@@ -46,15 +49,28 @@ class ResidualSettings(BackboneSettings):
     widths: tuple[int, ...] = (32, 64, 128, 256)
     blocks: tuple[int, ...] = (1, 2, 2, 2)
     strides: tuple[tuple[int, ...], ...] = ((1, 1), (2, 2), (2, 2), (2, 2))
+    norm: str = "instance"
 
     def __post_init__(self) -> None:
         self.check_common()
+        if self.norm not in ("instance", "batch"):
+            raise ConfigError(f"norm is 'instance' or 'batch', got {self.norm!r}")
         if not 2 <= len(self.widths) == len(self.blocks) == len(self.strides):
             raise ConfigError("a residual encoder needs widths, blocks and strides of two levels or more, equally many")
         if min(*self.widths, *self.blocks) < 1:
             raise ConfigError(f"widths and blocks must be positive, got {self.widths} and {self.blocks}")
         if any(len(s) != self.dims or min(s) < 1 for s in self.strides):
             raise ConfigError(f"every stride needs {self.dims} positive numbers, got {self.strides}")
+
+    def as_card(self) -> dict[str, object]:
+        """Return JSON-ready values; "instance" goes without saying, as in cards from before there was another."""
+        values = super().as_card()
+        return {k: v for k, v in values.items() if (k, v) != ("norm", "instance")}
+
+    def normalisation(self, width: int) -> nn.Module:
+        """Return a layer that normalises a map of some channels."""
+        known = _NORM if self.norm == "instance" else _BATCH_NORM
+        return known[self.dims](width, affine=True)
 
     @property
     def multiple(self) -> tuple[int, ...]:
@@ -63,21 +79,22 @@ class ResidualSettings(BackboneSettings):
 
 
 class _Residual(nn.Module):
-    def __init__(self, dims: int, width_in: int, width: int, stride: tuple[int, ...]) -> None:
+    def __init__(self, settings: ResidualSettings, width_in: int, width: int, stride: tuple[int, ...]) -> None:
         super().__init__()
-        conv, norm = _CONV[dims], _NORM[dims]
+        dims, norm = settings.dims, settings.normalisation
+        conv = _CONV[dims]
         self.body = nn.Sequential(
             conv(width_in, width, 3, stride, 1, bias=False),  # type: ignore[arg-type]
-            norm(width, affine=True),
+            norm(width),
             nn.LeakyReLU(0.01, inplace=True),
             conv(width, width, 3, 1, 1, bias=False),
-            norm(width, affine=True),
+            norm(width),
         )
         around: list[nn.Module] = []
         if max(stride) > 1:
             around.append((nn.AvgPool2d if dims == 2 else nn.AvgPool3d)(stride, stride))  # type: ignore[arg-type]
         if width_in != width:
-            around += [conv(width_in, width, 1, bias=False), norm(width, affine=True)]
+            around += [conv(width_in, width, 1, bias=False), norm(width)]
         self.around = nn.Sequential(*around)
         self.act = nn.LeakyReLU(0.01, inplace=True)
 
@@ -117,18 +134,18 @@ class ResidualEncoder(nn.Module):
         super().__init__()
         self.settings, self.recompute = settings, recompute
         dims, widths = settings.dims, settings.widths
-        conv, norm = _CONV[dims], _NORM[dims]
+        conv = _CONV[dims]
         self.stem = nn.Sequential(
             conv(settings.channels_in, widths[0], 3, settings.strides[0], 1, bias=False),  # type: ignore[arg-type]
-            norm(widths[0], affine=True),
+            settings.normalisation(widths[0]),
             nn.LeakyReLU(0.01, inplace=True),
         )
         ones = (1,) * dims
         self.levels = nn.ModuleList()
         for level, (width, blocks, stride) in enumerate(zip(widths, settings.blocks, settings.strides, strict=True)):
             before, step = (widths[0], ones) if level == 0 else (widths[level - 1], stride)
-            parts = [_Residual(dims, before, width, step)]
-            parts += [_Residual(dims, width, width, ones) for _ in range(blocks - 1)]
+            parts = [_Residual(settings, before, width, step)]
+            parts += [_Residual(settings, width, width, ones) for _ in range(blocks - 1)]
             self.levels.append(Level(*parts))
 
     @property

@@ -57,13 +57,15 @@ class MaskedConvolutions(Learner):
         args: Of the method.
 
     Raises:
-        ConfigError: Its finest level is coarser than the image.
+        ConfigError: Its finest level is coarser than the image, or its layers normalise in another way.
     """
 
     def __init__(self, backbone: ResidualEncoder, args: MaskedArgs) -> None:
         super().__init__(backbone)
         if max(backbone.settings.strides[0]) > 1:
             raise ConfigError("backbone: masked autoencoding fills in pixels; the first stride must be of ones")
+        if backbone.settings.norm != "instance":
+            raise ConfigError("backbone: where parts are hidden only norm 'instance' is known; leave `norm` out")
         self.args, self.encoder = args, backbone
         self.decoder = SparseDecoder(backbone, args.channels)
 

@@ -55,9 +55,7 @@ def test_grey_pictures_beside_coloured_ones_are_what_most_are(coloured: int, cha
         assert preparation.forward(image).array.shape == (channels, 8, 8)
     volume = Image(rng.integers(0, 255, (1, 4, 8, 8)), Geometry((4, 8, 8)))
     with pytest.raises(DataError, match=r"channels|planes"):
-        fingerprint(
-            LabelledSet("set", "classify", ("a", "b"), tuple(cases)), [*read[3:], Read(cases[0], volume, None)]
-        )
+        fingerprint(LabelledSet("set", "classify", ("a", "b"), tuple(cases)), [*read[3:], Read(cases[0], volume, None)])
 
 
 def test_an_image_that_is_there_twice_is_on_one_side() -> None:

@@ -109,8 +109,8 @@ def pairs_of_folders(
     lost, extra = sorted(set(wanted) - set(found)), sorted(set(found) - set(wanted))
     if (lost or extra) and missing == "fail":
         raise DataError(
-            f"{named(lost, 'have no prediction', predictions)}{' and ' if lost and extra else ''}"
-            f"{named(extra, 'have no reference', references)}; give --missing count-as-zero to count a reference "
+            f"{named(lost, 'no prediction', predictions)}{' and ' if lost and extra else ''}"
+            f"{named(extra, 'no reference', references)}; give --missing count-as-zero to count a reference "
             "without a prediction as a miss, or --match TABLE where names differ"
         )
     if not set(found) & set(wanted):
@@ -128,7 +128,7 @@ def named(names: Sequence[str], what: str, folder: Path) -> str:
     if not names:
         return ""
     shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-    return f"{len(names)} cases {what} in {folder} ({shown})"
+    return f"{len(names)} {'case has' if len(names) == 1 else 'cases have'} {what} in {folder} ({shown})"
 
 
 def _matched(predictions: Path, references: Path, match: Table) -> list[Pair]:

@@ -55,8 +55,8 @@ def report_folders(
     lost, extra = sorted(set(wanted) - set(found)), sorted(set(found) - set(wanted))
     if (lost or extra) and missing == "fail":
         raise DataError(
-            f"{named(lost, 'have no report', predictions)}{' and ' if lost and extra else ''}"
-            f"{named(extra, 'have no reference', references)}; give --missing count-as-zero to count a reference "
+            f"{named(lost, 'no report', predictions)}{' and ' if lost and extra else ''}"
+            f"{named(extra, 'no reference', references)}; give --missing count-as-zero to count a reference "
             "without a report as an empty one"
         )
     if not set(found) & set(wanted):

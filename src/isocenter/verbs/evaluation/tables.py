@@ -69,9 +69,9 @@ class Table:
                 )
                 raise DataError(f"line {self.line(row)}: {name} {said}; a {what} is needed", source=self.file)
             if not low <= value <= high:
+                limits = f"{low:g} or more" if math.isinf(high) else f"from {low:g} to {high:g}"
                 raise DataError(
-                    f"line {self.line(row)}: {name} is {value:g}, and a {what} lies in {low:g}..{high:g}",
-                    source=self.file,
+                    f"line {self.line(row)}: {name} is out of range; a {what} is {limits}", source=self.file
                 )
             found.append(value)
         return found

@@ -151,7 +151,7 @@ def test_what_is_missing_is_named_and_counted(masks, tmp_path: Path) -> None:
     shutil.copytree(one, part)
     (part / "c03.nii.gz").unlink()
     save(ball(50)[1], part / "extra.nii.gz")
-    with pytest.raises(DataError, match=r"1 cases have no prediction .*c03.* and 1 cases have no reference .*extra"):
+    with pytest.raises(DataError, match=r"1 case has no prediction .*c03.* and 1 case has no reference .*extra"):
         isocenter.evaluate_predictions(tmp_path / "a", predictions=part, references=ref, **QUICK)
     assert not (tmp_path / "a").exists(), "nothing half-written is left"
     found = isocenter.evaluate_predictions(
@@ -305,7 +305,7 @@ def test_reports(tmp_path: Path) -> None:
     )
     assert figures(folders) == values
     (tmp_path / "one" / "c3.txt").unlink()
-    with pytest.raises(DataError, match=r"1 cases have no report .*c3"):
+    with pytest.raises(DataError, match=r"1 case has no report .*c3"):
         isocenter.evaluate_predictions(
             tmp_path / "out3", predictions=tmp_path / "one", references=tmp_path / "ref", **QUICK
         )
@@ -329,8 +329,11 @@ def test_a_shift_between_sites(tmp_path: Path) -> None:
 
 GOOD = [(f"c{i}", i % 2, 0.25 + 0.5 * (i % 2)) for i in range(12)]
 BAD_TABLES = {
-    "a probability above 1": ([*GOOD[:-1], ("c11", 1, 1.2)], "line 13: p is 1.2, and a probability lies in 0..1"),
-    "a probability below 0": ([*GOOD[:-1], ("c11", 1, -0.1)], "line 13: p is -0.1"),
+    "a probability above 1": (
+        [*GOOD[:-1], ("c11", 1, 1.2)],
+        "line 13: p is out of range; a probability is from 0 to 1",
+    ),
+    "a probability below 0": ([*GOOD[:-1], ("c11", 1, -0.1)], "line 13: p is out of range"),
     "not a number": ([*GOOD[:-1], ("c11", 1, "nan")], "line 13: p is NaN or infinite"),
     "infinity": ([*GOOD[:-1], ("c11", 1, "inf")], "line 13: p is NaN or infinite"),
     "words": ([*GOOD[:-1], ("c11", 1, "high")], "line 13: p is no number"),
@@ -362,7 +365,7 @@ def test_bad_tables(what: str, tmp_path: Path, capsys: pytest.CaptureFixture[str
         (["case", "truth", "p", "p"], ("a", 1, 0.5, 0.5), "stands twice"),
         (["case", "truth", "p_x", "p_y"], ("a", "z", 0.5, 0.5), "the truth is none of the classes x, y"),
         (["case", "truth", "p_x", "p_y"], ("a", "x", 0.5, 0.4), "do not add up to 1"),
-        (["case", "days", "event", "risk"], ("a", -1, 1, 0.5), "days is -1"),
+        (["case", "days", "event", "risk"], ("a", -1, 1, 0.5), "days is out of range; a time in days is 0 or more"),
         (["case", "days", "event", "risk"], ("a", 5, 2, 0.5), "event must be 1"),
         (["case", "days", "event", "risk"], ("a", 5, 0, 0.5), "nobody had the event"),
         (["case", "reference", "report"], ("a", "", "x"), "reference is empty"),

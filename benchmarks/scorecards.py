@@ -81,7 +81,7 @@ def scorecard(name: str, data: Path, work: Path) -> tuple[ScorecardDocument, flo
             writer = csv.DictWriter(stream, list(groups[0]))
             writer.writeheader()
             writer.writerows(groups)
-        settings |= {"groups": table, "corrupt_cases": 24}
+        settings |= {"groups": table, "corrupt_cases": 20}
     config = CheckConfig(task=name, out=work / name, **settings)
     started = time.monotonic()
     last = [0.0]

@@ -87,7 +87,8 @@ def statement_checks(entry: TaskEntry, weights: Sequence[Weights]) -> list[Check
 
 
 def preflight_checks(weights: Sequence[Weights], tell: Callable[[str, float], None]) -> list[CheckEntry]:
-    """Run the pre-flight of each network; of several the worst is told."""
+    """Run the pre-flight of each network; of several the worst is told. An adapter is checked with the task alone."""
+    weights = [one for one in weights if "base" not in one.card.network]
     names = ("files", "weights", "memory", "output", _SPEED, "intensity", "laterality")
     if not weights:
         words = "the weights of this task are not known to Isocenter"

@@ -14,6 +14,7 @@ from jsonschema import Draft202012Validator
 from PIL import Image as Picture
 
 import isocenter
+from adapted_cases import case, session, tiny_weights
 from evaluation_cases import ball, save, table
 from isocenter import cli
 from isocenter.core import Code, Estimate, Mask, ModelRef, Prediction, Scores, Segment, Study, TaskEntry, Uncertainty
@@ -22,11 +23,13 @@ from isocenter.core.units import UCUM
 from isocenter.data.labelled import open_labelled
 from isocenter.evaluate.corruption import CORRUPTIONS
 from isocenter.plugins import task_entries
+from isocenter.tasks.interact.engine import Engine
 from isocenter.tasks.segment.lungs_cxr.cards import CARD
 from isocenter.verbs.evaluation.checks import coverage_checks, subgroup_check, task_checks, verdict
 from isocenter.verbs.evaluation.document import CheckEntry, ScorecardDocument, scorecard_schema
 from isocenter.verbs.evaluation.drawing import drops_svg, forest_svg
 from isocenter.verbs.evaluation.runs import Kept, RunSettings, as_classes, ask, keeps_promises, system_of
+from isocenter.verbs.session_folder import save_session
 
 QUICK = {"widths": (4, 8), "precision": "float32", "learning_rate": 0.01, "seed": 1, "folds": 2, "steps": 25}
 
@@ -160,6 +163,20 @@ def test_the_tasks_that_ship(task: str, tmp_path: Path, capsys) -> None:
     assert found.card.figures and found.card.weights_sha256
 
 
+def test_a_task_of_a_session(tmp_path: Path) -> None:
+    """Its base is put through the pre-flight; the adapter, which is no network, runs with the task alone."""
+    engine = Engine(tiny_weights(tmp_path), volume=None)
+    save_session(session(engine, [case(seed) for seed in range(3)]), tmp_path / "session")
+    isocenter.adapt(
+        tmp_path / "session", tmp_path / "task", steps=2, plane_weights=str(tmp_path / "tiny.safetensors")
+    )  # fmt: skip
+    found = isocenter.check(str(tmp_path / "task"), tmp_path / "card")
+    checks = by_name(found)
+    assert checks["weights"].status == checks["laterality"].status == "passed" and len(found.card.weights_sha256) == 2
+    assert checks["calibration"].status == "failed" and checks["calibration"].words.endswith("card of tiny")
+    assert checks["contract"].status == "passed" and not found.passed
+
+
 # Tasks that are wrong
 
 
@@ -229,20 +246,20 @@ def test_promises_that_are_not_kept_fail(balls: Path) -> None:
 def test_promises_of_each_kind() -> None:
     code = Code("class-1", "99ISOCENTER", "a")
     model = {"model": ModelRef("m", "1", "", "MIT"), "inputs": ("x",)}
-    case = open_case(1)
+    labelled = open_case(1)
     said = Prediction(
         Scores(((code, 1.0),)), "t", uncertainty=Uncertainty("set", "x", level=0.9, members=(code,)), **model
     )  # fmt: skip
-    assert keeps_promises(said, np.array([1.0, 0.0]), replace(case, target=0), ("a", "b")) == [
+    assert keeps_promises(said, np.array([1.0, 0.0]), replace(labelled, target=0), ("a", "b")) == [
         Kept("the set of classes", True, 0.9)
     ]
-    assert keeps_promises(said, np.array([1.0, 0.0]), replace(case, target=1), ("a", "b"))[0].kept is False
+    assert keeps_promises(said, np.array([1.0, 0.0]), replace(labelled, target=1), ("a", "b"))[0].kept is False
     number = Prediction(
         Estimate(code, 3.0, UCUM["1"]), "t", uncertainty=Uncertainty("interval", "x", 2.0, 4.0, 0.9), **model
     )
-    assert keeps_promises(number, 3.0, replace(case, target=5.0), ("a",)) == [Kept("the interval", False, 0.9)]
+    assert keeps_promises(number, 3.0, replace(labelled, target=5.0), ("a",)) == [Kept("the interval", False, 0.9)]
     silent = Prediction(Estimate(code, 3.0, UCUM["1"]), "t", uncertainty=Uncertainty("interval", "x"), **model)
-    assert keeps_promises(silent, 3.0, replace(case, target=5.0), ("a",)) == []
+    assert keeps_promises(silent, 3.0, replace(labelled, target=5.0), ("a",)) == []
 
 
 def open_case(target: int):

@@ -129,6 +129,30 @@ def test_low_dose_has_the_deviation_it_says() -> None:
     assert float(change.std()) == pytest.approx(75, rel=0.02)
 
 
+@pytest.mark.parametrize("grade", GRADES)
+def test_thick_slices_move_nothing(grade: int) -> None:
+    """A ramp along the axis is its own mean: thick slices leave it where it is, but for the ends."""
+    ramp = np.broadcast_to(10.0 * np.arange(40)[:, None, None], (40, 6, 5)).copy()[None]
+    image = Image(ramp, Geometry.axial((40, 6, 5), spacing_mm=(3, 1, 1)), modality="MR")
+    made = corrupt(image, "thick-slices", grade).image.array
+    assert np.allclose(made[0, 7:-7], ramp[0, 7:-7])
+
+
+@pytest.mark.parametrize("grade", GRADES)
+@pytest.mark.parametrize("name", ["motion", "ghosting", "blur", "rician-noise", "bias-field", "low-dose", "speckle"])
+def test_what_does_not_move_the_mask_does_not_move_the_picture(name: str, grade: int) -> None:
+    """The middle of a bright ball stays within a fifth of a voxel, and under motion within its own reach."""
+    kind = CORRUPTIONS[name]
+    modality = kind.modalities[0] if kind.modalities else "MR"
+    z, y, x = np.indices((12, 60, 64))
+    inside = (y - 28.0) ** 2 + (x - 30.0) ** 2 + (4 * (z - 5.5)) ** 2 < 300
+    image = Image((1000.0 * inside)[None], Geometry.axial((12, 60, 64), spacing_mm=(3, 1, 1)), modality=modality)
+    made = corrupt(image, name, grade, seed=2).image.array[0]
+    smooth = (ndimage.gaussian_filter(v, (0, 1.5, 1.5)) for v in (1000.0 * inside, made))
+    before, after = (np.array(ndimage.center_of_mass(v > 500)) for v in smooth)
+    assert np.abs(after - before).max() < (0.2 if name != "motion" else 0.2 + 0.05 * 60 * 0.3)
+
+
 def test_jpeg_is_that_of_pillow() -> None:
     """Quality 16 against libjpeg at the same quality: the same blocks up to its rounding."""
     import io

@@ -76,7 +76,9 @@ def _thick(volume: Volume, scene: Scene) -> Volume:
     centres = np.arange(factor // 2, count, factor)
     if not len(centres):
         centres = np.array([count // 2])
-    place = np.interp(np.arange(count), centres, np.arange(len(centres)))
+    # A mean over an even number of slices lies between two of them, half a slice before its place in the array.
+    middles = centres - (0.5 if factor % 2 == 0 else 0.0)
+    place = np.interp(np.arange(count), middles, np.arange(len(centres)))
     below = np.floor(place).astype(int)
     above = np.minimum(below + 1, len(centres) - 1)
     share = (place - below).reshape([-1 if a == axis else 1 for a in range(3)])

@@ -160,7 +160,7 @@ def run_on(
         document = document_of(system, measured)
     checks += latency_check(outcome)
     checks += [
-        calibration_check(weights, None if learnt is None else learnt.promise),
+        calibration_check(weights, learnt),
         *coverage_checks(outcome),
         gate_check(learnt),
         subgroup_check(document, config.largest_gap),

@@ -148,7 +148,8 @@ def test_what_does_not_move_the_mask_does_not_move_the_picture(name: str, grade:
     inside = (y - 28.0) ** 2 + (x - 30.0) ** 2 + (4 * (z - 5.5)) ** 2 < 300
     image = Image((1000.0 * inside)[None], Geometry.axial((12, 60, 64), spacing_mm=(3, 1, 1)), modality=modality)
     made = corrupt(image, name, grade, seed=2).image.array[0]
-    smooth = (ndimage.gaussian_filter(v, (0, 1.5, 1.5)) for v in (1000.0 * inside, made))
+    sigma = 1.5 if name in ("rician-noise", "low-dose", "speckle") else 0.0  # single noisy voxels are no ball
+    smooth = (ndimage.gaussian_filter(v, (0, sigma, sigma)) for v in (1000.0 * inside, made))
     before, after = (np.array(ndimage.center_of_mass(v > 500)) for v in smooth)
     assert np.abs(after - before).max() < (0.2 if name != "motion" else 0.2 + 0.05 * 60 * 0.3)
 

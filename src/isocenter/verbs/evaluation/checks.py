@@ -24,6 +24,7 @@ from isocenter.plugins import missing_packages
 from isocenter.testing import check_task
 from isocenter.verbs.evaluation.document import CheckEntry, EvaluationDocument
 from isocenter.verbs.evaluation.runs import Kept, Outcome
+from isocenter.verbs.learnt_folder import LearntFile
 from isocenter.verbs.running import run_task
 
 __all__ = [
@@ -45,8 +46,10 @@ _SAME_PROBABILITY = 0.05
 _SIGNIFICANT = 0.05
 _DOUBT = 0.99
 _ESSENTIAL = ("licence", "intended use", "contract", "repeatable", "weights", "calibration")
-_NO_PROMISE = ("temperature", "level", "cases", "baseline")
-"""Fields of a learnt task's promise that promise nothing by themselves."""
+_PROMISED = {
+    "segment": "quality", "classify": "sets", "multilabel": "temperature", "regress": "interval", "survive": "risk",
+}  # fmt: skip
+"""Of a learnt task's promises (`tasks.learnt.cards.Promise`) the one that an answer of its kind can't do without."""
 _SIDES = ("laterality", "orientation")
 _SPEED = "latency"
 _LESS_IS_BETTER = ("memory", "output", _SPEED)
@@ -254,23 +257,20 @@ def _scale(entry: TaskEntry, study: Study, seed: int) -> CheckEntry:
     )  # fmt: skip
 
 
-def calibration_check(weights: Sequence[Weights], promise: Any | None) -> CheckEntry:
+def calibration_check(weights: Sequence[Weights], learnt: LearntFile | None) -> CheckEntry:
     """Check that the card says what an answer's own certainty is worth.
 
     Args:
         weights: Behind the task.
-        promise: Of a learnt task; None for others.
+        learnt: What the folder of a learnt task says; None for others.
     """
     name = "calibration"
-    if promise is not None:
-        said = promise.model_dump()
-        made = [what for what in said if what not in _NO_PROMISE and said[what]]
-        if promise.temperature != 1.0:
-            made.append("temperature")
-        if not made:
-            words = f"its {promise.cases} held-out cases were too few to promise anything"
+    if learnt is not None:
+        promise, wanted = learnt.promise, _PROMISED[learnt.kind]
+        if not promise.model_dump()[wanted] or (wanted == "temperature" and promise.temperature == 1.0):
+            words = f"no {wanted} is promised: its {promise.cases} held-out cases were too few"
             return CheckEntry(name=name, status="failed", words=words)
-        words = f"{', '.join(made).replace('_', ' ')}, from {promise.cases} held-out cases"
+        words = f"{wanted}, from {promise.cases} held-out cases"
         return CheckEntry(name=name, status="passed", words=words, number=promise.cases, unit="1")
     if not weights:
         return _unmeasured(name, "the weights of this task are not known to Isocenter")
@@ -308,22 +308,20 @@ def _coverage(name: str, kept: Sequence[Kept]) -> CheckEntry:
     )  # fmt: skip
 
 
-def gate_check(document: Any | None) -> CheckEntry:
+def gate_check(document: LearntFile | None) -> CheckEntry:
     """Check that a learnt task has a gate against images unlike those that it learnt from.
 
     Args:
         document: What its task.json holds; None for other tasks.
     """
     name = "gate"
-    said = {} if document is None else document.model_dump()
-    if not said:
+    if document is None:
         return _unmeasured(name, "whether it refuses images unlike its own is measured by showing it such images")
-    if said.get("gate"):
-        return CheckEntry(
-            name=name, status="passed", words="images unlike those that it learnt from are refused (gate.npz)"
-        )
-    why = said.get("ungated") or "its folder holds no gate; images must be like its own in size and layout alone"
-    return _unmeasured(name, why)
+    if document.gate is not None:
+        words = "images unlike those that it learnt from are refused (gate.npz)"
+        return CheckEntry(name=name, status="passed", words=words)
+    why = document.ungated or "its folder holds no gate; adapt again"
+    return _unmeasured(name, f"there is no gate: {why}")
 
 
 def subgroup_check(document: EvaluationDocument | None, largest: float) -> CheckEntry:

@@ -271,11 +271,11 @@ def keeps_promises(
             found.append(Kept("the set of classes", classes[case.target][:64] in members, sure.level))
         elif isinstance(answer, float) and sure.low is not None and sure.high is not None:
             found.append(Kept("the interval", sure.low <= float(str(case.target)) <= sure.high, sure.level))
-    for further in getattr(prediction, "further", ()):
-        label, low, high = getattr(further, "segment", None), further.low, further.high
-        if further.kind != "interval" or further.level is None or not isinstance(answer, CaseScores):
+    for further in prediction.further:
+        label, low, high = further.segment, further.low, further.high
+        if further.kind != "interval" or further.level is None or low is None or high is None:
             continue
-        if voxel_mm3 is not None and label is not None and label in answer.scores and None not in (low, high):
+        if isinstance(answer, CaseScores) and voxel_mm3 is not None and label is not None and label in answer.scores:
             volume_ml = answer.scores[label].reference_voxels * voxel_mm3 / 1000
             found.append(Kept("volumes", low <= volume_ml <= high, further.level))
     return found

@@ -17,7 +17,19 @@ import isocenter
 from adapted_cases import case, session, tiny_weights
 from evaluation_cases import ball, save, table
 from isocenter import cli
-from isocenter.core import Code, Estimate, Mask, ModelRef, Prediction, Scores, Segment, Study, TaskEntry, Uncertainty
+from isocenter.core import (
+    Code,
+    Estimate,
+    Geometry,
+    Mask,
+    ModelRef,
+    Prediction,
+    Scores,
+    Segment,
+    Study,
+    TaskEntry,
+    Uncertainty,
+)
 from isocenter.core.errors import ConfigError, DataError
 from isocenter.core.units import UCUM
 from isocenter.data.labelled import open_labelled
@@ -28,9 +40,11 @@ from isocenter.tasks.segment.lungs_cxr.cards import CARD
 from isocenter.verbs.evaluation.checks import coverage_checks, subgroup_check, task_checks, verdict
 from isocenter.verbs.evaluation.document import CheckEntry, ScorecardDocument, scorecard_schema
 from isocenter.verbs.evaluation.drawing import drops_svg, forest_svg
+from isocenter.verbs.evaluation.masks import MaskSettings, measure_case
 from isocenter.verbs.evaluation.runs import Kept, RunSettings, as_classes, ask, keeps_promises, system_of
 from isocenter.verbs.session_folder import save_session
 
+GRID = Geometry.axial((2, 10, 20), spacing_mm=(2.5, 2.0, 2.0))
 QUICK = {"widths": (4, 8), "precision": "float32", "learning_rate": 0.01, "seed": 1, "folds": 2, "steps": 25}
 
 
@@ -95,7 +109,7 @@ def test_a_learnt_task_on_its_set(checked: Path) -> None:
         assert checks[name].status == "passed", checks[name].words
     assert checks["orientation"].status in ("passed", "failed") and checks["orientation"].number is not None
     assert checks["calibration"].status == "failed", "12 held-out cases promise nothing"
-    assert "too few to promise" in checks["calibration"].words
+    assert "held-out cases were too few" in checks["calibration"].words
     assert checks["coverage"].status == "not measured" and checks["subgroups"].status == "not measured"
     assert not found.passed and "calibration" in found.against
     assert any("12 of 12 images of this set were learnt from" in note for note in found.notes)
@@ -258,6 +272,15 @@ def test_promises_of_each_kind() -> None:
         Estimate(code, 3.0, UCUM["1"]), "t", uncertainty=Uncertainty("interval", "x", 2.0, 4.0, 0.9), **model
     )
     assert keeps_promises(number, 3.0, replace(labelled, target=5.0), ("a",)) == [Kept("the interval", False, 0.9)]
+    volume = Uncertainty("interval", "x", 1.0, 2.0, 0.9, segment=1, unit=UCUM["mL"])
+    margin = Uncertainty("margin", "x", 1.0, 2.0, segment=1, unit=UCUM["mL"])
+    outlined = replace(number, further=(volume, margin))
+    for voxels, kept in ((150, True), (250, False)):
+        reference = np.zeros((2, 10, 20), np.uint16)
+        reference.ravel()[:voxels] = 1
+        answer = measure_case(reference, reference, GRID, MaskSettings(), [1])
+        assert Kept("volumes", kept, 0.9) in keeps_promises(outlined, answer, labelled, ("a",), 10.0)
+        assert not [k for k in keeps_promises(outlined, answer, labelled, ("a",), None) if k.what == "volumes"]
     silent = Prediction(Estimate(code, 3.0, UCUM["1"]), "t", uncertainty=Uncertainty("interval", "x"), **model)
     assert keeps_promises(silent, 3.0, replace(labelled, target=5.0), ("a",)) == []
 
@@ -269,8 +292,6 @@ def open_case(target: int):
 
 
 def test_segments_are_matched_with_classes_or_refused() -> None:
-    from isocenter.core import Geometry
-
     array = np.array([[[0, 1, 2]]], np.uint16)
     mask = Mask(array, Geometry((1, 1, 3)), (Segment(1, "right"), Segment(2, "left")))
     assert as_classes(mask, ("left", "right"))[0].ravel().tolist() == [0, 2, 1]

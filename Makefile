@@ -69,6 +69,7 @@ results: install
 	$(BIN)/python -m benchmarks.interactive_cards
 	$(BIN)/python -m benchmarks.adapt_from_session --data $(DATA)
 	$(BIN)/python -m benchmarks.align_probe --data $(DATA)
+	$(BIN)/python -m benchmarks.scorecards --data $(DATA)
 	$(BIN)/python -m benchmarks.written_objects
 	$(BIN)/python -m benchmarks.fresh_machine
 

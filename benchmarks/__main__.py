@@ -34,6 +34,7 @@ NOT_SPEED = {
     "interactive_volumes",
     "fresh_machine",
     "scale",
+    "scorecards",
     "written_objects",
     "written_samples",
 }

@@ -5,8 +5,9 @@
     '0.1.0'
 
 `isocenter.read`, `segment`, `pretrain`, `plan`, `align`, `adapt` (from a session), `adapt_data` (to a labelled set),
-`demo`, `models_add`, `models_list`, `models_check` and `models_card` are the verbs of the command line as functions;
-`open_weights` opens a model. They are imported when first used: ``import isocenter`` is fast and needs no torch.
+`evaluate_predictions` (`isocenter.evaluate` is the room of metrics), `check`, `demo`, `models_add`, `models_list`,
+`models_check` and `models_card` are the verbs of the command line as functions; `open_weights` opens a model. They are
+imported when first used: ``import isocenter`` is fast and needs no torch.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
     from isocenter.verbs.adapt_data import adapt_data
     from isocenter.verbs.align import align
     from isocenter.verbs.audit import audit_change, audit_show, audit_verify
+    from isocenter.verbs.check import check
     from isocenter.verbs.demo import demo
+    from isocenter.verbs.evaluate import evaluate_predictions
     from isocenter.verbs.models import models_add, models_card, models_check, models_list
     from isocenter.verbs.plan import plan
     from isocenter.verbs.pretrain import pretrain
@@ -38,7 +41,9 @@ __all__ = [
     "audit_change",
     "audit_show",
     "audit_verify",
+    "check",
     "demo",
+    "evaluate_predictions",
     "models_add",
     "models_card",
     "models_check",
@@ -59,7 +64,9 @@ _LAZY = {
     "audit_change": "isocenter.verbs.audit",
     "audit_show": "isocenter.verbs.audit",
     "audit_verify": "isocenter.verbs.audit",
+    "check": "isocenter.verbs.check",
     "demo": "isocenter.verbs.demo",
+    "evaluate_predictions": "isocenter.verbs.evaluate",
     "models_add": "isocenter.verbs.models",
     "models_card": "isocenter.verbs.models",
     "models_check": "isocenter.verbs.models",

@@ -19,6 +19,7 @@ import typer
 import typer.core
 
 from isocenter.cli_audit import app as audit_app
+from isocenter.cli_evaluate import check, evaluate
 from isocenter.cli_models import app as models_app
 from isocenter.cli_pretrain import plan as plan_command
 from isocenter.cli_pretrain import pretrain as pretrain_command
@@ -381,6 +382,8 @@ def plugins(as_json: JsonOption = False) -> None:
     _out("\n".join(lines))
 
 
+app.command()(evaluate)
+app.command()(check)
 app.add_typer(models_app, name="models")
 app.add_typer(audit_app, name="audit")
 

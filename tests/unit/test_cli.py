@@ -19,7 +19,21 @@ from isocenter.data.images.atomic import explain_os_error
 
 ROOT = Path(__file__).resolve().parents[2]
 REFERENCE = ROOT / "docs" / "reference" / "cli.md"
-COMMANDS = ("read", "segment", "pretrain", "plan", "align", "adapt", "demo", "models", "audit", "plugins", "version")
+COMMANDS = (
+    "read",
+    "segment",
+    "pretrain",
+    "plan",
+    "align",
+    "adapt",
+    "evaluate",
+    "check",
+    "demo",
+    "models",
+    "audit",
+    "plugins",
+    "version",
+)
 BELOW = {
     "models": ("add", "list", "check", "card"),
     "audit": ("verify", "show"),

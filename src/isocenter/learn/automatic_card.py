@@ -117,6 +117,7 @@ def card_fields(config: AutomaticConfig, cases: Sequence[Case], summary: Mapping
     return {
         "name": config.name,
         "version": "1",
+        "scorecard": f"docs/results/scorecard-{config.name}.md",
         **_WORDS[config.data],
         "network": config.network.as_card(),
         "preparation": {"side_pixels": config.window[0]} if config.network.rank == 2 else {"spacing_mm": 1.0},

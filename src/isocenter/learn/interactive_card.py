@@ -174,6 +174,7 @@ def export(
             "metrics": measured.get(name, []),
             "calibration": _calibration(run, config, state),
             "limitations": LIMITATIONS[dims],
+            "scorecard": "docs/results/scorecard-interact.md",
         },
     )
 

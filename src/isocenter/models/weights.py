@@ -116,6 +116,7 @@ class WeightsCard(_Strict):
         metrics: Measured quality.
         calibration: Numbers that turn the network's own agreement into an expected quality.
         limitations: What is known to go wrong.
+        scorecard: Where the scorecard of the task stands, in this repository; "" where there is none.
     """
 
     format: Literal["isocenter-weights/1"] = "isocenter-weights/1"
@@ -135,6 +136,7 @@ class WeightsCard(_Strict):
     metrics: tuple[CardMetric, ...]
     calibration: dict[str, object] = Field(default_factory=dict)
     limitations: tuple[str, ...] = ()
+    scorecard: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -269,6 +271,7 @@ def render_card(card: WeightsCard) -> str:
         lines.append("None: it learnt from synthesis alone.")
     lines += ["", "## Training", "", "```json", json.dumps(card.training, indent=1), "```", "", "## Limitations", ""]
     lines += [f"- {line}" for line in card.limitations] or ["None stated."]
+    lines += ["", f"**Scorecard.** {card.scorecard}"] if card.scorecard else []
     return "\n".join(lines) + "\n"
 
 

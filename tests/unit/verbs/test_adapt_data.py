@@ -284,7 +284,7 @@ def test_findings_numbers_and_events(tmp_path: Path) -> None:
         ["image", "days", "event"],
         [[n, round(400 - 350 * b), int(i % 5 > 0)] for i, (n, _, b) in enumerate(rows)],
     )
-    done = adapt_data(file, tmp_path / "events", folds=2, steps=150, batch=16, **QUICK)
+    done = adapt_data(file, tmp_path / "events", folds=2, steps=300, batch=16, **QUICK)
     assert done.figures[0].name == "Harrell's C" and done.figures[0].value > 0.7
     found = load_task(learnt_entry(tmp_path / "events")).run(one_picture(tmp_path))
     assert isinstance(found.value, Risk) and 0 <= found.value.probability <= 1 and found.value.horizon_days > 0

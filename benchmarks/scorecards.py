@@ -124,14 +124,19 @@ def summary(cards: dict[str, ScorecardDocument]) -> str:
 def _measured(card: ScorecardDocument) -> list[str]:
     document = card.evaluation
     if document is None:
-        return [*card.notes, "", "Not run on a labelled set here: its figures are in [interactive](interactive.md) and "
-                "[interactive volumes](interactive-volumes.md), by simulated users."]  # fmt: skip
+        where = "[interactive](interactive.md) and [interactive volumes](interactive-volumes.md), by simulated users."
+        return [
+            *card.notes,
+            *([""] if card.notes else []),
+            f"Not run on a labelled set here: its figures are in {where}",
+        ]
     lines = [f"{document.cases} cases of {document.patients} patients. {' '.join(card.notes)}", ""]
     lines += [f"- {c.name}: {c.status}: {c.words}" for c in card.checks if c.name.startswith(("coverage", "subgroups"))]
     if document.drops:
         first = document.drops[0]
         lines += [
-            "", f"{first.name}, {first.structure or 'all'}, by grade of change (share answered):", "",
+            "", f"{first.name}, {first.structure or 'all'}, of {first.points[0].cases} cases by grade of change (share "
+            "answered):", "",
             "| change | 0 | 1 | 2 | 3 | 4 | 5 |", "| - | - | - | - | - | - | - |",
         ]  # fmt: skip
         for drop in document.drops:

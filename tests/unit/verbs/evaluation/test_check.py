@@ -126,7 +126,7 @@ def test_a_learnt_task_on_its_set(checked: Path) -> None:
 
 
 def test_a_learnt_task_alone_is_measured_by_what_it_held_out(learnt: Path, tmp_path: Path) -> None:
-    found = isocenter.check(str(learnt), tmp_path / "card")
+    found = isocenter.check(str(learnt), tmp_path / "card", resamples=100)
     assert found.evaluation is not None and found.evaluation.cases == 12
     assert found.evaluation.figures[0].name == "Dice" and not found.evaluation.drops
     checks = by_name(found)
@@ -136,10 +136,12 @@ def test_a_learnt_task_alone_is_measured_by_what_it_held_out(learnt: Path, tmp_p
 
 def test_classes(sides: tuple[Path, Path], tmp_path: Path) -> None:
     task, labelled = sides
-    alone = isocenter.check(str(task), tmp_path / "alone")
+    alone = isocenter.check(str(task), tmp_path / "alone", resamples=100)
     assert alone.evaluation is not None and alone.evaluation.kind == "classes"
     assert alone.evaluation.roc and alone.evaluation.reliability
-    found = isocenter.check(str(task), tmp_path / "card", data=labelled, corrupt=("blur",), corrupt_cases=4)
+    found = isocenter.check(
+        str(task), tmp_path / "card", data=labelled, corrupt=("blur",), corrupt_cases=4, resamples=100
+    )
     checks = by_name(found)
     assert checks["orientation"].status == "not applicable" and checks["repeatable"].status == "passed"
     covered = checks["coverage of the set of classes"]

@@ -12,6 +12,7 @@ import numpy as np
 
 from isocenter.core import Image, Quantity
 from isocenter.core.errors import ConfigError
+from isocenter.safety.card import rule_from
 
 __all__ = ["Acquisition"]
 
@@ -76,10 +77,7 @@ class Acquisition:
         Raises:
             ConfigError: A value is missing or unknown.
         """
-        try:
-            return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})  # type: ignore[arg-type]
-        except TypeError as error:
-            raise ConfigError(f"this is not how images were made: {error}") from error
+        return rule_from(cls, values, "how images were made")
 
     def strange(self, image: Image) -> str | None:
         """Return what an image says that none of those learnt from said, or None."""

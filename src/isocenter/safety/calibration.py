@@ -20,6 +20,7 @@ from jaxtyping import Bool, Float, Int
 from scipy.optimize import isotonic_regression, minimize, minimize_scalar
 
 from isocenter.core.errors import ConfigError, DataError
+from isocenter.safety.card import rule_from
 
 __all__ = ["Isotonic", "Platt", "Temperature", "fit_isotonic", "fit_platt", "fit_temperature"]
 
@@ -114,10 +115,7 @@ class Isotonic:
         Raises:
             ConfigError: A value is missing or unknown.
         """
-        try:
-            return cls(**{k: tuple(v) for k, v in values.items()})  # type: ignore[arg-type]
-        except TypeError as error:
-            raise ConfigError(f"this is not an isotonic map: {error}") from error
+        return rule_from(cls, values, "an isotonic map")
 
     def apply(self, scores: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
         """Return values; beyond the ends the nearest one."""

@@ -22,6 +22,7 @@ import numpy as np
 from jaxtyping import Float
 
 from isocenter.core.errors import ConfigError, DataError
+from isocenter.safety.card import rule_from
 from isocenter.safety.quantiles import check_level, lower_quantile, upper_quantile
 
 __all__ = ["IntervalRule", "fit_absolute", "fit_normalised", "fit_quantiles", "fit_ratio"]
@@ -66,10 +67,7 @@ class IntervalRule:
         Raises:
             ConfigError: A value is missing, unknown or out of range.
         """
-        try:
-            return cls(**values)  # type: ignore[arg-type]
-        except TypeError as error:
-            raise ConfigError(f"this is not a rule for intervals: {error}") from error
+        return rule_from(cls, values, "a rule for intervals")
 
     def around(
         self, answer: float, *, spread: float = 1.0, quantiles: tuple[float, float] | None = None

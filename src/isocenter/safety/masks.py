@@ -21,6 +21,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from isocenter.core.errors import ConfigError, DataError, GeometryError
+from isocenter.safety.card import rule_from
 
 __all__ = ["THRESHOLDS", "MaskRule", "fit_mask_threshold", "missed_shares"]
 
@@ -55,10 +56,7 @@ class MaskRule:
         Raises:
             ConfigError: A value is missing or unknown.
         """
-        try:
-            return cls(**values)  # type: ignore[arg-type]
-        except TypeError as error:
-            raise ConfigError(f"this is not a threshold of masks: {error}") from error
+        return rule_from(cls, values, "a threshold of masks")
 
     def mask(self, probability: Float[np.ndarray, "*space"]) -> Bool[np.ndarray, "*space"]:
         """Return the mask."""

@@ -25,6 +25,7 @@ from jaxtyping import Float, Int
 from scipy.optimize import isotonic_regression
 
 from isocenter.core.errors import ConfigError, DataError
+from isocenter.safety.card import rule_from
 from isocenter.safety.quantiles import check_level, least_cases, lower_quantile, unit_of, upper_quantile
 
 __all__ = ["LEAST_PATIENTS", "ExpectedQuality", "QualityRule", "fit_quality"]
@@ -99,10 +100,7 @@ class QualityRule:
         Raises:
             ConfigError: A value is missing or unknown, or lists don't belong together.
         """
-        try:
-            made = cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})  # type: ignore[arg-type]
-        except TypeError as error:
-            raise ConfigError(f"this is not a rule of expected quality: {error}") from error
+        made = rule_from(cls, values, "a rule of expected quality")
         count, bins = len(made.names), len(made.edges) + 1
         lengths = {len(made.centre), len(made.spread), len(made.weights) // 3}
         if (

@@ -18,7 +18,8 @@ import numpy as np
 from jaxtyping import Float
 from scipy.optimize import isotonic_regression
 
-from isocenter.core.errors import ConfigError, DataError
+from isocenter.core.errors import DataError
+from isocenter.safety.card import rule_from
 
 __all__ = ["LEAST_OUTCOMES", "RiskRule", "fit_risks"]
 
@@ -56,10 +57,7 @@ class RiskRule:
         Raises:
             ConfigError: A value is missing or unknown.
         """
-        try:
-            return cls(**{k: tuple(v) if isinstance(v, list | tuple) else v for k, v in values.items()})  # type: ignore[arg-type]
-        except TypeError as error:
-            raise ConfigError(f"this is not a rule for risks: {error}") from error
+        return rule_from(cls, values, "a rule for risks")
 
     def around(self, score: float) -> tuple[float, float, float]:
         """Return the low, the merged and the high chance of a score.

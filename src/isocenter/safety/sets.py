@@ -24,6 +24,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from isocenter.core.errors import ConfigError, DataError
+from isocenter.safety.card import rule_from
 from isocenter.safety.quantiles import check_level, least_cases, unit_of, upper_quantile
 
 __all__ = ["SetRule", "check_probabilities", "class_scores", "fit_sets", "tune_raps"]
@@ -144,10 +145,7 @@ class SetRule:
         Raises:
             ConfigError: A value is missing, unknown or out of range.
         """
-        try:
-            return cls(**values)  # type: ignore[arg-type]
-        except TypeError as error:
-            raise ConfigError(f"this is not a rule for sets: {error}") from error
+        return rule_from(cls, values, "a rule for sets")
 
     def sets(
         self, probabilities: Float[np.ndarray, "n k"], *, groups: Sequence[str] = (), keys: Sequence[str] = ()

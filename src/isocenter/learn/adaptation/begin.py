@@ -62,12 +62,21 @@ def begin_network(settings: LearntSettings, start: Weights | None) -> nn.Module:
             f"{'missing' if lost else 'of another shape'}"
         )
     encoder.load_state_dict({k: torch.from_numpy(np.asarray(v)) for k, v in given.items()}, strict=False)
-    if isinstance(net, UNetDecoder):
-        mine = {k: v for k, v in net.state_dict().items() if k.startswith(("up.", "join."))}
-        decoder = {k: start.arrays[f"decoder.{k}"] for k in mine if f"decoder.{k}" in start.arrays}
-        if len(decoder) == len(mine) and all(tuple(v.shape) == tuple(mine[k].shape) for k, v in decoder.items()):
-            net.load_state_dict({k: torch.from_numpy(np.asarray(v)) for k, v in decoder.items()}, strict=False)
+    if isinstance(net, UNetDecoder) and start.card.network.get("kind") == MASKED.whole:
+        _fill_decoder(net, start)
     return net
+
+
+def _fill_decoder(net: UNetDecoder, start: Weights) -> None:
+    mine = {k: v for k, v in net.state_dict().items() if k.startswith(("up.", "join."))}
+    given = {k: start.arrays.get(f"decoder.{k}") for k in mine}
+    wrong = sorted(k for k, v in given.items() if v is None or tuple(v.shape) != tuple(mine[k].shape))
+    if wrong:
+        raise WeightsError(
+            f"{start.card.name}: its decoder is of another form ({wrong[0]!r}); pretrain again, or begin with the "
+            "encoder alone (the file without -whole)"
+        )
+    net.load_state_dict({k: torch.from_numpy(np.asarray(v)) for k, v in given.items()}, strict=False)
 
 
 def _encoder_arrays(arrays: Mapping[str, np.ndarray], wanted: Mapping[str, torch.Tensor]) -> dict[str, np.ndarray]:

@@ -136,9 +136,7 @@ def fingerprint(labelled: LabelledSet, read: Sequence[Read]) -> Fingerprint:
     counts = Counter(_channels(image) for image in images)
     channels = set(counts)
     pictures = all(i.quantity is Quantity.RGB for i in images if len(i.array) == 3) and all(flat)
-    if (
-        channels == {1, 3} and pictures
-    ):  # grey pictures beside coloured ones: what most are; a mark in colour says nothing
+    if channels == {1, 3} and pictures:  # grey beside coloured: what most are, as a mark in colour says nothing
         channels = {3 if counts[3] > counts[1] else 1}
     if len(channels) > 1:
         raise DataError(f"images have {sorted(channels)} channels; adapt to one kind", source=labelled.name)

@@ -43,8 +43,10 @@ class GateRow:
         return combined([self.blocks])[0]
 
 
-def _features(net: nn.Module, image: Float[np.ndarray, "channel *space"], plan: Plan) -> dict[str, np.ndarray]:
-    return {**network_features(net, image, plan.window), **descriptors(image)}
+def _features(
+    net: nn.Module, image: Float[np.ndarray, "channel *space"], window: Sequence[int]
+) -> dict[str, np.ndarray]:
+    return {**network_features(net, image, window), **descriptors(image)}
 
 
 def reference_of(net: nn.Module, plan: Plan, learnt: Sequence[MaskCase | VectorCase]) -> Reference | None:
@@ -60,7 +62,7 @@ def reference_of(net: nn.Module, plan: Plan, learnt: Sequence[MaskCase | VectorC
     classes = [t for t in targets if isinstance(t, int) and not isinstance(t, bool)]
     try:
         return fit_reference(
-            [_features(net, case.image, plan) for case in chosen], classes if len(classes) == len(chosen) else ()
+            [_features(net, case.image, plan.window) for case in chosen], classes if len(classes) == len(chosen) else ()
         )
     except DataError:
         return None
@@ -70,7 +72,7 @@ def strangeness_of(
     reference: Reference, net: nn.Module, plan: Plan, held: Sequence[MaskCase | VectorCase], number: int
 ) -> list[GateRow]:
     """Return how strange held-out images are to a network."""
-    return [GateRow(case.name, number, reference.strangeness(_features(net, case.image, plan))) for case in held]
+    return [GateRow(case.name, number, reference.strangeness(_features(net, case.image, plan.window))) for case in held]
 
 
 def strange_number(
@@ -79,8 +81,7 @@ def strange_number(
     """Return how strange an image is as one of the numbers that tell a poor answer; nothing without a reference."""
     if reference is None:
         return {}
-    features = {**network_features(net, image, window), **descriptors(image)}
-    return {"strange": combined([reference.strangeness(features)])[0]}
+    return {"strange": combined([reference.strangeness(_features(net, image, window))])[0]}
 
 
 def gate_of(references: Sequence[Reference | None], rows: Sequence[GateRow]) -> tuple[Gate | None, str]:

@@ -19,7 +19,7 @@ __all__ = ["Shelf", "half_of_memory"]
 
 _LEAST = 1 << 16
 """Smaller arrays stay in memory: a map of each costs more than it saves."""
-_UNKNOWN = 4 * 2**30
+_UNKNOWN = 2 * 2**30
 
 
 def half_of_memory() -> int:
@@ -31,7 +31,7 @@ def half_of_memory() -> int:
                 if line.startswith("MemAvailable:"):
                     free = int(line.split()[1]) * 1024
     except (OSError, ValueError, AttributeError):
-        return _UNKNOWN // 2
+        return _UNKNOWN
     return max(free, 0) // 2
 
 

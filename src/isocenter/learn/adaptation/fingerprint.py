@@ -57,6 +57,8 @@ class Fingerprint:
         balance: For masks, the share of all voxels of each class; else the number of cases of each class.
         cases: How many.
         patients: How many.
+        shape_share: Share of voxels of the higher value, where no image holds another value than the same two: shapes,
+            not pictures; None where they are pictures.
     """
 
     dims: int
@@ -71,6 +73,7 @@ class Fingerprint:
     balance: tuple[float, ...]
     cases: int
     patients: int
+    shape_share: float | None = None
 
     def as_card(self) -> dict[str, object]:
         """Return JSON-ready values."""
@@ -165,7 +168,15 @@ def fingerprint(labelled: LabelledSet, read: Sequence[Read]) -> Fingerprint:
         balance=_balance(labelled, read),
         cases=len(read),
         patients=len({one.case.patient for one in read}),
+        shape_share=_shape_share(images),
     )
+
+
+def _shape_share(images: Sequence[Image]) -> float | None:
+    low, high = (float(f(images[0].array)) for f in (np.min, np.max))
+    if low == high or not all(bool(np.all((i.array == low) | (i.array == high))) for i in images):
+        return None
+    return float(np.mean([(i.array == high).mean() for i in images]))
 
 
 def _channels(image: Image) -> int:

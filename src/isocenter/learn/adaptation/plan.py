@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from typing import Literal
 
 from isocenter.core.errors import ConfigError
 from isocenter.learn.adaptation.alter import Alteration
 from isocenter.learn.adaptation.fingerprint import Fingerprint
-from isocenter.models.backbones import AnySettings, ResidualSettings
+from isocenter.models.backbones import AnySettings, ResidualSettings, ViTSettings
 from isocenter.models.backbones.residual_unet import strides_for
 from isocenter.models.learnt import LearntSettings, Preparation
 
@@ -66,6 +67,12 @@ def _preparation(found: Fingerprint) -> Preparation:
         low, high, mean, deviation = found.foreground
         return Preparation(
             found.dims, found.channels, found.orientation, spacing, "set", (low, high), mean, max(deviation, 1e-6)
+        )
+    if found.shape_share is not None:
+        share = found.shape_share
+        spread = max((share * (1 - share)) ** 0.5, 1e-2)
+        return Preparation(
+            found.dims, found.channels, found.orientation, spacing, "shape", mean=share, deviation=spread
         )
     return Preparation(found.dims, found.channels, found.orientation, spacing)
 
@@ -161,6 +168,20 @@ def _residual_for(
     )
 
 
+def _pool(settings: AnySettings, batch: int) -> Literal["mean", "mean-max"]:
+    return "mean" if batch < _LEAST_FOR_BATCH_NORM or isinstance(settings, ViTSettings) else "mean-max"
+
+
+def _alteration(found: Fingerprint, mirror: tuple[bool, ...]) -> Alteration:
+    """Return how whole images are changed: a shape keeps its two values, and a volume about its size."""
+    how = Alteration(mirror=mirror)
+    if found.dims == 3:  # all lie on one grid, where size is a sign of disease
+        how = replace(how, zoom=0.08, stretch=0.04)
+    if found.shape_share is not None:
+        how = replace(how, contrast=0.0, shading=0.0, noise=0.0, blur=0.0, coarse=1.0)
+    return how
+
+
 def plan_vector(
     found: Fingerprint,
     outputs: int,
@@ -197,8 +218,8 @@ def plan_vector(
     preparation = replace(_preparation(found), spacing_mm=None, size=fitted)
     return Plan(
         preparation,
-        LearntSettings(settings.as_card(), outputs, mask=False, dropout=0.2),
-        Alteration(mirror=mirror),
+        LearntSettings(settings.as_card(), outputs, mask=False, dropout=0.2, pool=_pool(settings, batch)),
+        _alteration(found, mirror),
         fitted,
         batch,
     )

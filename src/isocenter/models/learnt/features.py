@@ -28,15 +28,17 @@ def network_features(
         window: What the network looks at.
 
     Returns:
-        "embedding": of the encoder, mean of at most 8 windows spread over the image. "energy": minus the logarithm of
-        the sum of the exponentials of logits, where the network tells classes or findings apart.
+        "embedding": of the encoder, or what the head sees of it, mean of at most 8 windows spread over the image.
+        "energy": minus the logarithm of the sum of the exponentials of logits, where the network tells classes or
+        findings apart.
 
     Source:
         Liu et al., NeurIPS 2020 (energy).
     """
     with torch.inference_mode():
         parts = [torch.from_numpy(part)[None] for part in _windows(image, window)]
-        embedding = torch.stack([net.encoder.embed(part)[0].float() for part in parts]).mean(0)  # type: ignore[operator, union-attr]
+        see = net.embed if isinstance(net, VectorNet) else net.encoder.embed  # type: ignore[union-attr]
+        embedding = torch.stack([see(part)[0].float() for part in parts]).mean(0)  # type: ignore[operator]
         out = {"embedding": embedding.numpy().astype(np.float64)}
         if isinstance(net, VectorNet):
             logits = net.head(embedding[None])[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -16,6 +17,8 @@ from isocenter.models.interactive.backbone import InteractiveEncoder
 
 __all__ = ["CoarseUNet", "LearntSettings", "PyramidUNet", "VectorNet", "build_learnt"]
 
+Pool = Literal["mean", "mean-max"]
+
 
 @dataclass(frozen=True)
 class LearntSettings:
@@ -26,6 +29,9 @@ class LearntSettings:
         outputs: Channels of the answer: classes with background for a mask; classes, findings, or one number else.
         mask: Whether it answers voxel by voxel.
         dropout: Of the embedding before the head, while it learns.
+        pool: What of the backbone an answer about the whole image is made from. "mean": its embedding, each image's on
+            one scale. "mean-max": mean and maximum over space of its coarsest map, each number on the scale of the set,
+            so that how much there is and how thick it is at its thickest are not lost; needs a backbone of maps.
 
     Raises:
         ConfigError: A number is out of range, or the backbone can't answer voxel by voxel.
@@ -35,15 +41,19 @@ class LearntSettings:
     outputs: int
     mask: bool
     dropout: float = 0.0
+    pool: Pool = "mean"
 
     def __post_init__(self) -> None:
+        if self.pool not in ("mean", "mean-max"):
+            raise ConfigError(f"pool must be 'mean' or 'mean-max', got {self.pool!r}")
         if self.outputs < (2 if self.mask else 1) or not 0 <= self.dropout < 1:
             raise ConfigError(f"outputs and dropout are out of range: {self.outputs}, {self.dropout}")
 
     def as_card(self) -> dict[str, object]:
         """Return JSON-ready values."""
         return {
-            "backbone": dict(self.backbone), "outputs": self.outputs, "mask": self.mask, "dropout": self.dropout
+            "backbone": dict(self.backbone), "outputs": self.outputs, "mask": self.mask, "dropout": self.dropout,
+            "pool": self.pool,
         }  # fmt: skip
 
     @classmethod
@@ -66,16 +76,36 @@ class VectorNet(nn.Module):
         backbone: The backbone; used, not copied.
         outputs: How many numbers.
         dropout: Of the embedding.
+        pool: See `LearntSettings`.
+
+    Raises:
+        ConfigError: The backbone has no maps, and the pool needs them.
     """
 
-    def __init__(self, backbone: ViT | ResidualEncoder | InteractiveEncoder, outputs: int, dropout: float) -> None:
+    def __init__(
+        self, backbone: ViT | ResidualEncoder | InteractiveEncoder, outputs: int, dropout: float, pool: Pool = "mean"
+    ) -> None:
         super().__init__()
-        self.encoder = backbone
-        self.head = nn.Sequential(nn.LayerNorm(backbone.width), nn.Dropout(dropout), nn.Linear(backbone.width, outputs))
+        self.encoder, width = backbone, backbone.width
+        self._both = pool == "mean-max"
+        norm: nn.Module = nn.LayerNorm(width)
+        if self._both:
+            if isinstance(backbone, ViT):
+                raise ConfigError("pool 'mean-max' needs a backbone of maps, this one is a vision transformer")
+            width *= 2
+            norm = nn.BatchNorm1d(width, affine=False)
+        self.head = nn.Sequential(norm, nn.Dropout(dropout), nn.Linear(width, outputs))
+
+    def embed(self, x: Float[torch.Tensor, "n channel *space"]) -> Float[torch.Tensor, "n features"]:
+        """Return what the head sees of an image."""
+        if not self._both:
+            return self.encoder.embed(x).float()
+        found = self.encoder.maps(x)[-1].flatten(2).float()
+        return torch.cat([found.mean(2), found.amax(2)], dim=1)
 
     def forward(self, x: Float[torch.Tensor, "n channel *space"]) -> Float[torch.Tensor, "n outputs"]:
         """Return logits, or numbers."""
-        return self.head(self.encoder.embed(x).float())  # type: ignore[no-any-return]
+        return self.head(self.embed(x))  # type: ignore[no-any-return]
 
 
 class PyramidUNet(UNetDecoder):
@@ -156,7 +186,7 @@ def build_learnt(settings: LearntSettings, *, recompute: bool = False) -> nn.Mod
     """
     backbone = build_backbone(settings.backbone, recompute=recompute)
     if not settings.mask:
-        return VectorNet(backbone, settings.outputs, settings.dropout)
+        return VectorNet(backbone, settings.outputs, settings.dropout, settings.pool)
     if isinstance(backbone, ResidualEncoder):
         return ResidualUNet(backbone, classes=settings.outputs)
     if isinstance(backbone, InteractiveEncoder):

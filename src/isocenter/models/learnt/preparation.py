@@ -1,8 +1,8 @@
 """From an image to the network's grid, and answers back to the image's own voxels.
 
 Axes are turned to one order and direction, voxels are resized to one spacing with the edges of the grid kept where
-they are, and intensities are brought to mean 0 and deviation 1: by numbers of the set where they have a unit (CT), by
-each image's own where they do not.
+they are, and intensities are brought to mean 0 and deviation 1: by numbers of the set where they have a unit (CT) or
+are shapes of two values, by each image's own where they do not.
 """
 
 from __future__ import annotations
@@ -95,9 +95,10 @@ class Preparation:
         orientation: Order and direction of axes (as `Geometry.orientation`); None leaves them.
         spacing_mm: Of the network's grid, along the turned axes; None leaves voxels as they are.
         intensity: "image" normalises each image by itself, "set" by the numbers below (where values have a unit).
+            "shape" takes images of two values, 0 and 1 whatever they are, and the mean and deviation below.
         clip: Least and largest value, for "set".
-        mean: For "set".
-        deviation: For "set".
+        mean: For "set" and "shape".
+        deviation: For "set" and "shape".
         size: All images are resized to this, after the spacing; None leaves them.
 
     Raises:
@@ -108,7 +109,7 @@ class Preparation:
     channels: int = 1
     orientation: str | None = None
     spacing_mm: tuple[float, float, float] | None = None
-    intensity: Literal["image", "set"] = "image"
+    intensity: Literal["image", "set", "shape"] = "image"
     clip: tuple[float, float] | None = None
     mean: float = 0.0
     deviation: float = 1.0
@@ -145,7 +146,8 @@ class Preparation:
 
         Raises:
             GeometryError: It has several planes and one is wanted, or spacing is needed and not known.
-            PixelError: It is flat, not finite, or has other channels than the network sees.
+            PixelError: It is flat, not finite, no shape where shapes were learnt from, or has other channels than the
+                network sees.
         """
         if self.intensity == "set" and image.quantity is not Quantity.HU:
             raise PixelError(f"learnt from images in Hounsfield units; the values of this one are {image.quantity}")
@@ -185,4 +187,9 @@ class Preparation:
     def _intensities(self, channel: Float[np.ndarray, "z y x"]) -> Float[np.ndarray, "z y x"]:
         if self.intensity == "set" and self.clip is not None:
             return np.asarray((np.clip(channel, *self.clip) - self.mean) / self.deviation, dtype=np.float32)
+        if self.intensity == "shape":
+            low, high = float(channel.min()), float(channel.max())
+            if low == high or not np.all((channel == low) | (channel == high)):
+                raise PixelError("learnt from shapes of two values; this image has one value, or more than two")
+            return np.asarray(((channel == high) - self.mean) / self.deviation, dtype=np.float32)
         return normalise(channel)

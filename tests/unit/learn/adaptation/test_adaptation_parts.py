@@ -320,3 +320,26 @@ def test_networks_that_answer_one_case_are_joined():
     twice = [VectorRow("a", "p", n, 1, (0.2 * n, 1 - 0.2 * n)) for n in range(2)]
     (one,) = joined(twice)
     assert one.answer == pytest.approx((0.1, 0.9)) and one.target == 1
+
+
+def test_shapes_keep_their_two_values_and_volumes_about_their_size() -> None:
+    rng = np.random.default_rng(0)
+    cases = [case(str(n), str(n)) for n in range(6)]
+    place = Geometry((16, 16, 16))
+    shapes = [Image((rng.random((1, 16, 16, 16)) < 0.3) * np.uint8(255), place) for _ in cases]
+    pictures = [*shapes[:5], Image(rng.integers(0, 255, (1, 16, 16, 16)), place)]
+    found = {}
+    for name, images in (("shapes", shapes), ("pictures", pictures)):
+        read = [Read(one, image, None) for one, image in zip(cases, images, strict=True)]
+        finger = fingerprint(LabelledSet("set", "classify", ("a", "b"), tuple(cases)), read)
+        assert (finger.shape_share is not None) == (name == "shapes")
+        found[name] = plan_vector(finger, 2, widths=(4, 8), mirror=(False, False, True), batch=8)
+    one, other = found["shapes"].alteration, found["pictures"].alteration
+    assert (one.contrast, one.shading, one.noise, one.blur, one.coarse) == (0, 0, 0, 0, 1)
+    assert other.contrast > 0 and other.noise > 0 and one.zoom == other.zoom < Alteration().zoom
+    # The same two numbers in each image, however much of it is shape.
+    values = {name: [np.unique(p.preparation.forward(i).array) for i in shapes[:2]] for name, p in found.items()}
+    np.testing.assert_allclose(*values["shapes"])
+    assert np.abs(values["pictures"][0] - values["pictures"][1]).max() > 1e-3
+    assert found["shapes"].network.pool == "mean-max"
+    assert plan_vector(finger, 2, widths=(4, 8), mirror=(False,) * 3, batch=4).network.pool == "mean"

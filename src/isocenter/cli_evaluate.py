@@ -74,7 +74,11 @@ def evaluate(
         typer.Option("--shift", help="Column of --groups and two sites: the difference between them."),
     ] = None,
     missing: Annotated[
-        str, typer.Option("--missing", help="A reference without a prediction, or an abstention: fail, count-as-zero.")
+        str,
+        typer.Option(
+            "--missing",
+            help="A reference without a prediction: fail, count-as-zero (a mask that a task abstains from, too).",
+        ),
     ] = "fail",
     tolerance_mm: Annotated[float, typer.Option("--tolerance-mm", help="Of the normalised surface Dice.")] = 2.0,
     surface: Annotated[

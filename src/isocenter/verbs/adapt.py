@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from isocenter.core.errors import CapabilityError, ConfigError, DataError, WeightsError
 from isocenter.core.sides import names_a_side
-from isocenter.data.images.atomic import atomic_folder
+from isocenter.data.images.atomic import atomic_folder, make_parent
 from isocenter.verbs.adapted_folder import card_fields, check_out, write_adapted
 from isocenter.verbs.provenance import code_version, created_now, machine, package_versions, python_version
 from isocenter.verbs.read import Progress
@@ -255,7 +255,7 @@ def _write(
         "scale": found.settings.scale,
         "parts": max(1, *(count_parts(case.mask) for case in prepared)),
     }
-    config.out.parent.mkdir(parents=True, exist_ok=True)
+    make_parent(config.out)
     with atomic_folder(config.out, replace=config.overwrite) as place:
         write_adapted(place, document, base=base, adapter=(found.arrays, fields), cases=kept, config=made)
     values = held_out(found.dice)

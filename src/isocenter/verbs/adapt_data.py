@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from isocenter.core.errors import CapabilityError, ConfigError, IsocenterError
-from isocenter.data.images.atomic import atomic_folder, explain_os_error
+from isocenter.data.images.atomic import atomic_folder, explain_os_error, make_parent
 from isocenter.data.labelled import LabelledSet, open_labelled
 from isocenter.learn.adaptation.settings import DataSettings
 from isocenter.plugins import task_entries
@@ -253,7 +253,7 @@ def _write(
         )
         for m in found.members
     ]
-    config.out.parent.mkdir(parents=True, exist_ok=True)
+    make_parent(config.out)
     with atomic_folder(config.out, replace=config.overwrite) as place:
         write_learnt(
             place, document, members=members, held_out=held_out_rows(labelled, found),

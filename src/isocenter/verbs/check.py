@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from isocenter.core import Study, TaskEntry
 from isocenter.core.errors import ConfigError, DataError
-from isocenter.data.images.atomic import atomic_folder
+from isocenter.data.images.atomic import atomic_folder, make_parent
 from isocenter.data.labelled import LabelledSet, open_labelled
 from isocenter.models.weights import list_cards, read_card
 from isocenter.tasks.interact.cards import CARD as INTERACT
@@ -182,7 +182,7 @@ def run_on(
     if config.pictures and outcome is not None and system is not None and document is not None:
         tell("drawing the worst cases", 0.95)
         pictures = worst_pictures(config.task, outcome, system, document, run_settings(measured))
-    config.out.parent.mkdir(parents=True, exist_ok=True)
+    make_parent(config.out)
     with atomic_folder(config.out, replace=config.overwrite) as folder:
         (folder / DOCUMENT).write_text(card.model_dump_json(indent=1) + "\n", "utf-8")
         (folder / PAGE).write_text(render_scorecard(card, pictures), "utf-8")

@@ -16,7 +16,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from isocenter.core.errors import ConfigError, DataError, IsocenterError
-from isocenter.data.images.atomic import atomic_folder
+from isocenter.data.images.atomic import atomic_folder, make_parent
 from isocenter.data.labelled import open_labelled
 from isocenter.evaluate.corruption import CORRUPTIONS
 from isocenter.verbs.evaluation.advice import advise
@@ -53,7 +53,8 @@ class EvaluateConfig(BaseModel):
         patients: Table of case and patient.
         groups: Table of case (or patient) and columns to make groups of.
         shift: A column of `groups`, and the two sites between which the figure is compared.
-        missing: What a reference without a prediction does, and a case that a task abstains from.
+        missing: What a reference without a prediction does. Cases that a task abstains from are left out of the figures
+            and counted; with "count-as-zero" a mask counts as an empty one instead.
         tolerance_mm: Of the normalised surface Dice.
         surface: "border" voxels, or surface "elements".
         lesions: Whether the connected pieces of masks are matched and counted too.
@@ -136,10 +137,10 @@ def run(config: EvaluateConfig, progress: Progress | None = None) -> EvaluationD
         system = _read(config, config.predictions, _part(tell, 0.0, 0.4))
         second = None
         if config.against is not None:
-            second = _read(config, Path(config.against), _part(tell, 0.4, 0.6))
+            second = _read(config, Path(config.against), _part(tell, 0.4, 0.6), system.cases)
         document = document_of(system, config, against=second, tell=_part(tell, 0.6, 0.95))
     tell("writing", 0.95)
-    config.out.parent.mkdir(parents=True, exist_ok=True)
+    make_parent(config.out)
     with atomic_folder(config.out, replace=config.overwrite) as folder:
         (folder / DOCUMENT).write_text(document.model_dump_json(indent=1) + "\n", "utf-8")
         write_cases(folder / CASES, system)
@@ -186,8 +187,8 @@ def _table(file: Path | None) -> Table | None:
     return None if file is None else read_table(file)
 
 
-def _read(config: EvaluateConfig, predictions: Path | None, tell: Progress) -> System:
-    """Find out what was given, and measure it."""
+def _read(config: EvaluateConfig, predictions: Path | None, tell: Progress, order: Sequence[str] = ()) -> System:
+    """Find out what was given, and measure it; a table in the order of these cases, where it is of the same."""
     if predictions is None:
         raise ConfigError("give predictions")
     if not predictions.exists():
@@ -196,7 +197,8 @@ def _read(config: EvaluateConfig, predictions: Path | None, tell: Progress) -> S
     if config.references is None:
         if predictions.is_dir():
             raise ConfigError(f"{predictions} is a folder: give the folder of references too (PRED REF)")
-        return table_system(read_table(predictions), patients)
+        table = read_table(predictions)
+        return table_system(table.in_order(order) if order else table, patients)
     for folder in (predictions, config.references):
         if not folder.is_dir():
             raise ConfigError(f"{folder} is not a folder: PRED and REF are two folders, or give one table")

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from isocenter.core.errors import DataError, OutputError
 
-__all__ = ["atomic_folder", "atomic_path", "explain_os_error"]
+__all__ = ["atomic_folder", "atomic_path", "explain_os_error", "make_parent"]
 
 _PREFIX = ".partial-"
 _LONGEST_NAME = 255
@@ -58,6 +58,8 @@ def explain_os_error(error: OSError, where: Path, *, doing: str) -> DataError:
     """
     first = _first_error(error)
     what, remedy = _REMEDIES.get(first.errno or 0, (first.strerror or type(error).__name__, "check the path and disk"))
+    if first.errno == errno.ENOENT and doing == "read":
+        what, remedy = "there is no such file", "correct the path"
     kind = OutputError if doing == "write" else DataError
     return kind(f"cannot {doing}: {what}; {remedy}", source=where)
 
@@ -67,6 +69,18 @@ def _first_error(error: OSError) -> OSError:
     while error.errno is None and isinstance(error.__cause__, OSError):
         error = error.__cause__
     return error
+
+
+def make_parent(final: Path) -> None:
+    """Make the folder that a result shall stand in, with those above it.
+
+    Raises:
+        OutputError: The operating system refused.
+    """
+    try:
+        final.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise explain_os_error(error, final, doing="write") from error
 
 
 @contextmanager

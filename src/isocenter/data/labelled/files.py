@@ -88,7 +88,9 @@ def label_image(path: Path) -> Image:
             source=path,
         )
     values = image.array[:1]
-    if not np.isfinite(values).all() or bool((values != np.rint(values)).any()) or float(values.min()) < 0:
+    if not np.isfinite(values).all():
+        raise DataError("a label holds NaN or infinity: which class is that? Mend the file", source=path)
+    if bool((values != np.rint(values)).any()) or float(values.min()) < 0:
         raise DataError("holds what are not whole numbers from 0: is it an image?", source=path)
     return dataclasses.replace(image, array=values)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
@@ -39,7 +40,9 @@ def open_mask_folders(folder: Path) -> LabelledSet:
     lost = [label.name for label in labels if stem(label) not in images]
     if lost:
         raise DataError(f"{len(lost)} labels have no image of the same name, {lost[0]!r} first", source=folder)
+    without = sorted(set(images) - {stem(label) for label in labels})
     values: set[int] = set()
+    first: dict[int, str] = {}
     unreadable = []
     for label in labels:
         try:
@@ -48,27 +51,34 @@ def open_mask_folders(folder: Path) -> LabelledSet:
             unreadable.append(label.name)
             continue
         del whole
-        values |= {int(v) for v in np.unique(label_image(label).array) if v}
+        here = {int(v) for v in np.unique(label_image(label).array) if v}
+        first |= dict.fromkeys(here - values, label.name)
+        values |= here
         if len(values) > _MOST_VALUES:
             raise DataError("the labels hold too many values: are they images?", source=label)
-    names = _names(folder, sorted(values))
+    names = _names(folder, first)
     known = patients_of(folder)
     who = whose(known, [(stem(label), (label.name, images[stem(label)].name)) for label in labels], folder)
     cases = tuple(
         mask_case(stem(label), patient, (images[stem(label)],), label, names)
         for label, patient in zip(labels, who, strict=True)
     )
-    notes = (f"{len(unreadable)} labels could not be read, {unreadable[0]!r} first",) if unreadable else ()
-    return LabelledSet(folder.name, "segment", names[0], cases, names[1], bool(known), notes=notes)
+    notes = [f"{len(unreadable)} labels could not be read, {unreadable[0]!r} first"] if unreadable else []
+    if without:
+        notes.append(f"{len(without)} images have no label of the same name and were left out, {without[0]!r} first")
+    return LabelledSet(folder.name, "segment", names[0], cases, names[1], bool(known), notes=tuple(notes))
 
 
-def _names(folder: Path, values: list[int]) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    file = folder / "classes.txt"
+def _names(folder: Path, first: Mapping[int, str]) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """Return names and values of the classes; `first` says in which file each value was met first."""
+    values, file = sorted(first), folder / "classes.txt"
     if not file.is_file():
         return tuple(f"label {value}" for value in values), tuple(values)
     names = tuple(line.strip() for line in file.read_text("utf-8").splitlines() if line.strip())
     if values and max(values) > len(names):
-        raise DataError(f"names {len(names)} classes; a label holds the value {max(values)}", source=file)
+        raise DataError(
+            f"names {len(names)} classes; the label {first[max(values)]} holds the value {max(values)}", source=file
+        )
     return names, tuple(range(1, len(names) + 1))
 
 

@@ -264,7 +264,8 @@ class _Work:
     def parts(self) -> tuple[Part, ...]:
         """Split all cases of the set, and leave out of each part what could not be read: one file moves no other."""
         settings = self.settings
-        cases, self.notes = one_side(self.labelled.cases, {one.case.name: one.image.sha256 for one in self.read})
+        cases, notes = one_side(self.labelled.cases, {one.case.name: one.image.sha256 for one in self.read})
+        self.notes = (*self.labelled.notes, *notes)
         strata = self._strata(cases)
         whole = split(cases, folds=settings.folds, seed=settings.seed, labelled=settings.labelled, strata=strata)
         place = {one.case.name: number for number, one in enumerate(self.read)}

@@ -78,8 +78,12 @@ def _figure(system: System, measure: Measure, how: Intervals) -> FigureEntry:
     )  # fmt: skip
     if entry.value is None:
         return entry
+    if measure.biased:
+        return entry.model_copy(update={"reason": f"no interval: {measure.biased}"})
     try:
         interval = _interval(measure, finite, patients, how)
+        if not interval.low <= entry.value <= interval.high:
+            raise DataError("resampling shifts this figure so far that its interval would not hold it")
     except DataError as error:
         return entry.model_copy(update={"reason": f"no interval: {error}"})
     return entry.model_copy(
@@ -103,7 +107,7 @@ def compare(
     """Compare every figure that both systems have, on the same cases; p values are corrected together.
 
     Raises:
-        DataError: The two are not of the same cases.
+        DataError: The two are not of the same cases, or disagree on what is true of them or whose they are.
     """
     if first.cases != second.cases:
         both = set(first.cases) & set(second.cases)
@@ -111,6 +115,16 @@ def compare(
             f"a paired test needs the same cases of both: {len(set(first.cases) - both)} are in the first alone and "
             f"{len(set(second.cases) - both)} in the second alone"
         )
+    for what, one, other in (
+        ("what is true of", first.truth, second.truth),
+        ("the patient of", *((s.patients if s.patients_known else ()) for s in (first, second))),
+    ):
+        differ = [n for n, (a, b) in enumerate(zip(one, other, strict=False), start=1) if a != b]
+        if differ:
+            raise DataError(
+                f"the two disagree on {what} {len(differ)} cases, case number {differ[0]} of the first the first of "
+                "them; a paired test needs one truth: correct the tables"
+            )
     others = {measure.key: measure for measure in second.measures}
     shared = [m for m in first.measures if m.key in others and m.higher_is_better is not None]
     found: list[ComparisonEntry] = []

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from isocenter.core.errors import DataError
+from isocenter.safety.calibration import Temperature
 from isocenter.verbs.entries import file_sha256
 from isocenter.verbs.evaluation.scores import Cases, classes_system, findings_system, numbers_system
 from isocenter.verbs.evaluation.survival import survival_system
@@ -82,12 +83,15 @@ def _system(cases: Cases, document: LearntFile, rows: Sequence[Mapping[str, floa
             "masks", cases.names, cases.patients, False, tuple(measures), tuple(table_rows), 1 - np.nan_to_num(mean),
             notes=cases.notes,
         )  # fmt: skip
+    # The table holds what networks said; the task says it after the temperature that its promise keeps.
+    temperature = Temperature(document.promise.temperature)
     if document.kind == "classify":
-        p = np.stack([column(f"answer {name}") for name in classes], axis=1)
-        return classes_system(cases, column("label").astype(np.int64), p / p.sum(axis=1, keepdims=True), classes)
+        p = np.clip(np.stack([column(f"answer {name}") for name in classes], axis=1), 1e-7, 1)
+        return classes_system(cases, column("label").astype(np.int64), temperature.apply(np.log(p)), classes)
     if document.kind == "multilabel":
         truth = np.stack([column(f"label {name}") for name in classes], axis=1).astype(np.int64)
-        return findings_system(cases, truth, np.stack([column(f"answer {name}") for name in classes], axis=1), classes)
+        p = np.clip(np.stack([column(f"answer {name}") for name in classes], axis=1), 1e-7, 1 - 1e-7)
+        return findings_system(cases, truth, 1 / (1 + np.exp(-np.log(p / (1 - p)) / temperature.value)), classes)
     if document.kind == "regress":
         return numbers_system(cases, column("label"), column("answer answer"))
     return survival_system(cases, column("days"), column("event") > 0.5, column("answer answer"))

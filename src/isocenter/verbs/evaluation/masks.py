@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Float, Shaped
 
 from isocenter.core import Geometry
 from isocenter.core.errors import ConfigError, DataError, GeometryError
@@ -21,7 +21,7 @@ from isocenter.verbs.entries import file_sha256
 from isocenter.verbs.evaluation.system import Measure, System, mean_measure
 from isocenter.verbs.evaluation.tables import Table, patients_for
 
-__all__ = ["CaseScores", "MaskSettings", "mask_system", "masks_of_scores", "named", "pairs_of_folders"]
+__all__ = ["CaseScores", "MaskSettings", "mask_system", "masks_of_scores", "mean_dice", "named", "pairs_of_folders"]
 
 _ENDINGS = tuple(e for e in ENDINGS if e not in (".jpg", ".jpeg"))
 _MEAN = "mean of structures"
@@ -258,7 +258,7 @@ def mask_system(
         DataError: A side lacks a case, a file can't be read, or two lie on different grids.
     """
     pairs, notes = pairs_of_folders(predictions, references, match, settings.missing)
-    labels, names = _labels(pairs, references, tell)
+    labels, names, more_labels = _labels(pairs, references, tell)
     found = []
     for number, (pair, reference, prediction, geometry) in enumerate(_each(pairs)):
         tell("measuring masks", 0.4 + 0.4 * number / len(pairs))
@@ -272,7 +272,7 @@ def mask_system(
         "references": _digest([p.reference for p in pairs]),
     }
     return masks_of_scores(
-        cases, who, known, found, {n: names.get(n, f"label {n}") for n in labels}, (*notes, *more), digest
+        cases, who, known, found, {n: names.get(n, f"label {n}") for n in labels}, (*notes, *more_labels, *more), digest
     )  # fmt: skip
 
 
@@ -284,25 +284,41 @@ def _each(pairs: Sequence[Pair]) -> Iterator[tuple[Pair, np.ndarray, np.ndarray,
 
 def _labels(
     pairs: Sequence[Pair], references: Path, tell: Callable[[str, float], None]
-) -> tuple[list[int], dict[int, str]]:
-    """Return all labels of the references and predictions, and their names; every file is read once for it."""
+) -> tuple[list[int], dict[int, str], tuple[str, ...]]:
+    """Return the labels of the references, their names, and a note on what predictions hold besides.
+
+    Every file is read once for it. A label that no reference holds and `classes.txt` doesn't name is not measured: in
+    the mean over structures it would count as found rightly wherever it is absent.
+    """
     known: set[int] = set()
     names: dict[int, str] = {}
+    invented: dict[int, int] = {}
     for number, pair in enumerate(pairs):
         tell("looking at masks", 0.4 * number / len(pairs))
         reference, prediction, _, given = read_pair(pair)
-        known |= set(np.unique(reference).tolist()) | set(np.unique(prediction).tolist())
+        known |= set(np.unique(reference).tolist())
+        for label in np.unique(prediction).tolist():
+            invented[label] = invented.get(label, 0) + 1
         names |= {n: label for n, label in given.items() if names.get(n, label) == label}
     file = references / "classes.txt"
     if file.is_file():
         lines = [line.strip() for line in file.read_text("utf-8").splitlines() if line.strip()]
         names = dict(enumerate(lines, start=1))
+        known |= set(names)
     labels = sorted(int(n) for n in known if n)
     if not labels:
-        raise DataError("every mask of both folders is empty: there is nothing to measure", source=references)
+        raise DataError("every reference is empty: there is nothing to measure", source=references)
     if len(labels) > 256:
         raise DataError(f"the masks hold {len(labels)} labels: are they images?", source=references)
-    return labels, names
+    further = {label: count for label, count in sorted(invented.items()) if label and label not in known}
+    if not further:
+        return labels, names, ()
+    shown = ", ".join(f"{label} in {count}" for label, count in list(further.items())[:5])
+    note = (
+        f"predictions hold {len(further)} label{'s' * (len(further) > 1)} that no reference holds (label and number of "
+        f"cases: {shown}); they were not measured. If they are structures of the set, name them in classes.txt"
+    )
+    return labels, names, (note,)
 
 
 def _digest(files: Sequence[Path]) -> str:
@@ -361,7 +377,7 @@ def masks_of_scores(
         if not known:
             continue
         if len(known) > 1 and better is not None:
-            mean = np.mean(list(known.values()), axis=0)
+            mean = _mean_of_present(known, found)
             measures.append(mean_measure(shown, _MEAN, mean, unit=unit, higher_is_better=better))
         measures += [
             mean_measure(shown, names[label], values, unit=unit, higher_is_better=better)
@@ -372,7 +388,7 @@ def masks_of_scores(
             measures += [
                 mean_measure(name, names[label], [one.lesions[label][at] for one in found]) for label in names
             ]  # fmt: skip
-    mean_dice = np.mean([table["Dice", label] for label in names], axis=0)
+    badness = 1 - np.nan_to_num(_mean_of_present({n: table["Dice", n] for n in names}, found), nan=1.0)
     return System(
         "masks",
         tuple(cases),
@@ -380,11 +396,36 @@ def masks_of_scores(
         patients_known,
         tuple(measures),
         tuple(_rows(cases, patients, found, names)),
-        1 - mean_dice,
+        badness,
         notes=(*notes, _empty_words(found)),
         inputs=dict(inputs),
         columns={"size in voxels": tuple(_size(one) for one in found)},
     )
+
+
+def _mean_of_present(
+    values: Mapping[int, Float[np.ndarray, " n"]], found: Sequence[CaseScores]
+) -> Float[np.ndarray, " n"]:
+    """Return each case's mean over the structures that are in the reference or the prediction; NaN where none is.
+
+    A structure that is in neither would count as found rightly, and lift the mean of those that there are.
+    """
+    out = np.full(len(found), np.nan)
+    for number, one in enumerate(found):
+        there = [values[label][number] for label in values if _present(one.scores[label])]
+        if there:
+            out[number] = np.mean(there)
+    return out
+
+
+def _present(scores: SegmentationScores) -> bool:
+    return bool(scores.reference_voxels or scores.prediction_voxels)
+
+
+def mean_dice(one: CaseScores) -> float:
+    """Return the mean Dice of the structures that are in the reference or the prediction; NaN where none is."""
+    there = [scores.dice for scores in one.scores.values() if _present(scores)]
+    return float(np.mean(there)) if there else float("nan")
 
 
 def _value(scores: SegmentationScores, field: str) -> float:
@@ -404,7 +445,8 @@ def _empty_words(found: Sequence[CaseScores]) -> str:
     missed = sum(bool(s.reference_voxels) and not s.prediction_voxels for s in scores)
     invented = sum(not s.reference_voxels and bool(s.prediction_voxels) for s in scores)
     return (
-        f"of {len(scores)} structures in all cases, {both} are empty in both masks (Dice, IoU and NSD 1, distances 0), "
+        f"of {len(scores)} structures in all cases, {both} are empty in both masks (Dice, IoU and NSD 1, distances 0; "
+        "in the mean of structures a case's structures count that are in one of both), "
         f"{missed} were missed wholly and {invented} found where there are none (Dice, IoU and NSD 0, distances "
         "infinite: left out of their means, and counted)"
     )

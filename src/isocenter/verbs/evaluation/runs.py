@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -12,9 +13,10 @@ from jaxtyping import Shaped
 
 from isocenter.core import Estimate, Image, Mask, Prediction, Scores, Study, TaskEntry
 from isocenter.core.errors import ConfigError, DataError
+from isocenter.core.sides import names_a_side
 from isocenter.data.labelled import LabelledCase, LabelledSet
 from isocenter.evaluate.corruption import CORRUPTIONS, corrupt, corruptions_for
-from isocenter.verbs.evaluation.masks import CaseScores, MaskSettings, masks_of_scores, measure_case
+from isocenter.verbs.evaluation.masks import CaseScores, MaskSettings, masks_of_scores, mean_dice, measure_case
 from isocenter.verbs.evaluation.scores import Cases, classes_system, findings_system, numbers_system
 from isocenter.verbs.evaluation.system import System
 from isocenter.verbs.evaluation.tables import several
@@ -255,17 +257,18 @@ def keeps_promises(
 ) -> list[Kept]:
     """Return what an answer promised with a level, and whether that was kept.
 
-    A mask promises a Dice (the mean of its structures) and volumes, classes a set that holds the true one, a number an
-    interval.
+    A mask promises a Dice (the mean of the structures that are in the label or the answer) and volumes, classes a set
+    that holds the true one, a number an interval.
     """
     sure, found = prediction.uncertainty, []
     if sure is None or answer is None:
         return []
     if sure.level is not None:
         if isinstance(answer, CaseScores) and sure.low is not None:
-            dice = float(np.mean([scores.dice for scores in answer.scores.values()]))
-            inside = sure.low <= dice <= (1.0 if sure.high is None else sure.high)
-            found.append(Kept("the expected Dice", inside, sure.level))
+            dice = mean_dice(answer)
+            if not math.isnan(dice):
+                inside = sure.low <= dice <= (1.0 if sure.high is None else sure.high)
+                found.append(Kept("the expected Dice", inside, sure.level))
         elif isinstance(answer, np.ndarray) and isinstance(case.target, int):
             members = {code.meaning for code in sure.members}
             found.append(Kept("the set of classes", classes[case.target][:64] in members, sure.level))
@@ -295,7 +298,7 @@ def as_classes(mask: Mask, classes: Sequence[str]) -> tuple[Shaped[np.ndarray, "
     """Return a task's segments as the classes of a set, and how they were matched.
 
     By name where every class has a segment of its name; all segments together where the set has one class; else by
-    number.
+    number. Classes or segments that name a side are matched by name alone: by number, left could become right.
 
     Raises:
         DataError: None of these fits.
@@ -305,6 +308,12 @@ def as_classes(mask: Mask, classes: Sequence[str]) -> tuple[Shaped[np.ndarray, "
     wanted = [name.casefold()[:64] for name in classes]
     if all(name in names for name in wanted):
         chosen, note = [arrays[names[name]] for name in wanted], ""
+    elif any(names_a_side(name) for name in (*classes, *([] if len(classes) == 1 else names))):
+        raise DataError(
+            f"a class of the set ({', '.join(classes)}) or a segment of the task "
+            f"({', '.join(s.label for s in mask.segments)}) names a side, and their names are not the same: they are "
+            "not matched by number, or left could become right; give the set the task's names"
+        )
     elif len(classes) == 1:
         chosen = [np.any(list(arrays.values()), axis=0)]
         said = ", ".join(s.label for s in mask.segments)

@@ -39,6 +39,10 @@ SPECIFICITY = 0.9
 THRESHOLD = 0.5
 """From which probability on an answer is a yes."""
 _BINS = 10
+_BIASED = (
+    "resampling the same cases raises a calibration error by itself, so that its interval need not hold it; the "
+    "slope and the difference in the large have intervals"
+)
 _POINTS = 200
 
 
@@ -181,9 +185,9 @@ def _binary_measures(
         *measures,
         mean_measure(f"accuracy at {THRESHOLD:g}", structure, right, test="accuracy"),
         mean_measure("Brier", structure, squares, higher_is_better=False),
-        Measure("ECE", structure, lambda i: _ece(present[i], scores[i]), higher_is_better=False),
+        Measure("ECE", structure, lambda i: _ece(present[i], scores[i]), higher_is_better=False, biased=_BIASED),
         Measure("adaptive ECE", structure, lambda i: adaptive_calibration_error(present[i], scores[i], bins=_BINS),
-                higher_is_better=False),
+                higher_is_better=False, biased=_BIASED),
         Measure("calibration slope", structure, lambda i: slope(present[i], scores[i]), higher_is_better=None),
         Measure("calibration in the large", structure, lambda i: large(present[i], scores[i]), higher_is_better=None),
         Measure(
@@ -230,7 +234,7 @@ def binary_system(
         tuple(_binary_measures("", present, scores, probability=probability)), tuple(rows), bad,
         roc=(roc_of("", present, scores),),
         reliability=(reliability_of("", present, scores),) if probability else (),
-        notes=cases.notes, inputs={}, columns={},
+        notes=cases.notes, inputs={}, columns={}, truth=tuple(str(int(t)) for t in present),
     )  # fmt: skip
 
 
@@ -265,7 +269,7 @@ def classes_system(
         1 - p[np.arange(len(truth)), truth],
         roc=tuple(roc_of(*curve) for curve in curves),
         reliability=tuple(reliability_of(*one) for one in drawn),
-        notes=cases.notes,
+        notes=cases.notes, truth=tuple(classes[t] for t in truth.tolist()),
     )  # fmt: skip
 
 
@@ -293,7 +297,9 @@ def _class_measures(
         mean_measure("accuracy", "", right.astype(np.float64), test="accuracy"),
         Measure("balanced accuracy", "", lambda i: balanced(truth[i], said[i])),
         Measure("Brier", "", lambda i: brier_classes(truth[i], p[i]), higher_is_better=False),
-        Measure("ECE", "the answer", lambda i: _ece(right[i], p[i].max(axis=1)), higher_is_better=False),
+        Measure(
+            "ECE", "the answer", lambda i: _ece(right[i], p[i].max(axis=1)), higher_is_better=False, biased=_BIASED
+        ),
     ]
 
 
@@ -324,7 +330,8 @@ def findings_system(
         *(Measure("AUROC", findings[k], partial(auc, k=k)) for k in kept),
         *(Measure("Brier", findings[k], partial(_known_brier, truth[:, k], p[:, k]), higher_is_better=False)
           for k in kept),
-        *(Measure("ECE", findings[k], partial(_known_ece, truth[:, k], p[:, k]), higher_is_better=False)
+        *(Measure("ECE", findings[k], partial(_known_ece, truth[:, k], p[:, k]), higher_is_better=False,
+                  biased=_BIASED)
           for k in kept),
     ]  # fmt: skip
     known = truth >= 0
@@ -339,7 +346,7 @@ def findings_system(
     return System(
         "findings", cases.names, cases.patients, cases.known, tuple(measures), tuple(rows), bad,
         roc=tuple(roc_of(*part) for part in parts), reliability=tuple(reliability_of(*part) for part in parts),
-        notes=(*cases.notes, *notes),
+        notes=(*cases.notes, *notes), truth=tuple(repr(row) for row in truth.tolist()),
     )  # fmt: skip
 
 
@@ -375,8 +382,9 @@ def numbers_system(cases: Cases, truth: Float[np.ndarray, " n"], said: Float[np.
         for n, (c, w, t, s) in enumerate(zip(cases.names, cases.patients, truth, said, strict=True), start=1)
     ]
     return System(
-        "numbers", cases.names, cases.patients, cases.known, measures, tuple(rows), np.abs(error), notes=cases.notes
-    )
+        "numbers", cases.names, cases.patients, cases.known, measures, tuple(rows), np.abs(error), notes=cases.notes,
+        truth=tuple(f"{t:.12g}" for t in truth.tolist()),
+    )  # fmt: skip
 
 
 def roc_of(structure: str, present: Bool[np.ndarray, " n"], scores: Float[np.ndarray, " n"]) -> RocEntry:

@@ -130,6 +130,7 @@ def survival_system(
     return System(
         "survival", cases.names, cases.patients, cases.known, tuple(measures), tuple(rows),
         np.where(happened, wrong, 0.0), notes=tuple(notes),
+        truth=tuple(f"{d:.12g} {int(h)}" for d, h in zip(days.tolist(), happened.tolist(), strict=True)),
     )  # fmt: skip
 
 

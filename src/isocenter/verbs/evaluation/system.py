@@ -30,6 +30,7 @@ class Measure:
         test: How two systems are compared by it.
         scores: Of each case, for comparing two AUROCs.
         truth: Of each case, for the same.
+        biased: Why no interval is told: resampling shifts the figure itself; "" where it does not.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Measure:
     test: Literal["mean", "accuracy", "auroc", "statistic"] = "statistic"
     scores: Float[np.ndarray, " n"] | None = None
     truth: Bool[np.ndarray, " n"] | None = None
+    biased: str = ""
 
     @property
     def key(self) -> tuple[str, str]:
@@ -85,6 +87,7 @@ class System:
         notes: What was noticed, and decided.
         inputs: sha256 of what went in, by what it is.
         columns: Further columns of each case that groups may be made of.
+        truth: What is true of each case, as text, where two tables may disagree on it; empty where they can't.
     """
 
     kind: Kind
@@ -99,3 +102,4 @@ class System:
     notes: tuple[str, ...] = ()
     inputs: Mapping[str, str] = field(default_factory=dict)
     columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    truth: tuple[str, ...] = ()

@@ -23,15 +23,25 @@ class Table:
         file: Where it came from.
         columns: Names, in order.
         rows: By column; every row has every column.
+        lines: Of each row in the file, the heading's being the first that is not blank.
     """
 
     file: Path
     columns: tuple[str, ...]
     rows: tuple[Mapping[str, str], ...]
+    lines: tuple[int, ...]
 
     def line(self, row: int) -> int:
-        """Return the line of a row in the file, the heading being line 1."""
-        return row + 2
+        """Return the line of the file that a row ends on, counted from 1."""
+        return self.lines[row]
+
+    def in_order(self, cases: Sequence[str]) -> Table:
+        """Return the table with its rows in the order of these cases; as it is where it is of other ones."""
+        place = {row.get("case", ""): number for number, row in enumerate(self.rows)}
+        if len(place) != len(self.rows) or set(place) != set(cases):
+            return self
+        order = [place[case] for case in cases]
+        return Table(self.file, self.columns, tuple(self.rows[i] for i in order), tuple(self.lines[i] for i in order))
 
     def column(self, name: str) -> list[str]:
         """Return a column.
@@ -118,22 +128,24 @@ def read_table(file: Path) -> Table:
     """
     try:
         with file.open(encoding="utf-8-sig", newline="") as stream:
-            lines = [line for line in csv.reader(stream) if line]
+            reader = csv.reader(stream)
+            numbered = [(line, reader.line_num) for line in reader if line]
     except OSError as error:
         raise explain_os_error(error, file, doing="read") from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError("not a CSV table in UTF-8", source=file) from error
+    lines, numbers = [line for line, _ in numbered], [number for _, number in numbered]
     if len(lines) < 2:
         raise DataError("needs a heading and a row", source=file)
     columns = [name.strip() for name in lines[0]]
     twice = [name for name, count in Counter(columns).items() if count > 1]
     if twice or "" in columns:
         raise DataError(f"column {twice[0] if twice else ''!r} stands twice, or a column has no name", source=file)
-    for number, line in enumerate(lines[1:], start=2):
+    for line, number in zip(lines[1:], numbers[1:], strict=True):
         if len(line) != len(columns):
             raise DataError(f"line {number} has {len(line)} cells, the heading has {len(columns)}", source=file)
     rows = tuple(dict(zip(columns, (cell.strip() for cell in line), strict=True)) for line in lines[1:])
-    return Table(file, tuple(columns), rows)
+    return Table(file, tuple(columns), rows, tuple(numbers[1:]))
 
 
 def patients_for(cases: Sequence[str], table: Table | None) -> tuple[list[str], bool, tuple[str, ...]]:

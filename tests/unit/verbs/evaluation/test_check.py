@@ -299,7 +299,10 @@ def test_segments_are_matched_with_classes_or_refused() -> None:
     assert as_classes(mask, ("left", "right"))[0].ravel().tolist() == [0, 2, 1]
     both, note = as_classes(mask, ("lungs",))
     assert both.ravel().tolist() == [0, 1, 1] and "one class" in note
-    assert "by number" in as_classes(mask, ("x", "y"))[1]
+    with pytest.raises(DataError, match="names a side"):
+        as_classes(mask, ("x", "y"))
+    plain = Mask(array, Geometry((1, 1, 3)), (Segment(1, "core"), Segment(2, "rim")))
+    assert "by number" in as_classes(plain, ("x", "y"))[1]
     far = Mask(np.array([[[0, 1, 7]]], np.uint16), Geometry((1, 1, 3)), (Segment(1, "a"), Segment(7, "b")))
     with pytest.raises(DataError, match="can't be matched"):
         as_classes(far, ("x", "y"))

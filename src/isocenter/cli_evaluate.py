@@ -49,11 +49,13 @@ def evaluate(
     predictions: Annotated[
         Path | None,
         typer.Argument(
-            help="Folder of masks or reports, or a CSV table of scores, reports or survival.", show_default=False
+            help="Folder of masks or reports; CSV of scores, reports, survival, boxes, retrieval, clicks; .npz.",
+            show_default=False,
         ),
     ] = None,
     references: Annotated[
-        Path | None, typer.Argument(help="Folder of the reference masks or reports; none with a table.")
+        Path | None,
+        typer.Argument(help="Folder of the reference masks or reports, or CSV of the reference boxes or points."),
     ] = None,
     task: Annotated[
         str | None, typer.Option("--task", help="Task, or adapted folder, to run on a labelled set.")
@@ -80,6 +82,14 @@ def evaluate(
             help="A reference without a prediction: fail, count-as-zero (a mask that a task abstains from, too).",
         ),
     ] = "fail",
+    corners: Annotated[
+        str | None,
+        typer.Option("--corners", help="Of boxes in pixels: half-open (x1 is beyond the box) or inclusive (x1 in it)."),
+    ] = None,
+    least_iou: Annotated[float, typer.Option("--iou", help="IoU from which a box is found, in FROC.")] = 0.1,
+    images: Annotated[
+        Path | None, typer.Option("--images", help="CSV: image (and patient) of all images, those without a box too.")
+    ] = None,
     tolerance_mm: Annotated[float, typer.Option("--tolerance-mm", help="Of the normalised surface Dice.")] = 2.0,
     surface: Annotated[
         str, typer.Option("--surface", help="border (voxels, as MONAI) or elements (as surface-distance).")
@@ -104,7 +114,8 @@ def evaluate(
     given: dict[str, Any] = {
         "predictions": predictions, "references": references, "task": task, "data": data, "against": against,
         "match": match, "patients": patients, "groups": groups, "shift": shift, "missing": missing,
-        "tolerance_mm": tolerance_mm, "surface": surface, "lesions": lesions, "corrupt": _kinds(corrupt),
+        "corners": corners, "least_iou": least_iou, "images": images, "tolerance_mm": tolerance_mm,
+        "surface": surface, "lesions": lesions, "corrupt": _kinds(corrupt),
         "corrupt_cases": corrupt_cases, "modality": modality, "body_part": body_part, "pictures": pictures,
         "level": level, "resamples": resamples, "seed": seed, "overwrite": overwrite,
     }  # fmt: skip

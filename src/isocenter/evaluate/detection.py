@@ -4,6 +4,7 @@ What counts as found is always said, by a rule:
 
 * `BoxRule`: the IoU of the two boxes is at least so much.
 * `PointRule`: the answer's point lies within so many millimetres of the thing's; or, where things are boxes, inside.
+* `RadiusRule`: the answer's point lies within the thing's own radius of its centre, as in LUNA16.
 
 Answers of an image are taken by falling score. Each takes, of the things that it fits and nobody has taken yet, the one
 that it fits best. One that fits only things already taken is a repeat: false in average precision (as in PASCAL VOC and
@@ -18,19 +19,39 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 
 from isocenter.core.errors import ConfigError, DataError, GeometryError, UnitsError
 
-__all__ = ["FROC_RATES", "BoxRule", "Froc", "PointRule", "box_iou", "detection_precision", "froc"]
+__all__ = [
+    "COCO_IOUS",
+    "FROC_RATES",
+    "BoxRule",
+    "Froc",
+    "Matches",
+    "PointRule",
+    "RadiusRule",
+    "box_iou",
+    "detection_precision",
+    "froc",
+    "match_answers",
+]
 
 FROC_RATES = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 """False positives per image at which sensitivity is told, as in LUNA16."""
+
+COCO_IOUS = tuple(float(v) for v in np.linspace(0.5, 0.95, 10))
+"""IoUs over which COCO takes the mean of average precisions."""
 
 Places = Float[np.ndarray, "n corners"]
 Answered = Float[np.ndarray, "m numbers"]
 OfImages = Sequence[Float[np.ndarray, "_ _"]]
 Repeats = Literal["false", "ignored"]
+Points = Literal["all", "coco"]
+Times = Int64[np.ndarray, " images"]
+
+_COCO_POINTS = np.linspace(0.0, 1.0, 101)
+_NO_PLACE = np.zeros(0, dtype=np.int64)
 
 
 @dataclass(frozen=True)
@@ -78,6 +99,24 @@ class PointRule:
         return np.where(away <= self.within_mm, 1 / (1 + away), 0.0)
 
 
+@dataclass(frozen=True)
+class RadiusRule:
+    """A thing, a centre with a radius, is found by a point no further from the centre than that."""
+
+    def fit(self, reference: Places, found: Answered) -> Float[np.ndarray, "n m"]:
+        """Return how well each thing and each answer fit, the nearer the better, 0 where they do not."""
+        axes = found.shape[1]
+        if reference.shape[1] != axes + 1:
+            raise GeometryError(f"a thing is a centre of {axes} axes and a radius; got {reference.shape[1]} numbers")
+        if not (reference[:, axes] > 0).all():
+            raise UnitsError(f"the radius of thing {int((reference[:, axes] <= 0).argmax())} must be above zero")
+        away = np.linalg.norm(reference[:, None, :axes] - found[None], axis=2)
+        return np.where(away <= reference[:, None, axes], 1 / (1 + away), 0.0)
+
+
+Rule = BoxRule | PointRule | RadiusRule
+
+
 def _check_boxes(boxes: Places, axes: int) -> None:
     if boxes.shape[1] != 2 * axes or axes not in (2, 3):
         raise GeometryError(f"a box is a low and a high corner, so 4 or 6 numbers; got {boxes.shape[1]}")
@@ -115,42 +154,6 @@ def box_iou(reference: Places, found: Answered) -> Float[np.ndarray, "n m"]:
     return iou
 
 
-@dataclass(frozen=True, eq=False)
-class _Answers:
-    """The answers of all images."""
-
-    scores: Float[np.ndarray, " n"]
-    true: Bool[np.ndarray, " n"]
-    things: int
-
-
-def _answers(
-    reference: OfImages,
-    found: OfImages,
-    scores: Sequence[Float[np.ndarray, " _"]],
-    rule: BoxRule | PointRule,
-    repeats: Repeats,
-) -> _Answers:
-    if not len(reference) == len(found) == len(scores) or not len(reference):
-        raise DataError(f"{len(reference)} images of things, {len(found)} of answers, {len(scores)} of scores")
-    all_scores, all_true = [], []
-    for image, (things, answers, values) in enumerate(zip(reference, found, scores, strict=True)):
-        if len(answers) != len(values):
-            raise DataError(f"image {image}: {len(answers)} answers with {len(values)} scores")
-        if not all(np.isfinite(a).all() for a in (things, answers, values)):
-            raise DataError(f"image {image}: a coordinate or a score is not finite")
-        true, repeat = (np.zeros(len(answers), dtype=bool) for _ in range(2))
-        if len(things) and len(answers):
-            true, repeat = _matched(rule.fit(things, answers), values)
-        kept = ~repeat if repeats == "ignored" else np.ones(len(answers), dtype=bool)
-        all_scores.append(values[kept])
-        all_true.append(true[kept])
-    things_in_all = sum(len(things) for things in reference)
-    if not things_in_all:
-        raise DataError("no image holds a thing to be found: there is no sensitivity")
-    return _Answers(np.concatenate(all_scores).astype(np.float64), np.concatenate(all_true), things_in_all)
-
-
 def _matched(
     fit: Float[np.ndarray, "n m"], scores: Float[np.ndarray, " m"]
 ) -> tuple[Bool[np.ndarray, " m"], Bool[np.ndarray, " m"]]:
@@ -166,17 +169,6 @@ def _matched(
         else:
             repeat[answer] = bool(fit[:, answer].any())
     return true, repeat
-
-
-def _curve(
-    answers: _Answers,
-) -> tuple[Float[np.ndarray, " t"], Float[np.ndarray, " t"], Float[np.ndarray, " t"]]:
-    """Return each different score, the highest first, with the answers at or above it that are true and false."""
-    order = np.argsort(-answers.scores, kind="stable")
-    scores = answers.scores[order]
-    last = np.append(np.flatnonzero(np.diff(scores)), len(scores) - 1) if len(scores) else np.zeros(0, dtype=np.int64)
-    true = np.cumsum(answers.true[order])[last].astype(np.float64)
-    return scores[last], true, last + 1.0 - true
 
 
 @dataclass(frozen=True, eq=False)
@@ -203,12 +195,129 @@ class Froc:
         return float(np.mean(self.at_rates))
 
 
+@dataclass(frozen=True, eq=False)
+class Matches:
+    """What every answer of a set of images found: matched once, for every threshold and every resample of images.
+
+    Args:
+        scores: Of all answers, the highest first.
+        true: Whether an answer found a thing.
+        repeat: Whether it fits only things that were found already.
+        image: Place of the image that it is of.
+        things: How many there are to be found in each image.
+    """
+
+    scores: Float[np.ndarray, " n"]
+    true: Bool[np.ndarray, " n"]
+    repeat: Bool[np.ndarray, " n"]
+    image: Int64[np.ndarray, " n"]
+    things: Int64[np.ndarray, " images"]
+
+    def froc(
+        self, *, rates: Sequence[float] = FROC_RATES, repeats: Repeats = "ignored", times: Times | None = None
+    ) -> Froc:
+        """Return the free-response operating characteristic, as `froc` does.
+
+        Args:
+            rates: False positives per image at which sensitivity is told.
+            repeats: Whether a second answer for one thing is false or ignored.
+            times: How often each image counts, for resamples; None for once.
+
+        Raises:
+            DataError: Nothing is to be found in any image that counts.
+            ConfigError: A rate below 0.
+        """
+        if any(not rate >= 0 for rate in rates):
+            raise ConfigError(f"false positives per image must be 0 or more, got {tuple(rates)}")
+        thresholds, true, false, things = self._curve(repeats, times)
+        images = len(self.things) if times is None else int(times.sum())
+        per_image, sensitivity = false / images, true / things
+        reached = tuple(float(sensitivity[per_image <= rate].max(initial=0.0)) for rate in rates)
+        return Froc(thresholds, per_image, sensitivity, tuple(float(r) for r in rates), reached)
+
+    def precision(self, *, repeats: Repeats = "false", points: Points = "all", times: Times | None = None) -> float:
+        """Return the average precision, as `detection_precision` does.
+
+        Args:
+            repeats: Whether a second answer for one thing is false or ignored.
+            points: All points of the curve (PASCAL VOC), or its 101 at sensitivities 0, 0.01 to 1 (COCO).
+            times: How often each image counts, for resamples; None for once.
+
+        Raises:
+            DataError: Nothing is to be found in any image that counts.
+        """
+        _, true, false, things = self._curve(repeats, times)
+        if not len(true):
+            return 0.0
+        raw = np.divide(true, true + false, out=np.zeros_like(true), where=true + false > 0)
+        precision, sensitivity = np.maximum.accumulate(raw[::-1])[::-1], true / things
+        if points == "coco":
+            place = np.searchsorted(sensitivity, _COCO_POINTS, side="left")
+            return float(np.append(precision, 0.0)[place].mean())
+        return float((np.diff(sensitivity, prepend=0.0) * precision).sum())
+
+    def _curve(
+        self, repeats: Repeats, times: Times | None
+    ) -> tuple[Float[np.ndarray, " t"], Float[np.ndarray, " t"], Float[np.ndarray, " t"], int]:
+        """Return each different score, the answers at or above it that are true and false, and what there is."""
+        things = int(self.things.sum() if times is None else self.things @ times)
+        if not things:
+            raise DataError("no image holds a thing to be found: there is no sensitivity")
+        kept = ~self.repeat if repeats == "ignored" else np.ones(len(self.scores), dtype=bool)
+        scores, found = self.scores[kept], self.true[kept]
+        counts = np.ones(len(scores), dtype=np.int64) if times is None else times[self.image[kept]]
+        last = np.append(np.flatnonzero(np.diff(scores)), len(scores) - 1) if len(scores) else _NO_PLACE
+        true = np.cumsum(counts * found)[last].astype(np.float64)
+        return scores[last], true, np.cumsum(counts)[last] - true, things
+
+
+def match_answers(
+    reference: OfImages,
+    found: OfImages,
+    scores: Sequence[Float[np.ndarray, " _"]],
+    *,
+    rule: Rule,
+) -> Matches:
+    """Match the answers of every image with its things, each image by itself.
+
+    Args:
+        reference: The things of each image; none is an array of no rows.
+        found: The answers of each image.
+        scores: Of each answer.
+        rule: What counts as found.
+
+    Raises:
+        DataError: Images or scores that are missing on one side, or what is not finite.
+        GeometryError: What is no box, or boxes and points of different axes.
+    """
+    if not len(reference) == len(found) == len(scores) or not len(reference):
+        raise DataError(f"{len(reference)} images of things, {len(found)} of answers, {len(scores)} of scores")
+    all_true, all_repeat = [], []
+    for image, (things, answers, values) in enumerate(zip(reference, found, scores, strict=True)):
+        if len(answers) != len(values):
+            raise DataError(f"image {image}: {len(answers)} answers with {len(values)} scores")
+        if not all(np.isfinite(a).all() for a in (things, answers, values)):
+            raise DataError(f"image {image}: a coordinate or a score is not finite")
+        true, repeat = (np.zeros(len(answers), dtype=bool) for _ in range(2))
+        if len(things) and len(answers):
+            true, repeat = _matched(rule.fit(things, answers), values)
+        all_true.append(true)
+        all_repeat.append(repeat)
+    values = np.concatenate(list(scores)).astype(np.float64)
+    order = np.argsort(-values, kind="stable")
+    places = np.repeat(np.arange(len(scores)), [len(s) for s in scores]).astype(np.int64)
+    return Matches(
+        values[order], np.concatenate(all_true)[order], np.concatenate(all_repeat)[order], places[order],
+        np.array([len(t) for t in reference], dtype=np.int64),
+    )  # fmt: skip
+
+
 def froc(
     reference: OfImages,
     found: OfImages,
     scores: Sequence[Float[np.ndarray, " _"]],
     *,
-    rule: BoxRule | PointRule,
+    rule: Rule,
     rates: Sequence[float] = FROC_RATES,
     repeats: Repeats = "ignored",
 ) -> Froc:
@@ -238,13 +347,7 @@ def froc(
         >>> curve.sensitivity.tolist(), curve.false_per_image.tolist(), curve.at_rates[:3]
         ([0.0, 1.0, 1.0], [0.5, 0.5, 1.0], (0.0, 0.0, 1.0))
     """
-    if any(not rate >= 0 for rate in rates):
-        raise ConfigError(f"false positives per image must be 0 or more, got {tuple(rates)}")
-    answers = _answers(reference, found, scores, rule, repeats)
-    thresholds, true, false = _curve(answers)
-    per_image, sensitivity = false / len(reference), true / answers.things
-    reached = tuple(float(sensitivity[per_image <= rate].max(initial=0.0)) for rate in rates)
-    return Froc(thresholds, per_image, sensitivity, tuple(float(r) for r in rates), reached)
+    return match_answers(reference, found, scores, rule=rule).froc(rates=rates, repeats=repeats)
 
 
 def detection_precision(
@@ -252,13 +355,14 @@ def detection_precision(
     found: OfImages,
     scores: Sequence[Float[np.ndarray, " _"]],
     *,
-    rule: BoxRule | PointRule,
+    rule: Rule,
     repeats: Repeats = "false",
+    points: Points = "all",
 ) -> float:
     """Return the average precision over all images: the area under precision over sensitivity, at all points.
 
     Precision at a sensitivity is the greatest at that sensitivity or above, as in PASCAL VOC since 2010; COCO takes
-    101 points of the same curve.
+    101 points of the same curve, and 100 answers an image at most, where all are taken here.
 
     Args:
         reference: The things of each image, boxes or points; none is an array of no rows.
@@ -266,6 +370,7 @@ def detection_precision(
         scores: Of each answer.
         rule: What counts as found.
         repeats: Whether a second answer for one thing is false or ignored.
+        points: All points of the curve, or COCO's 101.
 
     Returns:
         0 to 1; 0 without an answer.
@@ -275,7 +380,7 @@ def detection_precision(
         GeometryError: As `froc`.
 
     Source:
-        Everingham et al., IJCV 2010 and its development kit.
+        Everingham et al., IJCV 2010 and its development kit; Lin et al., ECCV 2014 (COCO).
 
     Example:
         >>> things = [np.array([[0.0, 0, 4, 4], [10, 10, 14, 14]])]
@@ -283,9 +388,4 @@ def detection_precision(
         >>> round(detection_precision(things, answers, [np.array([0.9, 0.8, 0.7])], rule=BoxRule(0.5)), 4)
         0.8333
     """
-    answers = _answers(reference, found, scores, rule, repeats)
-    _, true, false = _curve(answers)
-    if not len(true):
-        return 0.0
-    precision = np.maximum.accumulate((true / (true + false))[::-1])[::-1]
-    return float((np.diff(true / answers.things, prepend=0.0) * precision).sum())
+    return match_answers(reference, found, scores, rule=rule).precision(repeats=repeats, points=points)

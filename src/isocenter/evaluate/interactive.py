@@ -24,6 +24,7 @@ from jaxtyping import Bool, Float, Shaped
 
 from isocenter.core.errors import ConfigError, DataError, GeometryError, ModelError, PixelError, UnitsError
 from isocenter.evaluate.bootstrap import LEAST_PATIENTS, bootstrap_mean
+from isocenter.evaluate.clicks import SHOWN, clicks_to_dice
 from isocenter.evaluate.interactive_user import Act, User, strokes
 from isocenter.evaluate.overlap import dice, surface_distances
 
@@ -43,9 +44,6 @@ __all__ = [
     "run_session",
     "summarise",
 ]
-
-SHOWN = (1, 2, 3, 5, 10)
-"""After how many interactions the agreement is told."""
 
 GOAL = 0.9
 """The Dice that `clicks_to_goal` counts to."""
@@ -181,7 +179,7 @@ class SessionResult:
 
     def clicks_to(self, goal: float = GOAL) -> int | None:
         """Return after how many interactions the Dice first reached the goal, or None: not within the budget."""
-        return next((k for k, value in enumerate(self.dice, start=1) if value >= goal), None)
+        return clicks_to_dice(self.dice, goal)
 
 
 def _checked(name: str, said: object, shape: tuple[int, ...]) -> Float[np.ndarray, "z y x"]:

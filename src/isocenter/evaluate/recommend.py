@@ -18,7 +18,9 @@ from isocenter.core.errors import ConfigError
 
 __all__ = ["Advice", "Pitfall", "Suggestion", "TaskData", "recommend"]
 
-Kind = Literal["segmentation", "detection", "classification", "findings", "survival", "report", "retrieval"]
+Kind = Literal[
+    "segmentation", "detection", "classification", "findings", "survival", "report", "retrieval", "interactive"
+]
 
 RELOADED = "Maier-Hein et al., Nature Methods 2024 (Metrics Reloaded)"
 PITFALLS = "Reinke et al., Nature Methods 2024"
@@ -35,8 +37,8 @@ class TaskData:
 
     Args:
         kind: What is answered: a mask ("segmentation"), boxes or points ("detection"), one of several classes
-            ("classification"), any of several findings ("findings"), a risk ("survival"), a text ("report") or a rank
-            ("retrieval").
+            ("classification"), any of several findings ("findings"), a risk ("survival"), a text ("report"), a rank
+            ("retrieval") or a mask by somebody who points ("interactive").
         classes: Classes or findings; labels but the background of a mask.
         ordered: Whether the classes are in order, as grades and stages are.
         cases: Images.
@@ -140,6 +142,7 @@ def recommend(data: TaskData) -> Advice:
         "survival": _survival,
         "report": _report,
         "retrieval": _retrieval,
+        "interactive": _interactive,
     }
     if data.kind not in rules:
         raise ConfigError(f"kind must be one of {', '.join(rules)}, got {data.kind!r}")
@@ -221,6 +224,15 @@ def _detection(data: TaskData) -> Found:
         yield Pitfall(
             "empty images", "images without a lesion count in FROC (false positives) but hardly in average precision"
         )
+
+    elif data.prevalence == 1:
+        yield Pitfall(
+            "no empty images",
+            "without images that hold nothing, false positives per image are those of patients with a lesion; where "
+            "most have none (screening) add such images",
+        )
+    if data.classes > 1:
+        yield Pitfall("classes averaged", "a mean over classes hides the worst; show each class before the mean")
 
 
 def _rare(data: TaskData) -> Iterator[Pitfall]:
@@ -352,6 +364,24 @@ def _retrieval(_: TaskData) -> Found:
     yield Pitfall(
         "size of the pool",
         "recall at k falls with the number of candidates; tell it beside that of a random order, for the same pool",
+        source,
+    )
+
+
+def _interactive(data: TaskData) -> Found:
+    source = "Sofiiuk et al., ICIP 2022"
+    yield Suggestion("dice", "overlap after so many acts of pointing; show the whole curve", source)
+    if data.spacing_known:
+        yield Suggestion("nsd", "agreement of outlines within what readers differ by, after as many acts")
+    yield Pitfall(
+        "simulated users",
+        "figures are of the rule or person who pointed: a user who sees the reference clicks better than people; tell "
+        "the rule, and compare methods under the same one",
+        "Wong et al., ECCV 2024 (ScribblePrompt)",
+    )
+    yield Pitfall(
+        "failures hidden in a mean of clicks",
+        "a case that never reaches the goal counts as the budget: show the share of failures beside the clicks",
         source,
     )
 

@@ -8,7 +8,18 @@ from jaxtyping import Bool, Float
 from isocenter.core.errors import ConfigError, DataError
 from isocenter.evaluate.tables import check_yes_no
 
-__all__ = ["chance_at_k", "choices", "hits_at_k", "mean_reciprocal_rank", "ndcg_at_k", "recall_at_k"]
+__all__ = [
+    "average_precisions",
+    "chance_at_k",
+    "chance_precision",
+    "chance_reciprocal_rank",
+    "choices",
+    "hits_at_k",
+    "mean_reciprocal_rank",
+    "ndcg_at_k",
+    "recall_at_k",
+    "reciprocal_ranks",
+]
 
 
 def _check(right: Bool[np.ndarray, "queries candidates"], k: int) -> None:
@@ -16,6 +27,11 @@ def _check(right: Bool[np.ndarray, "queries candidates"], k: int) -> None:
         raise ConfigError(f"k must be 1 or more, got {k}")
     if not right.any(axis=1).all():
         raise DataError(f"query number {int((~right.any(axis=1)).argmax())} has no right candidate: leave it out")
+
+
+def _check_finite(similarity: Float[np.ndarray, "queries candidates"]) -> None:
+    if not np.isfinite(similarity).all():
+        raise DataError("a similarity is not finite")
 
 
 def hits_at_k(
@@ -39,8 +55,7 @@ def hits_at_k(
         [1.0, 0.0]
     """
     _check(right, k)
-    if not np.isfinite(similarity).all():
-        raise DataError("a similarity is not finite")
+    _check_finite(similarity)
     best = np.where(right, similarity, -np.inf).max(axis=1, keepdims=True)
     before = ((similarity >= best) & ~right).sum(axis=1)
     hits: Float[np.ndarray, " queries"] = (before < k).astype(np.float64)
@@ -61,6 +76,88 @@ def chance_at_k(right: Bool[np.ndarray, "queries candidates"], k: int) -> float:
     for step in range(min(k, count)):
         missed *= np.clip(wrong - step, 0, None) / (count - step)
     return float((1 - missed).mean())
+
+
+def reciprocal_ranks(
+    similarity: Float[np.ndarray, "queries candidates"], right: Bool[np.ndarray, "queries candidates"]
+) -> Float[np.ndarray, " queries"]:
+    """Return one over the rank of the first right candidate of each query; a tie counts against, as in `hits_at_k`.
+
+    Raises:
+        DataError: A query has no right candidate, or a similarity is not finite.
+
+    Example:
+        >>> reciprocal_ranks(np.array([[0.9, 0.1], [0.2, 0.2]]), np.array([[1, 0], [1, 0]], bool)).tolist()
+        [1.0, 0.5]
+    """
+    _check(right, 1)
+    _check_finite(similarity)
+    best = np.where(right, similarity, -np.inf).max(axis=1, keepdims=True)
+    ranks: Float[np.ndarray, " queries"] = 1.0 / (1 + ((similarity >= best) & ~right).sum(axis=1))
+    return ranks
+
+
+def average_precisions(
+    similarity: Float[np.ndarray, "queries candidates"], right: Bool[np.ndarray, "queries candidates"]
+) -> Float[np.ndarray, " queries"]:
+    """Return the average precision of each query: the mean, over its right candidates, of the share right up to each.
+
+    A tie counts against: of equal similarities the wrong ones stand first. The mean over queries is mAP.
+
+    Raises:
+        DataError: A query has no right candidate, or a similarity is not finite.
+
+    Source:
+        Buckley and Voorhees, SIGIR 2000.
+
+    Example:
+        >>> average_precisions(np.array([[0.9, 0.5, 0.1]]), np.array([[1, 0, 1]], bool)).round(4).tolist()
+        [0.8333]
+    """
+    _check(right, 1)
+    _check_finite(similarity)
+    order = np.lexsort((right, -similarity))
+    found = np.take_along_axis(right, order, axis=1)
+    precision = np.cumsum(found, axis=1) / np.arange(1, right.shape[1] + 1)
+    areas: Float[np.ndarray, " queries"] = (precision * found).sum(axis=1) / found.sum(axis=1)
+    return areas
+
+
+def chance_reciprocal_rank(right: Bool[np.ndarray, "queries candidates"]) -> float:
+    """Return the mean reciprocal rank of whoever puts the candidates in a random order.
+
+    Example:
+        >>> chance_reciprocal_rank(np.eye(2, dtype=bool))
+        0.75
+    """
+    _check(right, 1)
+    count = right.shape[1]
+    wrong = count - right.sum(axis=1).astype(np.float64)
+    none_yet, mean = np.ones(len(right)), np.zeros(len(right))
+    for rank in range(1, count + 1):
+        left = np.clip(wrong - rank + 1, 0, None) / (count - rank + 1)
+        mean += none_yet * (1 - left) / rank
+        none_yet *= left
+    return float(mean.mean())
+
+
+def chance_precision(right: Bool[np.ndarray, "queries candidates"]) -> float:
+    """Return the mean average precision of whoever puts the candidates in a random order.
+
+    A right candidate at rank i has i - 1 others before it, of which a share of (right - 1) / (candidates - 1) is right
+    on average.
+
+    Example:
+        >>> chance_precision(np.eye(2, dtype=bool)), chance_precision(np.ones((1, 3), bool))
+        (0.75, 1.0)
+    """
+    _check(right, 1)
+    count = right.shape[1]
+    if count == 1:
+        return 1.0
+    share = (right.sum(axis=1) - 1) / (count - 1)
+    harmonic = float((1 / np.arange(1, count + 1)).sum())
+    return float((share + (1 - share) * harmonic / count).mean())
 
 
 def choices(true: Float[np.ndarray, " n"], false: Float[np.ndarray, " m"]) -> Float[np.ndarray, " n"]:
@@ -109,12 +206,7 @@ def mean_reciprocal_rank(
         0.75
     """
     check_yes_no(right)
-    _check(right, 1)
-    if not np.isfinite(similarity).all():
-        raise DataError("a similarity is not finite")
-    best = np.where(right, similarity, -np.inf).max(axis=1, keepdims=True)
-    rank = 1 + ((similarity >= best) & ~right).sum(axis=1)
-    return float((1 / rank).mean())
+    return float(reciprocal_ranks(similarity, right).mean())
 
 
 def ndcg_at_k(

@@ -1,7 +1,8 @@
 """Measure predictions, of any tool, or a task on a labelled set: figures with intervals, comparisons, groups, curves.
 
-What comes in is told by its form: two folders of masks or of reports, a table of scores, of reports or of survival, or
-a task and a labelled set. `evaluation.json`, `cases.csv` and `evaluation.html` come out, whole or not at all.
+What comes in is told by its form: two folders of masks (perhaps for each click) or of reports, two tables of places in
+images, a table of scores, reports, survival, retrieval or clicks, or a task and a labelled set. `evaluation.json`,
+`cases.csv` and `evaluation.html` come out, whole or not at all.
 """
 
 from __future__ import annotations
@@ -21,11 +22,15 @@ from isocenter.data.labelled import open_labelled
 from isocenter.evaluate.corruption import CORRUPTIONS
 from isocenter.verbs.evaluation.advice import advise
 from isocenter.verbs.evaluation.analysis import Intervals, compare, drops_of, figures_of, groups_of, shift_of, worst_of
+from isocenter.verbs.evaluation.boxes import Corners
+from isocenter.verbs.evaluation.detections import DetectionSettings, detections_of_tables
 from isocenter.verbs.evaluation.document import DropEntry, EvaluationDocument, FigureEntry, PointEntry, ProvenanceEntry
+from isocenter.verbs.evaluation.interactive import click_folders, interactive_folders
 from isocenter.verbs.evaluation.kinds import table_system
 from isocenter.verbs.evaluation.masks import MaskSettings, mask_system
 from isocenter.verbs.evaluation.page import render_evaluation
 from isocenter.verbs.evaluation.reports import holds_reports, report_folders
+from isocenter.verbs.evaluation.retrieval import retrieval_of_arrays
 from isocenter.verbs.evaluation.runs import CLEAN, Outcome, RunSettings, ask, case_pictures, system_of
 from isocenter.verbs.evaluation.system import System
 from isocenter.verbs.evaluation.tables import Table, group_columns, read_table
@@ -44,8 +49,8 @@ class EvaluateConfig(BaseModel):
 
     Attributes:
         out: Folder to write; must not exist or be empty unless `overwrite`.
-        predictions: Folder of masks or reports, or a table.
-        references: Folder of masks or reports; None for a table, which holds both.
+        predictions: Folder of masks or reports, a table, or an .npz of similarities.
+        references: Folder of masks or reports, or a table of places; None for a table or .npz that holds both.
         task: Name or folder of a task to run.
         data: Labelled set that it runs on.
         against: A second system: predictions of the same form, or with `task` a second task.
@@ -53,8 +58,12 @@ class EvaluateConfig(BaseModel):
         patients: Table of case and patient.
         groups: Table of case (or patient) and columns to make groups of.
         shift: A column of `groups`, and the two sites between which the figure is compared.
-        missing: What a reference without a prediction does. Cases that a task abstains from are left out of the figures
-            and counted; with "count-as-zero" a mask counts as an empty one instead.
+        missing: What a reference without a prediction does, and a query without a relevant candidate. Cases that a task
+            abstains from are left out of the figures and counted; with "count-as-zero" a mask counts as an empty one
+            instead.
+        corners: What the corners of boxes in pixels are; there is no default.
+        least_iou: From which IoU on a box is found, in FROC.
+        images: Table of all images, those without a thing among them.
         tolerance_mm: Of the normalised surface Dice.
         surface: "border" voxels, or surface "elements".
         lesions: Whether the connected pieces of masks are matched and counted too.
@@ -83,6 +92,9 @@ class EvaluateConfig(BaseModel):
     groups: Path | None = None
     shift: tuple[str, str, str] | None = None
     missing: Literal["fail", "count-as-zero"] = "fail"
+    corners: Corners | None = None
+    least_iou: float = Field(default=0.1, gt=0, le=1)
+    images: Path | None = None
     tolerance_mm: float = Field(default=2.0, ge=0, allow_inf_nan=False)
     surface: Literal["border", "elements"] = "border"
     lesions: bool = False
@@ -161,6 +173,9 @@ def _check(config: EvaluateConfig) -> None:
         raise ConfigError("--shift names a column of the table of groups: give --groups TABLE")
     if config.match is not None and config.references is None:
         raise ConfigError("--match is for two folders: give PRED and REF")
+    files = config.predictions is not None and config.references is not None and config.predictions.is_file()
+    if (config.corners is not None or config.images is not None) and not files:
+        raise ConfigError("--corners and --images are for two tables of places in images: give PRED and REF")
     unknown = [name for name in config.corrupt if name != "auto" and name not in CORRUPTIONS]
     if unknown:
         raise ConfigError(f"no corruption is named {unknown[0]!r}; there are: {', '.join(CORRUPTIONS)}, or auto")
@@ -197,11 +212,22 @@ def _read(config: EvaluateConfig, predictions: Path | None, tell: Progress, orde
     if config.references is None:
         if predictions.is_dir():
             raise ConfigError(f"{predictions} is a folder: give the folder of references too (PRED REF)")
+        if predictions.suffix.lower() == ".npz":
+            return retrieval_of_arrays(predictions, config.missing, patients)
         table = read_table(predictions)
-        return table_system(table.in_order(order) if order else table, patients)
+        return table_system(table.in_order(order) if order else table, patients, config.missing)
+    if predictions.is_file() and config.references.is_file():
+        places = DetectionSettings(config.corners, config.least_iou, _table(config.images))
+        return detections_of_tables(predictions, config.references, places, patients)
     for folder in (predictions, config.references):
         if not folder.is_dir():
-            raise ConfigError(f"{folder} is not a folder: PRED and REF are two folders, or give one table")
+            raise ConfigError(
+                f"{folder} is not a folder: PRED and REF are two folders, or two tables of places in images; a table "
+                "of scores, reports or survival holds both"
+            )
+    clicks = click_folders(predictions)
+    if clicks is not None:
+        return interactive_folders(clicks, config.references, config.missing, patients, tell)
     if holds_reports(predictions) and holds_reports(config.references):
         return report_folders(predictions, config.references, config.missing, patients)
     settings = MaskSettings(config.missing, config.tolerance_mm, config.surface, config.lesions)
@@ -306,6 +332,7 @@ def document_of(
         shift=shift,
         roc=system.roc,
         reliability=system.reliability,
+        curves=system.curves,
         worst=worst_of(system),
         recommended=recommended,
         warnings=warnings,
@@ -370,7 +397,7 @@ def worst_pictures(
 def provenance(config: EvaluateConfig, inputs: Mapping[str, str]) -> ProvenanceEntry:
     """Return what is needed to repeat it, without paths: they may name the patient."""
     code = code_version()
-    paths = ("out", "predictions", "references", "data", "against", "match", "patients", "groups", "task")
+    paths = ("out", "predictions", "references", "data", "against", "match", "patients", "groups", "images", "task")
     return ProvenanceEntry(
         isocenter=__version__,
         commit=code["commit"],

@@ -1,4 +1,5 @@
-"""FROC and average precision: by hand, and against a slow restatement of PASCAL VOC's rules."""
+"""FROC and average precision: by hand, against slow restatements of PASCAL VOC's and COCO's rules, and pycocotools
+where it is installed."""
 
 from __future__ import annotations
 
@@ -6,7 +7,16 @@ import numpy as np
 import pytest
 
 from isocenter.core.errors import ConfigError, DataError, GeometryError, UnitsError
-from isocenter.evaluate.detection import BoxRule, PointRule, box_iou, detection_precision, froc
+from isocenter.evaluate.detection import (
+    COCO_IOUS,
+    BoxRule,
+    PointRule,
+    RadiusRule,
+    box_iou,
+    detection_precision,
+    froc,
+    match_answers,
+)
 
 NONE = np.zeros((0, 3))
 
@@ -150,3 +160,90 @@ def test_refused():
         froc([box], [box], [np.ones(1)], rule=BoxRule(0.0))
     with pytest.raises(ConfigError, match="0 or more"):
         froc([thing], [thing], [np.ones(1)], rule=PointRule(3), rates=(-1,))
+    with pytest.raises(GeometryError, match="a centre of 3 axes and a radius"):
+        froc([thing], [thing], [np.ones(1)], rule=RadiusRule())
+    with pytest.raises(UnitsError, match="radius of thing 0"):
+        froc([np.array([[5.0, 5, 5, 0]])], [thing], [np.ones(1)], rule=RadiusRule())
+
+
+def test_within_its_own_radius():
+    """As in LUNA16: by hand, one answer on the very edge of the small thing, one just beyond it."""
+    things = [np.array([[10.0, 10, 2], [30, 30, 6]])]
+    answers = [np.array([[12.0, 10], [10, 12.1], [30, 35]])]
+    curve = froc(things, answers, [np.array([0.9, 0.8, 0.7])], rule=RadiusRule())
+    assert curve.sensitivity.tolist() == [0.5, 0.5, 1.0] and curve.false_per_image.tolist() == [0, 1, 1]
+
+
+def _coco_points(reference, found, scores, least):
+    """COCO's average over 101 sensitivities, as its rules read: each answer a point, the greatest precision beyond."""
+    rows = sorted(((s, i, j) for i, image in enumerate(scores) for j, s in enumerate(image)), reverse=True)
+    taken, true = set(), []
+    for _, i, j in rows:
+        overlaps = [(box_iou(found[i][j : j + 1], r[None])[0, 0], k) for k, r in enumerate(reference[i])]
+        free = [(o, k) for o, k in overlaps if o >= least and (i, k) not in taken]
+        if free:
+            taken.add((i, max(free)[1]))
+        true.append(bool(free))
+    total = sum(len(r) for r in reference)
+    found_at = [(sum(true[: n + 1]) / total, sum(true[: n + 1]) / (n + 1)) for n in range(len(true))]
+    return np.mean([max((p for r, p in found_at if r >= t), default=0.0) for t in np.linspace(0, 1, 101)])
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_cocos_points(seed):
+    scene = _scene(seed)
+    for least in (0.5, 0.75):
+        expected = _coco_points(*scene, least)
+        assert detection_precision(*scene, rule=BoxRule(least), points="coco") == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_cocos_mean_equals_pycocotools(seed):
+    coco, evaluation = pytest.importorskip("pycocotools.coco"), pytest.importorskip("pycocotools.cocoeval")
+    rng = np.random.default_rng(seed)
+    reference, found, scores = [], [], []
+    for _ in range(20):
+        low = rng.uniform(0, 60, (rng.integers(0, 5), 2))
+        things = np.concatenate([low, low + rng.uniform(4, 20, low.shape)], axis=1)
+        near = things.repeat(2, axis=0) + rng.normal(0, 1.0, (2 * len(things), 4))
+        stray = rng.uniform(0, 60, (rng.integers(0, 3), 2))
+        reference.append(things)
+        found.append(np.concatenate([near, np.concatenate([stray, stray + 8], axis=1)]))
+        scores.append(rng.random(len(found[-1])))
+    truth = coco.COCO()
+    boxes = [(i, [*b[:2].tolist(), *(b[2:] - b[:2]).tolist()]) for i, image in enumerate(reference) for b in image]
+    truth.dataset = {
+        "images": [{"id": i} for i in range(20)], "categories": [{"id": 1}], "info": {},
+        "annotations": [
+            {"id": n, "image_id": i, "category_id": 1, "bbox": b, "area": b[2] * b[3], "iscrowd": 0}
+            for n, (i, b) in enumerate(boxes, start=1)
+        ],
+    }  # fmt: skip
+    truth.createIndex()
+    said = truth.loadRes([
+        {"image_id": i, "category_id": 1, "bbox": [*b[:2].tolist(), *(b[2:] - b[:2]).tolist()], "score": float(s)}
+        for i, (image, values) in enumerate(zip(found, scores, strict=True))
+        for b, s in zip(image, values, strict=True)
+    ])  # fmt: skip
+    peer = evaluation.COCOeval(truth, said, "bbox")
+    peer.evaluate()
+    peer.accumulate()
+    peer.summarize()
+    ours = [detection_precision(reference, found, scores, rule=BoxRule(i), points="coco") for i in COCO_IOUS]
+    assert np.mean(ours) == pytest.approx(peer.stats[0], abs=1e-9)
+    assert ours[0] == pytest.approx(peer.stats[1], abs=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_images_that_count_twice_or_not_at_all(seed):
+    """A resample by counts is the same as the images themselves, drawn so often."""
+    reference, found, scores = _scene(seed)
+    drawn = np.random.default_rng(seed).integers(0, len(scores), len(scores))
+    times = np.bincount(drawn, minlength=len(scores))
+    rule = BoxRule(0.3)
+    matches = match_answers(reference, found, scores, rule=rule)
+    again = ([reference[i] for i in drawn], [found[i] for i in drawn], [scores[i] for i in drawn])
+    assert matches.froc(times=times).at_rates == froc(*again, rule=rule).at_rates
+    for points in ("all", "coco"):
+        expected = detection_precision(*again, rule=rule, points=points)
+        assert matches.precision(times=times, points=points) == pytest.approx(expected)

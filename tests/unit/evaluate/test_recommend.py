@@ -11,7 +11,7 @@ from isocenter.core.errors import ConfigError
 from isocenter.evaluate.recommend import TaskData, recommend
 
 ROOT = Path(__file__).resolve().parents[3]
-KINDS = ("segmentation", "detection", "classification", "findings", "survival", "report", "retrieval")
+KINDS = ("segmentation", "detection", "classification", "findings", "survival", "report", "retrieval", "interactive")
 
 
 def _metrics(**data):
@@ -105,3 +105,9 @@ def test_refused():
         TaskData("classification", classes=0)
     with pytest.raises(ConfigError, match="patients"):
         TaskData("classification", cases=3, patients=5)
+
+
+def test_images_without_a_lesion_are_missed_in_detection():
+    assert "no empty images" in _pitfalls(kind="detection", prevalence=1.0)
+    assert "no empty images" not in _pitfalls(kind="detection"), "it is not known"
+    assert "empty images" in _pitfalls(kind="detection", prevalence=0.5, empty_cases=True)

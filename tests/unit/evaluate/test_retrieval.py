@@ -10,12 +10,16 @@ import pytest
 from isocenter.core.errors import ConfigError, DataError
 from isocenter.evaluate.discrimination import bootstrap_roc_auc, roc_auc
 from isocenter.evaluate.retrieval import (
+    average_precisions,
     chance_at_k,
+    chance_precision,
+    chance_reciprocal_rank,
     choices,
     hits_at_k,
     mean_reciprocal_rank,
     ndcg_at_k,
     recall_at_k,
+    reciprocal_ranks,
 )
 
 SIMILAR = np.array([[0.9, 0.1, 0.5, 0.3], [0.4, 0.3, 0.2, 0.1], [0.1, 0.2, 0.8, 0.9]])
@@ -116,3 +120,28 @@ def test_bad_rankings_are_refused():
         ndcg_at_k(np.array([[1.0, -1.0]]), np.ones((1, 2)), k=1)
     with pytest.raises(ConfigError):
         ndcg_at_k(np.ones((1, 2)), np.ones((1, 2)), k=0)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_average_precision_equals_scikit_learn(seed):
+    metrics = pytest.importorskip("sklearn.metrics")
+    rng = np.random.default_rng(seed)
+    similarity, right = rng.random((15, 12)), rng.random((15, 12)) < 0.3
+    right[:, 3] = True
+    expected = [metrics.average_precision_score(r, s) for r, s in zip(right, similarity, strict=True)]
+    assert average_precisions(similarity, right).tolist() == pytest.approx(expected)
+    assert mean_reciprocal_rank(right, similarity) == reciprocal_ranks(similarity, right).mean()
+
+
+def test_ties_count_against_in_average_precision():
+    right = np.array([[True, False, True]])
+    assert average_precisions(np.ones((1, 3)), right).tolist() == pytest.approx([(1 / 2 + 2 / 3) / 2])
+    assert reciprocal_ranks(np.ones((1, 3)), right).tolist() == [0.5]
+
+
+def test_chance_of_ranks_and_precision_is_what_random_orders_reach():
+    right = np.array([[1, 1, 0, 0, 0], [0, 0, 0, 0, 1], [1, 1, 1, 1, 1]], dtype=bool)
+    orders = [np.tile(-np.array(order, float), (3, 1)) for order in itertools.permutations(range(5))]
+    assert chance_reciprocal_rank(right) == pytest.approx(np.mean([reciprocal_ranks(o, right) for o in orders]))
+    assert chance_precision(right) == pytest.approx(np.mean([average_precisions(o, right) for o in orders]))
+    assert chance_precision(np.ones((1, 1), bool)) == 1.0

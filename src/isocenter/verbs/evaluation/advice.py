@@ -14,12 +14,20 @@ from isocenter.verbs.evaluation.system import System
 
 __all__ = ["advise", "describe"]
 
-_KINDS: dict[str, Literal["segmentation", "classification", "findings", "survival", "report"]] = {
+_KINDS: dict[
+    str,
+    Literal[
+        "segmentation", "classification", "findings", "survival", "report", "detection", "retrieval", "interactive"
+    ],
+] = {
     "masks": "segmentation",
     "classes": "classification",
     "findings": "findings",
     "survival": "survival",
     "reports": "report",
+    "detections": "detection",
+    "retrieval": "retrieval",
+    "interactive": "interactive",
 }
 Advice = tuple[tuple[AdviceEntry, ...], tuple[AdviceEntry, ...]]
 
@@ -66,6 +74,13 @@ def describe(system: System, unanswered: int = 0) -> TaskData | None:
         horizons = [float(key.removeprefix("risk_")) for key in system.rows[0] if key.startswith("risk_")]
         last = max(horizons) if horizons else None
         return replace(common, prevalence=happened, probabilities=bool(horizons), horizon_days=last)
+    if system.kind == "detections":
+        things = [int(str(row["things"])) for row in system.rows]
+        filled = sum(count > 0 for count in things)
+        return replace(
+            common, classes=len(system.curves), prevalence=filled / len(things), several_per_image=max(things) > 1,
+            empty_cases=filled < len(things),
+        )  # fmt: skip
     return common
 
 

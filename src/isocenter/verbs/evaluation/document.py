@@ -14,6 +14,7 @@ __all__ = [
     "AdviceEntry",
     "CheckEntry",
     "ComparisonEntry",
+    "CurveEntry",
     "DropEntry",
     "EvaluationDocument",
     "FigureEntry",
@@ -31,7 +32,9 @@ __all__ = [
 ]
 
 FORMAT: Final = "isocenter-evaluation/1"
-Kind = Literal["masks", "classes", "findings", "reports", "survival", "numbers"]
+Kind = Literal[
+    "masks", "classes", "findings", "reports", "survival", "numbers", "detections", "retrieval", "interactive"
+]
 
 
 class _Entry(BaseModel):
@@ -195,6 +198,30 @@ class RocEntry(_Entry):
     sensitivity: tuple[float, ...]
 
 
+class CurveEntry(_Entry):
+    """Another curve, at most 200 points of it; curves of one title are drawn together.
+
+    Attributes:
+        title: What is drawn: "FROC", "Recall", "Dice".
+        name: Of the line.
+        x_label: What goes across.
+        y_label: What goes up, from 0 to 1.
+        x: Of each point, growing.
+        y: Of each point.
+        x_least: Where the drawing begins.
+        x_most: Where it ends; null for the last point.
+    """
+
+    title: str
+    name: str
+    x_label: str
+    y_label: str
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    x_least: float = 0.0
+    x_most: float | None = None
+
+
 class ReliabilityEntry(_Entry):
     """Predicted against observed frequency, in bins.
 
@@ -276,6 +303,7 @@ class EvaluationDocument(_Entry):
         shift: Between two sites; null where none was asked for.
         roc: ROC curves.
         reliability: Reliability diagrams.
+        curves: Other curves, of the kind: FROC, recall, Dice over clicks.
         worst: Cases that went worst, the worst first.
         recommended: Metrics that suit this task.
         warnings: Pitfalls that this set or these metrics run into.
@@ -300,6 +328,7 @@ class EvaluationDocument(_Entry):
     shift: ShiftEntry | None = None
     roc: tuple[RocEntry, ...] = ()
     reliability: tuple[ReliabilityEntry, ...] = ()
+    curves: tuple[CurveEntry, ...] = ()
     worst: tuple[WorstEntry, ...] = ()
     recommended: tuple[AdviceEntry, ...] = ()
     warnings: tuple[AdviceEntry, ...] = ()

@@ -9,9 +9,16 @@ from collections.abc import Iterable, Sequence
 
 from markupsafe import Markup
 
-from isocenter.verbs.evaluation.document import DropEntry, ReliabilityEntry, RocEntry, SubgroupBlock, SubgroupEntry
+from isocenter.verbs.evaluation.document import (
+    CurveEntry,
+    DropEntry,
+    ReliabilityEntry,
+    RocEntry,
+    SubgroupBlock,
+    SubgroupEntry,
+)
 
-__all__ = ["drops_svg", "forest_svg", "reliability_svg", "roc_svg"]
+__all__ = ["curves_svg", "drops_svg", "forest_svg", "reliability_svg", "roc_svg"]
 
 _WIDTH, _HEIGHT = 460, 320
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 14, 14, 42
@@ -121,6 +128,28 @@ def reliability_svg(curves: Sequence[ReliabilityEntry]) -> Markup:
     return _svg(parts, "Reliability diagram", f"Of {', '.join(names)}; the dotted diagonal is perfect.") + _legend(
         names
     )
+
+
+def curves_svg(curves: Sequence[CurveEntry]) -> Markup:
+    """Draw curves of one title: a share from 0 to 1 against what goes across; points beyond its end are left out."""
+    shown = [c for c in curves if c.x][:_MOST]
+    if not shown:
+        return Markup("")
+    low = min(c.x_least for c in shown)
+    high = max(c.x[-1] if c.x_most is None else c.x_most for c in shown)
+    frame = _Frame((low, high if high > low else low + 1), (0, 1))
+    ticks = [low + (high - low) * share for share in _UNIT] if high > low else [low]
+    if all(c.x == tuple(float(round(v)) for v in c.x) for c in shown):
+        ticks = sorted({float(round(v)) for v in ticks})
+    first = shown[0]
+    parts = [frame.axes(first.x_label, first.y_label, ticks, _UNIT)]
+    for n, curve in enumerate(shown):
+        points = [(x, y) for x, y in zip(curve.x, curve.y, strict=True) if low <= x <= high]
+        # Sensitivity stays what it is until more false answers are allowed: the end of the drawing is reached.
+        points += [(high, points[-1][1])] if points and curve.x_most is not None and points[-1][0] < high else []
+        parts.append(frame.line(points, f"series s{n}"))
+    names = [c.name for c in shown]
+    return _svg(parts, first.title, f"{first.y_label} against {first.x_label}, of {', '.join(names)}.") + _legend(names)
 
 
 def drops_svg(curves: Sequence[DropEntry]) -> Markup:

@@ -10,7 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from isocenter.verbs.evaluation.document import EvaluationDocument, FigureEntry, ScorecardDocument
-from isocenter.verbs.evaluation.drawing import drops_svg, forest_svg, reliability_svg, roc_svg
+from isocenter.verbs.evaluation.drawing import curves_svg, drops_svg, forest_svg, reliability_svg, roc_svg
 from isocenter.verbs.report.page import data_uri
 from isocenter.verbs.report.page import environment as report_environment
 
@@ -77,7 +77,8 @@ def environment() -> Environment:
     common = report_environment()
     made.globals.update(
         number=number, unit=unit, named=named, p_value=p_value, mark_of=_MARKS.__getitem__, css_of=_CSS.__getitem__,
-        roc_svg=roc_svg, reliability_svg=reliability_svg, drops_svg=drops_svg, forest_svg=forest_svg,
+        roc_svg=roc_svg, reliability_svg=reliability_svg, curves_svg=curves_svg, drops_svg=drops_svg,
+        forest_svg=forest_svg,
         # Our own files, read at build time; nothing of the document is ever marked as safe.
         css=lambda: Markup(common.get_template("report.css").render() + made.get_template("evaluation.css").render()),  # noqa: S704
     )  # fmt: skip

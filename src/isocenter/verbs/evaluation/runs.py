@@ -11,19 +11,24 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Shaped
 
-from isocenter.core import Estimate, Image, Mask, Prediction, Scores, Study, TaskEntry
+from isocenter.core import Estimate, Image, Mask, Prediction, Risk, Scores, Study, TaskEntry
 from isocenter.core.errors import ConfigError, DataError
 from isocenter.core.sides import names_a_side
-from isocenter.data.labelled import LabelledCase, LabelledSet
+from isocenter.data.labelled import Event, LabelledCase, LabelledSet
 from isocenter.evaluate.corruption import CORRUPTIONS, corrupt, corruptions_for
+from isocenter.evaluate.tables import check_probabilities
 from isocenter.verbs.evaluation.masks import CaseScores, MaskSettings, masks_of_scores, mean_dice, measure_case
 from isocenter.verbs.evaluation.scores import Cases, classes_system, findings_system, numbers_system
+from isocenter.verbs.evaluation.survival import survival_system
 from isocenter.verbs.evaluation.system import System
 from isocenter.verbs.evaluation.tables import several
 from isocenter.verbs.report import overlay_png
 from isocenter.verbs.running import run_task
 
 __all__ = ["Kept", "Outcome", "RunSettings", "ask", "case_pictures", "system_of"]
+
+Answer = CaseScores | np.ndarray | float | Risk
+"""What was measured on a mask, probabilities, a number, or the chance of an event by a day."""
 
 CLEAN = ("", 0)
 """Key of the images as they are."""
@@ -67,8 +72,7 @@ class Outcome:
     Args:
         labelled: The set.
         cases: Cases whose image could be read.
-        answers: Of each, by corruption and grade: what was measured on a mask, probabilities, or a number; None where
-            the task abstained.
+        answers: Of each, by corruption and grade; None where the task abstained.
         reasons: Why it abstained from images as they are, and how often.
         notes: What was noticed.
         seconds: Of each answer to an image as it is.
@@ -80,7 +84,7 @@ class Outcome:
 
     labelled: LabelledSet
     cases: tuple[LabelledCase, ...]
-    answers: Mapping[tuple[str, int], list[CaseScores | np.ndarray | float | None]]
+    answers: Mapping[tuple[str, int], list[Answer | None]]
     reasons: Mapping[str, int]
     notes: tuple[str, ...]
     seconds: tuple[float, ...]
@@ -136,8 +140,8 @@ class _Asking:
     def __init__(self, entry: TaskEntry, labelled: LabelledSet, settings: RunSettings) -> None:
         self._entry, self._labelled, self._settings = entry, labelled, settings
         self._cases: list[LabelledCase] = []
-        self._answers: dict[tuple[str, int], list[CaseScores | np.ndarray | float | None]] = {CLEAN: []}
-        self._worse: dict[tuple[str, int], dict[str, CaseScores | np.ndarray | float | None]] = {}
+        self._answers: dict[tuple[str, int], list[Answer | None]] = {CLEAN: []}
+        self._worse: dict[tuple[str, int], dict[str, Answer | None]] = {}
         self._reasons: dict[str, int] = {}
         self._notes: dict[str, None] = {}
         self._failed: dict[str, str] = {}
@@ -185,7 +189,7 @@ class _Asking:
 
     def _answer(
         self, prediction: Prediction, image: Image, reference: Shaped[np.ndarray, "z y x"] | None
-    ) -> CaseScores | np.ndarray | float | None:
+    ) -> Answer | None:
         if prediction.abstained is None:
             return self._measured(prediction, image, reference)
         if reference is None or self._settings.masks.missing != "count-as-zero":
@@ -194,9 +198,7 @@ class _Asking:
         empty = measure_case(reference, np.zeros_like(reference), image.geometry, self._settings.masks, labels)
         return replace(empty, note="abstained: counted as empty")
 
-    def _measured(
-        self, prediction: Prediction, image: Image, reference: Shaped[np.ndarray, "z y x"] | None
-    ) -> CaseScores | np.ndarray | float:
+    def _measured(self, prediction: Prediction, image: Image, reference: Shaped[np.ndarray, "z y x"] | None) -> Answer:
         value, classes = prediction.value, self._labelled.classes
         if isinstance(value, Mask) and reference is not None:
             found, note = as_classes(value, classes)
@@ -215,6 +217,8 @@ class _Asking:
             return np.array([by_name[name[:64]] for name in classes])
         if isinstance(value, Estimate) and self._labelled.kind == "regress":
             return float(value.value)
+        if isinstance(value, Risk) and self._labelled.kind == "survive":
+            return value
         raise DataError(
             f"the task answers with a {type(value).__name__}, and the set's labels are of the kind "
             f"{self._labelled.kind!r}: they can't be compared",
@@ -250,7 +254,7 @@ class _Asking:
 
 def keeps_promises(
     prediction: Prediction,
-    answer: CaseScores | np.ndarray | float | None,
+    answer: Answer | None,
     case: LabelledCase,
     classes: Sequence[str],
     voxel_mm3: float | None = None,
@@ -357,7 +361,10 @@ def system_of(outcome: Outcome, key: tuple[str, int] = CLEAN) -> System:
         scores = [one for one in answers if isinstance(one, CaseScores)]
         classes = dict(enumerate(labelled.classes, start=1))
         return masks_of_scores(names, patients, labelled.patients_known, scores, classes, notes, inputs)
-    if labelled.kind == "regress":
+    if labelled.kind == "survive":
+        events = [t for t in targets if isinstance(t, Event)]
+        made = _survival(cases, events, [one for one in answers if isinstance(one, Risk)])
+    elif labelled.kind == "regress":
         said = np.array([one for one in answers if isinstance(one, float)])
         made = numbers_system(cases, np.array([float(str(t)) for t in targets]), said)
     else:
@@ -366,6 +373,34 @@ def system_of(outcome: Outcome, key: tuple[str, int] = CLEAN) -> System:
         build = classes_system if labelled.kind == "classify" else findings_system
         made = build(cases, truth, p, labelled.classes)
     return replace(made, inputs=inputs)
+
+
+def _survival(cases: Cases, events: Sequence[Event], risks: Sequence[Risk]) -> System:
+    """Return the system of the chance of an event by one day, which is all that a task answers.
+
+    Raises:
+        DataError: Answers are of different days, a chance is none, or nobody had the event.
+    """
+    horizons = sorted({risk.horizon_days for risk in risks})
+    if len(horizons) > 1:
+        raise DataError(f"the task's chances are meant up to different days ({horizons[0]:g} to {horizons[-1]:g})")
+    chance = np.array([risk.probability for risk in risks], dtype=np.float64)
+    check_probabilities(chance)
+    days = np.array([event.days for event in events], dtype=np.float64)
+    happened = np.array([event.happened for event in events], dtype=bool)
+    day, notes = horizons[0], []
+    reached = bool(days.min() <= day < days.max())
+    if not reached:
+        notes.append(
+            f"the task's chance is meant up to day {day:g}, and cases were seen from day {days.min():g} to "
+            f"{days.max():g}: whether it is right (Brier score) can't be told, only its order"
+        )
+    notes.append(
+        "the task answers with one chance by one day: there is no survival curve, so no integrated Brier score; equal "
+        "chances count half in C"
+    )
+    told = Cases(cases.names, cases.patients, cases.known, (*cases.notes, *notes))
+    return survival_system(told, days, happened, chance, {day: chance} if reached else {})
 
 
 def _abstentions(outcome: Outcome) -> list[str]:

@@ -98,8 +98,9 @@ def survival_system(
     horizons = list(by_day) or _horizons(days, happened)
     if not by_day:
         notes.append(
-            f"no chance by a day is given (risk_DAYS): AUC is told at the days by which a quarter, half and three "
-            f"quarters of the events had happened ({', '.join(f'{d:g}' for d in horizons)}), and no Brier score"
+            f"no chance by a day on which cases were seen is given (in a table: risk_DAYS): AUC is "
+            "told at the days by which a quarter, half and three quarters of "
+            f"the events had happened ({', '.join(f'{d:g}' for d in horizons)}), and no Brier score"
         )
     measures += [
         Measure("dynamic AUC", f"by day {day:g}", partial(_auc, days, happened, by_day.get(day, risk), day))

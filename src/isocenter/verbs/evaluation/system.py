@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Float, Int64
 
-from isocenter.verbs.evaluation.document import Kind, ReliabilityEntry, RocEntry
+from isocenter.verbs.evaluation.document import CurveEntry, Kind, ReliabilityEntry, RocEntry
 
 __all__ = ["Indices", "Measure", "System", "mean_measure"]
 
@@ -84,6 +84,7 @@ class System:
         badness: Of each case: the higher, the worse it went; for the list of worst cases.
         roc: ROC curves.
         reliability: Reliability diagrams.
+        curves: Other curves.
         notes: What was noticed, and decided.
         inputs: sha256 of what went in, by what it is.
         columns: Further columns of each case that groups may be made of.
@@ -99,6 +100,7 @@ class System:
     badness: Float[np.ndarray, " n"] | None = None
     roc: tuple[RocEntry, ...] = ()
     reliability: tuple[ReliabilityEntry, ...] = ()
+    curves: tuple[CurveEntry, ...] = ()
     notes: tuple[str, ...] = ()
     inputs: Mapping[str, str] = field(default_factory=dict)
     columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

@@ -149,6 +149,7 @@ def segment(
     modality: ModalityOption = None,
     body_part: BodyPartOption = None,
     reader: ReaderOption = "images",
+    audit: AuditOption = None,
     seed: SeedOption = 0,
     overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
@@ -168,6 +169,7 @@ def segment(
             modality=modality,
             body_part=body_part,
             reader=reader,
+            audit=audit,
             seed=seed,
             overwrite=overwrite,
         )
@@ -226,12 +228,13 @@ def align_classify(
     weights: AlignedWeights,
     images: Annotated[list[Path], typer.Argument(help="Pictures, the patient's left at the right edge.")],
     finding: Annotated[list[str], typer.Option("--finding", help="A finding in words; may be repeated.")],
+    audit: AuditOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Rank pictures by findings that are told in words; nothing is trained."""
     from isocenter.verbs.align import classify as verb
 
-    found = verb(weights, images, finding)
+    found = verb(weights, images, finding, audit=audit)
     _out(found.model_dump_json(indent=2) if as_json else "\n".join(found.lines()))
 
 
@@ -243,12 +246,13 @@ def align_retrieve(
     image: Annotated[Path | None, typer.Option("--image", help="Picture: find the reports that fit best.")] = None,
     top: Annotated[int, typer.Option("--top", help="How many.")] = 5,
     patient: Annotated[str | None, typer.Option("--patient", help="Column of the patient, for intervals.")] = None,
+    audit: AuditOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Find pictures by words or reports by a picture; without a query, measure how well that works."""
     from isocenter.verbs.align import retrieve as verb
 
-    found = verb(weights, table, text=text, image=image, top=top, patient_column=patient)
+    found = verb(weights, table, text=text, image=image, top=top, patient_column=patient, audit=audit)
     _out(found.model_dump_json(indent=2) if as_json else "\n".join(found.lines()))
 
 

@@ -62,7 +62,8 @@ def show(
             for a in said.get("answers", ())
         ]
         lines += [
-            f"    segment {c['segment']}: {c['added']} voxels added, {c['removed']} removed"
+            f"    segment {c['segment']}: {c['added']} voxels added, {c['removed']} removed; "
+            f"mask {c['before'][:12]} before, {c['after'][:12]} after"
             for c in said.get("changes", ())
         ]
     out("\n".join(lines) or "the record is empty")

@@ -37,6 +37,11 @@ BodyPartOption = Annotated[
 ]
 SeedOption = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace an older result.")]
+AuditOption = Annotated[
+    Path | None,
+    # The environment's ISOCENTER_AUDIT is looked up by the verb: where nothing is run, it must not be taken for a wish.
+    typer.Option("--audit", help="With a task: append a line to this record; or ISOCENTER_AUDIT names it."),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document to standard output, nothing else.")]
 
 
@@ -104,6 +109,7 @@ def evaluate(
     pictures: Annotated[bool, typer.Option("--pictures/--no-pictures", help="Show a task's worst cases.")] = True,
     level: Annotated[float, typer.Option("--level", help="Coverage of the intervals.")] = 0.95,
     resamples: Annotated[int, typer.Option("--resamples", help="Resamples of patients.")] = 1000,
+    audit: AuditOption = None,
     seed: SeedOption = 0,
     overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
@@ -117,7 +123,7 @@ def evaluate(
         "corners": corners, "least_iou": least_iou, "images": images, "tolerance_mm": tolerance_mm,
         "surface": surface, "lesions": lesions, "corrupt": _kinds(corrupt),
         "corrupt_cases": corrupt_cases, "modality": modality, "body_part": body_part, "pictures": pictures,
-        "level": level, "resamples": resamples, "seed": seed, "overwrite": overwrite,
+        "level": level, "resamples": resamples, "seed": seed, "overwrite": overwrite, "audit": audit,
     }  # fmt: skip
     with progress() as tell:
         done = verb(out_folder, progress=tell, **given)
@@ -158,6 +164,7 @@ def check(
     corrupt_cases: CorruptCasesOption = 30,
     modality: ModalityOption = None,
     body_part: BodyPartOption = None,
+    audit: AuditOption = None,
     seed: SeedOption = 0,
     overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
@@ -169,6 +176,7 @@ def check(
         done = verb(
             task, out_folder, progress=tell, data=data, groups=groups, corrupt=_kinds(corrupt),
             corrupt_cases=corrupt_cases, modality=modality, body_part=body_part, seed=seed, overwrite=overwrite,
+            audit=audit,
         )  # fmt: skip
     if as_json:
         out(done.model_dump_json(indent=2))

@@ -18,6 +18,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from isocenter.core.errors import CapabilityError, ConfigError
 from isocenter.data.images.atomic import explain_os_error
+from isocenter.safety.audit import AuditedAnswer
+from isocenter.verbs.audit import audited, record_run
+from isocenter.verbs.entries import file_sha256
 from isocenter.verbs.pretrain import missing_for_learning
 from isocenter.verbs.provenance import machine
 from isocenter.verbs.read import Progress
@@ -231,13 +234,16 @@ def run(config: AlignConfig, progress: Progress | None = None) -> AlignResult:
     )
 
 
-def classify(weights: Path | str, images: Sequence[Path | str], findings: Sequence[str]) -> Answers:
+def classify(
+    weights: Path | str, images: Sequence[Path | str], findings: Sequence[str], *, audit: Path | None = None
+) -> Answers:
     """Say of pictures how well findings, told in words, fit them: no training, no labels.
 
     Args:
         weights: File of aligned weights, or the folder of a run.
         images: Pictures as they are hung: the patient's left at the right edge.
-        findings: Words, e.g. "pleural effusion".
+        findings: Words, e.g. "pleural effusion"; no record holds them.
+        audit: Record that a line is appended to; without it the environment's ISOCENTER_AUDIT names one, or none is.
 
     Raises:
         ConfigError: There is no picture or no finding, or a finding has no words.
@@ -245,6 +251,19 @@ def classify(weights: Path | str, images: Sequence[Path | str], findings: Sequen
         WeightsError: The weights or their vocabulary are not what the card vouches for.
         CapabilityError: A package is not installed.
     """
+    with audited(audit, "align-classify") as place:
+        found, files = _classified(weights, images, findings), [Path(path) for path in images]
+        _record(place, "align-classify", found.weights_sha256, files)
+    return found
+
+
+def _record(place: Path | None, verb: str, weights: str, files: Sequence[Path], inputs: Sequence[Path] = ()) -> None:
+    if place is not None:
+        answers = [AuditedAnswer("align", file_sha256(file), "answered", weights) for file in files]
+        record_run(place, verb, answers, inputs=sorted({file_sha256(file) for file in (*files, *inputs)}))
+
+
+def _classified(weights: Path | str, images: Sequence[Path | str], findings: Sequence[str]) -> Answers:
     if not images or not findings or not all(f.strip() for f in findings):
         raise ConfigError("classifying needs a picture and, with --finding, the words of a finding")
     aligned = _load(weights)
@@ -268,6 +287,7 @@ def retrieve(
     image: Path | str | None = None,
     top: int = 5,
     patient_column: str | None = None,
+    audit: Path | None = None,
 ) -> Found:
     """Find images by words or reports by an image in a table of pairs; without a query, measure how well that works.
 
@@ -278,6 +298,7 @@ def retrieve(
         image: Picture: the reports that fit best are found.
         top: How many.
         patient_column: Column of the patient, for the intervals; None where every row is a patient of its own.
+        audit: Record that a line is appended to; without it the environment's ISOCENTER_AUDIT names one, or none is.
 
     Raises:
         ConfigError: Both queries are given, or `top` is below 1.
@@ -285,15 +306,26 @@ def retrieve(
         WeightsError: The weights or their vocabulary are not what the card vouches for.
         CapabilityError: A package is not installed.
     """
-    if (text is not None and image is not None) or top < 1:
-        raise ConfigError("give words (--text), a picture (--image), or neither to measure; and --top of 1 or more")
+    with audited(audit, "align-retrieve") as place:
+        if (text is not None and image is not None) or top < 1:
+            raise ConfigError("give words (--text), a picture (--image), or neither to measure; and --top of 1 or more")
+        found, files = _retrieved(weights, Path(table), (text, image), top, patient_column)
+        _record(place, "align-retrieve", found.weights_sha256, files, [Path(table)])
+    return found
+
+
+def _retrieved(
+    weights: Path | str, table: Path, query: tuple[str | None, Path | str | None], top: int, patient_column: str | None
+) -> tuple[Found, list[Path]]:
+    """Return what was found, and the pictures that the answer is of."""
+    text, image = query
     aligned = _load(weights)
     from isocenter.data.pairs import PairColumns, read_pair_table, read_plane
     from isocenter.learn.alignment.measure import KS, retrieval_figures
     from isocenter.learn.alignment.pairs import reported_pairs
 
-    rows = read_pair_table(Path(table), Path(table).parent, PairColumns(patient=patient_column))
-    pairs = reported_pairs(rows, Path(table).name, aligned.image_input)
+    rows = read_pair_table(table, table.parent, PairColumns(patient=patient_column))
+    pairs = reported_pairs(rows, table.name, aligned.image_input)
     places = list(range(len(rows)))
     if image is not None:
         reports = aligned.embed_texts([" ".join(pairs.pairs[i].sentences) for i in places])
@@ -303,7 +335,7 @@ def retrieve(
         if text is None:
             reports = aligned.embed_texts([" ".join(pairs.pairs[i].sentences) for i in places])
             figures = retrieval_figures(pairs, places, pictures, reports, [k for k in KS if k < len(places)] or [1])
-            return Found(weights_sha256=_sha256(aligned), query="all", figures=_as_rows(figures))
+            return Found(weights_sha256=_sha256(aligned), query="all", figures=_as_rows(figures)), []
         alike = pictures @ aligned.embed_texts([text])[0]
     order = sorted(places, key=lambda i: (-float(alike[i]), i))[:top]
     results = tuple(
@@ -314,7 +346,8 @@ def retrieve(
         }
         for i in order
     )
-    return Found(weights_sha256=_sha256(aligned), query="text" if image is None else "image", results=results)
+    found = Found(weights_sha256=_sha256(aligned), query="text" if image is None else "image", results=results)
+    return found, [rows[i].image for i in order] if image is None else [Path(image)]
 
 
 class _Watch:

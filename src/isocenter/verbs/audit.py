@@ -1,4 +1,7 @@
-"""The audit record: lines that `read` writes, and what a person changed; checking and showing them.
+"""The audit record: lines of every verb that runs a task or a model, and what a person changed; checking and showing.
+
+A verb works inside `audited`, which says where its lines go and writes one where it fails, and gives what came out to
+`record_run` before its result gets its name.
 
 A line says who (a pseudonym that depends on this installation's key), which verb, hashes of what went in, of the
 weights and of what came out. It holds no patient's value and no name of a file (`safety.audit`).
@@ -9,15 +12,16 @@ from __future__ import annotations
 import getpass
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from isocenter.core import Mask
-from isocenter.core.errors import GeometryError
+from isocenter.core import Mask, Prediction
+from isocenter.core.errors import GeometryError, IsocenterError
 from isocenter.core.fingerprint import fingerprint
 from isocenter.data.images.pseudonym import pseudonym, pseudonym_key
 from isocenter.safety.audit import (
@@ -42,11 +46,18 @@ __all__ = [
     "audit_place",
     "audit_show",
     "audit_verify",
+    "audited",
+    "audited_answer",
+    "audited_prediction",
+    "record_change",
     "record_failure",
     "record_read",
+    "record_run",
 ]
 
 AUDIT_VARIABLE = "ISOCENTER_AUDIT"
+_MOST_ANSWERS = 1000
+"""Of one line; a set of more cases takes several."""
 
 
 class _Entry(BaseModel):
@@ -142,11 +153,72 @@ def audit_place(given: Path | None) -> Path | None:
     return place
 
 
-def record_read(place: Path, result: ResultDocument, folder: Path) -> None:
+@contextmanager
+def audited(given: Path | None, verb: str) -> Iterator[Path | None]:
+    """Yield where the lines of a verb go, None for nowhere; a verb that raises gets a line that says so.
+
+    Args:
+        given: The record, as the user named it; see `audit_place`.
+        verb: What is run.
+
+    Raises:
+        DataError: The record is not whole.
+        OutputError: The operating system refused.
+    """
+    place = audit_place(given)
+    try:
+        yield place
+    except IsocenterError:
+        if place is not None:
+            record_failure(place, verb)
+        raise
+
+
+def record_run(
+    place: Path | None,
+    verb: str,
+    answers: Sequence[AuditedAnswer],
+    *,
+    inputs: Sequence[str] = (),
+    outputs: Sequence[str] = (),
+    seconds: float = 0.0,
+) -> None:
+    """Write what tasks or models did in one run of a verb; several lines where there are very many answers.
+
+    Args:
+        place: The record, from `audited`; None writes nothing.
+        verb: What was run.
+        answers: What each task did with each image.
+        inputs: sha256 of what went in.
+        outputs: sha256 of the files that hold the whole.
+        seconds: How long it took.
+
+    Raises:
+        DataError: The record is not whole.
+        OutputError: The operating system refused.
+    """
+    if place is None:
+        return
+    for first in range(0, max(len(answers), 1), _MOST_ANSWERS):
+        some = tuple(answers[first : first + _MOST_ANSWERS])
+        event = AuditEvent(
+            verb=verb,
+            who=_who(),
+            outcome="abstained" if some and all(a.outcome == "abstained" for a in some) else "answered",
+            inputs=tuple(inputs),
+            answers=some,
+            outputs=tuple(outputs),
+            isocenter=__version__,
+            seconds=seconds,
+        )
+        append_event(place, event)
+
+
+def record_read(place: Path | None, result: ResultDocument, folder: Path) -> None:
     """Write the line of a study that was read.
 
     Args:
-        place: The record.
+        place: The record; None writes nothing.
         result: The document.
         folder: Where it was written.
 
@@ -154,18 +226,16 @@ def record_read(place: Path, result: ResultDocument, folder: Path) -> None:
         DataError: The record is not whole.
         OutputError: The operating system refused.
     """
-    answers = tuple(_answer(p, result.images[p.image].sha256) for p in result.predictions)
-    event = AuditEvent(
-        verb="read",
-        who=_who(),
-        outcome="answered" if result.answered else "abstained",
-        inputs=tuple(sorted({file.sha256 for file in result.provenance.input_files})),
-        answers=answers,
+    if place is None:
+        return
+    record_run(
+        place,
+        "read",
+        [audited_answer(p, result.images[p.image].sha256) for p in result.predictions],
+        inputs=sorted({file.sha256 for file in result.provenance.input_files}),
         outputs=(file_sha256(folder / "result.json"), *(file.sha256 for file in result.files)),
-        isocenter=__version__,
         seconds=result.provenance.seconds.get("total", 0.0),
     )
-    append_event(place, event)
 
 
 def record_failure(place: Path, verb: str) -> None:
@@ -193,8 +263,28 @@ def audit_change(place: Path | str, task: str, image: str, offered: Mask, kept: 
         DataError: The record is not whole.
         OutputError: The operating system refused.
     """
+    record_change(Path(place), "review", AuditedAnswer(_task(task), image, "answered"), offered, kept)
+
+
+def record_change(place: Path | None, verb: str, answer: AuditedAnswer, offered: Mask, kept: Mask) -> None:
+    """Write what a person made of an answer, as `audit_change`, for a verb.
+
+    Args:
+        place: The record, from `audited`; None writes nothing.
+        verb: In which the person did it.
+        answer: What was answered; its outputs are what was kept.
+        offered: What the task answered.
+        kept: What the person kept, on the same grid.
+
+    Raises:
+        GeometryError: The grids differ.
+        DataError: The record is not whole.
+        OutputError: The operating system refused.
+    """
     if not offered.geometry.same_grid(kept.geometry):
         raise GeometryError("the mask that was kept lies on another grid than the one that was offered")
+    if place is None:
+        return
     before, after = (fingerprint(mask.array, mask.geometry) for mask in (offered, kept))
     voxels: Mapping[int, tuple[np.ndarray, np.ndarray]] = {
         number: (_voxels(offered, number), _voxels(kept, number))
@@ -206,14 +296,14 @@ def audit_change(place: Path | str, task: str, image: str, offered: Mask, kept: 
         if (a != b).any()
     )
     event = AuditEvent(
-        verb="review",
+        verb=verb,
         who=_who(),
         outcome="changed" if changes else "accepted",
-        answers=(AuditedAnswer(_task(task), image, "answered"),),
+        answers=(answer,),
         changes=changes,
         isocenter=__version__,
     )
-    append_event(Path(place), event)
+    append_event(place, event)
 
 
 def _voxels(mask: Mask, number: int) -> np.ndarray:
@@ -222,13 +312,35 @@ def _voxels(mask: Mask, number: int) -> np.ndarray:
     return np.zeros(mask.geometry.shape, dtype=bool)
 
 
-def _answer(entry: PredictionEntry, image: str) -> AuditedAnswer:
+def audited_answer(entry: PredictionEntry, image: str) -> AuditedAnswer:
+    """Return what a record keeps of an answer, or of a task that abstained.
+
+    Args:
+        entry: The answer.
+        image: sha256 of the image.
+    """
     return AuditedAnswer(
         task=_task(entry.task),
         image=image,
         outcome="answered" if entry.abstained is None else "abstained",
         weights="" if entry.model is None else entry.model.weights_sha256,
         outputs=tuple(file.sha256 for file in entry.files),
+    )
+
+
+def audited_prediction(task: str, image: str, prediction: Prediction) -> AuditedAnswer:
+    """Return what a record keeps of a prediction that no file was written of.
+
+    Args:
+        task: Name of the task.
+        image: sha256 of the image.
+        prediction: Its answer, or its reason for none.
+    """
+    return AuditedAnswer(
+        task=_task(task),
+        image=image,
+        outcome="answered" if prediction.abstained is None else "abstained",
+        weights="" if prediction.model is None else prediction.model.weights_sha256,
     )
 
 

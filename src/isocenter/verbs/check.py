@@ -22,6 +22,8 @@ from isocenter.models.weights import list_cards, read_card
 from isocenter.tasks.interact.cards import CARD as INTERACT
 from isocenter.tasks.interact.cards import VOLUME_WEIGHTS
 from isocenter.verbs.adapted_folder import CONFIG, TASK_FILE
+from isocenter.verbs.audit import audited, record_run
+from isocenter.verbs.entries import file_sha256
 from isocenter.verbs.evaluate import (
     EvaluateConfig,
     check_out,
@@ -76,6 +78,7 @@ class CheckConfig(BaseModel):
         pictures: Whether the page shows the worst cases.
         seed: Of everything random.
         overwrite: Whether an older scorecard under `out` is replaced.
+        audit: Record that a line is appended to; without it the environment's ISOCENTER_AUDIT names one, or none is.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -94,6 +97,7 @@ class CheckConfig(BaseModel):
     pictures: bool = True
     seed: int = Field(default=0, ge=0)
     overwrite: bool = False
+    audit: Path | None = None
 
 
 def check(task: str, out: Path | str, *, progress: Progress | None = None, **settings: Any) -> ScorecardDocument:
@@ -142,7 +146,14 @@ def run_on(
         progress: Called with the stage and how much is done.
         notes: What a reader must know of the set.
     """
-    tell = progress or (lambda _stage, _done: None)
+    with audited(config.audit, "check") as audit:
+        return _checked(config, labelled, (progress or (lambda _stage, _done: None), audit), notes)
+
+
+def _checked(
+    config: CheckConfig, labelled: LabelledSet | None, told: tuple[Progress, Path | None], notes: Sequence[str]
+) -> ScorecardDocument:
+    tell, audit = told
     check_out(config.out, DOCUMENT, overwrite=config.overwrite)
     if config.groups is not None and labelled is None:
         raise ConfigError("groups are of cases: give --data SET with --groups TABLE")
@@ -189,6 +200,8 @@ def run_on(
         (folder / CARD_PAGE).write_text(model_card(card), "utf-8")
         if system is not None:
             write_cases(folder / CASES, system)
+        written = sorted(file_sha256(file) for file in folder.iterdir())
+        record_run(audit, "check", () if outcome is None else outcome.asked, outputs=written)
     tell("done", 1.0)
     return card
 

@@ -20,6 +20,9 @@ from isocenter.core.errors import ConfigError, DataError, IsocenterError
 from isocenter.data.images.atomic import atomic_folder, make_parent
 from isocenter.data.labelled import open_labelled
 from isocenter.evaluate.corruption import CORRUPTIONS
+from isocenter.safety.audit import AuditedAnswer
+from isocenter.verbs.audit import audited, record_run
+from isocenter.verbs.entries import file_sha256
 from isocenter.verbs.evaluation.advice import advise
 from isocenter.verbs.evaluation.analysis import Intervals, compare, drops_of, figures_of, groups_of, shift_of, worst_of
 from isocenter.verbs.evaluation.boxes import Corners
@@ -77,6 +80,8 @@ class EvaluateConfig(BaseModel):
         least_patients: Groups with fewer are listed, not tested.
         seed: Of everything random.
         overwrite: Whether an older evaluation under `out` is replaced.
+        audit: With a task: record that a line is appended to; without it the environment's ISOCENTER_AUDIT names one,
+            or none is.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -108,6 +113,7 @@ class EvaluateConfig(BaseModel):
     least_patients: int = Field(default=10, ge=10)
     seed: int = Field(default=0, ge=0)
     overwrite: bool = False
+    audit: Path | None = None
 
 
 def evaluate_predictions(out: Path | str, *, progress: Progress | None = None, **settings: Any) -> EvaluationDocument:
@@ -137,11 +143,19 @@ def evaluate_predictions(out: Path | str, *, progress: Progress | None = None, *
 def run(config: EvaluateConfig, progress: Progress | None = None) -> EvaluationDocument:
     """Do what an `EvaluateConfig` says; see `evaluate_predictions`."""
     tell = progress or (lambda _stage, _done: None)
+    if config.task is None:
+        return _run(config, tell, None)  # nothing is run: the answers are another program's
+    with audited(config.audit, "evaluate") as audit:
+        return _run(config, tell, audit)
+
+
+def _run(config: EvaluateConfig, tell: Progress, audit: Path | None) -> EvaluationDocument:
     _check(config)
     check_out(config.out, DOCUMENT, overwrite=config.overwrite)
+    asked: tuple[AuditedAnswer, ...] = ()
     pictures: Mapping[int, tuple[bytes, bytes | None]] = {}
     if config.task is not None:
-        outcome, system, against = _task_systems(config, tell)
+        outcome, system, against, asked = _task_systems(config, tell)
         document = document_of(system, config, against=against, outcome=outcome, tell=_part(tell, 0.7, 0.95))
         if config.pictures:
             pictures = worst_pictures(config.task, outcome, system, document, run_settings(config))
@@ -157,6 +171,9 @@ def run(config: EvaluateConfig, progress: Progress | None = None) -> EvaluationD
         (folder / DOCUMENT).write_text(document.model_dump_json(indent=1) + "\n", "utf-8")
         write_cases(folder / CASES, system)
         (folder / PAGE).write_text(render_evaluation(document, pictures), "utf-8")
+        if asked:
+            written = [file_sha256(folder / name) for name in (DOCUMENT, CASES, PAGE)]
+            record_run(audit, "evaluate", asked, outputs=written)
     tell("done", 1.0)
     return document
 
@@ -169,6 +186,8 @@ def _check(config: EvaluateConfig) -> None:
         raise ConfigError("give predictions (PRED REF, or a table), or --task TASK with --data SET")
     if config.corrupt and config.task is None:
         raise ConfigError("images can only be made worse where a task runs on them: give --task TASK and --data SET")
+    if config.audit is not None and config.task is None:
+        raise ConfigError("a record is of tasks that are run: give --audit with --task TASK and --data SET")
     if config.shift is not None and config.groups is None:
         raise ConfigError("--shift names a column of the table of groups: give --groups TABLE")
     if config.match is not None and config.references is None:
@@ -248,7 +267,9 @@ def run_settings(config: EvaluateConfig) -> RunSettings:
     )
 
 
-def _task_systems(config: EvaluateConfig, tell: Progress) -> tuple[Outcome, System, System | None]:
+def _task_systems(
+    config: EvaluateConfig, tell: Progress
+) -> tuple[Outcome, System, System | None, tuple[AuditedAnswer, ...]]:
     if config.task is None or config.data is None:
         raise ConfigError("give both --task TASK and --data SET")
     labelled, settings = open_labelled(config.data), run_settings(config)
@@ -256,12 +277,12 @@ def _task_systems(config: EvaluateConfig, tell: Progress) -> tuple[Outcome, Syst
     outcome = ask(entry, labelled, settings, _part(tell, 0.0, 0.5 if config.against else 0.7))
     system = system_of(outcome)
     if config.against is None:
-        return outcome, system, None
+        return outcome, system, None, outcome.asked
     (other,) = choose_tasks((config.against,)).entries.values()
     plain = RunSettings(**{**vars(settings), "corrupt": ()})
     second = ask(other, labelled, plain, _part(tell, 0.5, 0.7))
     both = [i for i in range(len(outcome.cases)) if outcome.answered(CLEAN)[i] and second.answered(CLEAN)[i]]
-    return outcome, _only(outcome, both), _only(second, both)
+    return outcome, _only(outcome, both), _only(second, both), (*outcome.asked, *second.asked)
 
 
 def _only(outcome: Outcome, kept: Sequence[int]) -> System:
@@ -406,7 +427,7 @@ def provenance(config: EvaluateConfig, inputs: Mapping[str, str]) -> ProvenanceE
         packages=package_versions(),
         machine=machine(),
         seed=config.seed,
-        config=config.model_dump(mode="json", exclude=set(paths)),
+        config=config.model_dump(mode="json", exclude={*paths, "audit"}),
         inputs=dict(inputs),
     )
 

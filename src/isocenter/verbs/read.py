@@ -18,12 +18,12 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from isocenter.core import Image, Mask, Study
-from isocenter.core.errors import ConfigError, DataError, IsocenterError, OutputError
+from isocenter.core.errors import ConfigError, DataError, OutputError
 from isocenter.data.images.atomic import atomic_folder, explain_os_error
 from isocenter.data.images.quality import inspect
 from isocenter.data.images.study_files import StudyFiles
 from isocenter.plugins import load
-from isocenter.verbs.audit import audit_place, record_failure, record_read
+from isocenter.verbs.audit import audited, record_read
 from isocenter.verbs.entries import file_entry, image_entry, prediction_entry
 from isocenter.verbs.prompts import Prompts, check_places, load_prompts
 from isocenter.verbs.provenance import (
@@ -135,13 +135,8 @@ def read(path: Path | str, out: Path | str, *, progress: Progress | None = None,
 
 def run(config: ReadConfig, progress: Progress | None = None) -> ResultDocument:
     """Do what a `ReadConfig` says; see `read`."""
-    audit = audit_place(config.audit)
-    try:
+    with audited(config.audit, "read") as audit:
         return _run(config, progress or (lambda _stage, _done: None), audit)
-    except IsocenterError:
-        if audit is not None:
-            record_failure(audit, "read")
-        raise
 
 
 def _run(config: ReadConfig, tell: Progress, audit: Path | None) -> ResultDocument:
@@ -193,8 +188,7 @@ def _run(config: ReadConfig, tell: Progress, audit: Path | None) -> ResultDocume
         (folder / "result.json").write_text(result.to_json(), "utf-8")
         tell("report", 0.95)
         (folder / "report.html").write_text(render_html(result, _pictures(study, answers)), "utf-8")
-        if audit is not None:  # before the folder gets its name: no result without its line
-            record_read(audit, result, folder)
+        record_read(audit, result, folder)  # before the folder gets its name: no result without its line
     tell("done", 1.0)
     return result
 

@@ -9,9 +9,11 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from isocenter.core import Mask, Study
-from isocenter.core.errors import CapabilityError, ConfigError
+from isocenter.core.errors import CapabilityError, ConfigError, IsocenterError
+from isocenter.verbs.audit import audited, audited_answer, record_run
 from isocenter.verbs.entries import file_entry, prediction_entry
 from isocenter.verbs.prompts import Target, check_places, load_prompts
+from isocenter.verbs.provenance import InputNames, input_files
 from isocenter.verbs.read import Coded, Progress, ReadConfig, read_study, state
 from isocenter.verbs.result import FileEntry, PredictionEntry
 from isocenter.verbs.running import choose_tasks, run_task
@@ -34,6 +36,7 @@ class SegmentConfig(BaseModel):
         modality: Modality of an image whose file says none, stated by you.
         body_part: Body part of an image whose file says none, stated by you.
         overwrite: Whether a file that stands there is replaced; never one that is read.
+        audit: Record that a line is appended to; without it the environment's ISOCENTER_AUDIT names one, or none is.
         seed: Seed of everything random.
     """
 
@@ -49,6 +52,7 @@ class SegmentConfig(BaseModel):
     modality: Coded | None = None
     body_part: Coded | None = None
     overwrite: bool = False
+    audit: Path | None = None
     seed: int = Field(default=0, ge=0)
 
 
@@ -79,7 +83,11 @@ def segment(path: Path | str, out: Path | str, *, progress: Progress | None = No
 
 def run(config: SegmentConfig, progress: Progress | None = None) -> PredictionEntry:
     """Do what a `SegmentConfig` says; see `segment`."""
-    tell = progress or (lambda _stage, _done: None)
+    with audited(config.audit, "segment") as audit:
+        return _run(config, progress or (lambda _stage, _done: None), audit)
+
+
+def _run(config: SegmentConfig, tell: Progress, audit: Path | None) -> PredictionEntry:
     check_suffix(config.out)
     _keep_the_input(config)
     if config.out.exists() and not config.overwrite:
@@ -110,8 +118,7 @@ def run(config: SegmentConfig, progress: Progress | None = None) -> PredictionEn
         headers = files.headers.image(answer.image) if files.headers and answer.image.source.instance_uids else []
         kind, proof = write_mask(mask, config.out, headers)
         files_written = (file_entry(config.out, config.out.parent, kind, proof),)
-    tell("done", 1.0)
-    return prediction_entry(
+    found = prediction_entry(
         entry.card,
         index,
         answer.prediction,
@@ -119,6 +126,21 @@ def run(config: SegmentConfig, progress: Progress | None = None) -> PredictionEn
         files=files_written,
         seconds=answer.seconds,
     )
+    if audit is not None:
+        names = InputNames(config.path, study, files.refused)
+        given = {file.sha256 for file in input_files(config.path, study, names)}
+        given |= set() if prompts is None else {prompts.sha256}
+        try:
+            record_run(
+                audit, "segment", [audited_answer(found, answer.image.sha256)], inputs=sorted(given),
+                outputs=[file.sha256 for file in files_written], seconds=answer.seconds,
+            )  # fmt: skip
+        except IsocenterError:
+            if files_written:  # no mask without its line
+                config.out.unlink(missing_ok=True)
+            raise
+    tell("done", 1.0)
+    return found
 
 
 def _keep_the_input(config: SegmentConfig, names: Collection[str] = ()) -> None:

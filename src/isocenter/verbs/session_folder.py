@@ -26,6 +26,8 @@ from isocenter.core.errors import ConfigError, DataError, IsocenterError, Weight
 from isocenter.data.images.atomic import atomic_folder, explain_os_error
 from isocenter.data.images.proof import prove, prove_image
 from isocenter.models.weights import WeightsCard
+from isocenter.safety.audit import AuditedAnswer
+from isocenter.verbs.audit import audited, record_change, record_run
 from isocenter.verbs.entries import file_sha256
 from isocenter.verbs.provenance import package_versions
 from isocenter.version import __version__
@@ -138,20 +140,29 @@ class SessionManifest(_Strict):
     cases: tuple[CaseEntry, ...]
 
 
-def save_session(session: Session, folder: Path | str, *, overwrite: bool = False) -> SessionManifest:
+def save_session(
+    session: Session, folder: Path | str, *, overwrite: bool = False, audit: Path | None = None
+) -> SessionManifest:
     """Write a session's confirmed cases into a folder.
 
     Args:
         session: With at least one confirmed case. An image that is open is not written.
         folder: Must not exist or be empty, unless `overwrite` and it holds a session.
         overwrite: Whether a session that stands there is replaced.
+        audit: Record that gets a line for each case that was confirmed in this session, with what the person changed of
+            the first outline offered, and one for the whole; without it the environment's ISOCENTER_AUDIT names one, or
+            none is.
 
     Raises:
         ConfigError: Nothing was confirmed yet, or the folder is taken.
         ProofError: A case was not read back as it was; nothing is left behind.
         OutputError: The disk is full, or the folder can't be written.
     """
-    folder = Path(folder)
+    with audited(audit, "save-session") as place:
+        return _save(session, Path(folder), overwrite=overwrite, audit=place)
+
+
+def _save(session: Session, folder: Path, *, overwrite: bool, audit: Path | None) -> SessionManifest:
     if not session.cases:
         raise ConfigError("nothing was confirmed in this session yet; there is nothing to save")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -170,7 +181,20 @@ def save_session(session: Session, folder: Path | str, *, overwrite: bool = Fals
             cases=write_cases(session.cases, place),
         )
         (place / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n", "utf-8")
+        _record(audit, session.cases, manifest, file_sha256(place / MANIFEST))
     return manifest
+
+
+def _record(audit: Path | None, cases: Sequence[ConfirmedCase], manifest: SessionManifest, sha256: str) -> None:
+    """Write what the person made of each case, and the whole, before the folder gets its name."""
+    answers = [
+        AuditedAnswer("interact", case.image.sha256, "answered", case.weights, (entry.sha256,))
+        for case, entry in zip(cases, manifest.cases, strict=True)
+    ]
+    for case, answer in zip(cases, answers, strict=True):
+        if case.offered is not None:
+            record_change(audit, "interact", answer, case.offered, case.mask)
+    record_run(audit, "save-session", answers, outputs=[sha256])
 
 
 def load_session(engine: Engine, folder: Path | str, *, accept_other_weights: bool = False) -> Session:

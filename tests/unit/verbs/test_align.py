@@ -21,8 +21,10 @@ import isocenter
 from isocenter import cli
 from isocenter.core.errors import CapabilityError, ConfigError, DataError, IdentityLeak, WeightsError
 from isocenter.learn.alignment.config import check_config, load_config
+from isocenter.safety.audit import read_lines
 from isocenter.synth.paired import synthesise_pair
 from isocenter.verbs.align import align, classify, retrieve
+from isocenter.verbs.entries import file_sha256
 
 ROOT = Path(__file__).parents[3]
 TINY = {
@@ -255,3 +257,24 @@ def test_the_first_word_may_be_a_configuration(tmp_path: Path, capsys: pytest.Ca
     assert json.loads(capsys.readouterr().out)["step"] == 2
     assert cli.run(["align", "--help"]) == 0 and "classify" in capsys.readouterr().out
     assert cli.run(["align", str(config)]) == 2
+
+
+def test_what_was_asked_of_which_picture_is_recorded_without_the_words(
+    learnt: Path, pictures: Path, tmp_path: Path
+) -> None:
+    record, files, table = tmp_path / "r.jsonl", [pictures / "000.png", pictures / "001.png"], pictures / "pairs.csv"
+    words = ["align", "classify", str(learnt), *map(str, files), "--finding", "zebra fracture", "--audit", str(record)]
+    assert cli.run(words) == 0
+    found = retrieve(learnt, table, text="Zebra.", top=3, audit=record)
+    retrieve(learnt, table, image=files[0], audit=record)
+    retrieve(learnt, table, audit=record)
+    with pytest.raises(ConfigError):
+        classify(learnt, files, [" "], audit=record)
+    events = [event for _, _, _, event in read_lines(record)]
+    assert [(e.verb, e.outcome, len(e.answers)) for e in events] == [
+        ("align-classify", "answered", 2), ("align-retrieve", "answered", 3), ("align-retrieve", "answered", 1),
+        ("align-retrieve", "answered", 0), ("align-classify", "failed", 0),
+    ]  # fmt: skip
+    assert {a.weights for e in events for a in e.answers} == {found.weights_sha256}
+    assert events[0].answers[0].image == events[2].answers[0].image == file_sha256(files[0])
+    assert file_sha256(table) in events[1].inputs and "ebra" not in record.read_text()

@@ -66,12 +66,17 @@ class ConfirmedCase:
         mask: Its mask, one segment; may be empty (the structure is not there).
         label: Name of the structure.
         prompts: How many prompts it took.
+        offered: The first outline that the person was shown of it, empty where there was none; None where the case was
+            confirmed in another session. What differs from `mask` is what the person changed.
+        weights: sha256 of the weights that answered; "" where that is not known.
     """
 
     image: Image
     mask: Mask
     label: str
     prompts: int
+    offered: Mask | None = None
+    weights: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,6 +131,7 @@ class Session:
         self._past: list[_State] = []
         self._future: list[_State] = []
         self._offered: tuple[Outline, ...] = ()
+        self._first: _Kept | None = None
 
     @property
     def mask(self) -> Bool[np.ndarray, "z y x"]:
@@ -160,11 +166,12 @@ class Session:
         if not finite.any() or float(np.ptp(volume[finite])) == 0.0:
             raise DataError("the image is flat: there is nothing to outline; open another", source="image")
         self._image, self._opened = image, self.engine.open(volume, image.geometry)
-        self._past, self._future, self._offered = [_State((), None)], [], ()
+        self._past, self._future, self._offered, self._first = [_State((), None)], [], (), None
         if not len(self.examples):
             return self._changed(np.zeros(volume.shape, dtype=bool))
         outline = self._opened.from_examples(self.examples)
-        self._past = [_State((), _Kept.of(outline))]
+        self._first = _Kept.of(outline)
+        self._past = [_State((), self._first)]
         return self._changed(np.zeros(volume.shape, dtype=bool))
 
     def prompt(self, prompt: Prompt) -> Change:
@@ -181,7 +188,9 @@ class Session:
         before = None if state.answer is None else state.answer.outline()
         outline = opened.step(placed, len(prompts), before)
         mask = self.mask
-        self._past.append(_State(prompts, _Kept.of(outline)))
+        answer = _Kept.of(outline)
+        self._first = self._first or answer
+        self._past.append(_State(prompts, answer))
         self._future = []
         self._offered = tuple(Outline(p, q, (), outline.how) for p, q in outline.alternatives)
         return self._changed(mask)
@@ -229,8 +238,12 @@ class Session:
         if image is None:
             raise ConfigError("no image is open; begin one first")
         self.examples.add(opened.volume, mask)
-        confirmed = self._confirmed(mask, image, opened.passport.name)
-        self._cases.append(ConfirmedCase(image, confirmed, self.label, len(state.prompts)))
+        name, weights = opened.passport.name, opened.passport.sha256
+        confirmed = self._confirmed(mask, image, name)
+        first = np.zeros_like(mask) if self._first is None else np.asarray(self._first.outline().probability >= 0.5)
+        offered = self._confirmed(first, image, name)
+        self._cases.append(ConfirmedCase(image, confirmed, self.label, len(state.prompts), offered, weights))
+        self._first = None
         self._image, self._opened, self._past, self._future, self._offered = None, None, [], [], ()
         return confirmed
 

@@ -17,6 +17,8 @@ from isocenter.core.sides import names_a_side
 from isocenter.data.labelled import Event, LabelledCase, LabelledSet
 from isocenter.evaluate.corruption import CORRUPTIONS, corrupt, corruptions_for
 from isocenter.evaluate.tables import check_probabilities
+from isocenter.safety.audit import AuditedAnswer
+from isocenter.verbs.audit import audited_prediction
 from isocenter.verbs.evaluation.masks import CaseScores, MaskSettings, masks_of_scores, mean_dice, measure_case
 from isocenter.verbs.evaluation.scores import Cases, classes_system, findings_system, numbers_system
 from isocenter.verbs.evaluation.survival import survival_system
@@ -80,6 +82,7 @@ class Outcome:
         hashes: sha256 of each image.
         worse: Names of the cases that were made worse, by corruption.
         kept: Promises with a level of answers to images as they are, and whether they were kept.
+        asked: Of each image as it is, what a record keeps of the answer.
     """
 
     labelled: LabelledSet
@@ -92,6 +95,7 @@ class Outcome:
     worse: Mapping[str, frozenset[str]] = field(default_factory=dict)
     kept: tuple[Kept, ...] = ()
     hashes: tuple[str, ...] = ()
+    asked: tuple[AuditedAnswer, ...] = ()
 
     def answered(self, key: tuple[str, int]) -> np.ndarray:
         """Return which cases were answered."""
@@ -148,6 +152,7 @@ class _Asking:
         self._seconds: list[float] = []
         self._kept: list[Kept] = []
         self._hashes: list[str] = []
+        self._asked: list[AuditedAnswer] = []
 
     def case(self, case: LabelledCase, *, worse: bool) -> None:
         """Ask about one case, as it is and, if told to, made worse."""
@@ -160,6 +165,7 @@ class _Asking:
         self._cases.append(case)
         self._hashes.append(image.sha256)
         prediction, seconds = self._run(image, case)
+        self._asked.append(audited_prediction(self._entry.card.name, image.sha256, prediction))
         answer, reason = self._answer(prediction, image, reference), prediction.abstained
         self._kept += keeps_promises(prediction, answer, case, self._labelled.classes, image.geometry.voxel_volume_mm3)
         self._answers[CLEAN].append(answer)
@@ -249,6 +255,7 @@ class _Asking:
             {kind: frozenset(found) for (kind, _), found in self._worse.items()},
             tuple(self._kept),
             tuple(self._hashes),
+            tuple(self._asked),
         )
 
 

@@ -3,6 +3,7 @@
     quantiles      order statistics of calibration cases, and what they promise
     sets           sets of classes that hold the true one with a promised chance (LAC, APS, RAPS; by class, by group)
     intervals      intervals of numbers and volumes
+    difficulty     how hard an image is, so that an interval is wide where the answer is unsure
     risks          the chance that a score stands for, as an interval (Venn-Abers)
     masks          a threshold that bounds the share of a structure that a mask misses (conformal risk control)
     calibration    temperature, Platt and isotonic maps of probabilities

@@ -140,8 +140,17 @@ def fit_normalised(
     spread: Float[np.ndarray, " n"],
     *,
     level: float = 0.9,
+    sided: bool = False,
 ) -> IntervalRule:
-    """Fit a half-width in units of a spread that the network states for each case.
+    """Fit a half-width in units of a spread that is stated for each case (by the network, or by `safety.difficulty`).
+
+    Args:
+        answers: Of a network that never saw the cases.
+        truth: The true numbers.
+        spread: Of each case, positive; what states it never saw the cases either.
+        level: The chance asked.
+        sided: Whether both ends are fitted, each exceeded by half of the rest: a network that is off to one side on
+            average is put right.
 
     Raises:
         DataError: Too few cases, a number that is not finite, or a spread that is not positive.
@@ -149,7 +158,10 @@ def fit_normalised(
     _checked(truth, answers, spread)
     if not (spread > 0).all():
         raise DataError("a spread is not positive")
-    half = upper_quantile(np.abs(truth - answers) / spread, level)
+    scores, side = (truth - answers) / spread, (1 + level) / 2
+    if sided:
+        return IntervalRule("normalised", level, lower_quantile(scores, side), upper_quantile(scores, side), len(truth))
+    half = upper_quantile(np.abs(scores), level)
     return IntervalRule("normalised", level, -half, half, len(truth))
 
 

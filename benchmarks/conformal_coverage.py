@@ -26,9 +26,11 @@ from benchmarks.__main__ import machine
 from isocenter.data.labelled import LabelledSet, open_labelled
 from isocenter.learn.adaptation.held_out import MaskRow, VectorRow
 from isocenter.learn.adaptation.promise import joined
+from isocenter.learn.adaptation.rules import Estimates, Wish, interval_rules
 from isocenter.learn.adaptation.run import AdaptedSet, adapt_to_set
 from isocenter.learn.adaptation.settings import DataSettings
-from isocenter.safety.intervals import fit_absolute, fit_ratio
+from isocenter.safety.difficulty import DifficultyRule, chooses
+from isocenter.safety.intervals import IntervalRule, fit_absolute, fit_ratio
 from isocenter.safety.masks import THRESHOLDS, fit_mask_threshold
 from isocenter.safety.quantiles import coverage_range, least_cases
 from isocenter.safety.sets import fit_sets
@@ -102,10 +104,36 @@ def kept(name: str, work: Path, learn: Callable[[], AdaptedSet]) -> tuple[list[V
     if not file.is_file():
         found = learn()
         masks = [{**vars(row), "numbers": dict(row.numbers)} for row in found.masks]
-        file.write_text(json.dumps({"vectors": [vars(r) for r in found.vectors], "masks": masks}), "utf-8")
+        vectors = [{**vars(row), "numbers": dict(row.numbers)} for row in found.vectors]
+        file.write_text(json.dumps({"vectors": vectors, "masks": masks}), "utf-8")
     document = json.loads(file.read_text("utf-8"))
     vectors = [VectorRow(**{**row, "answer": tuple(row["answer"])}) for row in document["vectors"]]
     return vectors, [MaskRow(**row) for row in document["masks"]]
+
+
+def by_difficulty(what: str, found: Estimates) -> tuple[Row, Row, str]:
+    """Try the rule that tasks fit: by difficulty where it is chosen, else by ratio; and the ratio on the same cases."""
+    row, plain, chosen = Row(what, "by difficulty, where chosen"), Row(what, "ratio, on the same cases"), 0
+    for seed in range(SPLITS):
+        fit, new = halves(list(found.patients), seed)
+        # Which patients choose is drawn anew for each split, as their names would be in another set.
+        some = Estimates(
+            tuple(found.names[i] for i in fit), tuple(f"{seed} {found.patients[i]}" for i in fit), found.answers[fit],
+            found.truth[fit], tuple(found.numbers[i] for i in fit),
+        )  # fmt: skip
+        fitted = interval_rules(some, Wish(), volumes=True)
+        rule = IntervalRule.from_card(fitted.interval)
+        difficulty = None if fitted.difficulty is None else DifficultyRule.from_card(fitted.difficulty)
+        chosen += difficulty is not None
+        one = fit_ratio(some.answers[~chooses(some.patients)], some.truth[~chooses(some.patients)], level=LEVEL)
+        for into, made in ((row, rule), (plain, one)):
+            ends = np.array([
+                made.around(a, spread=a * (difficulty.of(found.numbers[i]) if difficulty is not None else 1.0))
+                for i, a in zip(new, found.answers[new].tolist(), strict=True)
+            ])  # fmt: skip
+            inside = (ends[:, 0] <= found.truth[new]) & (found.truth[new] <= ends[:, 1])
+            into.add(inside, float((ends[:, 1] - ends[:, 0]).mean() / found.truth[new].mean()), rule.cases)
+    return row, plain, f"{what}: intervals by difficulty were chosen in {chosen} of {SPLITS} splits."
 
 
 def sets(what: str, answers: list[VectorRow]) -> list[Row]:
@@ -153,6 +181,12 @@ def volumes(answers: list[MaskRow]) -> tuple[list[Row], list[str]]:
                 inside = (ends[:, 0] <= truth[new]) & (truth[new] <= ends[:, 1])
                 row.add(inside, float((ends[:, 1] - ends[:, 0]).mean() / truth[new].mean()), len(fit))
             rows.append(row)
+        names, numbers = tuple(row.name for row in answers), tuple(row.numbers for row in answers)
+        *more, line = by_difficulty(
+            f"hippocampus volume, {name}", Estimates(names, tuple(patients), answer, truth, numbers)
+        )
+        rows += more
+        said.append(line)
         lost, thresholds = [], []
         for seed in range(SPLITS):
             fit, new = halves(patients, seed)

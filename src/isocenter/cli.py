@@ -295,6 +295,18 @@ def adapt(
     flip: Annotated[
         str, typer.Option("--flip", help="Learn mirrored left to right too: on, off; auto: unless a name says a side.")
     ] = "auto",
+    sets: Annotated[
+        str,
+        typer.Option(
+            "--sets", help="Of a set with classes: sets by lac, class, aps or raps; auto: by class if it can."
+        ),
+    ] = "auto",
+    groups: Annotated[
+        Path | None, typer.Option("--groups", help="Of a set: CSV of case or patient, and columns to make groups of.")
+    ] = None,
+    promise_by: Annotated[
+        str | None, typer.Option("--promise-by", help="Column of --groups: what is promised holds in each such group.")
+    ] = None,
     accept_other_weights: Annotated[
         bool, typer.Option("--accept-other-weights", help="Learn from a session made with other weights.")
     ] = False,
@@ -310,6 +322,8 @@ def adapt(
 
     if (data is None) == (from_session is None):
         raise ConfigError("give --data SET or --from-session SESSION, one of them")
+    if data is None and (sets != "auto" or groups is not None or promise_by is not None):
+        raise ConfigError("--sets, --groups and --promise-by are of a labelled set: give --data SET")
     common = {"name": name, "minutes": minutes, "steps": steps, "licence": licence, "seed": seed}
     given: dict[str, Any] = {key: value for key, value in common.items() if value is not None}
     given["overwrite"] = overwrite
@@ -325,6 +339,7 @@ def adapt(
 
             given |= {"weights": weights, "method": method, "folds": folds, "labelled": labelled, "work": work}
             given |= {"learning_rate": learning_rate, "batch": batch}
+            given |= {"sets": sets, "groups": groups, "promise_by": promise_by}
             done = adapt_data(data, out, progress=tell, mirror=flip, threads=threads, **given)
     _out(done.model_dump_json(indent=2) if as_json else "\n".join(_adapted_lines(done)))
 

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import re
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from isocenter.core.errors import CapabilityError, ConfigError, IsocenterError
+from isocenter.core.errors import CapabilityError, ConfigError, DataError, IsocenterError
 from isocenter.data.images.atomic import atomic_folder, explain_os_error, make_parent
 from isocenter.data.labelled import LabelledSet, open_labelled
-from isocenter.learn.adaptation.settings import DataSettings
+from isocenter.learn.adaptation.settings import DataSettings, SetsChoice
 from isocenter.plugins import task_entries
 from isocenter.safety.acquisition import Acquisition
 from isocenter.tasks.learnt.cards import learnt_card
+from isocenter.tasks.learnt.groups import canonical, fact_of
 from isocenter.tasks.segment.adapted.cards import Fit
 from isocenter.verbs.adapted_folder import card_fields, check_out
+from isocenter.verbs.evaluation.tables import group_columns, read_table
 from isocenter.verbs.learnt_folder import write_learnt
 from isocenter.verbs.provenance import code_version, created_now, machine, package_versions, python_version
 from isocenter.verbs.read import Progress
@@ -27,6 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from isocenter.core import Image
+    from isocenter.learn.adaptation.fingerprint import Read
+    from isocenter.learn.adaptation.rules import Wish
     from isocenter.learn.adaptation.run import AdaptedSet
     from isocenter.models.weights import Weights
 
@@ -48,6 +53,10 @@ class AdaptDataConfig(DataSettings):
         name: Name of the task; by default the set's.
         weights: Weights of a backbone to begin with: a built-in name, or a path. None begins anew.
         licence: Licence of the task.
+        sets: How sets of classes are made: "lac" over all cases, "class" (LAC within each class), "aps", "raps"; "auto"
+            is "class" where each class has 20 held-out cases, else "lac".
+        groups: Table of case (or patient) and columns, for promises that hold within a group.
+        promise_by: Which column.
         overwrite: Whether an older adapted task under `out` is replaced.
     """
 
@@ -57,6 +66,9 @@ class AdaptDataConfig(DataSettings):
     name: str | None = Field(default=None, pattern=_NAME)
     weights: str | None = None
     licence: str = Field(default="LicenseRef-as-the-labelled-set", min_length=1, max_length=64)
+    sets: SetsChoice = "auto"
+    groups: Path | None = None
+    promise_by: str | None = Field(default=None, min_length=1, max_length=64)
     overwrite: bool = False
 
 
@@ -148,13 +160,19 @@ def run(config: AdaptDataConfig, progress: Progress | None = None) -> AdaptDataR
     out = config.out.resolve()
     work = config.work or out.with_name(f".{out.name}.learning")
     try:
+        wish, notes = _wish(config, labelled)
         known: list[tuple[Fit, Acquisition]] = []
+
+        def agree(read: Sequence[Read], held: Sequence[Read]) -> None:
+            notes.extend(_promised(labelled, held, wish))
+            known.append(_known([one.image for one in read], labelled, config.seed))
+
         found = adapt_to_set(
-            labelled, settings, work, start=start, tell=lambda what, done: tell(what, 0.95 * done),
-            agree=lambda read: known.append(_known([one.image for one in read], labelled, config.seed)),
-        )  # fmt: skip
+            labelled, settings, work, start=start, tell=lambda what, done: tell(what, 0.95 * done), agree=agree
+        )
         tell("writing the task", 0.97)
-        result = _write(config, labelled, found, (start, *known[0]), started)
+        found = replace(found, notes=(*found.notes, *notes))
+        result = _write(config, labelled, (found, wish), (start, *known[0]), started)
     except OSError as error:
         raise explain_os_error(error, config.out, doing="write") from error
     except IsocenterError:
@@ -168,6 +186,10 @@ def run(config: AdaptDataConfig, progress: Progress | None = None) -> AdaptDataR
 
 def _check(config: AdaptDataConfig) -> None:
     check_out(config.out, config.data, overwrite=config.overwrite)
+    if (config.groups is None) != (config.promise_by is None):
+        raise ConfigError(
+            "promises by group need a table and its column: give both --groups TABLE and --promise-by COLUMN"
+        )
     if config.work is not None and config.work.resolve() == config.out.resolve():
         raise ConfigError(f"{config.out} can't hold both the task and its checkpoints; give another --work")
     entries, _ = task_entries()
@@ -186,6 +208,42 @@ def _weights(config: AdaptDataConfig) -> Weights | None:
     from isocenter.models.weights import load_weights
 
     return load_weights(config.weights)
+
+
+def _wish(config: AdaptDataConfig, labelled: LabelledSet) -> tuple[Wish, list[str]]:
+    """Return what is asked of the promises, with the group of each case, and notes on the table of groups."""
+    from isocenter.learn.adaptation.rules import Wish
+
+    if config.groups is None or config.promise_by is None:
+        return Wish(config.sets), []
+    table, column = read_table(config.groups), config.promise_by
+    columns, notes = group_columns(
+        [case.name for case in labelled.cases], [case.patient for case in labelled.cases], table
+    )
+    if column not in columns:
+        raise ConfigError(f"--promise-by {column}: the table of groups has {', '.join(columns)}")
+    values = (canonical(column, value) for value in columns[column])
+    groups = dict(zip((case.name for case in labelled.cases), values, strict=True))
+    return Wish(config.sets, column, groups), list(notes)
+
+
+def _promised(labelled: LabelledSet, held: Sequence[Read], wish: Wish) -> list[str]:
+    """Refuse what the cases to be held out can't promise; return in words which groups get a promise of their own."""
+    from isocenter.learn.adaptation.rules import check_wish
+
+    wish = replace(wish, keys={one.case.name: one.image.sha256 for one in held})
+    names, targets = [one.case.name for one in held], [one.case.target for one in held]
+    try:
+        groups = check_wish(labelled.kind, labelled.classes, names, targets, wish)
+    except DataError as error:
+        raise DataError(str(error), source=labelled.name) from error
+    if not groups:
+        return []
+    rest = len(held) - sum(groups.values())
+    said = ", ".join(f"{group} ({count} held-out cases)" for group, count in groups.items())
+    others = f"; the other {rest} share the promise over all" if rest else ""
+    where = "" if fact_of(wish.by) else f"; no header says {wish.by}: a further image gets the promise over all"
+    return [f"promises by {wish.by}: {said}{others}{where}"]
 
 
 def _remove(folder: Path) -> None:
@@ -210,15 +268,16 @@ def _fit(images: Sequence[Image], labelled: LabelledSet, seed: int) -> Fit:
 def _write(
     config: AdaptDataConfig,
     labelled: LabelledSet,
-    found: AdaptedSet,
+    learnt: tuple[AdaptedSet, Wish],
     given: tuple[Weights | None, Fit, Acquisition],
     started: float,
 ) -> AdaptDataResult:
     from isocenter.learn.adaptation.card import figures_of, held_out_rows, network_card, promise_of, way_of
 
+    found, wish = learnt
     name = config.name or _task_name(labelled.name)
     way = way_of(labelled, found)
-    figures, promise = figures_of(labelled, found, way), promise_of(labelled, found)
+    figures, promise = figures_of(labelled, found, way), promise_of(labelled, found, wish)
     start, fit, acquisition = given
     licence = config.licence if config.licence != AdaptDataConfig.model_fields["licence"].default else (
         labelled.licence or config.licence
@@ -281,7 +340,12 @@ def _made(
     settled: DataSettings = found.settings
     return {
         "verb": "adapt",
-        "config": {**settled.model_dump(mode="json"), "name": name},
+        "config": {
+            **settled.model_dump(mode="json"),
+            "name": name,
+            "sets": config.sets,
+            "promise_by": config.promise_by,
+        },
         "seed": config.seed,
         "data": {
             "kind": "labelled set",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from isocenter.data.labelled import Event, LabelledSet
 from isocenter.learn.adaptation.promise import (
@@ -12,6 +13,7 @@ from isocenter.learn.adaptation.promise import (
     vector_figures,
     vector_promise,
 )
+from isocenter.learn.adaptation.rules import Wish
 from isocenter.learn.adaptation.run import AdaptedSet, Member
 
 __all__ = ["figures_of", "held_out_rows", "network_card", "promise_of", "way_of"]
@@ -33,11 +35,21 @@ def figures_of(labelled: LabelledSet, found: AdaptedSet, way: str) -> list[dict[
     return vector_figures(labelled.kind, joined(found.vectors), labelled.classes, way)
 
 
-def promise_of(labelled: LabelledSet, found: AdaptedSet) -> dict[str, object]:
-    """Return what held-out cases promise, in the form of a task's `Promise`."""
+def promise_of(labelled: LabelledSet, found: AdaptedSet, wish: Wish | None = None) -> dict[str, object]:
+    """Return what held-out cases promise, in the form of a task's `Promise`.
+
+    Args:
+        labelled: The set.
+        found: What was learnt.
+        wish: What is asked of the promises; None leaves it to the number of cases.
+
+    Raises:
+        DataError: A set that was asked for can't be promised.
+    """
+    wish = replace(wish or Wish(), keys=dict(found.sources))
     if labelled.kind == "segment":
-        return mask_promise(found.masks, found.spoilt)
-    return vector_promise(labelled.kind, joined(found.vectors))
+        return mask_promise(found.masks, found.spoilt, wish, gated=found.gate is not None)
+    return vector_promise(labelled.kind, joined(found.vectors), wish, gated=found.gate is not None)
 
 
 def held_out_rows(labelled: LabelledSet, found: AdaptedSet) -> Sequence[Mapping[str, object]]:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 import numpy as np
-from jaxtyping import Float
 from torch import nn
 
 from isocenter.data.labelled import Target
@@ -19,9 +18,9 @@ from isocenter.learn.adaptation.fingerprint import Read
 from isocenter.learn.adaptation.likeness import strange_number
 from isocenter.learn.adaptation.masks import MaskCase
 from isocenter.learn.adaptation.plan import Plan
-from isocenter.learn.adaptation.vectors import Scale, VectorCase, answers
+from isocenter.learn.adaptation.vectors import Scale, VectorCase, answers_by_view
 from isocenter.models.learnt import views_of
-from isocenter.models.learnt.agreement import answer_numbers
+from isocenter.models.learnt.agreement import answer_numbers, estimate_numbers
 from isocenter.safety.gate import Reference
 from isocenter.safety.masks import missed_shares
 
@@ -70,6 +69,7 @@ class VectorRow:
         network: Which network answered.
         target: The label.
         answer: Probabilities, a number, or a risk.
+        numbers: Of a number's answer (`models.learnt.agreement.estimate_numbers`), and how strange the image is.
     """
 
     name: str
@@ -77,6 +77,7 @@ class VectorRow:
     network: int
     target: Target
     answer: tuple[float, ...]
+    numbers: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
 
 
 def _overlaps(answer: np.ndarray, label: np.ndarray, classes: int) -> tuple[float, ...]:
@@ -162,7 +163,13 @@ def _spoiling(share: float) -> Alteration:
 
 
 def measure_vectors(
-    net: nn.Module, plan: Plan, held: Sequence[tuple[Read, VectorCase]], kind: Kind, scale: Scale, number: int
+    net: nn.Module,
+    plan: Plan,
+    held: Sequence[tuple[Read, VectorCase]],
+    kind: Kind,
+    scale: Scale,
+    number: int,
+    strange: Mapping[str, float],
 ) -> list[VectorRow]:
     """Answer held-out cases.
 
@@ -173,13 +180,17 @@ def measure_vectors(
         kind: Of the labels.
         scale: Of numbers.
         number: Of the network.
+        strange: How strange each case's image is to it, by name; empty where that can't be told.
     """
     if not held:
         return []
-    found: Float[np.ndarray, "n outputs"] = answers(
-        net, [case for _, case in held], kind, scale=scale, mirror=plan.alteration.mirror
-    )
-    return [
-        VectorRow(case.name, read.case.patient, number, case.target, tuple(float(v) for v in row))
-        for (read, case), row in zip(held, found, strict=True)
-    ]
+    found, views = answers_by_view(net, [case for _, case in held], kind, scale=scale, mirror=plan.alteration.mirror)
+    rows = []
+    for (read, case), answer, several in zip(held, found, views, strict=True):
+        numbers: dict[str, float] = {}
+        if kind == "regress":
+            numbers = estimate_numbers(several[None, :, 0])
+            numbers |= {"strange": strange[case.name]} if case.name in strange else {}
+        values = tuple(float(v) for v in answer)
+        rows.append(VectorRow(case.name, read.case.patient, number, case.target, values, numbers))
+    return rows

@@ -15,34 +15,35 @@ from isocenter.data.labelled.cases import Kind
 from isocenter.evaluate.bootstrap import LEAST_PATIENTS, bootstrap_mean, bootstrap_statistic
 from isocenter.evaluate.ranking import auroc, auroc_macro, concordance
 from isocenter.learn.adaptation.held_out import MaskRow, VectorRow
+from isocenter.learn.adaptation.rules import LEAST, LEVEL, Estimates, Wish, interval_rules, set_rules
+from isocenter.models.learnt.agreement import spread_number
 from isocenter.safety.calibration import fit_temperature
-from isocenter.safety.intervals import fit_absolute, fit_ratio
 from isocenter.safety.masks import fit_mask_threshold
 from isocenter.safety.quality import fit_quality
 from isocenter.safety.risks import RiskRule, fit_risks
-from isocenter.safety.sets import fit_sets
 
 __all__ = ["joined", "mask_figures", "mask_promise", "vector_figures", "vector_promise"]
-
-LEVEL = 0.9
-_LEAST = 20
-"""Fewer held-out cases than this promise nothing."""
 
 Figure = dict[str, object]
 
 
 def joined(rows: Sequence[VectorRow]) -> list[VectorRow]:
-    """Return one row for each case: the mean of the answers of its networks."""
+    """Return one row for each case: the mean of the answers of its networks, and how far they lie apart."""
     by_name: dict[str, list[VectorRow]] = {}
     for row in rows:
         by_name.setdefault(row.name, []).append(row)
-    return [
-        VectorRow(
-            first[0].name, first[0].patient, first[0].network if len(first) == 1 else -1, first[0].target,
-            tuple(float(v) for v in np.mean([r.answer for r in first], axis=0)),
-        )
-        for first in by_name.values()
-    ]  # fmt: skip
+    return [_joined(some) for some in by_name.values()]
+
+
+def _joined(rows: Sequence[VectorRow]) -> VectorRow:
+    if len(rows) == 1:
+        return rows[0]
+    answers = np.array([row.answer for row in rows])
+    numbers = {name: float(np.mean([row.numbers[name] for row in rows])) for name in rows[0].numbers}
+    if numbers:
+        numbers["networks"] = spread_number(answers[:, 0])
+    mean = tuple(float(v) for v in answers.mean(axis=0))
+    return VectorRow(rows[0].name, rows[0].patient, -1, rows[0].target, mean, numbers)
 
 
 def _figure(name: str, structure: str, how: str, values: tuple[float, float | None, float | None, int]) -> Figure:
@@ -76,13 +77,18 @@ def mask_figures(rows: Sequence[MaskRow], classes: Sequence[str], how: str) -> l
     return found
 
 
-def mask_promise(rows: Sequence[MaskRow], spoilt: Sequence[MaskRow] = ()) -> dict[str, object]:
+def mask_promise(
+    rows: Sequence[MaskRow], spoilt: Sequence[MaskRow] = (), wish: Wish | None = None, *, gated: bool = True
+) -> dict[str, object]:
     """Return what an answer's own numbers are worth, and what is promised of volumes, as a task's `Promise`.
 
     Args:
         rows: Held-out cases.
         spoilt: Spoilt copies of them.
+        wish: What is asked of the promises of volumes.
+        gated: Whether the task has a gate, and so knows how strange an image is.
     """
+    wish = wish or Wish()
     known = [row for row in (*rows, *spoilt) if not math.isnan(row.mean) and row.numbers]
     names = sorted(set.intersection(*(set(row.numbers) for row in known))) if known else []
     promise: dict[str, object] = {"level": LEVEL, "cases": len({row.name for row in rows if not math.isnan(row.mean)})}
@@ -92,17 +98,33 @@ def mask_promise(rows: Sequence[MaskRow], spoilt: Sequence[MaskRow] = ()) -> dic
         patients = [row.patient for row in known]
         promise["quality"] = fit_quality(table.reshape(len(known), -1), dice, patients, names, level=LEVEL).as_card()
     one_each = list({row.name: row for row in rows}.values())
-    volumes: dict[str, object] = {}
+    promise |= _volumes(one_each, wish, gated=gated)
     margins: dict[str, object] = {}
     for number in range(len(rows[0].volumes) if rows else 0):
-        pairs = [row.volumes[number] for row in one_each if row.volumes[number][0] > 0]
-        with suppress(DataError):
-            answers, truth = (np.array([pair[i] for pair in pairs], dtype=np.float64) for i in (0, 1))
-            volumes[str(number + 1)] = fit_ratio(answers, truth, level=LEVEL).as_card()
         with suppress(DataError):
             missed = np.array([row.missed[number] for row in one_each if row.volumes[number][1] > 0])
             margins[str(number + 1)] = fit_mask_threshold(missed, most_missed=1 - LEVEL).as_card()
-    return promise | {"volumes": volumes, "margins": margins}
+    return promise | {"margins": margins}
+
+
+def _volumes(rows: Sequence[MaskRow], wish: Wish, *, gated: bool) -> dict[str, object]:
+    """Return the fields of a `Promise` that are of volumes; a segment with too few cases has none."""
+    volumes: dict[str, object] = {}
+    difficulties: dict[str, object] = {}
+    groups: dict[str, dict[str, object]] = {}
+    for number in range(len(rows[0].volumes) if rows else 0):
+        some = [row for row in rows if row.volumes[number][0] > 0]
+        answers, truth = (np.array([row.volumes[number][i] for row in some], dtype=np.float64) for i in (0, 1))
+        numbers = tuple({k: v for k, v in row.numbers.items() if gated or k != "strange"} for row in some)
+        names, patients = tuple(row.name for row in some), tuple(row.patient for row in some)
+        with suppress(DataError):
+            found = interval_rules(Estimates(names, patients, answers, truth, numbers), wish, volumes=True)
+            volumes[str(number + 1)] = found.interval
+            if found.difficulty is not None:
+                difficulties[str(number + 1)] = found.difficulty
+            for group, card in found.groups.items():
+                groups.setdefault(group, {})[str(number + 1)] = card
+    return {"volumes": volumes, "difficulties": difficulties, "by": wish.by, "group_volumes": groups}
 
 
 def _interval(
@@ -174,25 +196,35 @@ def _mean_auroc(table: np.ndarray, scores: np.ndarray) -> float:
     return float(np.mean(known)) if known else float("nan")
 
 
-def vector_promise(kind: Kind, rows: Sequence[VectorRow]) -> dict[str, object]:
+def vector_promise(
+    kind: Kind, rows: Sequence[VectorRow], wish: Wish | None = None, *, gated: bool = True
+) -> dict[str, object]:
     """Return what held-out cases promise, in the form of a task's `Promise`.
 
     Args:
         kind: Of the labels.
         rows: Held-out cases, one row each.
+        wish: What is asked of the promises.
+        gated: Whether the task has a gate, and so knows how strange an image is.
+
+    Raises:
+        DataError: A set that was asked for can't be promised.
     """
-    promise: dict[str, object] = {"level": LEVEL, "cases": len(rows)}
+    wish = wish or Wish()
+    promise: dict[str, object] = {"level": LEVEL, "cases": len(rows), "by": wish.by}
     answers = np.array([row.answer for row in rows])
-    enough = len(rows) >= _LEAST
+    enough = len(rows) >= LEAST
     if kind == "classify" and enough:
         truth = np.array([row.target for row in rows if isinstance(row.target, int)])
         logits = np.log(np.clip(answers, 1e-7, 1))
         temperature = fit_temperature(logits, truth)
         promise["temperature"] = temperature.value
-        # Within each class where each has cases enough: a rare class is then held as often as a common one.
-        by_class = int(np.bincount(truth, minlength=answers.shape[1]).min()) >= _LEAST
-        with suppress(DataError):
-            promise["sets"] = fit_sets(temperature.apply(logits), truth, level=LEVEL, by_class=by_class).as_card()
+        names = [row.name for row in rows]
+        try:
+            promise |= set_rules(temperature.apply(logits), truth, names, wish)
+        except DataError:
+            if wish.sets != "auto" or wish.by:  # asked for: never left out in silence
+                raise
     elif kind == "multilabel" and enough:
         table = np.array([row.target for row in rows if isinstance(row.target, tuple)])
         p = np.clip(answers, 1e-7, 1 - 1e-7)
@@ -201,7 +233,10 @@ def vector_promise(kind: Kind, rows: Sequence[VectorRow]) -> dict[str, object]:
         promise["temperature"] = fit_temperature(logits, table[known]).value
     elif kind == "regress" and enough:
         values = np.array([float(row.target) for row in rows if isinstance(row.target, int | float)])
-        promise["interval"] = fit_absolute(answers[:, 0], values, level=LEVEL).as_card()
+        numbers = tuple({k: v for k, v in row.numbers.items() if gated or k != "strange"} for row in rows)
+        names, patients = [row.name for row in rows], tuple(row.patient for row in rows)
+        found = interval_rules(Estimates(tuple(names), patients, answers[:, 0], values, numbers), wish)
+        promise |= {"interval": found.interval, "difficulty": found.difficulty, "group_intervals": found.groups}
     elif kind == "survive":
         events = [row.target for row in rows if isinstance(row.target, Event)]
         promise |= _baseline(events, answers[:, 0])

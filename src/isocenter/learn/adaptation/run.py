@@ -125,7 +125,7 @@ def adapt_to_set(
     *,
     start: Weights | None = None,
     tell: Tell | None = None,
-    agree: Callable[[Sequence[Read]], None] | None = None,
+    agree: Callable[[Sequence[Read], Sequence[Read]], None] | None = None,
 ) -> AdaptedSet:
     """Learn from a labelled set.
 
@@ -135,7 +135,8 @@ def adapt_to_set(
         folder: For checkpoints; a call with the same set and settings goes on from them.
         start: Weights of a backbone to begin with; None begins anew.
         tell: Called with what is done and how much of the whole.
-        agree: Called with what was read before anything is learnt; raises where it can't be used later.
+        agree: Called before anything is learnt with what was read, and what of it will be held out; raises where that
+            can't be used later.
 
     Raises:
         DataError: The set can't be learnt from.
@@ -158,7 +159,7 @@ def _adapt(
     folder: Path,
     given: tuple[Weights | None, Shelf],
     say: Tell,
-    agree: Callable[[Sequence[Read]], None] | None,
+    agree: Callable[[Sequence[Read], Sequence[Read]], None] | None,
 ) -> AdaptedSet:
     started, shelf = time.monotonic(), given[1]
     read, failed = read_cases(
@@ -177,7 +178,7 @@ def _adapt(
     parts = work.parts()
     work.check(parts)
     if agree is not None:
-        agree(work.read)
+        agree(work.read, [work.read[i] for i in sorted({i for part in parts for i in part.held_out})])
     work.hold_to(folder, sorted(failed))
     work.settle(parts[0], len(parts), started, folder, say)
     told = _Found()
@@ -446,10 +447,11 @@ class _Work:
         if reference is not None:
             rows = strangeness_of(reference, net, plan, [case for _, case in held], number)
         told.strange += rows
+        strange = {row.name: row.strange for row in rows}
         if self.masks:
             pairs = [(one, case) for one, case in held if isinstance(case, MaskCase)]
-            told.masks += measure_masks(net, plan, pairs, number, {row.name: row.strange for row in rows})
+            told.masks += measure_masks(net, plan, pairs, number, strange)
             told.spoilt += measure_spoilt(net, plan, pairs, number, reference)
             return
         vectors = [(one, case) for one, case in held if isinstance(case, VectorCase)]
-        told.vectors += measure_vectors(net, plan, vectors, self.labelled.kind, member.scale, number)
+        told.vectors += measure_vectors(net, plan, vectors, self.labelled.kind, member.scale, number, strange)

@@ -6,7 +6,10 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["DataSettings"]
+__all__ = ["DataSettings", "SetsChoice"]
+
+SetsChoice = Literal["auto", "lac", "class", "aps", "raps"]
+"""How a set of classes is made; "auto": LAC, within each class where each has 20 held-out cases."""
 
 
 class DataSettings(BaseModel):

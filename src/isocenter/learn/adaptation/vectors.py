@@ -19,7 +19,7 @@ from isocenter.evaluate.ranking import auroc, auroc_macro, concordance
 from isocenter.learn.adaptation.alter import alter_values, cut
 from isocenter.learn.adaptation.plan import Plan
 
-__all__ = ["Scale", "VectorCase", "VectorJob", "answers", "cox_loss", "figures"]
+__all__ = ["Scale", "VectorCase", "VectorJob", "answers", "answers_by_view", "cox_loss", "figures"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -208,13 +208,27 @@ def answers(
         mirror: Axes along which it also looks at the mirror image; logits are averaged.
         chunk: Images at a time.
     """
-    found = []
+    return answers_by_view(net, cases, kind, scale=scale, mirror=mirror, chunk=chunk)[0]
+
+
+def answers_by_view(
+    net: nn.Module,
+    cases: Sequence[VectorCase],
+    kind: Kind,
+    *,
+    scale: Scale | None = None,
+    mirror: Sequence[bool] = (),
+    chunk: int = 32,
+) -> tuple[Float[np.ndarray, "n outputs"], Float[np.ndarray, "n views outputs"]]:
+    """Return what `answers` does, and what each view alone gives: as numbers for "regress", else logits."""
+    found, each = [], []
     for first in range(0, len(cases), chunk):
         x = torch.from_numpy(np.stack([case.image for case in cases[first : first + chunk]]))
         dims = x.ndim - 2
         views = [(), *((axis - dims,) for axis in range(dims) if mirror and mirror[axis - dims])]
         with torch.inference_mode():
-            logits = torch.stack([net(x.flip(v) if v else x).float() for v in views]).mean(0)
+            several = torch.stack([net(x.flip(v) if v else x).float() for v in views])
+        logits = several.mean(0)
         if scale is not None and scale.shift:
             logits = logits + torch.tensor(scale.shift)
         if kind == "classify":
@@ -222,9 +236,10 @@ def answers(
         elif kind == "multilabel":
             logits = logits.sigmoid()
         elif kind == "regress" and scale is not None:
-            logits = logits * scale.deviation + scale.mean
+            logits, several = (v * scale.deviation + scale.mean for v in (logits, several))
         found.append(logits.numpy())
-    return np.concatenate(found).astype(np.float64)
+        each.append(several.transpose(0, 1).numpy())
+    return np.concatenate(found).astype(np.float64), np.concatenate(each).astype(np.float64)
 
 
 def figures(kind: Kind, targets: Sequence[Target], found: Float[np.ndarray, "n outputs"]) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""How sure a mask's probabilities are of it: numbers of an answer, which held-out cases tie to a Dice."""
+"""How sure networks are of an answer: numbers of it, which held-out cases tie to a Dice, or to how far off it is."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy import ndimage
 
-__all__ = ["answer_numbers", "sharpness"]
+__all__ = ["answer_numbers", "estimate_numbers", "sharpness", "spread_number"]
 
 
 def sharpness(probabilities: Float[np.ndarray, "classes *space"]) -> Float[np.ndarray, " foreground"]:
@@ -69,3 +69,30 @@ def answer_numbers(views: Sequence[Float[np.ndarray, "classes *space"]]) -> dict
         ]
         out["views"] = float(np.mean(same))
     return out
+
+
+def estimate_numbers(views: Float[np.ndarray, "networks views"]) -> dict[str, float]:
+    """Return numbers of an estimate that tell a sure one from an unsure one (`safety.difficulty`).
+
+    Args:
+        views: What each network gives for each view of the image, in the unit of the estimate.
+
+    Returns:
+        "answer": the estimate; "views": logarithm of the spread between views, where there are several, mean over
+        networks; "networks": the same between networks, where several answer.
+
+    Example:
+        >>> sorted(estimate_numbers(np.array([[1.0, 3.0]])))
+        ['answer', 'views']
+    """
+    out = {"answer": float(views.mean())}
+    if views.shape[1] > 1:
+        out["views"] = float(np.mean([spread_number(row) for row in views]))
+    if len(views) > 1:
+        out["networks"] = spread_number(views.mean(axis=1))
+    return out
+
+
+def spread_number(values: Float[np.ndarray, " n"]) -> float:
+    """Return the logarithm of the deviation of values, as a number of an answer; of equal ones, of a billionth."""
+    return float(np.log(max(float(values.std()), 1e-9)))

@@ -37,6 +37,12 @@ class Promise(BaseModel):
         risk: For events: what a risk stands for (`safety.risks`); None with too few cases.
         level: The chance.
         cases: Held-out cases behind it.
+        difficulty: For numbers: by which the interval's width varies (`safety.difficulty`); None for one width.
+        difficulties: For masks: the same of volumes, by number of the segment.
+        by: What groups are made by: the name of a column (`tasks.learnt.groups`); "" for none.
+        group_sets: As `sets`, of each group with cases enough; None where none has.
+        group_intervals: As `interval`, by group.
+        group_volumes: As `volumes`, by group.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -52,6 +58,12 @@ class Promise(BaseModel):
     risk: dict[str, object] | None = None
     level: float = Field(default=0.9, gt=0, lt=1)
     cases: int = Field(default=0, ge=0)
+    difficulty: dict[str, object] | None = None
+    difficulties: dict[str, dict[str, object]] = Field(default_factory=dict)
+    by: str = ""
+    group_sets: dict[str, object] | None = None
+    group_intervals: dict[str, dict[str, object]] = Field(default_factory=dict)
+    group_volumes: dict[str, dict[str, dict[str, object]]] = Field(default_factory=dict)
 
     @property
     def chance(self) -> str:

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from isocenter.core import Code, Geometry, Measurement, Risk, Uncertainty
 from isocenter.core.errors import ConfigError
 from isocenter.core.units import UCUM
+from isocenter.safety.difficulty import DifficultyRule
 from isocenter.safety.intervals import IntervalRule
 from isocenter.safety.masks import MaskRule
 from isocenter.safety.quality import QualityRule
@@ -20,24 +21,61 @@ from isocenter.tasks.learnt.cards import Promise
 __all__ = ["class_set", "event_risk", "expected_quality", "no_set", "number_interval", "volume_promises"]
 
 _HOLDS = "It holds for images like those."
+_EMPTY = " An empty set: no class is as likely as the true one mostly is."
+_RULES = {
+    "lac": "LAC (one minus the class's probability)",
+    "aps": "APS (the probability of all classes at least as likely, randomised by the image's hash)",
+    "raps": "RAPS (as APS, with a penalty on large sets)",
+}
 
 
-def class_set(codes: Sequence[Code], p: Float[np.ndarray, " k"], promise: Promise) -> Uncertainty:
-    """Return the set of classes that holds the true one."""
+def class_set(
+    codes: Sequence[Code], p: Float[np.ndarray, " k"], promise: Promise, *, group: str | None = None, key: str = ""
+) -> Uncertainty:
+    """Return the set of classes that holds the true one.
+
+    Args:
+        codes: Of the classes.
+        p: Probability of each.
+        promise: What held-out cases promise.
+        group: Of the image, where it is known (`tasks.learnt.groups`).
+        key: sha256 of the image, from which a randomised rule takes its chance.
+    """
     if promise.sets is None:
         return Uncertainty("set", "No set of classes is promised: too few cases were held out.")
-    rule = SetRule.from_card(promise.sets)
-    inside = rule.sets((p / p.sum())[None])[0]
+    rule, own = SetRule.from_card(promise.sets), False
+    if promise.group_sets is not None and group is not None:
+        grouped = SetRule.from_card(promise.group_sets)
+        own = group in grouped.limits
+        rule = grouped if own else rule
+    keys = [key] if rule.randomised else ()
+    inside = rule.sets((p / p.sum())[None], groups=[str(group)] if own else (), keys=keys)[0]
     whichever = ", whichever class that is" if rule.by == "class" else ""
+    cases = rule.cases[str(group)] if own else rule.calibration_cases
+    by_class = ""
+    if rule.by == "class":
+        counts = ", ".join(f"{rule.cases[str(n)]} of {code.meaning}" for n, code in enumerate(codes))
+        by_class = f" (fitted for each class: {counts})"
     return Uncertainty(
         "set",
-        f"The true class is in this set with a chance of about {promise.chance}{whichever}, from {promise.cases} "
-        "held-out cases (split conformal on networks that never saw them; in a cross-validation one network answered "
-        f"each, where this answer is the mean of all, which tends to hold it more often). {_HOLDS} An empty set: no "
-        "class is as likely as the true one mostly is.",
+        f"The true class is in this set with a chance of about {promise.chance}{whichever}, from {cases} "
+        f"held-out cases{by_class} by {_RULES[rule.score]} (split conformal on networks that never saw them; in a "
+        "cross-validation one network answered each, where this answer is the mean of all, which tends to hold it more "
+        f"often).{_for_whom(promise, group, cases if own else None)} {_HOLDS}{_EMPTY if rule.score == 'lac' else ''}",
         level=promise.level,
         members=tuple(code for code, member in zip(codes, inside, strict=True) if member),
     )
+
+
+def _for_whom(promise: Promise, group: str | None, own: int | None) -> str:
+    """Say whom a promise is of: the image's group, or all; nothing where the task promises nothing by group."""
+    if not promise.by:
+        return ""
+    if own is not None:
+        return f" It is the promise for the group {promise.by} = {group} alone."
+    if group is None:
+        return f" It is the promise over all groups: the study does not say its {promise.by}."
+    return f" It is the promise over all groups: too few cases of its {promise.by} were held out for one of their own."
 
 
 def no_set(promise: Promise) -> Uncertainty:
@@ -47,19 +85,41 @@ def no_set(promise: Promise) -> Uncertainty:
     )
 
 
-def number_interval(number: float, promise: Promise) -> Uncertainty:
-    """Return the interval that holds the true number."""
+def number_interval(
+    number: float, promise: Promise, *, numbers: Mapping[str, float] | None = None, group: str | None = None
+) -> Uncertainty:
+    """Return the interval that holds the true number.
+
+    Args:
+        number: The answer.
+        promise: What held-out cases promise.
+        numbers: Of the answer, that tell how far off it may be.
+        group: Of the image, where it is known.
+    """
     if promise.interval is None:
         return Uncertainty("interval", "No interval is promised: too few cases were held out.")
-    low, high = IntervalRule.from_card(promise.interval).around(number)
+    card = promise.group_intervals.get(group or "")
+    rule = IntervalRule.from_card(card or promise.interval)
+    spread, how = _spread(promise.difficulty, numbers or {})
+    low, high = rule.around(number, spread=spread)
     return Uncertainty(
         "interval",
-        f"The true number lies inside with a chance of about {promise.chance}, from {promise.cases} held-out cases "
-        f"(split conformal on networks that never saw them). {_HOLDS}",
+        f"The true number lies inside with a chance of about {promise.chance}, from {rule.cases} held-out cases "
+        f"(split conformal on networks that never saw them{how})."
+        f"{_for_whom(promise, group, None if card is None else rule.cases)} {_HOLDS}",
         low,
         high,
         promise.level,
     )
+
+
+def _spread(difficulty: Mapping[str, object] | None, numbers: Mapping[str, float]) -> tuple[float, str]:
+    """Return what the width of an interval is multiplied by, and that in words."""
+    if difficulty is None:
+        return 1.0, ""
+    rule = DifficultyRule.from_card(difficulty)
+    value = rule.of(numbers)
+    return value, f"; {value:.2f} times the usual width, by how unsure this answer is, learnt on {rule.cases} others"
 
 
 def event_risk(
@@ -124,7 +184,13 @@ def expected_quality(promise: Promise, each: Sequence[Mapping[str, float]]) -> U
 
 
 def volume_promises(
-    promise: Promise, classes: Sequence[str], probabilities: Float[np.ndarray, "k z y x"], geometry: Geometry
+    promise: Promise,
+    classes: Sequence[str],
+    probabilities: Float[np.ndarray, "k z y x"],
+    geometry: Geometry,
+    *,
+    each: Sequence[Mapping[str, float]] = (),
+    group: str | None = None,
 ) -> tuple[Uncertainty, ...]:
     """Return for each segment the interval of its volume, and the volume of a mask that misses little of it.
 
@@ -133,24 +199,30 @@ def volume_promises(
         classes: Names of the segments.
         probabilities: Of every class, background first, on the image's own voxels.
         geometry: Of the image; without spacing, or for a single plane, no volume is stated.
+        each: Numbers of the answer of each network.
+        group: Of the image, where it is known.
     """
-    each = geometry.voxel_volume_mm3 if geometry.spacing_mm is not None and geometry.shape[0] > 1 else None
-    if each is None:
+    voxel_mm3 = geometry.voxel_volume_mm3 if geometry.spacing_mm is not None and geometry.shape[0] > 1 else None
+    if voxel_mm3 is None:
         return ()
+    numbers = {name: float(np.mean([one[name] for one in each])) for name in (each[0] if each else {})}
     found, answer = [], probabilities.argmax(0)
     for number, name in enumerate(classes, start=1):
-        volume = float((answer == number).sum()) * each / 1000
-        rule = promise.volumes.get(str(number))
+        volume = float((answer == number).sum()) * voxel_mm3 / 1000
+        card = promise.group_volumes.get(group or "", {}).get(str(number))
+        rule = card or promise.volumes.get(str(number))
         if rule is not None and volume > 0:
             fitted = IntervalRule.from_card(rule)
-            low, high = fitted.around(volume)
+            spread, how = _spread(promise.difficulties.get(str(number)), numbers)
+            low, high = fitted.around(volume, spread=volume * spread)
+            whom = _for_whom(promise, group, None if card is None else fitted.cases)
             found.append(
                 Uncertainty(
                     "interval",
                     f"The volume of {name} in the set's own labels lies inside with a chance of about "
                     f"{fitted.level:.0%}, from {fitted.cases} held-out cases (ratios to the answers of networks that "
-                    f"never saw them). {_HOLDS}",
-                    low,
+                    f"never saw them{how}).{whom} {_HOLDS}",
+                    max(low, 0.0),
                     high,
                     fitted.level,
                     segment=number,
@@ -160,7 +232,7 @@ def volume_promises(
         margin = promise.margins.get(str(number))
         if margin is not None:
             wide = MaskRule.from_card(margin)
-            larger = float(wide.mask(probabilities[number]).sum()) * each / 1000
+            larger = float(wide.mask(probabilities[number]).sum()) * voxel_mm3 / 1000
             found.append(
                 Uncertainty(
                     "margin",

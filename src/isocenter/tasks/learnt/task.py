@@ -32,7 +32,7 @@ from isocenter.core import (
 from isocenter.core.errors import ConfigError, DataError, WeightsError
 from isocenter.core.units import UCUM
 from isocenter.models.learnt import LearntSettings, Preparation, Prepared, build_learnt, network_features, views_of
-from isocenter.models.learnt.agreement import answer_numbers
+from isocenter.models.learnt.agreement import answer_numbers, estimate_numbers
 from isocenter.models.orientation import Turned
 from isocenter.models.weights import Weights, WeightsCard
 from isocenter.safety.acquisition import Acquisition
@@ -40,6 +40,7 @@ from isocenter.safety.calibration import Temperature
 from isocenter.safety.descriptors import descriptors
 from isocenter.safety.gate import Gate, in_words
 from isocenter.tasks.learnt.cards import Kind, Promise, class_codes
+from isocenter.tasks.learnt.groups import group_of
 from isocenter.tasks.learnt.promised import (
     class_set,
     event_risk,
@@ -159,7 +160,7 @@ class LearntTask:
         if settings.kind == "segment":
             found = self._outline(image, prepared, features, inputs)
         else:
-            found = self._say(prepared, inputs)
+            found = self._say(image, prepared, features, inputs)
         return replace(found, likeness=likeness)
 
     def _features(self, prepared: Prepared) -> list[dict[str, np.ndarray]]:
@@ -225,27 +226,48 @@ class LearntTask:
             model=self._model(),
             inputs=inputs,
             steps=self._steps(prepared),
-            further=volume_promises(settings.promise, settings.classes, probabilities, image.geometry),
+            further=volume_promises(
+                settings.promise,
+                settings.classes,
+                probabilities,
+                image.geometry,
+                each=each,
+                group=group_of(image, settings.promise.by),
+            ),
         )
 
-    def _vector(self, prepared: Prepared) -> Float[np.ndarray, "networks outputs"]:
-        """Return what each network says, mean of its views: logits at the classes' own frequency, numbers, risks."""
+    def _vector(
+        self, prepared: Prepared
+    ) -> tuple[Float[np.ndarray, "networks outputs"], Float[np.ndarray, "networks views outputs"]]:
+        """Return what each network says, mean of its views, and what each view says: logits, numbers, risks.
+
+        The mean's logits are at the classes' own frequency.
+        """
         x = torch.from_numpy(prepared.array)[None]
         dims = x.ndim - 2
         mirror = self._settings.mirror
         views: list[tuple[int, ...]] = [(), *((axis - dims,) for axis in range(dims) if mirror[axis - dims])]
-        found = []
+        found, every = [], []
         with torch.inference_mode():
             settings = self._settings
             for net, (mean, deviation), shift in zip(self._nets, settings.scales, settings.shifts, strict=True):
-                logits = torch.stack([net(x.flip(v) if v else x).float() for v in views]).mean(0)[0]
+                several = torch.stack([net(x.flip(v) if v else x).float() for v in views])[:, 0]
+                logits = several.mean(0)
                 if shift:
                     logits = logits + torch.tensor(shift)
                 found.append((logits * deviation + mean).numpy().astype(np.float64))
-        return np.stack(found)
+                every.append((several * deviation + mean).numpy().astype(np.float64))
+        return np.stack(found), np.stack(every)
 
-    def _say(self, prepared: Prepared, inputs: tuple[str, ...]) -> Prediction:
-        settings, each = self._settings, self._vector(prepared)
+    def _say(
+        self,
+        image: Image,
+        prepared: Prepared,
+        features: Sequence[Mapping[str, np.ndarray]],
+        inputs: tuple[str, ...],
+    ) -> Prediction:
+        settings, (each, views) = self._settings, self._vector(prepared)
+        group = group_of(image, settings.promise.by)
         codes, promise = class_codes(settings.classes), settings.promise
         value: Scores | Risk | Estimate
         measured: tuple[Measurement, ...]
@@ -256,12 +278,18 @@ class LearntTask:
                 Measurement(Code(c.value, c.scheme, f"Probability of {c.meaning}"[:64]), float(v), UCUM["1"])
                 for c, v in zip(codes, p, strict=True)
             )
-            unsure = class_set(codes, p, promise) if settings.kind == "classify" else no_set(promise)
+            unsure = no_set(promise)
+            if settings.kind == "classify":
+                unsure = class_set(codes, p, promise, group=group, key=image.sha256)
         elif settings.kind == "regress":
             number = float(each.mean())
             value = Estimate(codes[0], number, UCUM["1"])
             measured = (Measurement(codes[0], number, UCUM["1"]),)
-            unsure = number_interval(number, promise)
+            numbers = estimate_numbers(views[..., 0])
+            if settings.gate is not None:
+                strange = settings.gate.strange_numbers(features)
+                numbers["strange"] = float(np.mean([one["strange"] for one in strange]))
+            unsure = number_interval(number, promise, numbers=numbers, group=group)
         else:
             value, measured, unsure = event_risk(each, codes[0], promise)
         return Prediction(

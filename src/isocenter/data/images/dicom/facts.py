@@ -1,7 +1,8 @@
 """Facts of an image from its full header: quantity, window, spacing of flat pictures, body part, what else is safe.
 
 Only a fixed list of elements reaches `Image.meta`; none of them can hold a name, a number or a date of the patient, nor
-free text.
+free text. The sex (M, F or O) and the name of the station are among them, for promises that hold within such a group
+(`tasks.learnt.groups`); no writer takes either from there.
 """
 
 from __future__ import annotations
@@ -29,9 +30,11 @@ PixelPaddingValue RescaleType VOILUTFunction PresentationIntentType BurnedInAnno
 LossyImageCompression LossyImageCompressionRatio LossyImageCompressionMethod Units DecayCorrection CorrectedImage
 SUVType DoseUnits DoseType DoseSummationType FrameTime CineRate PixelSpacingCalibrationType
 EstimatedRadiographicMagnificationFactor DistanceSourceToDetector DistanceSourceToPatient PresentationLUTShape
-VolumetricProperties
+VolumetricProperties StationName
 """
 _META = tuple(_META_WORDS.split())
+
+_SEXES = ("M", "F", "O")
 
 _BODY_PART_SYNONYMS = {
     "THORAX": "CHEST",
@@ -100,6 +103,8 @@ def facts_of(dataset: Dataset, planes: Sequence[Plane], *, transfer_syntax_uid: 
     meta["TransferSyntaxUID"] = transfer_syntax_uid
     if dataset.get("ContrastBolusAgent") or dataset.get("ContrastBolusAgentSequence"):
         meta["ContrastBolusAgent"] = "present"
+    if str(dataset.get("PatientSex") or "").strip().upper() in _SEXES:
+        meta["PatientSex"] = str(dataset.PatientSex).strip().upper()
     if dataset.get("VOILUTSequence"):
         meta["VOILUTSequence"] = "present"
     if dataset.get("PhotometricInterpretation") == "MONOCHROME1":

@@ -73,6 +73,16 @@ ReaderOption = Annotated[str, typer.Option("--reader", help="Plug-in that reads 
 AuditOption = Annotated[
     Path | None, typer.Option("--audit", envvar="ISOCENTER_AUDIT", help="Append a line to this record of what was run.")
 ]
+SetsOption = Annotated[
+    str,
+    typer.Option("--sets", help="Of a set with classes: sets by lac, class, aps or raps; auto: by class if it can."),
+]
+GroupsOption = Annotated[
+    Path | None, typer.Option("--groups", help="Of a set: CSV of case or patient, and columns to make groups of.")
+]
+PromiseByOption = Annotated[
+    str | None, typer.Option("--promise-by", help="Column of --groups: what is promised holds in each such group.")
+]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace an older result.")]
 
 
@@ -295,18 +305,9 @@ def adapt(
     flip: Annotated[
         str, typer.Option("--flip", help="Learn mirrored left to right too: on, off; auto: unless a name says a side.")
     ] = "auto",
-    sets: Annotated[
-        str,
-        typer.Option(
-            "--sets", help="Of a set with classes: sets by lac, class, aps or raps; auto: by class if it can."
-        ),
-    ] = "auto",
-    groups: Annotated[
-        Path | None, typer.Option("--groups", help="Of a set: CSV of case or patient, and columns to make groups of.")
-    ] = None,
-    promise_by: Annotated[
-        str | None, typer.Option("--promise-by", help="Column of --groups: what is promised holds in each such group.")
-    ] = None,
+    sets: SetsOption = "auto",
+    groups: GroupsOption = None,
+    promise_by: PromiseByOption = None,
     accept_other_weights: Annotated[
         bool, typer.Option("--accept-other-weights", help="Learn from a session made with other weights.")
     ] = False,

@@ -20,6 +20,9 @@ OutOption = Annotated[
 DataOption = Annotated[
     Path | None, typer.Option("--data", help="Labelled set: nnU-Net, Decathlon, MedMNIST, CSV, or folders.")
 ]
+PatientsOption = Annotated[
+    Path | None, typer.Option("--patients", help="CSV: case,patient. Intervals resample patients.")
+]
 GroupsOption = Annotated[
     Path | None, typer.Option("--groups", help="CSV: case or patient, and columns (sex, age, site) to make groups of.")
 ]
@@ -72,9 +75,7 @@ def evaluate(
     match: Annotated[
         Path | None, typer.Option("--match", help="CSV: case,prediction,reference, where names of files differ.")
     ] = None,
-    patients: Annotated[
-        Path | None, typer.Option("--patients", help="CSV: case,patient. Intervals resample patients.")
-    ] = None,
+    patients: PatientsOption = None,
     groups: GroupsOption = None,
     shift: Annotated[
         tuple[str, str, str] | None,

@@ -146,7 +146,7 @@ def main() -> None:
     own_scores = [r.score for r, _ in own if r is not None]
     wrong = float(np.mean([r is not None and r.reason is not None for r, _ in own]))
     all_wrong = float(np.mean([p.abstained is not None for _, p in own]))
-    lines, figures = [], {}
+    lines, figures, rows = [], {}, []
     for name, (group, arrays) in kinds(args.data, kept).items():
         found = [judged(task, array) for array in arrays]
         scores = [r.score for r, _ in found if r is not None]
@@ -165,6 +165,12 @@ def main() -> None:
             f"| {whole:.0%} | {blocks} |"
         )
         figures[name] = (group, area.value)
+        rows.append({
+            "shown": name, "kind": group, "pictures": len(found), "auroc": round(area.value, 4),
+            "low": round(area.low, 4), "high": round(area.high, 4), "strangest": blocks,
+            "refused_by_gate": sum(r is not None and r.reason is not None for r, _ in found),
+            "refused_by_task": sum(p.abstained is not None for _, p in found),
+        })  # fmt: skip
         print(lines[-1], flush=True)
     head = [
         "# Which images the gate refuses", "",
@@ -191,6 +197,11 @@ def main() -> None:
         "is promised by nobody.",
     ]
     (ROOT / "docs" / "results" / "gate-kinds.md").write_text("\n".join([*head, *lines, *tail]) + "\n", "utf-8")
+    document = {
+        "date": datetime.date.today().isoformat(), "machine": machine(), "own_kind": len(kept),
+        "own_refused_by_gate": round(wrong, 4), "own_refused_by_task": round(all_wrong, 4), "rows": rows,
+    }  # fmt: skip
+    (ROOT / "docs" / "results" / "gate-kinds.json").write_text(json.dumps(document, indent=1) + "\n", "utf-8")
     least = {group: min(v for g, v in figures.values() if g == group) for group in ("far", "near")}
     print(json.dumps({"name": "gate_kinds", "wrongly_refused": wrong, **{k: round(v, 4) for k, v in least.items()}}))
 

@@ -4,8 +4,8 @@
 
 NAME is one of: hippocampus-t1, lungs-cxr, interact. No picture of a patient goes into a committed page. The weights of
 the two automatic tasks learnt from the very images that are at hand, so levels told here are too good and say so; the
-cross-validated figures on their cards are the honest ones. What is measured here is how fast figures fall, for whom
-they are lower, and whether promises are kept.
+cross-validated figures on their cards are the honest ones. What is measured here is how fast figures fall; for whom
+they are lower, and whether promises are kept, such images can't tell: those checks say "not measured", or fail.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ RESULTS = ROOT / "docs" / "results"
 TASKS = ("hippocampus-t1", "lungs-cxr", "interact")
 SEEN = (
     "The weights learnt from these very images: levels measured here are too good. The cross-validated figures of the "
-    "card, above, are the honest ones; here the falls, gaps and promises are what to look at."
+    "card, above, are the honest ones; here the falls are what to look at."
 )
 
 
@@ -73,7 +73,7 @@ def scorecard(name: str, data: Path, work: Path) -> tuple[ScorecardDocument, flo
     labelled = None
     if name == "hippocampus-t1":
         labelled = open_labelled(data / "mr_hippocampus_msd")
-        settings |= {"modality": "MR", "body_part": "BRAIN", "corrupt_cases": 12, "tolerance_mm": 1.0}
+        settings |= {"modality": "MR", "body_part": "BRAIN", "corrupt_cases": 12, "tolerance_mm": 1.0, "seen": True}
     elif name == "lungs-cxr":
         labelled, groups = lungs(data / "cxr_covid_lungmask")
         table = work / "groups.csv"
@@ -81,7 +81,7 @@ def scorecard(name: str, data: Path, work: Path) -> tuple[ScorecardDocument, flo
             writer = csv.DictWriter(stream, list(groups[0]))
             writer.writeheader()
             writer.writerows(groups)
-        settings |= {"groups": table, "corrupt_cases": 20}
+        settings |= {"groups": table, "corrupt_cases": 20, "seen": True}
     config = CheckConfig(task=name, out=work / name, **settings)
     started = time.monotonic()
     last = [0.0]

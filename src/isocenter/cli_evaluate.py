@@ -166,6 +166,16 @@ def check(
     modality: ModalityOption = None,
     body_part: BodyPartOption = None,
     audit: AuditOption = None,
+    seen: Annotated[
+        bool | None,
+        typer.Option("--seen/--unseen", help="The task learnt from this set, or did not. Default: found out by hash."),
+    ] = None,
+    most_abstained: Annotated[
+        float, typer.Option("--most-abstained", help="Share of the cases that it may abstain from.")
+    ] = 0.5,
+    most_seconds: Annotated[
+        float | None, typer.Option("--most-seconds", help="That 19 of 20 answers may take. Default: no limit.")
+    ] = None,
     seed: SeedOption = 0,
     overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
@@ -176,7 +186,8 @@ def check(
     with progress() as tell:
         done = verb(
             task, out_folder, progress=tell, data=data, groups=groups, corrupt=_kinds(corrupt),
-            corrupt_cases=corrupt_cases, modality=modality, body_part=body_part, seed=seed, overwrite=overwrite,
+            corrupt_cases=corrupt_cases, modality=modality, body_part=body_part, seen=seen,
+            most_abstained=most_abstained, most_seconds=most_seconds, seed=seed, overwrite=overwrite,
             audit=audit,
         )  # fmt: skip
     if as_json:

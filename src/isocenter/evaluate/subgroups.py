@@ -1,9 +1,12 @@
 """For whom it works less well: a figure by sex, age, site, scanner, modality, size, and by two of them at once.
 
-Each group is compared with all other cases: gap, interval over patients, and p corrected for all groups that were
-tested (Holm). Groups that are too small to be tested are listed with their counts; none is dropped in silence, and a
-case whose column says nothing is of the group "not stated". Two columns at once: groups of the very cases of a group
-that is there already are not told again, and what is not stated is not crossed with anything.
+Each group is compared with all other cases: gap, interval over patients, and p corrected (Holm) for all groups of its
+family: groups of one column are one family, and groups of two columns at once, of which there may be hundreds, another,
+so that looking at pairs costs single columns nothing. Groups that are too small to be tested are listed with their
+counts; none is dropped in silence, and a case whose column says nothing is of the group "not stated". Two columns at
+once: groups of the very cases of a group that is there already are not told again, and what is not stated is not
+crossed with anything. What so few patients share that it may name them is pooled, and columns that name patients make
+no groups.
 """
 
 from __future__ import annotations
@@ -20,8 +23,10 @@ from jaxtyping import Bool, Int64
 from isocenter.core.errors import DataError
 from isocenter.evaluate.bootstrap import LEAST_PATIENTS, Interval, bootstrap_statistic
 from isocenter.evaluate.statistics import compare_groups, holm
+from isocenter.evaluate.statistics.unpaired import ENOUGH_BEYOND
 
 __all__ = [
+    "LEAST_NAMED",
     "NOT_STATED",
     "Subgroup",
     "SubgroupReport",
@@ -29,10 +34,13 @@ __all__ = [
     "age_bands",
     "as_groups",
     "by_subgroup",
+    "names_patients",
     "thirds",
 ]
 
 NOT_STATED = "not stated"
+LEAST_NAMED = 5
+"""A level of fewer patients is not listed under its own name: so few may be told by it."""
 _AGE_EDGES = (18, 40, 65, 80)
 _MOST_LEVELS = 30
 _FEW_NUMBERS = 6
@@ -49,6 +57,7 @@ class SubgroupSettings:
         higher_is_better: Which way a gap is bad.
         least_patients: Groups with fewer are listed, not tested; 10 or more.
         intersections: Whether groups of two columns at once are looked at.
+        alpha: Chance of even one false finding in a family that is borne; decides how far p is looked into.
         level: Coverage asked of the intervals.
         resamples: How many resamples.
         seed: Decides them.
@@ -60,6 +69,7 @@ class SubgroupSettings:
     higher_is_better: bool = True
     least_patients: int = LEAST_PATIENTS
     intersections: bool = True
+    alpha: float = 0.05
     level: float = 0.95
     resamples: int = 1000
     seed: int = 0
@@ -82,7 +92,8 @@ class Subgroup:
         interval: Of the figure; None where there is none.
         gap: Group minus all others; None where it was not tested.
         p: Of the gap.
-        p_corrected: The same, corrected for all groups that were tested.
+        p_corrected: The same, corrected for all groups of its family that were tested.
+        p_least: The least `p_corrected` that the test could have given; above the level nothing could have been found.
         reason: Why something is missing; "" where nothing is.
     """
 
@@ -95,6 +106,7 @@ class Subgroup:
     gap: Interval | None = None
     p: float | None = None
     p_corrected: float | None = None
+    p_least: float | None = None
     reason: str = ""
 
     @property
@@ -116,13 +128,15 @@ class SubgroupReport:
         overall: Figure of all cases.
         rows: Every group, in the order of columns and levels, two columns at once last.
         worst: The tested group with the worst gap; None where none was tested or no gap is for the worse.
-        tested: How many p values were corrected together.
+        tested: How many groups were tested, in both families.
+        notes: What was left out.
     """
 
     overall: float
     rows: tuple[Subgroup, ...]
     worst: Subgroup | None
     tested: int
+    notes: tuple[str, ...] = ()
 
     @property
     def too_small(self) -> tuple[Subgroup, ...]:
@@ -162,11 +176,39 @@ def by_subgroup(
     overall = float(statistic(np.arange(len(patients), dtype=np.int64)))
     if not math.isfinite(overall):
         raise DataError("the figure is not defined on these cases")
-    wanted: list[tuple[str, ...]] = [(name,) for name in columns]
-    if how.intersections:
-        wanted += list(combinations(columns, 2))
-    rows: list[Subgroup] = []
+    columns = {name: _pooled(values, patients) for name, values in columns.items()}
     seen: set[bytes] = set()
+    rows, notes = _family([(name,) for name in columns], columns, (statistic, patients, how), seen)
+    if how.intersections:
+        pairs, more = _family(list(combinations(columns, 2)), columns, (statistic, patients, how), seen)
+        rows, notes = [*rows, *pairs], [*notes, *more]
+    tested = sum(row.p is not None for row in rows)
+    return SubgroupReport(
+        overall, tuple(rows), _worst(rows, higher_is_better=how.higher_is_better), tested, tuple(notes)
+    )  # fmt: skip
+
+
+def _pooled(values: Sequence[str], patients: Sequence[str]) -> list[str]:
+    """Return the levels of a column; those of fewer than 5 patients together, without their names."""
+    whose: dict[str, set[str]] = {}
+    for value, patient in zip(values, patients, strict=True):
+        whose.setdefault(value, set()).add(patient)
+    few = {v for v, some in whose.items() if len(some) < LEAST_NAMED and v != NOT_STATED}
+    together = f"other ({len(few)} level{'s' * (len(few) != 1)})"
+    return [together if value in few else value for value in values]
+
+
+_Compared = tuple[Statistic, Sequence[str], SubgroupSettings]
+
+
+def _family(
+    wanted: Sequence[tuple[str, ...]], columns: Mapping[str, Sequence[str]], compared: _Compared, seen: set[bytes]
+) -> tuple[list[Subgroup], list[str]]:
+    """Return the groups of one column, or of two at once, p corrected for all of them, and notes."""
+    statistic, patients, how = compared
+    rows: list[Subgroup] = []
+    members: dict[int, Bool[np.ndarray, " n"]] = {}
+    unnamed = 0
     for names in wanted:
         together: list[tuple[str, ...]] = list(zip(*(columns[name] for name in names), strict=True))
         levels = sorted(set(together), key=_order)
@@ -178,11 +220,22 @@ def by_subgroup(
             if len(names) == 2 and (NOT_STATED in level or member.tobytes() in seen):
                 continue
             seen.add(member.tobytes())
-            rows.append(_group(names, level, statistic, patients, member, how))
+            count = len({p for p, there in zip(patients, member, strict=True) if there})
+            if len(names) == 2 and count < LEAST_NAMED:
+                unnamed += 1
+                continue
+            members[len(rows)] = member
+            rows.append(Subgroup(names, level, count, int(member.sum())))
+    size = sum(rows[at].patients >= how.least_patients for at in members)
+    for at, member in members.items():
+        rows[at] = _group(rows[at], statistic, patients, member, how, most=math.ceil(ENOUGH_BEYOND * size / how.alpha))
     tested = [i for i, row in enumerate(rows) if row.p is not None]
     for i, p in zip(tested, holm([row.p for row in rows if row.p is not None]), strict=True):
-        rows[i] = replace(rows[i], p_corrected=float(p))
-    return SubgroupReport(overall, tuple(rows), _worst(rows, higher_is_better=how.higher_is_better), len(tested))
+        # The smallest p of a family is multiplied by their number: no test can be told below that.
+        least = min(1.0, (rows[i].p_least or 0.0) * len(tested))
+        rows[i] = replace(rows[i], p_corrected=float(p), p_least=least)
+    notes = [f"{unnamed} pairs of groups with fewer than {LEAST_NAMED} patients are not listed"] if unnamed else []
+    return rows, notes
 
 
 def _only(names: tuple[str, ...], level: tuple[str, ...], patients: Sequence[str]) -> Subgroup:
@@ -191,18 +244,18 @@ def _only(names: tuple[str, ...], level: tuple[str, ...], patients: Sequence[str
 
 
 def _group(
-    names: tuple[str, ...],
-    level: tuple[str, ...],
+    row: Subgroup,
     statistic: Statistic,
     patients: Sequence[str],
     member: Bool[np.ndarray, " n"],
     how: SubgroupSettings,
+    *,
+    most: int,
 ) -> Subgroup:
     inside = np.flatnonzero(member).astype(np.int64)
-    count = len({patients[int(i)] for i in inside})
-    row = Subgroup(names, level, count, len(inside))
-    if count < how.least_patients:
-        return replace(row, reason=f"too few patients to say anything: {count}, and {how.least_patients} are needed")
+    if row.patients < how.least_patients:
+        few = f"too few patients to say anything: {row.patients}, and {how.least_patients} are needed"
+        return replace(row, reason=few)
     value = float(statistic(inside))
     if not math.isfinite(value):
         return replace(row, reason="the figure is not defined in this group (one class only, or no value)")
@@ -218,11 +271,11 @@ def _group(
         )
         row = replace(row, interval=interval)
         gap = compare_groups(
-            statistic, patients, member, level=how.level, resamples=how.resamples, seed=how.seed
+            statistic, patients, member, level=how.level, resamples=how.resamples, most=most, seed=how.seed
         )  # fmt: skip
     except DataError as error:
         return replace(row, reason=str(error))
-    return replace(row, gap=gap.difference, p=gap.p)
+    return replace(row, gap=gap.difference, p=gap.p, p_least=gap.least_p)
 
 
 def _worst(rows: Sequence[Subgroup], *, higher_is_better: bool) -> Subgroup | None:
@@ -311,14 +364,50 @@ def _figure(value: float) -> str:
 
 
 def _order(level: tuple[str, ...]) -> list[tuple[float, str]]:
-    """Order levels by the number they begin with, those without one by name, what is not stated last."""
+    """Order levels by the number they begin with, those without one by name, what was pooled or not stated last."""
     found = []
     for text in level:
         first = re.search(r"-?[\d,]+(?:\.\d+)?", text)
         number = float(first[0].replace(",", "") or 0) if first and any(map(str.isdigit, first[0])) else 0.0
-        place = math.inf if text == NOT_STATED else number - 0.5 * text.startswith("under")
+        pooled = text.startswith("other (") and text.endswith((" level)", " levels)"))
+        place = math.inf if text == NOT_STATED else 1e300 if pooled else number - 0.5 * text.startswith("under")
         found.append((place, text))
     return found
+
+
+_OF_PATIENTS = frozenset({
+    "name", "firstname", "lastname", "givenname", "familyname", "middlename", "surname", "forename", "fullname",
+    "maidenname", "birthname", "mothersbirthname", "mothersname", "othernames", "otherpatientnames",
+    "responsibleperson", "id", "otherids", "otherpatientids", "issuerofpatientid", "subjectid", "personid", "caseid",
+    "studyid", "admissionid", "mrn", "medicalrecordnumber", "medicalrecordlocator", "recordnumber", "number",
+    "accession", "accessionnumber",
+    "ssn", "socialsecuritynumber", "insuranceplanidentification", "address", "street", "postcode", "zipcode", "zip",
+    "phone", "telephone", "phonenumber", "telephonenumber", "telephonenumbers", "email", "emailaddress", "dob", "born",
+    "birthday", "birthtime", "comments",
+})  # fmt: skip
+"""Names of columns, without case and spaces, that say who somebody is: DICOM PS3.15 table E.1-1 and common words."""
+_NO_DATES = ("candidate", "update", "mandate", "validate")
+_NO_UIDS = ("fluid", "liquid", "druid", "squid")
+
+
+def names_patients(column: str) -> bool:
+    """Tell whether a column, by its name, holds who somebody is, or a date; written with any case, spaces or lines.
+
+    Source:
+        DICOM PS3.15 table E.1-1 (attributes that identify); 45 CFR 164.514(b)(2) (dates, record numbers).
+
+    Example:
+        >>> [names_patients(name) for name in ("PatientName", "birth_date", "Study Instance UID", "accession number")]
+        [True, True, True, True]
+        >>> [names_patients(name) for name in ("sex", "age", "site_id", "StationName", "candidate", "pleural fluid")]
+        [False, False, False, False, False, False]
+    """
+    words = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+", column)
+    plain = re.sub(r"^patients?(?=[a-z])", "", "".join(words).lower())
+    person = any(part in plain for part in ("physician", "operatorsname", "operatorname", "birthdate", "dateofbirth"))
+    date = plain.endswith(("date", "datetime")) and not plain.endswith(_NO_DATES)
+    uid = plain.endswith(("uid", "uids")) and not plain.endswith(_NO_UIDS)
+    return plain in _OF_PATIENTS or person or date or uid
 
 
 def as_groups(columns: Mapping[str, Sequence[str]]) -> tuple[dict[str, list[str]], tuple[str, ...]]:
@@ -340,7 +429,9 @@ def as_groups(columns: Mapping[str, Sequence[str]]) -> tuple[dict[str, list[str]
     for name, given in columns.items():
         values = [str(v).strip() for v in given]
         known = {v for v in values if v}
-        if not known:
+        if names_patients(name):
+            notes.append(f"column {name!r} says who patients are, or a date: no groups were made of it")
+        elif not known:
             notes.append(f"column {name!r} says nothing of any case: no groups were made of it")
         elif name.lower() in ("age", "patientage", "patient_age", "age_years"):
             groups[name] = age_bands(values)

@@ -16,8 +16,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from isocenter.core import Study, TaskEntry
 from isocenter.core.errors import ConfigError, DataError
+from isocenter.core.fingerprint import values_fingerprint
 from isocenter.data.images.atomic import atomic_folder, make_parent
 from isocenter.data.labelled import LabelledSet, open_labelled
+from isocenter.models.training_pixels import DIGITS, training_pixels
 from isocenter.models.weights import list_cards, read_card
 from isocenter.tasks.interact.cards import CARD as INTERACT
 from isocenter.tasks.interact.cards import VOLUME_WEIGHTS
@@ -35,6 +37,7 @@ from isocenter.verbs.evaluate import (
 )
 from isocenter.verbs.evaluation.checks import (
     Weights,
+    abstention_check,
     calibration_check,
     coverage_checks,
     gate_check,
@@ -72,6 +75,9 @@ class CheckConfig(BaseModel):
         corrupt_cases: Most cases that are made worse.
         modality: Of images whose file says none, stated by you.
         body_part: Of images whose file says none, stated by you.
+        seen: Whether the task learnt from images of the set, said by you; None finds it out where that can be.
+        most_abstained: Share of the cases that it may abstain from.
+        most_seconds: That 19 of 20 answers may take; None for no limit.
         largest_gap: Between a group and the rest that is tolerated, in the unit of the first figure.
         tolerance_mm: Of the normalised surface Dice.
         resamples: How many resamples of patients.
@@ -91,6 +97,9 @@ class CheckConfig(BaseModel):
     corrupt_cases: int | None = Field(default=30, ge=1)
     modality: Coded | None = None
     body_part: Coded | None = None
+    seen: bool | None = None
+    most_abstained: float = Field(default=0.5, ge=0, le=1)
+    most_seconds: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     largest_gap: float = Field(default=0.1, ge=0, allow_inf_nan=False)
     tolerance_mm: float = Field(default=2.0, ge=0, allow_inf_nan=False)
     resamples: int = Field(default=1000, ge=100, le=100_000)
@@ -157,6 +166,8 @@ def _checked(
     check_out(config.out, DOCUMENT, overwrite=config.overwrite)
     if config.groups is not None and labelled is None:
         raise ConfigError("groups are of cases: give --data SET with --groups TABLE")
+    if config.seen is not None and labelled is None:
+        raise ConfigError("whether the set was learnt from is said of a set: give --data SET")
     (entry,) = choose_tasks((config.task,)).entries.values()
     weights, learnt = weights_of(config.task, entry), _learnt(config.task)
     checks = statement_checks(entry, weights)
@@ -169,12 +180,15 @@ def _checked(
     )
     if system is not None and document is None:
         document = document_of(system, measured)
-    checks += latency_check(outcome)
+    seen, said = seen_before(config, weights, outcome)
+    more = [*more, *said]
+    checks += latency_check(outcome, config.most_seconds)
     checks += [
+        abstention_check(outcome, config.most_abstained),
         calibration_check(weights, learnt),
-        *coverage_checks(outcome),
+        *coverage_checks(outcome, seen),
         gate_check(learnt),
-        subgroup_check(document, config.largest_gap),
+        subgroup_check(document, config.largest_gap, seen),
     ]
     passed, against = verdict(checks)
     made = provenance(measured, {w.card.name: w.card.sha256 for w in weights})
@@ -230,11 +244,10 @@ def _measure(
             system = system_of(outcome)
         except DataError as error:
             return outcome, None, None, [f"nothing could be measured on the set: {error}"]
-        notes = _seen_before(config.task, outcome)
         document = document_of(
             system, measured, outcome=outcome, tell=lambda what, done: tell(what, 0.8 + 0.2 * done)
         )  # fmt: skip
-        return outcome, system, document, notes
+        return outcome, system, document, []
     learnt = _learnt(config.task)
     if learnt is None:
         return None, None, None, []
@@ -244,19 +257,49 @@ def _measure(
         return None, None, None, [f"the held-out cases in its folder could not be used: {error}"]
 
 
-def _seen_before(task: str, outcome: Outcome) -> list[str]:
-    """Return a note where a learnt task is measured on images that it learnt from."""
+def seen_before(config: CheckConfig, weights: Sequence[Weights], outcome: Outcome | None) -> tuple[str, list[str]]:
+    """Return why promises and gaps on the set say little, where the task learnt from its images, and notes.
+
+    A learnt task's folder lists the hashes of what it learnt from; the weights that ship bring a list of their training
+    images' pixels. Of other weights it is not known, and only you can say so (`seen`).
+    """
+    if outcome is None or config.seen is False:
+        return "", []
+    total = len(outcome.hashes)
+    count, notes = _learnt_from(config.task, weights, outcome)
+    if not count and not config.seen:
+        return "", notes
+    which = "the cases are those that it learnt from" if config.seen or count == total else (
+        f"{count} of {total} cases are those that it learnt from: take them out"
+    )  # fmt: skip
+    if count:
+        notes.append(f"{count} of {total} images of this set were learnt from: figures on them are too good")
+    elif config.seen:
+        notes.append("this set was learnt from, as whoever ran the check says: figures on it are too good")
+    return which, notes
+
+
+def _learnt_from(task: str, weights: Sequence[Weights], outcome: Outcome) -> tuple[int, list[str]]:
+    """Return how many images of the set were learnt from, as far as that is known, and notes."""
     file = Path(task) / CONFIG
-    if not file.is_file():
-        return []
-    try:
-        learnt = {str(c["sha256"]) for c in json.loads(file.read_text("utf-8"))["data"]["cases"]}
-    except (ValueError, KeyError, TypeError):
-        return ["config.json in its folder does not say what it learnt from: whether it saw these cases is not known"]
-    count = sum(one in learnt for one in outcome.hashes)
-    if not count:
-        return []
-    return [f"{count} of {len(outcome.hashes)} images of this set were learnt from: figures on them are too good"]
+    if file.is_file():
+        try:
+            learnt = {str(c["sha256"]) for c in json.loads(file.read_text("utf-8"))["data"]["cases"]}
+        except (ValueError, KeyError, TypeError):
+            return 0, ["config.json in its folder does not say what it learnt from: if it saw these cases is not known"]
+        return sum(one in learnt for one in outcome.hashes), []
+    pixels: set[str] = set()
+    untold = []
+    for one in weights:
+        listed = training_pixels(one.card.name) if not isinstance(one.place, Path) else None
+        pixels |= listed or set()
+        if listed is None and one.card.training_data:
+            untold.append(one.card.name)
+    notes = [f"whether {', '.join(untold)} learnt from these images is not known"] if untold else []
+    if not pixels:
+        return 0, notes
+    shown = (values_fingerprint(case.image().array)[:DIGITS] for case in outcome.cases)
+    return sum(one in pixels for one in shown), notes
 
 
 def _first(entry: TaskEntry, labelled: LabelledSet | None, config: EvaluateConfig) -> Study | None:
@@ -302,7 +345,7 @@ def card_entry(entry: TaskEntry, weights: Sequence[Weights]) -> CardEntry:
             (metric.name, metric.structure),
             FigureEntry(
                 name=metric.name, structure=metric.structure, unit=metric.unit, value=metric.value, low=metric.low,
-                high=metric.high, level=metric.level, patients=metric.count, cases=metric.count,
+                high=metric.high, level=metric.level, patients=metric.count, cases=None,
             ),
         )  # fmt: skip
     cards = [w.card for w in weights]

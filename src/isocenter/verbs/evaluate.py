@@ -20,11 +20,21 @@ from isocenter.core.errors import ConfigError, DataError, IsocenterError
 from isocenter.data.images.atomic import atomic_folder, make_parent
 from isocenter.data.labelled import open_labelled
 from isocenter.evaluate.corruption import CORRUPTIONS
+from isocenter.evaluate.subgroups import LEAST_NAMED, names_patients
 from isocenter.safety.audit import AuditedAnswer
 from isocenter.verbs.audit import audited, record_run
 from isocenter.verbs.entries import file_sha256
 from isocenter.verbs.evaluation.advice import advise
-from isocenter.verbs.evaluation.analysis import Intervals, compare, drops_of, figures_of, groups_of, shift_of, worst_of
+from isocenter.verbs.evaluation.analysis import (
+    Intervals,
+    compare,
+    drops_of,
+    figures_of,
+    groups_of,
+    shift_of,
+    worst_by,
+    worst_of,
+)
 from isocenter.verbs.evaluation.boxes import Corners
 from isocenter.verbs.evaluation.detections import DetectionSettings, detections_of_tables
 from isocenter.verbs.evaluation.document import DropEntry, EvaluationDocument, FigureEntry, PointEntry, ProvenanceEntry
@@ -45,6 +55,7 @@ from isocenter.version import __version__
 __all__ = ["DOCUMENT", "EvaluateConfig", "document_of", "evaluate_predictions", "provenance", "run"]
 
 DOCUMENT, CASES, PAGE = "evaluation.json", "cases.csv", "evaluation.html"
+_SHOWN_SITES = 30
 
 
 class EvaluateConfig(BaseModel):
@@ -328,8 +339,7 @@ def document_of(
         block = groups_of(system, columns, how, notes)
     if config.shift is not None and table is not None:
         column, first, second = config.shift
-        if column not in columns:
-            raise ConfigError(f"--shift {column}: the table of groups has {', '.join(columns)}")
+        check_sites(columns, system.patients, column, (first, second))
         shift = shift_of(system, column, columns[column], (first, second), how)
     tell("curves", 0.8)
     drops = () if outcome is None else curves_of(outcome, how)
@@ -355,11 +365,36 @@ def document_of(
         reliability=system.reliability,
         curves=system.curves,
         worst=worst_of(system),
+        worst_by=worst_by(system),
         recommended=recommended,
         warnings=warnings,
         further_patients_half_interval=3 * len(set(system.patients)) if wide else None,
         provenance=provenance(config, system.inputs),
     )
+
+
+def check_sites(
+    columns: Mapping[str, Sequence[str]], patients: Sequence[str], column: str, between: tuple[str, str]
+) -> None:
+    """Refuse a shift between sites that there are not; the message names levels of 5 patients or more alone.
+
+    Raises:
+        ConfigError: The table has no such column, it names patients, or a site is not in it, or they are one.
+    """
+    if column not in columns:
+        raise ConfigError(f"--shift {column}: the table of groups has {', '.join(columns)}")
+    if names_patients(column):
+        raise ConfigError(f"--shift {column}: that column says who patients are, or a date; name one of sites")
+    if between[0] == between[1]:
+        raise ConfigError(f"--shift {column}: a shift is between two sites, and one was named twice")
+    whose: dict[str, set[str]] = {}
+    for site, patient in zip(columns[column], patients, strict=True):
+        whose.setdefault(site, set()).add(patient)
+    lost = [site for site in between if not site or site not in whose]
+    if lost:
+        there = [site for site, some in sorted(whose.items()) if site and len(some) >= LEAST_NAMED][:_SHOWN_SITES]
+        said = f"there are: {', '.join(there)}" if there else f"none has {LEAST_NAMED} patients"
+        raise ConfigError(f"--shift {column}: no case is of {' or '.join(map(repr, lost))}; {said}")
 
 
 def _title(figure: FigureEntry) -> str:

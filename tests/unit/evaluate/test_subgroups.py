@@ -9,8 +9,16 @@ from scipy import stats
 from isocenter.core.errors import DataError
 from isocenter.evaluate.ranking import auroc
 from isocenter.evaluate.robustness import domain_shift, drop_curve
-from isocenter.evaluate.statistics import compare_groups
-from isocenter.evaluate.subgroups import NOT_STATED, SubgroupSettings, age_bands, as_groups, by_subgroup, thirds
+from isocenter.evaluate.statistics import compare_groups, share_by_patient
+from isocenter.evaluate.subgroups import (
+    NOT_STATED,
+    SubgroupSettings,
+    age_bands,
+    as_groups,
+    by_subgroup,
+    names_patients,
+    thirds,
+)
 
 QUICK = SubgroupSettings(resamples=250)
 
@@ -34,15 +42,96 @@ def test_a_planted_gap_is_found_and_named() -> None:
     assert found.worst.value == pytest.approx(inside.mean())
 
 
+def test_a_bad_site_is_found_however_many_groups_are_tested() -> None:
+    """Of 100 deals p can't go below 1/101: with 16 sites no gap at all could have been significant after correction."""
+    rng = np.random.default_rng(0)
+    sites, scanner = np.repeat([f"s{n}" for n in range(16)], 12), np.tile(list("abcd"), 48)
+    values = rng.normal(0.9, 0.02, 192) - 0.5 * (sites == "s3")
+    groups = {"site": sites.tolist(), "scanner": scanner.tolist()}
+    found = by_subgroup(
+        lambda i: float(values[i].mean()), _patients(192), groups, SubgroupSettings(resamples=100)
+    )  # fmt: skip
+    assert found.worst is not None and found.worst.name == "site s3" and found.tested == 20
+    assert found.worst.p is not None and found.worst.p < 1 / 101
+    assert found.worst.p_corrected is not None and found.worst.p_corrected < 0.01
+    assert all(row.p_least is not None and row.p_least < 0.05 for row in found.rows if row.p is not None)
+    assert found.notes == ("64 pairs of groups with fewer than 5 patients are not listed",)
+
+
+def test_columns_are_a_family_of_their_own() -> None:
+    rng = np.random.default_rng(3)
+    values = rng.normal(0, 1, 160)
+    groups = {name: rng.choice(["a", "b"], 160).tolist() for name in ("one", "two", "three")}
+    statistic = lambda i: float(values[i].mean())  # noqa: E731
+    alone = by_subgroup(statistic, _patients(160), groups, SubgroupSettings(resamples=99, intersections=False))
+    both = by_subgroup(statistic, _patients(160), groups, SubgroupSettings(resamples=99))
+    assert both.tested > alone.tested
+    assert [row.p_corrected for row in both.rows[:6]] == [row.p_corrected for row in alone.rows]
+
+
+def test_a_test_that_could_find_nothing_says_so() -> None:
+    """Patients on both sides: p comes from resamples, and deals further than asked for."""
+    values, member = np.tile([0.0, 1.0], 20), np.tile([False, True], 20)
+    whose = np.repeat(_patients(20), 2).tolist()
+    short = compare_groups(lambda i: float(values[i].mean()), whose, member, resamples=100)
+    assert short.p == pytest.approx(2 / 101) == short.least_p
+    long = compare_groups(lambda i: float(values[i].mean()), whose, member, resamples=100, most=2000)
+    assert long.p == pytest.approx(2 / 2001) == long.least_p and long.difference == short.difference
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["PatientName", "patient_name", "Patient's Name", "patient name", "PatientID", "patient_id", "PatientBirthDate",
+     "birth_date", "date of birth", "DOB", "AccessionNumber", "accession_number", "StudyInstanceUID",
+     "sop_instance_uid",
+     "StudyDate", "study date", "acquisitiondate", "AcquisitionDateTime", "ReferringPhysicianName", "mrn"],
+)  # fmt: skip
+def test_columns_that_name_patients_make_no_groups(name: str) -> None:
+    assert names_patients(name)
+    groups, notes = as_groups({name: ["1961-02-03"] * 20, "sex": ["F", "M"] * 10})
+    assert set(groups) == {"sex"} and "1961" not in "".join(notes) and name in notes[0]
+
+
+def test_other_columns_do() -> None:
+    for name in ("sex", "age", "PatientAge", "site", "site_id", "StationName", "candidate", "pleural fluid", "kVp"):
+        assert not names_patients(name), name
+
+
+def test_values_that_few_share_are_pooled() -> None:
+    """Whatever the column is called: 24 names of two patients each reach neither a row nor a note."""
+    who = [f"Doe{n // 2}" for n in range(48)]
+    groups, _ = as_groups({"reader": who, "sex": ["F", "M"] * 24})
+    found = by_subgroup(lambda i: float(i.mean()), _patients(48), groups, QUICK)
+    assert "Doe" not in repr(found) and [r.name for r in found.rows if r.columns == ("reader",)] == [
+        "reader other (24 levels)"
+    ]
+
+
+def test_shares_by_patient() -> None:
+    """One case each: scipy's exact interval. All cases of a patient alike: that of the patients."""
+    kept = np.arange(60) % 10 != 0
+    one = share_by_patient(kept, _patients(60), level=0.99)
+    theirs = stats.binomtest(54, 60).proportion_ci(0.99, method="exact")
+    assert (one.low, one.high) == pytest.approx((theirs.low, theirs.high))
+    many = share_by_patient(np.repeat(kept, 5), np.repeat(_patients(60), 5).tolist(), level=0.99)
+    assert (many.low, many.high) == pytest.approx((theirs.low, theirs.high), abs=0.02)
+    assert many.value == one.value and (many.patients, many.images) == (60, 300)
+    all_kept = share_by_patient([True] * 100, np.repeat(_patients(20), 5).tolist(), level=0.99)
+    alone = stats.binomtest(20, 20).proportion_ci(0.99, method="exact")
+    assert (all_kept.low, all_kept.high) == pytest.approx((alone.low, 1.0))
+    with pytest.raises(DataError, match="needs cases"):
+        share_by_patient([], [])
+
+
 def test_small_groups_and_silence_are_listed() -> None:
     sex = ["F"] * 20 + ["M"] * 20 + ["X"] * 3 + [""] * 2
     values = np.linspace(0, 1, 45)
     found = by_subgroup(lambda i: float(values[i].mean()), _patients(45), {"sex": sex}, QUICK)
     names = {row.levels[0]: row for row in found.rows}
-    assert set(names) == {"F", "M", "X", NOT_STATED}
+    assert set(names) == {"F", "M", "other (1 level)", NOT_STATED}, "a level of three patients is not named"
     assert sum(row.cases for row in found.rows) == 45
-    assert names["X"].value is None and "3, and 10 are needed" in names["X"].reason
-    assert {row.levels[0] for row in found.too_small} == {"X", NOT_STATED}
+    assert names["other (1 level)"].value is None and "3, and 10 are needed" in names["other (1 level)"].reason
+    assert [row.levels[0] for row in found.too_small] == ["other (1 level)", NOT_STATED]
     one = by_subgroup(lambda i: float(values[i].mean()), _patients(45), {"site": ["A"] * 45}, QUICK)
     assert one.worst is None and "nothing to compare" in one.rows[0].reason
 
@@ -135,7 +224,7 @@ def test_bands() -> None:
     with pytest.raises(DataError, match="case 1 is not a number"):
         thirds(["big"])
     groups, notes = as_groups(
-        {"size_ml": [str(v) for v in range(9)], "grade": list("112211221"), "id": ["a"] * 9, "empty": [""] * 9}
+        {"size_ml": [str(v) for v in range(9)], "grade": list("112211221"), "kind": ["a"] * 9, "empty": [""] * 9}
     )
     assert sorted(set(groups["size_ml"])) == ["0 to 2", "3 to 5", "6 to 8"] and set(groups["grade"]) == {"1", "2"}
     assert "empty" not in groups and "'empty'" in notes[0]

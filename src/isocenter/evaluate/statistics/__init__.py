@@ -15,6 +15,7 @@ from isocenter.evaluate.statistics.paired import (
     mcnemar,
     sign_flip,
 )
+from isocenter.evaluate.statistics.proportion import share_by_patient
 from isocenter.evaluate.statistics.sample_size import SampleSize, patients_for_power, sample_size
 from isocenter.evaluate.statistics.unpaired import Gap, compare_groups
 
@@ -33,5 +34,6 @@ __all__ = [
     "mcnemar",
     "patients_for_power",
     "sample_size",
+    "share_by_patient",
     "sign_flip",
 ]

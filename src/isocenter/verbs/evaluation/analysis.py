@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float
 
 from isocenter.core.errors import DataError
 from isocenter.evaluate.bootstrap import Interval, bootstrap_mean, bootstrap_statistic
@@ -33,7 +34,7 @@ from isocenter.verbs.evaluation.document import (
 )
 from isocenter.verbs.evaluation.system import Indices, Measure, System
 
-__all__ = ["Intervals", "compare", "drops_of", "figures_of", "groups_of", "shift_of", "worst_of"]
+__all__ = ["Intervals", "compare", "drops_of", "figures_of", "groups_of", "shift_of", "worst_by", "worst_of"]
 
 _WORST = 10
 
@@ -213,7 +214,8 @@ def groups_of(
         rows=tuple(_row(row) for row in found.rows),
         worst="" if found.worst is None else found.worst.name,
         tested=found.tested,
-        notes=(*notes, *more),
+        notes=(*notes, *more, *found.notes),
+        higher_is_better=measure.higher_is_better is not False,
     )
 
 
@@ -227,7 +229,7 @@ def _row(row: Subgroup) -> SubgroupEntry:
         name=row.name, columns=row.columns, levels=row.levels, patients=row.patients, cases=row.cases, value=row.value,
         low=_ends(row.interval)[1], high=_ends(row.interval)[2],
         gap=_ends(row.gap)[0], gap_low=_ends(row.gap)[1], gap_high=_ends(row.gap)[2],
-        p=row.p, p_corrected=row.p_corrected, reason=row.reason,
+        p=row.p, p_corrected=row.p_corrected, p_least=row.p_least, reason=row.reason,
     )  # fmt: skip
 
 
@@ -291,19 +293,34 @@ def drops_of(
 
 
 def worst_of(system: System) -> tuple[WorstEntry, ...]:
-    """Return the ten cases that went worst by the first figure."""
+    """Return the ten cases that went worst, with the number that `worst_by` names."""
     if system.badness is None:
         return ()
     order = np.argsort(-system.badness, kind="stable")[:_WORST]
     notes = _notes(system)
     values = system.measures[0].values
-    shown = system.badness if values is None else values
+    shown = system.badness if values is None or not _ordered_by(values, system.badness) else values
     return tuple(
         WorstEntry(
-            case=int(i) + 1, value=float(shown[i]) if math.isfinite(shown[i]) else 0.0, note=notes.get(int(i), "")
+            case=int(i) + 1, value=float(shown[i]) if math.isfinite(shown[i]) else None, note=notes.get(int(i), "")
         )
         for i in order
     )
+
+
+def worst_by(system: System) -> str:
+    """Return the name of what the worst cases are ordered by: the first figure's, or "how far off" where it is not."""
+    if system.badness is None:
+        return ""
+    first = system.measures[0]
+    ordered = first.values is not None and _ordered_by(first.values, system.badness)
+    return ", ".join(filter(None, (first.name, first.structure))) if ordered else "how far off"
+
+
+def _ordered_by(values: Float[np.ndarray, " n"], badness: Float[np.ndarray, " n"]) -> bool:
+    """Tell whether the badness of cases is their value, or what it lacks of 1."""
+    finite = np.isfinite(values)
+    return any(np.allclose(badness[finite], other[finite]) for other in (values, 1 - values))
 
 
 def _notes(system: System) -> dict[int, str]:

@@ -1,6 +1,6 @@
 """The checks of `isocenter check`: each says passed, failed, not measured or not applicable, with what was found.
 
-What is not known is "not measured", and never a pass.
+What is not known is "not measured", and never a pass; "measured" is a number that nothing was asked of.
 """
 
 from __future__ import annotations
@@ -8,30 +8,32 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
+from math import ceil, log
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
-from scipy.stats import binomtest
 
-from isocenter.core import Image, Mask, Prediction, Scores, Study, TaskEntry
+from isocenter.core import Study, TaskEntry
 from isocenter.core.errors import IsocenterError, PluginError
 from isocenter.core.units import Quantity
-from isocenter.evaluate.overlap import dice
+from isocenter.evaluate.statistics import share_by_patient
 from isocenter.models.weights import WeightsCard
 from isocenter.plugins import missing_packages
 from isocenter.testing import check_task
-from isocenter.verbs.evaluation.document import CheckEntry, EvaluationDocument
+from isocenter.verbs.evaluation.document import CheckEntry, EvaluationDocument, SubgroupEntry
 from isocenter.verbs.evaluation.runs import Kept, Outcome
+from isocenter.verbs.evaluation.sides import SAME, alike, answer_of, arrays_of, orientation_check
 from isocenter.verbs.learnt_folder import LearntFile
-from isocenter.verbs.running import run_task
 
 __all__ = [
     "Weights",
+    "abstention_check",
     "calibration_check",
     "coverage_checks",
     "gate_check",
+    "latency_check",
     "preflight_checks",
     "statement_checks",
     "subgroup_check",
@@ -40,9 +42,6 @@ __all__ = [
 ]
 
 _UNKNOWN = ("", "unknown", "not stated")
-_SAME = 0.95
-"""Least Dice with itself of an answer to the same image stored otherwise."""
-_SAME_PROBABILITY = 0.05
 _SIGNIFICANT = 0.05
 _DOUBT = 0.99
 _ESSENTIAL = ("licence", "intended use", "contract", "repeatable", "weights", "calibration")
@@ -51,6 +50,10 @@ _PROMISED = {
 }  # fmt: skip
 """Of a learnt task's promises (`tasks.learnt.cards.Promise`) the one that an answer of its kind can't do without."""
 _SIDES = ("laterality", "orientation")
+_LEAST_PATIENTS = 20
+"""With fewer patients a promise of 90 % that is kept in two of three would still pass."""
+_SHOWN = 3
+_MOST_ANSWERS = 0.95
 _SPEED = "latency"
 _LESS_IS_BETTER = ("memory", "output", _SPEED)
 
@@ -115,7 +118,7 @@ def preflight_checks(weights: Sequence[Weights], tell: Callable[[str, float], No
 
 
 def _worst(name: str, found: Sequence[tuple[str, Any]]) -> CheckEntry:
-    rank = {"failed": 0, "not measured": 1, "not applicable": 2, "passed": 3}
+    rank = {"failed": 0, "not measured": 1, "not applicable": 2, "measured": 3, "passed": 4}
     said = [(who, check, _status(check)) for who, check in found]
     more = -1.0 if name in _LESS_IS_BETTER else 1.0
     who, check, status = min(said, key=lambda item: (rank[item[2]], more * (item[1].number or 0.0)))
@@ -124,7 +127,9 @@ def _worst(name: str, found: Sequence[tuple[str, Any]]) -> CheckEntry:
 
 
 def _status(check: Any) -> Any:
-    """Return a status; what the source does not say, or was not run, was not measured."""
+    """Return a status; what the source does not say, or was not run, was not measured, and time has no limit."""
+    if check.name == _SPEED and check.status == "passed":
+        return "measured"
     unsaid = check.status == "not applicable" and ("states neither" in check.words or check.words.startswith("not run"))
     return "not measured" if unsaid else check.status
 
@@ -162,7 +167,7 @@ def task_checks(entry: TaskEntry, case: Study | None, seed: int) -> list[CheckEn
                 _unmeasured("intensity scale", why),
             ]
         return [*found, *(_unmeasured(name, why) for name in _ASKED)]
-    return [*found, _orientation(entry, study, seed), _scale(entry, study, seed)]
+    return [*found, orientation_check(entry, study, seed), _scale(entry, study, seed)]
 
 
 _ASKED = ("orientation", "intensity scale")
@@ -172,88 +177,23 @@ def _unmeasured(name: str, why: str) -> CheckEntry:
     return CheckEntry(name=name, status="not measured", words=why)
 
 
-def _answer(entry: TaskEntry, study: Study, seed: int) -> Prediction:
-    return run_task(entry, study, 0, (), named=True, seed=seed).prediction
-
-
-def _orientation(entry: TaskEntry, study: Study, seed: int) -> CheckEntry:
-    """Store the same patient along other axes: the answer must lie at the same place in the patient."""
-    name, image = "orientation", study.images[0]
-    if not image.is_volume:
-        return CheckEntry(name=name, status="not applicable", words="a picture without a place in the patient")
-    first = _answer(entry, study, seed)
-    if first.abstained is not None:
-        return _unmeasured(name, f"it abstained from the case: {first.abstained}")
-    worst = 1.0
-    for axes, flips in (((0, 1, 2), (False, False, True)), ((1, 2, 0), (True, False, False))):
-        other = _answer(entry, replace(study, images=(_stored(image, axes, flips),)), seed)
-        if other.abstained is not None:
-            words = f"it abstained when the same patient was stored along other axes: {other.abstained}"
-            return CheckEntry(name=name, status="failed", words=words)
-        worst = min(worst, _alike(first, _unstored(other, axes, flips)))
-    same = worst >= _SAME
-    words = f"the same patient stored along other axes: answers agree by {worst:.3f} (1 is the same, {_SAME} is asked)"
-    return CheckEntry(name=name, status="passed" if same else "failed", words=words, number=worst, unit="1")
-
-
-Axes = tuple[int, int, int]
-Flips = tuple[bool, bool, bool]
-
-
-def _turned(array: np.ndarray, axes: Axes, flips: Flips) -> np.ndarray:
-    moved = array.transpose(axes)
-    return np.ascontiguousarray(np.flip(moved, tuple(i for i, flip in enumerate(flips) if flip)))
-
-
-def _stored(image: Image, axes: Axes, flips: Flips) -> Image:
-    array = np.stack([_turned(channel, axes, flips) for channel in image.array])
-    return replace(image, array=array, geometry=image.geometry.reoriented(axes, flips))
-
-
-def _unstored(prediction: Prediction, axes: Axes, flips: Flips) -> object:
-    value = prediction.value
-    if not isinstance(value, Mask):
-        return value
-    back = np.argsort(axes)
-    arrays = {}
-    for segment in value.segments:
-        inside = np.flip(value.segment_array(segment.number), tuple(i for i, flip in enumerate(flips) if flip))
-        arrays[segment.number] = inside.transpose(tuple(int(b) for b in back))
-    return arrays
-
-
-def _alike(first: Prediction, other: object) -> float:
-    """Return how alike two answers are, 1 for the same: Dice of masks, 1 minus the largest difference of others."""
-    value = first.value
-    if isinstance(value, Mask) and isinstance(other, dict):
-        return min(dice(value.segment_array(s.number), other.get(s.number, np.zeros_like(value.array, bool)))
-                   for s in value.segments)  # fmt: skip
-    if isinstance(value, Scores) and isinstance(other, Scores):
-        return 1 - max(abs(a - b) for (_, a), (_, b) in zip(value.probabilities, other.probabilities, strict=True))
-    one, two = (float(getattr(v, "value", getattr(v, "probability", np.nan))) for v in (value, other))
-    return 1 - abs(one - two) / max(abs(one), abs(two), 1e-12)
-
-
 def _scale(entry: TaskEntry, study: Study, seed: int) -> CheckEntry:
     """Multiply intensities that have no unit: the answer must stay."""
     name, image = "intensity scale", study.images[0]
     if image.quantity != Quantity.ARBITRARY:
         return CheckEntry(name=name, status="not applicable", words=f"intensities have a unit ({image.quantity.name})")
-    first = _answer(entry, study, seed)
+    first = answer_of(entry, study, seed)
     if first.abstained is not None:
         return _unmeasured(name, f"it abstained from the case: {first.abstained}")
     louder = replace(image, array=image.array.astype(np.float32) * 0.5)
-    other = _answer(entry, replace(study, images=(louder,)), seed)
+    other = answer_of(entry, replace(study, images=(louder,)), seed)
     if other.abstained is not None:
         words = f"it abstained when the intensities, which have no unit, were halved: {other.abstained}"
         return CheckEntry(name=name, status="failed", words=words)
-    value: object = other.value
-    if isinstance(other.value, Mask):
-        value = {s.number: other.value.segment_array(s.number) for s in other.value.segments}
-    alike = _alike(first, value)
-    words = f"intensities halved (they have no unit): answers agree by {alike:.3f} ({_SAME} is asked)"
+    same = alike(first, arrays_of(other.value))
+    words = f"intensities halved (they have no unit): answers agree by {same:.3f} ({SAME} is asked)"
     return CheckEntry(
-        name=name, status="passed" if alike >= _SAME else "failed", words=words, number=alike, unit="1"
+        name=name, status="passed" if same >= SAME else "failed", words=words, number=same, unit="1"
     )  # fmt: skip
 
 
@@ -280,8 +220,13 @@ def calibration_check(weights: Sequence[Weights], learnt: LearntFile | None) -> 
     return CheckEntry(name=name, status="passed", words=f"on the card of {', '.join(w.card.name for w in weights)}")
 
 
-def coverage_checks(outcome: Outcome | None) -> list[CheckEntry]:
-    """Check that promises of each kind were kept as often as they say, on the cases of the set."""
+def coverage_checks(outcome: Outcome | None, seen: str = "") -> list[CheckEntry]:
+    """Check that promises of each kind were kept as often as they say, on the cases of the set.
+
+    Args:
+        outcome: What the task answered; None where no set was given.
+        seen: Why promises kept there say little, where the task learnt from cases of the set; "" where it did not.
+    """
     name = "coverage"
     if outcome is None:
         return [_unmeasured(name, "needs cases with labels: give --data SET")]
@@ -290,22 +235,25 @@ def coverage_checks(outcome: Outcome | None) -> list[CheckEntry]:
     found = []
     for what in dict.fromkeys(one.what for one in outcome.kept):
         some = [one for one in outcome.kept if one.what == what]
-        found.append(_coverage(f"{name} of {what}", some))
+        found.append(_coverage(f"{name} of {what}", some, seen))
     return found
 
 
-def _coverage(name: str, kept: Sequence[Kept]) -> CheckEntry:
-    level = kept[0].level
-    count, total = sum(one.kept for one in kept), len(kept)
-    interval = binomtest(count, total).proportion_ci(_DOUBT, method="exact")
-    spread = f"{interval.low:.0%} to {interval.high:.0%}, {_DOUBT:.0%}"
-    words = f"{count} of {total} promises of {level:.0%} were kept ({spread})"
-    kept_enough = interval.high >= level
-    if not kept_enough:
+def _coverage(name: str, kept: Sequence[Kept], seen: str) -> CheckEntry:
+    level, count, total = kept[0].level, sum(one.kept for one in kept), len(kept)
+    share = share_by_patient([one.kept for one in kept], [one.patient for one in kept], level=_DOUBT)
+    words = f"{count} of {total} promises of {level:.0%} were kept, in answers about {share.patients} patients"
+    # With fewer than the second number not one kept promise would be beyond chance; 20 is asked at least.
+    least = max(_LEAST_PATIENTS, ceil(log((1 - _DOUBT) / 2) / log(1 - level)))
+    if share.patients < least:
+        return _unmeasured(name, f"{words}; at least {least} patients are needed to tell")
+    words += f" ({share.low:.0%} to {share.high:.0%}, {_DOUBT:.0%}, {share.method})"
+    if share.high < level:
         words += ": fewer than promised; calibrate again on cases like these"
-    return CheckEntry(
-        name=name, status="passed" if kept_enough else "failed", words=words, number=count / total, unit="1"
-    )  # fmt: skip
+        return CheckEntry(name=name, status="failed", words=words, number=share.value, unit="1")
+    if seen:
+        return _unmeasured(name, f"{seen}; {words}")
+    return CheckEntry(name=name, status="passed", words=words, number=share.value, unit="1")
 
 
 def gate_check(document: LearntFile | None) -> CheckEntry:
@@ -324,47 +272,105 @@ def gate_check(document: LearntFile | None) -> CheckEntry:
     return _unmeasured(name, f"there is no gate: {why}")
 
 
-def subgroup_check(document: EvaluationDocument | None, largest: float) -> CheckEntry:
-    """Check that no group is worse than the rest by more than is tolerated."""
+def subgroup_check(document: EvaluationDocument | None, largest: float, seen: str = "") -> CheckEntry:
+    """Check that no group is worse than the rest by more than is tolerated and more than chance.
+
+    Args:
+        document: What was measured; None for nothing.
+        largest: Gap that is tolerated, in the unit of the figure.
+        seen: Why gaps there say little, where the task learnt from cases of the set; "" where it did not.
+    """
     name = "subgroups"
     block = None if document is None else document.subgroups
     if block is None or not {c for row in block.rows for c in row.columns} - {"size in voxels"}:
         return _unmeasured(name, "needs cases with labels and groups: give --data SET and --groups TABLE")
     if not block.tested:
         return _unmeasured(name, "no group had enough patients to be tested")
-    bad = [
-        row for row in block.rows
-        if row.gap is not None and row.p_corrected is not None and row.p_corrected <= _SIGNIFICANT
-        and abs(row.gap) > largest and row.name == block.worst
-    ]  # fmt: skip
-    worst = next((row for row in block.rows if row.name == block.worst), None)
-    if worst is None or worst.gap is None:
+    sign = 1 if block.higher_is_better else -1
+    tested = [row for row in block.rows if row.gap is not None and row.p_corrected is not None]
+    worse = sorted((row for row in tested if sign * (row.gap or 0.0) < 0), key=lambda row: sign * (row.gap or 0.0))
+    bad = [row for row in worse if abs(row.gap or 0.0) > largest and (row.p_corrected or 0.0) <= _SIGNIFICANT]
+    tolerated = f"a gap of {largest:g} that is more than chance is not tolerated"
+    if bad:
+        said = "; ".join(_gap(row, block.name) for row in bad[:_SHOWN])
+        more = f"; and {len(bad) - _SHOWN} more" if len(bad) > _SHOWN else ""
+        words = f"{len(bad)} of {block.tested} tested groups are worse than the rest: {said}{more}; {tolerated}"
+        return CheckEntry(name=name, status="failed", words=words, number=bad[0].gap, unit="1")
+    blind = [row for row in tested if (row.p_least or 0.0) > _SIGNIFICANT]
+    if blind:
+        words = (
+            f"in {len(blind)} of {block.tested} tested groups no gap could have been told from chance: "
+            f"{_gap(blind[0], block.name)}; give more patients, or fewer columns"
+        )
+        return _unmeasured(name, words)
+    if seen:
+        return _unmeasured(name, f"{seen}; {block.tested} groups were tested")
+    if not worse:
         words = f"{block.tested} groups tested, none on the worse side of the rest"
         return CheckEntry(name=name, status="passed", words=words)
-    words = (
-        f"{block.tested} groups tested; worst: {worst.name}, {block.name} {worst.gap:+.3f} against the rest, "
-        f"corrected p {worst.p_corrected:.3f}; a gap of {largest:g} that is more than chance is not tolerated"
-    )
-    return CheckEntry(name=name, status="failed" if bad else "passed", words=words, number=worst.gap, unit="1")
+    words = f"{block.tested} groups tested; worst: {_gap(worse[0], block.name)}; {tolerated}"
+    return CheckEntry(name=name, status="passed", words=words, number=worse[0].gap, unit="1")
 
 
-def latency_check(outcome: Outcome | None) -> list[CheckEntry]:
-    """Tell how long whole answers took, where a set was answered."""
+def _gap(row: SubgroupEntry, figure: str) -> str:
+    return f"{row.name}, {figure} {row.gap:+.3f} against the rest, corrected p {row.p_corrected:.3f}"
+
+
+def abstention_check(outcome: Outcome | None, most: float) -> CheckEntry:
+    """Check that the task answers enough of the cases that it is meant for.
+
+    Args:
+        outcome: What it answered; None where no set was given.
+        most: Share of the cases that it may abstain from.
+    """
+    name = "abstentions"
+    if outcome is None:
+        return _unmeasured(name, "needs cases with labels: give --data SET")
+    count, total = sum(outcome.reasons.values()), len(outcome.cases)
+    words = f"it abstained from {count} of {total} cases; at most {most:.0%} is tolerated"
+    if outcome.reasons:
+        often = max(outcome.reasons, key=lambda reason: outcome.reasons[reason])
+        words += f"; most often: {often}"
+    return CheckEntry(
+        name=name, status="passed" if count <= most * total else "failed", words=words, number=count / total, unit="1"
+    )  # fmt: skip
+
+
+def latency_check(outcome: Outcome | None, most_seconds: float | None = None) -> list[CheckEntry]:
+    """Tell how long whole answers took, where a set was answered, and hold them to a limit where there is one.
+
+    Args:
+        outcome: What the task answered; None where no set was given.
+        most_seconds: That 19 of 20 answers may take; None for no limit.
+    """
+    name = "latency of answers"
     if outcome is None or not outcome.seconds:
-        return []
+        return [] if most_seconds is None else [_unmeasured(name, "needs cases: give --data SET")]
     middle, longest = 1000 * median(outcome.seconds), 1000 * max(outcome.seconds)
     words = f"{middle:.0f} ms for a whole answer (median of {len(outcome.seconds)}), longest {longest:.0f} ms"
-    return [CheckEntry(name="latency of answers", status="passed", words=words, number=middle, unit="ms")]
+    if most_seconds is None:
+        words += "; no limit was given (--most-seconds)"
+        return [CheckEntry(name=name, status="measured", words=words, number=middle, unit="ms")]
+    slow = float(np.quantile(outcome.seconds, _MOST_ANSWERS, method="inverted_cdf"))
+    words += f"; {_MOST_ANSWERS:.0%} took {1000 * slow:.0f} ms or less, and {1000 * most_seconds:.0f} ms is asked"
+    within = slow <= most_seconds
+    return [
+        CheckEntry(name=name, status="passed" if within else "failed", words=words, number=1000 * slow, unit="ms")
+    ]  # fmt: skip
 
 
 def verdict(checks: Sequence[CheckEntry]) -> tuple[bool, list[CheckEntry]]:
     """Return whether a task may serve, and what stands against it.
 
-    It may where no check failed, what is essential was measured, and left and right were looked at.
+    It may where no check failed, what is essential was measured, and left and right were found right: by laterality or
+    orientation, one of which must have passed. Only of answers that have neither side nor place, as the orientation
+    check found, that is not asked.
     """
     against = [c for c in checks if c.status == "failed"]
     against += [c for c in checks if c.name in _ESSENTIAL and c.status == "not measured"]
     sides = [c for c in checks if c.name in _SIDES]
-    if not any(c.status in ("passed", "not applicable") for c in sides):
-        against += [c for c in sides if c.status == "not measured"]
+    sideless = any(c.name == "orientation" and c.status == "not applicable" for c in sides)
+    if not sideless and not any(c.status == "passed" for c in sides):
+        missing = [c for c in sides if c.status not in ("passed", "failed")]
+        against += missing or ([] if sides else [_unmeasured("orientation", "it was not looked at")])
     return not against, against

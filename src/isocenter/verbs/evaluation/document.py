@@ -54,7 +54,7 @@ class FigureEntry(_Entry):
         level: Coverage of the interval.
         method: "bca" or "percentile"; "" without an interval.
         patients: Behind it.
-        cases: Behind it.
+        cases: Behind it; null where only the patients were counted.
         left_out: Cases whose value is not finite, and which the figure is therefore not of.
         higher_is_better: Which way is good; null for neither (a signed error).
         reason: Why the value or the interval is missing; "" where neither is.
@@ -69,7 +69,7 @@ class FigureEntry(_Entry):
     level: float | None = None
     method: str = ""
     patients: int
-    cases: int
+    cases: int | None
     left_out: int = 0
     higher_is_better: bool | None = True
     reason: str = ""
@@ -123,6 +123,7 @@ class SubgroupEntry(_Entry):
     gap_high: float | None = None
     p: float | None = None
     p_corrected: float | None = None
+    p_least: float | None = None
     reason: str = ""
 
 
@@ -135,8 +136,9 @@ class SubgroupBlock(_Entry):
         overall: Of all cases.
         rows: Every group.
         worst: Name of the tested group with the worst gap; "" for none.
-        tested: Groups whose p values were corrected together.
+        tested: Groups that were tested; p values are corrected within those of one column, and of two columns at once.
         notes: On columns that made no groups.
+        higher_is_better: Which way a gap is bad.
     """
 
     name: str
@@ -146,6 +148,7 @@ class SubgroupBlock(_Entry):
     worst: str = ""
     tested: int = 0
     notes: tuple[str, ...] = ()
+    higher_is_better: bool = True
 
 
 class PointEntry(_Entry):
@@ -245,12 +248,12 @@ class WorstEntry(_Entry):
 
     Attributes:
         case: Number of its row in cases.csv, from 1.
-        value: Of the figure they are ordered by.
+        value: Of what they are ordered by (`worst_by`); null where the case has none.
         note: What else is known of it.
     """
 
     case: int
-    value: float
+    value: float | None
     note: str = ""
 
 
@@ -305,6 +308,7 @@ class EvaluationDocument(_Entry):
         reliability: Reliability diagrams.
         curves: Other curves, of the kind: FROC, recall, Dice over clicks.
         worst: Cases that went worst, the worst first.
+        worst_by: What they are ordered by, and `value` of each is; "how far off" is a number that grows with the error.
         recommended: Metrics that suit this task.
         warnings: Pitfalls that this set or these metrics run into.
         further_patients_half_interval: Patients it would take beyond these to halve the intervals.
@@ -330,6 +334,7 @@ class EvaluationDocument(_Entry):
     reliability: tuple[ReliabilityEntry, ...] = ()
     curves: tuple[CurveEntry, ...] = ()
     worst: tuple[WorstEntry, ...] = ()
+    worst_by: str = ""
     recommended: tuple[AdviceEntry, ...] = ()
     warnings: tuple[AdviceEntry, ...] = ()
     further_patients_half_interval: int | None = None
@@ -341,14 +346,14 @@ class CheckEntry(_Entry):
 
     Attributes:
         name: What was checked.
-        status: How it went; "not measured" is never a pass.
+        status: How it went; "not measured" is never a pass, "measured" a number without a limit.
         words: What was found, and what to do where it failed.
         number: What was measured; null where there is no number.
         unit: UCUM unit of the number.
     """
 
     name: str
-    status: Literal["passed", "failed", "not measured", "not applicable"]
+    status: Literal["passed", "failed", "not measured", "not applicable", "measured"]
     words: str
     number: float | None = None
     unit: str = ""

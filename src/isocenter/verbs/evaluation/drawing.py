@@ -5,6 +5,7 @@ Colours are the page's own variables; nothing is fetched. Text is escaped by mar
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 
 from markupsafe import Markup
@@ -22,6 +23,8 @@ __all__ = ["curves_svg", "drops_svg", "forest_svg", "reliability_svg", "roc_svg"
 
 _WIDTH, _HEIGHT = 460, 320
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 14, 14, 42
+_SMALL = (300, 220)
+"""Of a drawing that stands among many."""
 _MOST = 6
 """Lines of one drawing; more can't be told apart."""
 _SIGNIFICANT = 0.05
@@ -38,13 +41,16 @@ _SAMPLE = Markup(
 class _Frame:
     """Axes from data to pixels."""
 
-    def __init__(self, x: tuple[float, float], y: tuple[float, float]) -> None:
-        self._x, self._y = x, y
+    def __init__(
+        self, x: tuple[float, float], y: tuple[float, float], size: tuple[int, int] = (_WIDTH, _HEIGHT)
+    ) -> None:
+        self._x, self._y, (self._width, self._height) = x, y, size
 
     def at(self, x: float, y: float) -> tuple[float, float]:
         """Return the pixel of a point."""
         across, up = (x - self._x[0]) / (self._x[1] - self._x[0]), (y - self._y[0]) / (self._y[1] - self._y[0])
-        return _LEFT + across * (_WIDTH - _LEFT - _RIGHT), _HEIGHT - _BOTTOM - up * (_HEIGHT - _TOP - _BOTTOM)
+        width, height = self._width - _LEFT - _RIGHT, self._height - _TOP - _BOTTOM
+        return _LEFT + across * width, self._height - _BOTTOM - up * height
 
     def line(self, points: Iterable[tuple[float, float]], css: str) -> Markup:
         """Return a polyline."""
@@ -57,7 +63,7 @@ class _Frame:
         for tick in ticks_y:
             x, y = self.at(self._x[0], tick)
             parts.append(Markup('<line class="grid" x1="{}" x2="{}" y1="{:.1f}" y2="{:.1f}"/>').format(
-                _LEFT, _WIDTH - _RIGHT, y, y))  # fmt: skip
+                _LEFT, self._width - _RIGHT, y, y))  # fmt: skip
             parts.append(
                 Markup('<text x="{}" y="{:.1f}" text-anchor="end">{}</text>').format(x - 6, y + 4, _short(tick))
             )
@@ -66,16 +72,16 @@ class _Frame:
             parts.append(
                 Markup('<text x="{:.1f}" y="{:.1f}" text-anchor="middle">{}</text>').format(x, y + 16, _short(tick))
             )
-        middle = (_LEFT + _WIDTH - _RIGHT) / 2
+        middle = (_LEFT + self._width - _RIGHT) / 2
         parts.append(Markup('<text class="name" x="{}" y="{}" text-anchor="middle">{}</text>').format(
-            middle, _HEIGHT - 6, label_x))  # fmt: skip
+            middle, self._height - 6, label_x))  # fmt: skip
         parts.append(_UPRIGHT.format(
-            (_TOP + _HEIGHT - _BOTTOM) / 2, label_y))  # fmt: skip
+            (_TOP + self._height - _BOTTOM) / 2, label_y))  # fmt: skip
         return Markup("").join(parts)
 
 
 def _short(value: float) -> str:
-    return f"{value:g}" if abs(value) < 1000 else f"{value:,.0f}"
+    return f"{round(value, 9):.4g}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
 def _svg(parts: Sequence[Markup], title: str, words: str, height: int = _HEIGHT, width: int = _WIDTH) -> Markup:
@@ -152,32 +158,45 @@ def curves_svg(curves: Sequence[CurveEntry]) -> Markup:
     return _svg(parts, first.title, f"{first.y_label} against {first.x_label}, of {', '.join(names)}.") + _legend(names)
 
 
-def drops_svg(curves: Sequence[DropEntry]) -> Markup:
-    """Draw one figure against the grade of several corruptions, intervals as whiskers."""
-    shown = [c for c in curves if len([p for p in c.points if p.value is not None]) > 1][:_MOST]
+def drops_svg(curves: Sequence[DropEntry]) -> list[Markup]:
+    """Draw one figure against the grade of each corruption, intervals as whiskers: a small drawing for each.
+
+    All share one axis, which starts near the lowest number and says so: a fall by a few hundredths would be a flat line
+    on an axis from 0. Each bears its own name, so that no line has to be found in a legend.
+    """
+    shown = [c for c in curves if any(p.value is not None for p in c.points)]
     values = [v for c in shown for p in c.points for v in (p.value, p.low, p.high) if v is not None]
     if not values:
-        return Markup("")
-    low, high = min(*values, 0.0) if min(values) >= 0 and max(values) <= 1 else min(values), max(values)
-    high = 1.0 if low >= 0 and high <= 1 else high
-    if high <= low:
-        high = low + 1
-    frame = _Frame((-0.25, 5.25), (low, high))
-    ticks = [low + (high - low) * share for share in _UNIT]
-    first = shown[0]
-    parts = [frame.axes("grade of change (0: as it is)", first.name, (0, 1, 2, 3, 4, 5), ticks)]
-    for n, curve in enumerate(shown):
-        beside = (n - (len(shown) - 1) / 2) * 0.05
-        known = [(p.grade + beside, p) for p in curve.points if p.value is not None]
-        parts.append(frame.line([(x, p.value or 0.0) for x, p in known], f"series s{n}"))
-        for x, p in known:
-            if p.low is not None and p.high is not None:
-                parts.append(frame.line([(x, p.low), (x, p.high)], f"whisker s{n}"))
-            at_x, at_y = frame.at(x, p.value or 0.0)
-            parts.append(Markup('<circle class="dot s{}" cx="{:.1f}" cy="{:.1f}" r="3"/>').format(n, at_x, at_y))
-    names = [c.kind for c in shown]
-    words = f"{first.name} {first.structure} against grades 0 to 5 of {', '.join(names)}; the numbers are in the table."
-    return _svg(parts, "Drop curves", words) + _legend(names)
+        return []
+    step = _step(max(values) - min(values))
+    low, high = step * math.floor(min(values) / step), step * math.ceil(max(values) / step)
+    high = high if high > low else low + step
+    ticks = [low + step * n for n in range(round((high - low) / step) + 1)]
+    return [_drop(curve, (low, high), ticks) for curve in shown]
+
+
+def _step(width: float) -> float:
+    """Return a round distance between ticks, for three to seven of them."""
+    ten = 10.0 ** math.floor(math.log10(width / 5 if width > 0 else 0.1))
+    return next(ten * many for many in (1, 2, 5, 10) if ten * many >= width / 5 * (1 - 1e-9) or many == 10)
+
+
+def _drop(curve: DropEntry, reach: tuple[float, float], ticks: Sequence[float]) -> Markup:
+    frame, low = _Frame((-0.25, 5.25), reach, _SMALL), reach[0]
+    parts = [frame.axes("grade of change (0: as it is)", _cut(curve.name, 24), (0, 1, 2, 3, 4, 5), ticks)]
+    if low != 0:
+        x, y = frame.at(-0.25, low)
+        parts.append(Markup('<text x="{:.1f}" y="{:.1f}">axis from {}, not 0</text>').format(x + 5, y - 5, _short(low)))
+    known = [p for p in curve.points if p.value is not None]
+    parts.append(frame.line([(p.grade, p.value or 0.0) for p in known], "series s0"))
+    for p in known:
+        if p.low is not None and p.high is not None:
+            parts.append(frame.line([(p.grade, p.low), (p.grade, p.high)], "whisker s0"))
+        x, y = frame.at(p.grade, p.value or 0.0)
+        parts.append(Markup('<circle class="dot s0" cx="{:.1f}" cy="{:.1f}" r="4"/>').format(x, y))
+    words = f"{curve.name} {curve.structure} against grades 0 to 5; the numbers are in the table."
+    drawn = _svg(parts, f"Drop curve of {curve.kind}", words, _SMALL[1], _SMALL[0])
+    return Markup("<h3>{}</h3>{}").format(curve.kind, drawn)
 
 
 def forest_svg(block: SubgroupBlock) -> Markup:
@@ -230,5 +249,5 @@ def _forest_row(row: SubgroupEntry, y: float, x_of: object, right: float, left: 
     return Markup("").join(parts)
 
 
-def _cut(name: str) -> str:
-    return name if len(name) <= 54 else f"{name[:53]}…"
+def _cut(name: str, most: int = 54) -> str:
+    return name if len(name) <= most else f"{name[: most - 1]}…"

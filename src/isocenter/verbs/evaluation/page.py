@@ -16,8 +16,10 @@ from isocenter.verbs.report.page import environment as report_environment
 
 __all__ = ["key_figures", "render_evaluation", "render_scorecard"]
 
-_MARKS = {"passed": "✓", "failed": "✕", "not measured": "?", "not applicable": "–"}
-_CSS = {"passed": "ok", "failed": "fail", "not measured": "warning", "not applicable": "unknown"}
+_MARKS = {"passed": "✓", "failed": "✕", "not measured": "?", "not applicable": "–", "measured": "·"}
+_CSS = {
+    "passed": "ok", "failed": "fail", "not measured": "warning", "not applicable": "unknown", "measured": "unknown",
+}  # fmt: skip
 _KEY = 6
 
 
@@ -122,7 +124,6 @@ def _render(
     card: ScorecardDocument | None,
     pictures: Pictures | None,
 ) -> str:
-    ordered = "" if document is None else document.primary[0]
     return (
         environment()
         .get_template("evaluation.html.j2")
@@ -133,6 +134,6 @@ def _render(
             card=card,
             pictures=dict(pictures or {}),
             key=[] if document is None else key_figures(document),
-            worst_name=f"{ordered}" if document is not None and document.kind == "masks" else "how far off",
+            worst_name="" if document is None else document.worst_by,
         )
     )

@@ -60,11 +60,12 @@ class RunSettings:
 
 @dataclass(frozen=True)
 class Kept:
-    """One promise with a level: what it was of, and whether it was kept."""
+    """One promise with a level: what it was of, whether it was kept, and of whom the case is."""
 
     what: str
     kept: bool
     level: float
+    patient: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,7 +168,8 @@ class _Asking:
         prediction, seconds = self._run(image, case)
         self._asked.append(audited_prediction(self._entry.card.name, image.sha256, prediction))
         answer, reason = self._answer(prediction, image, reference), prediction.abstained
-        self._kept += keeps_promises(prediction, answer, case, self._labelled.classes, image.geometry.voxel_volume_mm3)
+        kept = keeps_promises(prediction, answer, case, self._labelled.classes, image.geometry.voxel_volume_mm3)
+        self._kept += [replace(one, patient=case.patient) for one in kept]
         self._answers[CLEAN].append(answer)
         self._seconds.append(seconds)
         if reason is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -296,6 +297,10 @@ def test_reports(tmp_path: Path) -> None:
     values = figures(found)
     assert values["findings on the wrong side in a report", ""] == 0.5 and values["claim F1", ""] == 0.75
     assert found.kind == "reports" and "wrong side: pleural effusion" in found.worst[0].note
+    assert found.worst_by == "how far off" and found.worst[0].value is not None and found.worst[0].value > 2
+    assert found.worst[9].value == 0 and found.worst[9].case % 2 == 1, "a report that says the same is not off at all"
+    page = (tmp_path / "out" / "evaluation.html").read_text("utf-8")
+    assert re.search(r'class="number">how far off</th>.*?case 2</th><td class="number">[23]\.', page, re.DOTALL)
     for kind, column in (("ref", 1), ("one", 2)):
         (tmp_path / kind).mkdir()
         for row in rows:
@@ -322,6 +327,31 @@ def test_a_shift_between_sites(tmp_path: Path) -> None:
         isocenter.evaluate_predictions(
             tmp_path / "o2", predictions=file, groups=groups, shift=("scanner", "A", "B"), **QUICK
         )
+    for wanted, said in (("C", "no case is of 'C'; there are: A, B"), ("A", "named twice")):
+        with pytest.raises(ConfigError, match=said):
+            isocenter.evaluate_predictions(
+                tmp_path / "o3", predictions=file, groups=groups, shift=("site", "A", wanted), **QUICK
+            )
+    named = table(tmp_path / "n.csv", ["case", "PatientName"], [(r[0], f"Doe{r[1]}") for r in binary_rows(48)])
+    with pytest.raises(ConfigError, match="says who patients are") as raised:
+        isocenter.evaluate_predictions(
+            tmp_path / "o4", predictions=file, groups=named, shift=("PatientName", "A", "B"), **QUICK
+        )
+    assert "Doe" not in str(raised.value)
+
+
+def test_names_of_patients_reach_neither_page_nor_document(tmp_path: Path) -> None:
+    rows = binary_rows(48)
+    file = table(tmp_path / "s.csv", ["case", "patient", "truth", "score"], rows)
+    columns = ["patient", "PatientName", "birth_date", "reader"]
+    known = sorted({r[1] for r in rows})
+    made = [(p, f"Doe^{n}", f"19{n + 20}-02-03", f"Roe{n}") for n, p in enumerate(known)]
+    groups = table(tmp_path / "g.csv", columns, made)
+    found = isocenter.evaluate_predictions(tmp_path / "out", predictions=file, groups=groups, **QUICK)
+    for name in ("evaluation.json", "evaluation.html"):
+        text = (tmp_path / "out" / name).read_text("utf-8")
+        assert not re.search(r"Doe|Roe|19\d\d-02-03", text), name
+    assert found.subgroups is not None and len([n for n in found.subgroups.notes if "says who patients are" in n]) == 2
 
 
 # What is refused

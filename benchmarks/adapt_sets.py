@@ -218,7 +218,7 @@ def pneumonia(data: Path, work: Path) -> list[Line]:
 def adrenal(data: Path, work: Path) -> list[Line]:
     """AdrenalMNIST3D at 64 voxels, three seeds."""
     labelled = open_labelled(data / "medmnist" / "adrenalmnist3d_64.npz")
-    settings = DataSettings(seed=0, folds=3, steps=800, batch=16, widths=(12, 24, 48, 96), learning_rate=2e-3)
+    settings = DataSettings(seed=0, folds=3, steps=400, batch=16, widths=(12, 24, 48, 96), learning_rate=2e-3)
     found, minutes = _learn("adrenal", labelled, settings, work)
     return [Line("residual encoder, from scratch", _repeats(found, labelled), minutes)]
 

@@ -26,6 +26,7 @@ NOT_SPEED = {
     "conformal_coverage",
     "failure_detection",
     "gate_kinds",
+    "gate_shipped",
     "interactive_cards",
     "interactive_dice",
     "interactive_sets",

@@ -188,6 +188,20 @@ def test_other_hospitals_chests_are_answered_and_other_organs_are_not(lungs, sha
     assert np.mean([_run(lungs, image).abstained is None for image in turned]) <= 0.2
 
 
+def test_answers_say_how_like_what_was_learnt_their_image_is(lungs, hippocampus, crop, shared_data):
+    chest = _radiograph(shared_data / "cxr_nih" / "images_256" / "00000211_000.png")
+    for task, image in ((lungs, chest), (hippocampus, crop[0])):
+        told = _run(task, image)
+        assert told.abstained is None and told.likeness.p_value > told.likeness.refused_share
+        assert "held-out images" in told.likeness.description
+        for change in (lambda a: np.rot90(a, 2, (-2, -1)), lambda a: a.max() - a):
+            array = np.ascontiguousarray(change(image.array))
+            refused = _run(task, replace(image, array=array))
+            assert "unlike those it learnt from" in refused.abstained
+            assert refused.likeness.p_value <= refused.likeness.refused_share
+            assert refused.likeness.score > told.likeness.score
+
+
 def test_the_labelled_sets_are_read_as_their_licences_allow(shared_data):
     chests = load_lungs(shared_data / "cxr_covid_lungmask")
     assert (len(chests), len({c.group for c in chests})) == (90, 48)

@@ -9,7 +9,7 @@ from isocenter.core.errors import ConfigError
 from isocenter.learn.automatic import AutomaticConfig
 from isocenter.learn.automatic_data import Case
 
-__all__ = ["STRUCTURES", "card_fields"]
+__all__ = ["STRUCTURES", "card_fields", "gate_sets"]
 
 STRUCTURES = {
     "lungs": ("both lungs",),
@@ -90,6 +90,52 @@ def _training_data(config: AutomaticConfig, cases: Sequence[Case]) -> list[dict[
             "attribution": ("V7 Labs, covid-19-xray-dataset.",),
         },
     ]
+
+
+_GATE_SETS: dict[str, dict[str, dict[str, object]]] = {
+    "lungs": {
+        "covid": {
+            "name": "covid-chestxray-dataset, the images under CC BY 3.0 or 4.0 that have a lung mask",
+            "licence": "CC-BY-3.0 and CC-BY-4.0, by image",
+            "source": "https://github.com/ieee8023/covid-chestxray-dataset",
+            "note": "The images that the weights learnt from; their authors are named there.",
+            "attribution": ("Cohen et al., COVID-19 Image Data Collection, arXiv:2006.11988.",),
+        },
+        "nih": {
+            "name": "NIH ChestX-ray14, frontal X-rays of adults",
+            "licence": "NIH: no restriction on use, attribution asked",
+            "source": "https://nihcc.app.box.com/v/ChestXray-NIHCC",
+            "note": "256 x 256 px, 8 bit. Known to the gate alone: the weights never saw them.",
+            "attribution": (
+                "NIH Clinical Center; Wang et al., ChestX-ray8: Hospital-scale Chest X-ray Database, CVPR 2017.",
+            ),
+        },
+    },
+    "hippocampus": {
+        "hippocampus": {
+            "name": "Medical Segmentation Decathlon, Task04 Hippocampus",
+            "licence": "CC-BY-SA-4.0",
+            "source": "http://medicaldecathlon.com",
+            "note": "The crops that the weights learnt from.",
+            "attribution": (
+                "Vanderbilt University Medical Center; Antonelli et al., The Medical Segmentation Decathlon, Nature "
+                "Communications 2022; Simpson et al., arXiv:1902.09063.",
+            ),
+        },
+    },
+}
+
+
+def gate_sets(data: str, counts: Mapping[str, int], patients: Mapping[str, int]) -> list[dict[str, object]]:
+    """Return the sets that a gate knows, as fields of `TrainingSet`.
+
+    Args:
+        data: Which data the task was trained on.
+        counts: Images of each set.
+        patients: Patients of each set.
+    """
+    sets = _GATE_SETS[data]
+    return [{**sets[name], "cases": count, "patients": patients[name]} for name, count in counts.items()]
 
 
 def _as_link(source: str) -> str:

@@ -17,7 +17,9 @@ from PIL import Image as Picture
 from isocenter.core.errors import ConfigError, DataError
 from isocenter.data.images.nifti import read_nifti
 
-__all__ = ["Case", "folds_by_group", "load_hippocampus", "load_lungs"]
+__all__ = ["Case", "folds_by_group", "load_hippocampus", "load_lungs", "load_nih"]
+
+ADULT_YEARS = 18
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,31 @@ def load_lungs(folder: Path) -> list[Case]:
         label = np.asarray(Picture.open(folder / "lung_masks" / name).convert("L")) > 0
         source = row["doi"].strip() or row["url"].strip()
         cases.append(Case(Path(name).stem, f"patient-{row['patientid']}", image, label.astype(np.uint8), source))
+    return sorted(cases, key=lambda case: case.name)
+
+
+def load_nih(folder: Path) -> list[Case]:
+    """Read the frontal chest X-rays of adults of NIH ChestX-ray14, without labels, sorted by name.
+
+    NIH asks for attribution and restricts nothing else. Labels are all 0: no outlines come with this set.
+
+    Raises:
+        DataError: The folder does not hold the set.
+    """
+    table = folder / "labels.csv"
+    if not table.is_file():
+        raise DataError("no labels.csv here; give the folder of the NIH chest X-rays", source=folder)
+    with table.open(encoding="utf-8", newline="") as stream:
+        rows = [row for row in csv.DictReader(stream) if int(row["Patient Age"]) >= ADULT_YEARS]
+    cases = []
+    for row in rows:
+        file = folder / "images_256" / row["Image Index"]
+        if file.is_file():
+            image = np.asarray(Picture.open(file).convert("L"), dtype=np.float32)
+            group = f"nih-{row['Patient ID']}"
+            cases.append(Case(file.stem, group, image, np.zeros(image.shape, np.uint8), "NIH ChestX-ray14"))
+    if not cases:
+        raise DataError("no images_256/*.png here; give the folder of the NIH chest X-rays", source=folder)
     return sorted(cases, key=lambda case: case.name)
 
 

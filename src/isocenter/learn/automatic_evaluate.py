@@ -41,7 +41,17 @@ from isocenter.models.segmentation import (
 from isocenter.models.unet import UNet
 from isocenter.models.weights import save_weights
 
-__all__ = ["CaseResult", "cross_validate", "main", "summarise"]
+__all__ = [
+    "CHANGED_COPIES",
+    "HARSH",
+    "CaseResult",
+    "cross_validate",
+    "judge_changed",
+    "main",
+    "milder",
+    "segment_case",
+    "summarise",
+]
 
 TOLERANCE_MM = 1.0
 CHANGED_COPIES = 3
@@ -97,12 +107,12 @@ def cross_validate(cases: Sequence[Case], config: AutomaticConfig, run: Path) ->
         for number, (case, its_fold) in enumerate(zip(cases, fold_of, strict=True)):
             if its_fold != fold:
                 continue
-            looked, labels = _segment(net, case, config)
+            looked, labels = segment_case(net, case, config)
             results.append(_judge(case, fold, looked, labels, config))
             rng = np.random.default_rng((config.seed, 999, number))
             for copy in range(1, CHANGED_COPIES + 1):
-                how = _milder(HARSH[config.data], copy / CHANGED_COPIES)
-                results.append(_judge_changed(net, case, fold, config, how, rng))
+                how = milder(HARSH[config.data], copy / CHANGED_COPIES)
+                results.append(judge_changed(net, case, fold, config, how, rng))
         _log.info("fold %d: mean Dice %.4f", fold, _mean_dice([r for r in results if r.fold == fold]))
     return results
 
@@ -114,7 +124,7 @@ def _trained(config: AutomaticConfig, folder: Path) -> UNet:
     return net.eval()
 
 
-def _segment(net: UNet, case: Case, config: AutomaticConfig) -> tuple[Probabilities, Integer[np.ndarray, "*space"]]:
+def segment_case(net: UNet, case: Case, config: AutomaticConfig) -> tuple[Probabilities, Integer[np.ndarray, "*space"]]:
     """What the task does, on the image's own grid (1 mm along the body's axes for the volumes)."""
     if config.network.rank == 2:
         return segment_picture(net, case.image, config.window[0])
@@ -142,7 +152,7 @@ def _judge(
     return CaseResult(case.name, case.group, fold, False, tuple(self_agreement(looked).tolist()), metrics)
 
 
-def _milder(how: Augmentation, share: float) -> Augmentation:
+def milder(how: Augmentation, share: float) -> Augmentation:
     """Scale every range to a share of itself."""
     low, high = how.scale
     return Augmentation(
@@ -159,9 +169,10 @@ def _milder(how: Augmentation, share: float) -> Augmentation:
     )
 
 
-def _judge_changed(
+def judge_changed(
     net: UNet, case: Case, fold: int, config: AutomaticConfig, how: Augmentation, rng: np.random.Generator
 ) -> CaseResult:
+    """Judge a randomly changed copy of a case by a network."""
     prepared, label = prepare_case(case, config)
     image, target = augment(prepared, label, config.window, how, rng)
     looked = predict(net, (image - image.mean()) / max(float(image.std()), 1e-6))

@@ -27,7 +27,9 @@ __all__ = [
     "calibrate",
     "expected_dice",
     "predict",
+    "prepare_picture",
     "segment_picture",
+    "segment_prepared",
     "self_agreement",
 ]
 
@@ -78,26 +80,45 @@ def predict(net: UNet, prepared: Float[np.ndarray, "*space"]) -> Probabilities:
     return Probabilities((views[0] + views[1]) / 2, views)
 
 
-def segment_picture(
-    net: UNet, picture: Float[np.ndarray, "rows columns"], side: int
-) -> tuple[Probabilities, UInt16[np.ndarray, "rows columns"]]:
-    """Outline one structure of at most two parts (the lungs) in a picture of any size.
+def prepare_picture(
+    picture: Float[np.ndarray, "rows columns"], side: int
+) -> tuple[Letterbox, Float[np.ndarray, "side side"]]:
+    """Fit a picture of any size into the square that a network works on, with mean 0 and deviation 1.
 
     Args:
-        net: A 2D network with one foreground class.
         picture: Intensities in any unit.
-        side: Side in pixels of the square that the network works on.
-
-    Returns:
-        What the network says on its square, and the outline (0 or 1) on the picture's own pixels.
+        side: Side of the square in pixels.
 
     Raises:
         PixelError: The picture is flat or not finite.
     """
     box = Letterbox(picture.shape[0], picture.shape[1], side)
-    looked = predict(net, box.forward(normalise(picture)))
+    return box, box.forward(normalise(picture))
+
+
+def segment_prepared(
+    net: UNet, box: Letterbox, prepared: Float[np.ndarray, "side side"]
+) -> tuple[Probabilities, UInt16[np.ndarray, "rows columns"]]:
+    """Outline one structure of at most two parts (the lungs) in a prepared picture.
+
+    Args:
+        net: A 2D network with one foreground class.
+        box: How the picture was fitted into the square.
+        prepared: The square.
+
+    Returns:
+        What the network says on its square, and the outline (0 or 1) on the picture's own pixels.
+    """
+    looked = predict(net, prepared)
     labels = (box.backward(looked.mean[1]) >= 0.5).astype(np.uint16)
     return looked, keep_largest(labels, 2, least_share=LEAST_PART_SHARE)
+
+
+def segment_picture(
+    net: UNet, picture: Float[np.ndarray, "rows columns"], side: int
+) -> tuple[Probabilities, UInt16[np.ndarray, "rows columns"]]:
+    """Prepare a picture and outline it; see `prepare_picture` and `segment_prepared`."""
+    return segment_prepared(net, *prepare_picture(picture, side))
 
 
 def self_agreement(probabilities: Probabilities) -> Float[np.ndarray, "foreground"]:
@@ -177,7 +198,8 @@ def expected_dice(calibration: Mapping[str, object], agreement: float) -> Expect
     """Look up what a self-agreement is worth.
 
     Args:
-        calibration: What `calibrate` returned.
+        calibration: What `calibrate` returned, and perhaps how much the network that ships needs its intervals widened
+            ("widened_below" and "widened_above", in Dice).
         agreement: Self-agreement of the image at hand.
     """
     edges, rows = calibration["edges"], calibration["median_low_high"]
@@ -185,4 +207,6 @@ def expected_dice(calibration: Mapping[str, object], agreement: float) -> Expect
         raise WeightsError("the card's calibration is damaged: it needs one row more than edges")
     number = int(np.searchsorted(np.asarray(edges, dtype=np.float64), agreement))
     median, low, high = (float(v) for v in rows[number])
+    below, above = (float(str(calibration.get(key, 0.0))) for key in ("widened_below", "widened_above"))
+    low, high = max(low - below, 0.0), min(high + above, 1.0)
     return ExpectedDice(median, low, high, float(str(calibration["level"])), int(str(calibration["count"])))

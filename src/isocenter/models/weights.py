@@ -8,12 +8,15 @@ listing what is installed stays fast; arrays are returned as numpy.
     weights/NAME.safetensors   the arrays
     weights/NAME.json          the card (`WeightsCard`)
     weights/NAME.md            the same for people
+    weights/NAME.gate.npz      which images are like those that were learnt from, where the card says so (`GateCard`)
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -28,18 +31,23 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CardMetric",
+    "GateCard",
     "TrainingSet",
     "Weights",
     "WeightsCard",
     "built_in_folder",
     "card_schema",
     "list_cards",
+    "load_gate_arrays",
     "load_weights",
+    "publish_card",
     "read_card",
     "render_card",
     "save_weights",
 ]
 
+GATE_SUFFIX = ".gate.npz"
+"""In place of ``.safetensors``."""
 _PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle", ".npy", ".npz", ".h5")
 
 
@@ -95,6 +103,32 @@ class CardMetric(_Strict):
     how: str
 
 
+class GateCard(_Strict):
+    """What a gate beside the weights knows, and how often it refuses.
+
+    Attributes:
+        sha256: Hash of ``NAME.gate.npz``, lower-case hex.
+        size_bytes: Its size.
+        command: How it was made.
+        blocks: Which numbers of an image it looks at.
+        refused_share: Share of left-out images that its limit was set to refuse.
+        limit: On which images the limit was set, in words.
+        own_refused: Share of images like those it knows that were refused, patients left out.
+        sources_refused: By source, the share of its images that were refused when the gate did not know that source.
+        known: The sets that it knows, in numbers of coarse means and spectra; no image is inside.
+    """
+
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    size_bytes: int = Field(ge=1)
+    command: str
+    blocks: tuple[str, ...] = Field(min_length=1)
+    refused_share: float = Field(gt=0, lt=1)
+    limit: str
+    own_refused: float = Field(ge=0, le=1)
+    sources_refused: dict[str, float] = Field(default_factory=dict)
+    known: tuple[TrainingSet, ...]
+
+
 class WeightsCard(_Strict):
     """The passport of one file of weights.
 
@@ -117,6 +151,7 @@ class WeightsCard(_Strict):
         calibration: Numbers that turn the network's own agreement into an expected quality.
         limitations: What is known to go wrong.
         scorecard: Where the scorecard of the task stands, in this repository; "" where there is none.
+        gate: The gate beside the weights; None where there is none.
     """
 
     format: Literal["isocenter-weights/1"] = "isocenter-weights/1"
@@ -137,6 +172,7 @@ class WeightsCard(_Strict):
     calibration: dict[str, object] = Field(default_factory=dict)
     limitations: tuple[str, ...] = ()
     scorecard: str = ""
+    gate: GateCard | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -214,6 +250,39 @@ def load_weights(name: str | Path) -> Weights:
     return Weights(card, {key: array.astype(np.float32) for key, array in arrays.items()})
 
 
+def load_gate_arrays(name: str | Path) -> Mapping[str, np.ndarray] | None:
+    """Return the arrays of the gate beside weights, or None where their card speaks of none; nothing is unpickled.
+
+    Args:
+        name: Built-in name, or the path of a ``.safetensors`` file with its card beside it.
+
+    Raises:
+        WeightsError: The gate that the card speaks of is missing, is another one, or holds no plain arrays.
+    """
+    file = _locate(name)
+    card = _parse(file.with_suffix(".json"))
+    if card.gate is None:
+        return None
+    file = file.with_suffix(GATE_SUFFIX)
+    if not file.is_file():
+        raise WeightsError(f"{file.name}: the card is there but its gate is not; install the package again")
+    data = file.read_bytes()
+    if hashlib.sha256(data).hexdigest() != card.gate.sha256:
+        raise WeightsError(f"{file.name}: not the gate that the card vouches for; get both again from one source")
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+            return {key: arrays[key] for key in arrays.files}
+    except (ValueError, OSError, zipfile.BadZipFile) as error:
+        raise WeightsError(f"{file.name}: not a gate ({error})") from error
+
+
+def publish_card(folder: Path, card: WeightsCard) -> None:
+    """Write a card and its page for people; the weights stay as they are."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{card.name}.json").write_text(card.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    (folder / f"{card.name}.md").write_text(render_card(card), encoding="utf-8")
+
+
 def save_weights(folder: Path, arrays: Mapping[str, np.ndarray], card: Mapping[str, object]) -> WeightsCard:
     """Write weights, their card and its page for people.
 
@@ -242,8 +311,7 @@ def save_weights(folder: Path, arrays: Mapping[str, np.ndarray], card: Mapping[s
         raise WeightsError(f"the card of these weights breaks the schema: {error}") from error
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{whole.name}.safetensors").write_bytes(data)
-    (folder / f"{whole.name}.json").write_text(whole.model_dump_json(indent=1) + "\n", encoding="utf-8")
-    (folder / f"{whole.name}.md").write_text(render_card(whole), encoding="utf-8")
+    publish_card(folder, whole)
     return whole
 
 
@@ -269,10 +337,30 @@ def render_card(card: WeightsCard) -> str:
         lines += [f"  - {line}" for line in data.attribution]
     if not card.training_data:
         lines.append("None: it learnt from synthesis alone.")
+    lines += ["", *_gate_lines(card.gate)] if card.gate is not None else []
     lines += ["", "## Training", "", "```json", json.dumps(card.training, indent=1), "```", "", "## Limitations", ""]
     lines += [f"- {line}" for line in card.limitations] or ["None stated."]
     lines += ["", f"**Scorecard.** {card.scorecard}"] if card.scorecard else []
     return "\n".join(lines) + "\n"
+
+
+def _gate_lines(gate: GateCard) -> list[str]:
+    lines = ["## Gate", ""]
+    lines += [
+        "Before the network an image is compared with those that were learnt from, by its "
+        f"{' and '.join(gate.blocks)}. {gate.limit} Of images like those it knows {gate.own_refused:.1%} "
+        "were refused (patients left out)."
+    ]
+    lines += [
+        f"- {source}: {share:.1%} refused by the gate that did not know this source."
+        for source, share in gate.sources_refused.items()
+    ]
+    lines += ["", f"{gate.size_bytes:,} bytes, sha256 `{gate.sha256}`, made by `{gate.command}`. It knows:", ""]
+    for data in gate.known:
+        patients = f", {data.patients} patients" if data.patients else ""
+        lines.append(f"- **{data.name}** ({data.licence}): {data.cases} images{patients}. {data.source}. {data.note}")
+        lines += [f"  - {line}" for line in data.attribution]
+    return lines
 
 
 def _locate(name: str | Path) -> Path:

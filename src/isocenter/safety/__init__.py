@@ -8,6 +8,7 @@
     masks          a threshold that bounds the share of a structure that a mask misses (conformal risk control)
     calibration    temperature, Platt and isotonic maps of probabilities
     gate           is this image like those that were learnt from? a score, its chance, a reason
+    left_out       the same where images are of several sources: each is left out in turn
     acquisition    what a header says against what was learnt from
     descriptors    numbers of a picture that need no network
     quality        the Dice that a mask can be expected to have, learnt on held-out cases that were also spoilt

@@ -89,15 +89,16 @@ class Block:
         half = np.arange(len(values)) % 2 == 0
         found = []
         for known in (half, ~half):
-            part = cls._fitted(values[known], classes[known])
-            found.append(np.log(np.array([part._distances(v) for v in values[~known]]) + 1e-9))
+            part = cls.fitted(values[known], classes[known])
+            found.append(np.log(np.array([part.distances(v) for v in values[~known]]) + 1e-9))
         far = np.concatenate(found)
         usual = [(float(np.median(c)), 1.4826 * float(np.median(np.abs(c - np.median(c)))) + 1e-3) for c in far.T]
-        whole = cls._fitted(values, classes)
+        whole = cls.fitted(values, classes)
         return cls(**{**vars(whole), "usual": (usual[0], usual[1])})
 
     @classmethod
-    def _fitted(cls, values: Float[np.ndarray, "n d"], classes: Int[np.ndarray, " n"]) -> Block:
+    def fitted(cls, values: Float[np.ndarray, "n d"], classes: Int[np.ndarray, " n"]) -> Block:
+        """Describe a block, but not how far images usually lie: `usual` is still to be set."""
         centre, scale = values.mean(axis=0), values.std(axis=0)
         scale = np.where(scale > 1e-6 * (np.abs(centre) + 1e-6), scale, 1.0)
         x = (values - centre) / scale
@@ -118,7 +119,8 @@ class Block:
         usual = ((0.0, 1.0), (0.0, 1.0))
         return cls(centre, scale, means, rows[:kept], np.maximum(variances[:kept], 1e-3 * mean), rest, bank, usual)
 
-    def _distances(self, values: Float[np.ndarray, " d"]) -> tuple[float, float]:
+    def distances(self, values: Float[np.ndarray, " d"]) -> tuple[float, float]:
+        """Return both distances of an image, of Mahalanobis and to a near neighbour."""
         x = (values - self.centre) / self.scale
         gaps = x[None] - self.means
         along = gaps @ self.axes.T
@@ -131,7 +133,7 @@ class Block:
     def strangeness(self, values: Float[np.ndarray, " d"]) -> Float[np.ndarray, "2"]:
         """Return both distances in deviations of their logarithm."""
         return np.array(
-            [(math.log(v + 1e-9) - m) / s for v, (m, s) in zip(self._distances(values), self.usual, strict=True)]
+            [(math.log(v + 1e-9) - m) / s for v, (m, s) in zip(self.distances(values), self.usual, strict=True)]
         )
 
 

@@ -187,7 +187,7 @@ def _checked(
         abstention_check(outcome, config.most_abstained),
         calibration_check(weights, learnt),
         *coverage_checks(outcome, seen),
-        gate_check(learnt),
+        gate_check(entry.card, weights, learnt),
         subgroup_check(document, config.largest_gap, seen),
     ]
     passed, against = verdict(checks)

@@ -12,7 +12,7 @@ from isocenter.learn.automatic import AutomaticConfig, prepare_case, read_config
 from isocenter.learn.automatic_augment import Augmentation, augment
 from isocenter.learn.automatic_card import card_fields
 from isocenter.learn.automatic_data import Case, folds_by_group, load_hippocampus, load_lungs
-from isocenter.learn.automatic_evaluate import CaseResult, _milder, cross_validate, summarise
+from isocenter.learn.automatic_evaluate import CaseResult, cross_validate, milder, summarise
 from isocenter.learn.automatic_report import render
 from isocenter.models.weights import WeightsCard, save_weights
 
@@ -116,7 +116,7 @@ def test_the_same_seed_gives_the_same_window():
 
 def test_half_of_a_harsh_change_is_milder_everywhere():
     harsh = Augmentation(40, (0.5, 2.0), 0.4, 0.2, 0.5, 0.5, 1.0, 1.0, 4.0, 6)
-    half = _milder(harsh, 0.5)
+    half = milder(harsh, 0.5)
     assert half.scale == (0.5**0.5, 2.0**0.5)
     assert (half.rotation_degree, half.blur_voxel, half.markers, half.flip) == (20, 2.0, 3, 0.5)
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from isocenter.models.weights import (
     built_in_folder,
     card_schema,
     list_cards,
+    load_gate_arrays,
     load_weights,
     read_card,
     render_card,
@@ -148,6 +150,22 @@ def test_built_in_weights_are_what_their_cards_say(name):
     assert all(m.low is not None and m.low <= m.value <= m.high for m in weights.card.metrics)
     page = (built_in_folder() / f"{name}.md").read_text(encoding="utf-8")
     assert page == render_card(weights.card)
+
+
+@pytest.mark.parametrize("name", ["lungs-cxr", "hippocampus-t1"])
+def test_built_in_gates_are_what_their_cards_say(name):
+    card = read_card(name)
+    data = (built_in_folder() / f"{name}.gate.npz").read_bytes()
+    assert (hashlib.sha256(data).hexdigest(), len(data)) == (card.gate.sha256, card.gate.size_bytes)
+    assert card.gate.own_refused <= 0.05
+    assert all(share <= 0.1 for share in card.gate.sources_refused.values())
+    assert all("SA" not in one.licence for one in card.gate.known) or "SA" in card.licence
+    blocks = {key.split("/")[1] for key in load_gate_arrays(name) if "/" in key}
+    assert blocks == set(card.gate.blocks)
+
+
+def test_weights_without_a_gate_have_none(saved):
+    assert read_card(saved).gate is None and load_gate_arrays(saved) is None
 
 
 def test_cards_are_listed_without_torch_or_safetensors():

@@ -16,7 +16,6 @@ from isocenter.core import (
     Code,
     Estimate,
     Image,
-    Likeness,
     Mask,
     Measurement,
     ModelRef,
@@ -38,7 +37,7 @@ from isocenter.models.weights import Weights, WeightsCard
 from isocenter.safety.acquisition import Acquisition
 from isocenter.safety.calibration import Temperature
 from isocenter.safety.descriptors import descriptors
-from isocenter.safety.gate import Gate, in_words
+from isocenter.safety.gate import Gate
 from isocenter.tasks.learnt.cards import Kind, Promise, class_codes
 from isocenter.tasks.learnt.groups import group_of
 from isocenter.tasks.learnt.promised import (
@@ -51,7 +50,7 @@ from isocenter.tasks.learnt.promised import (
 )
 from isocenter.tasks.segment.adapted.cards import Fit
 from isocenter.tasks.segment.adapted.channel import finite_channel
-from isocenter.tasks.segment.answer import input_name, only_image
+from isocenter.tasks.segment.answer import alike, input_name, only_image
 
 __all__ = ["Learnt", "LearntTask"]
 
@@ -154,7 +153,7 @@ class LearntTask:
         except DataError as error:
             return Prediction.abstain(name, str(error), inputs=inputs)
         features = self._features(prepared)
-        likeness, reason = self._alike(features)
+        likeness, reason = alike(settings.gate, features)
         if reason is not None:
             return Prediction.abstain(name, reason, inputs=inputs, likeness=likeness)
         if settings.kind == "segment":
@@ -169,18 +168,6 @@ class LearntTask:
             return []
         plain = descriptors(prepared.array)
         return [{**network_features(net, prepared.array, self._settings.window), **plain} for net in self._nets]
-
-    def _alike(self, features: Sequence[Mapping[str, np.ndarray]]) -> tuple[Likeness | None, str | None]:
-        """Return how like the images that it learnt from an image is, and why it is refused, if it is."""
-        gate = self._settings.gate
-        if gate is None:
-            return None, None
-        reading = gate.judge(features)
-        said = (
-            f"Strangest of the image, against those that the task learnt from: {in_words(reading.block)}; the limit "
-            f"was set on {len(gate.scores)} held-out images."
-        )
-        return Likeness(reading.score, reading.p_value, reading.refused_share, said), reading.reason
 
     def _model(self) -> ModelRef:
         """Name the weights: of several networks, by the hash of their hashes (in the order of task.json, by lines)."""

@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
 from jaxtyping import Float
 
-from isocenter.core import Image, ModelRef, Study, Uncertainty
-from isocenter.core.errors import WeightsError
+from isocenter.core import Image, Likeness, ModelRef, Study, Uncertainty
+from isocenter.core.errors import ConfigError, WeightsError
 from isocenter.models.segmentation import expected_dice
-from isocenter.models.weights import WeightsCard
+from isocenter.models.weights import WeightsCard, load_gate_arrays
+from isocenter.safety.descriptors import descriptors
+from isocenter.safety.gate import Gate, in_words
 
-__all__ = ["doubtful", "expected_quality", "input_name", "model_ref", "only_image"]
+__all__ = [
+    "alike",
+    "alike_prepared",
+    "doubtful",
+    "expected_quality",
+    "gate_beside",
+    "input_name",
+    "model_ref",
+    "only_image",
+]
 
 
 def only_image(study: Study) -> Image | str:
@@ -40,6 +52,43 @@ def model_ref(card: WeightsCard) -> ModelRef:
     return ModelRef(card.name, card.version, card.sha256, card.licence)
 
 
+def gate_beside(weights: str | Path) -> Gate | None:
+    """Return the gate beside weights; None where their card speaks of none.
+
+    Raises:
+        WeightsError: The gate is missing, altered, or no gate.
+    """
+    arrays = load_gate_arrays(weights)
+    if arrays is None:
+        return None
+    try:
+        return Gate.from_arrays(arrays)
+    except ConfigError as error:
+        raise WeightsError(f"{Path(weights).name}: what the card calls its gate is not one") from error
+
+
+def alike(gate: Gate | None, features: Sequence[Mapping[str, np.ndarray]]) -> tuple[Likeness | None, str | None]:
+    """Return how like the images that a task learnt from an image is, and why it is refused, if it is.
+
+    Args:
+        gate: The gate; None where there is none, and nothing is said.
+        features: Of the image, as each network gives them.
+    """
+    if gate is None:
+        return None, None
+    reading = gate.judge(features)
+    said = (
+        f"Strangest of the image, against those that the task learnt from: {in_words(reading.block)}; the limit "
+        f"was set on {len(gate.scores)} held-out images."
+    )
+    return Likeness(reading.score, reading.p_value, reading.refused_share, said), reading.reason
+
+
+def alike_prepared(gate: Gate | None, prepared: Float[np.ndarray, "*space"]) -> tuple[Likeness | None, str | None]:
+    """Return the same of a prepared image, for a gate that needs no network."""
+    return (None, None) if gate is None else alike(gate, [descriptors(prepared[None])])
+
+
 def expected_quality(
     card: WeightsCard, agreement: Float[np.ndarray, "foreground"], segments: Mapping[int, int]
 ) -> Uncertainty:
@@ -58,7 +107,7 @@ def expected_quality(
     promise = (
         f"Dice expected against an expert's outline: median {whole.median:.2f}, {whole.level:.0%} interval. "
         f"{_evidence(card, float(agreement.mean()))} It holds for images like those, and the networks were those of "
-        "the folds."
+        f"the folds.{_widened(card)}"
     )
     return Uncertainty(
         "quality", promise, whole.low, whole.high, whole.level, per_segment=MappingProxyType(per_segment)
@@ -93,6 +142,17 @@ def _evidence(card: WeightsCard, agreement: float) -> str:
         f"From the {counts[number]:.0f} held-out pictures of the cross-validation that agreed with themselves as much "
         f"as this one, {known} of them altered copies. They are one of {len(counts)} equal bins of "
         f"{images + copies} pictures: {images} images, and {copies} copies of these altered mildly to severely."
+    )
+
+
+def _widened(card: WeightsCard) -> str:
+    """Say by how much the interval was widened because the network that ships is not one of the folds'."""
+    below, above = (float(str(_table(card, "mean").get(f"widened_{end}", 0.0))) for end in ("below", "above"))
+    if not max(below, above) > 0:
+        return ""
+    return (
+        f" The interval is widened by {below:g} below and {above:g} above, as the answers of the network that ships "
+        "needed it on the images that it learnt from."
     )
 
 

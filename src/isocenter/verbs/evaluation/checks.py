@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from isocenter.core import Study, TaskEntry
+from isocenter.core import Study, TaskCard, TaskEntry
 from isocenter.core.errors import IsocenterError, PluginError
 from isocenter.core.units import Quantity
 from isocenter.evaluate.statistics import share_by_patient
@@ -256,20 +256,34 @@ def _coverage(name: str, kept: Sequence[Kept], seen: str) -> CheckEntry:
     return CheckEntry(name=name, status="passed", words=words, number=share.value, unit="1")
 
 
-def gate_check(document: LearntFile | None) -> CheckEntry:
-    """Check that a learnt task has a gate against images unlike those that it learnt from.
+def gate_check(card: TaskCard, weights: Sequence[Weights], learnt: LearntFile | None) -> CheckEntry:
+    """Check that a task has a gate against images unlike those that it learnt from; without one it may not serve.
 
     Args:
-        document: What its task.json holds; None for other tasks.
+        card: Of the task.
+        weights: Behind it.
+        learnt: What the folder of a learnt task says; None for others.
     """
-    name = "gate"
-    if document is None:
-        return _unmeasured(name, "whether it refuses images unlike its own is measured by showing it such images")
-    if document.gate is not None:
-        words = "images unlike those that it learnt from are refused (gate.npz)"
-        return CheckEntry(name=name, status="passed", words=words)
-    why = document.ungated or "its folder holds no gate; adapt again"
-    return _unmeasured(name, f"there is no gate: {why}")
+    name, none = "gate", "no gate: images of another kind are not refused"
+    if learnt is not None:
+        if learnt.gate is not None:
+            words = "images unlike those that it learnt from are refused (gate.npz)"
+            return CheckEntry(name=name, status="passed", words=words)
+        why = learnt.ungated or "its folder holds no gate; adapt again"
+        return CheckEntry(name=name, status="failed", words=f"{none}; {why}")
+    if card.needs_prompt:
+        words = "none, and none is needed: it answers only where somebody looks at the image and points"
+        return CheckEntry(name=name, status="not applicable", words=words)
+    if not weights:
+        return _unmeasured(name, "whether it has a gate is not known to Isocenter; show it images of other kinds")
+    gates = [w.card.gate for w in weights if w.card.gate is not None]
+    if not gates:
+        return CheckEntry(name=name, status="failed", words=none)
+    own = max(gate.own_refused for gate in gates)
+    shares = [f"{share:.0%} of {source}" for gate in gates for source, share in gate.sources_refused.items()]
+    words = f"images unlike those that it learnt from are refused; of its own kind {own:.1%}"
+    words += f", of a source that it does not know {', '.join(shares)}" if shares else ""
+    return CheckEntry(name=name, status="passed", words=words, number=own, unit="1")
 
 
 def subgroup_check(document: EvaluationDocument | None, largest: float, seen: str = "") -> CheckEntry:

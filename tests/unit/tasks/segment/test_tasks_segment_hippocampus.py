@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import shutil
+
 import numpy as np
 import pytest
 
-from isocenter.core import Geometry, Image, Prompt, Study
+from isocenter.core import Geometry, Image, Likeness, Prompt, Study
 from isocenter.core.errors import WeightsError
-from isocenter.models.segmentation import Probabilities
-from isocenter.models.weights import read_card
+from isocenter.models.segmentation import Probabilities, expected_dice
+from isocenter.models.weights import built_in_folder, publish_card, read_card
 from isocenter.tasks.segment.answer import expected_quality
 from isocenter.tasks.segment.hippocampus_t1 import task as module
 from isocenter.tasks.segment.hippocampus_t1.cards import CARD
@@ -159,6 +162,40 @@ def test_what_is_no_hippocampus_is_abstained_from(task):
     assert prediction.value is None
 
 
+def test_what_the_gate_has_not_seen_is_refused_with_its_reason(task):
+    """A ball on a slope is no hippocampus."""
+    prediction = task.run(_study(_image(_grid(0, (0.0, 0.0, 0.0)))))
+    assert "unlike those it learnt from" in prediction.abstained
+    assert prediction.likeness.p_value <= prediction.likeness.refused_share == 0.05
+
+
+def test_a_gate_that_is_missing_or_altered_stops_the_task(tmp_path):
+    for suffix in (".safetensors", ".json", ".gate.npz"):
+        shutil.copy(built_in_folder() / f"{CARD.weights}{suffix}", tmp_path)
+    weights = str(tmp_path / f"{CARD.weights}.safetensors")
+    assert HippocampusT1(weights)._gate is not None
+    gate = tmp_path / f"{CARD.weights}.gate.npz"
+    gate.write_bytes(gate.read_bytes()[:-1] + b"x")
+    with pytest.raises(WeightsError, match="not the gate that the card vouches for"):
+        HippocampusT1(weights)
+    gate.unlink()
+    with pytest.raises(WeightsError, match="its gate is not"):
+        HippocampusT1(weights)
+    card = read_card(weights)
+    publish_card(tmp_path, card.model_copy(update={"gate": None}))
+    assert HippocampusT1(weights)._gate is None
+    np.savez(gate, scores=np.zeros(3))
+    told = card.gate.model_copy(update={"sha256": hashlib.sha256(gate.read_bytes()).hexdigest()})
+    publish_card(tmp_path, card.model_copy(update={"gate": told}))
+    with pytest.raises(WeightsError, match="what the card calls its gate is not one"):
+        HippocampusT1(weights)
+    np.savez(gate, scores=np.array([{"run": "me"}], dtype=object))
+    told = card.gate.model_copy(update={"sha256": hashlib.sha256(gate.read_bytes()).hexdigest()})
+    publish_card(tmp_path, card.model_copy(update={"gate": told}))
+    with pytest.raises(WeightsError, match="not a gate"):
+        HippocampusT1(weights)
+
+
 def test_two_images_are_one_too_many(task):
     image = _image(_grid(0, (0.0, 0.0, 0.0)))
     assert "exactly one image" in task.run(Study("key", images=(image, image))).abstained
@@ -176,6 +213,7 @@ def finder(monkeypatch):
         return crop, _ball_probabilities(crop, middle)
 
     monkeypatch.setattr(task, "_look", look)
+    monkeypatch.setattr(task, "_gate", None)  # the brain of these tests is noise
     return task
 
 
@@ -207,6 +245,15 @@ def test_each_target_is_answered_on_its_own_under_its_own_name(finder):
     assert set(prediction.uncertainty.per_segment) == {1, 2, 3, 4}
     assert "least sure of 2" in prediction.uncertainty.description
     assert [dict(s.parameters).get("segments") for s in prediction.steps[1:3]] == [(1, 2), (3, 4)]
+
+
+def test_two_targets_bear_the_likeness_of_the_stranger_one(finder, monkeypatch):
+    scores = iter((1.0, 2.0, 0.5))
+    monkeypatch.setattr(module, "alike_prepared", lambda *_: (Likeness(next(scores), 0.5, 0.05, "made up"), None))
+    assert finder.run(_study(_brain()), [_at(28, "A"), _at(-28, "B")]).likeness.score == 2.0
+    assert finder.run(_study(_brain()), [_at(28, "A")]).likeness.score == 0.5
+    monkeypatch.setattr(module, "alike_prepared", lambda *_: (None, None))
+    assert finder.run(_study(_brain()), [_at(28, "A")]).likeness is None
 
 
 def test_what_is_stated_of_a_target_reaches_its_parts(finder):
@@ -272,6 +319,20 @@ def test_the_promise_counts_the_pictures_behind_it(name, count, images):
     del damaged.calibration["mean"]["bin_counts"]
     with pytest.raises(WeightsError, match="does not count the pictures"):
         expected_quality(damaged, np.full(2, 0.9), {1: 1})
+
+
+def test_a_widened_promise_says_so_and_is_wider():
+    card = read_card("hippocampus-t1")
+    plain = {k: v for k, v in card.calibration["mean"].items() if not k.startswith("widened")}
+    wide = {**plain, "widened_below": 0.02, "widened_above": 0.5}
+    narrow, broad = expected_dice(plain, 0.95), expected_dice(wide, 0.95)
+    assert broad.median == narrow.median and broad.high == 1.0
+    assert broad.low == pytest.approx(narrow.low - 0.02)
+    told = card.model_copy(update={"calibration": {**card.calibration, "mean": wide}})
+    said = expected_quality(told, np.full(2, 0.95), {1: 1})
+    assert "widened by 0.02 below and 0.5 above" in said.description and said.high == 1.0
+    untold = card.model_copy(update={"calibration": {**card.calibration, "mean": plain}})
+    assert "widened" not in expected_quality(untold, np.full(2, 0.95), {1: 1}).description
 
 
 def test_the_card_is_readable_without_the_network():

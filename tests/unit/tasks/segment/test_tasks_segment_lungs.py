@@ -117,11 +117,11 @@ def test_what_is_no_frontal_chest_is_abstained_from(task, image, words):
 def test_a_picture_whose_dark_is_high_reaches_the_network_negated(task, monkeypatch):
     seen = []
 
-    def look(net, picture, side):
+    def look(picture, side):
         seen.append(picture)
         raise PixelError("seen enough")
 
-    monkeypatch.setattr(module, "segment_picture", look)
+    monkeypatch.setattr(module, "prepare_picture", look)
     array = np.random.default_rng(0).random((80, 80)).astype(np.float32)
     for meta in ({}, {"PhotometricInterpretation": "MONOCHROME2"}, {"PhotometricInterpretation": "MONOCHROME1"}):
         assert task.run(Study("key", images=(_picture(array, meta=meta),))).abstained == "seen enough"
@@ -130,6 +130,14 @@ def test_a_picture_whose_dark_is_high_reaches_the_network_negated(task, monkeypa
     assert [s.name[:6] for s in module._steps(module._Upright.of(_picture(array).geometry), 192, negated=True)] == [
         "turn u", "negate", "clip t", "letter", "mean o"
     ]  # fmt: skip
+
+
+def test_noise_is_refused_by_the_gate_before_the_network(task, monkeypatch):
+    monkeypatch.setattr(module, "segment_prepared", lambda *_: pytest.fail("the network was asked"))
+    array = np.random.default_rng(0).random((90, 80)).astype(np.float32)
+    prediction = task.run(Study("key", images=(_picture(array),)))
+    assert "unlike those it learnt from" in prediction.abstained and "texture" in prediction.abstained
+    assert prediction.likeness.p_value <= prediction.likeness.refused_share == 0.08
 
 
 def test_prompts_are_not_taken(task):

@@ -196,6 +196,7 @@ def test_the_tasks_that_ship(task: str, tmp_path: Path, capsys) -> None:
     assert not [c.name for c in found.checks if c.status == "failed"]
     for name in ("licence", "weights", "laterality", "contract", "calibration"):
         assert checks[name].status == "passed"
+    assert checks["gate"].status == ("not applicable" if task == "interact" else "passed")
     assert checks["coverage"].status == checks["subgroups"].status == "not measured"
     assert found.evaluation is None and "Nothing was measured" in (tmp_path / "card" / "scorecard.html").read_text()
     if task != "interact":

@@ -21,6 +21,7 @@ from isocenter.core import (
     Code,
     Geometry,
     Image,
+    Likeness,
     Mask,
     Measurement,
     Prediction,
@@ -37,7 +38,15 @@ from isocenter.core.units import UCUM
 from isocenter.models.preparation import keep_largest, normalise
 from isocenter.models.segmentation import Probabilities, build_unet, predict, self_agreement
 from isocenter.models.weights import load_weights
-from isocenter.tasks.segment.answer import doubtful, expected_quality, input_name, model_ref, only_image
+from isocenter.tasks.segment.answer import (
+    alike_prepared,
+    doubtful,
+    expected_quality,
+    gate_beside,
+    input_name,
+    model_ref,
+    only_image,
+)
 from isocenter.tasks.segment.hippocampus_t1.cards import CARD
 
 __all__ = ["HippocampusT1"]
@@ -96,6 +105,15 @@ class _Found:
     array: UInt16[np.ndarray, "z y x"]
     volume_ml: tuple[float, float]
     quality: Uncertainty
+    likeness: Likeness | None
+
+
+@dataclass(frozen=True)
+class _Refused:
+    """Why one hippocampus is not outlined, and how like the known crops the place is, where that was looked at."""
+
+    reason: str
+    likeness: Likeness | None = None
 
 
 class HippocampusT1:
@@ -105,13 +123,14 @@ class HippocampusT1:
         weights: Built-in name, or path of a ``.safetensors`` file with its card.
 
     Raises:
-        WeightsError: The weights are missing, altered or of another network.
+        WeightsError: The weights or their gate are missing, altered or of another network.
     """
 
     def __init__(self, weights: str = CARD.weights) -> None:
         loaded = load_weights(weights)
         self._passport = loaded.card
         self._net = build_unet(loaded)
+        self._gate = gate_beside(weights)
 
     @property
     def card(self) -> TaskCard:
@@ -130,9 +149,9 @@ class HippocampusT1:
         found: list[_Found] = []
         for label in dict.fromkeys(p.label for p in prompts) or ("",):
             one = self._find(image, label, [p for p in prompts if p.label == label], first=2 * len(found) + 1)
-            if isinstance(one, str):
+            if isinstance(one, _Refused):
                 where = f"{label[:LONGEST_LABEL]!r}: " if len({p.label for p in prompts}) > 1 else ""
-                return Prediction.abstain(CARD.name, where + one, inputs=inputs)
+                return Prediction.abstain(CARD.name, where + one.reason, inputs=inputs, likeness=one.likeness)
             found.append(one)
         array = _together(found)
         if isinstance(array, str):
@@ -150,22 +169,26 @@ class HippocampusT1:
                 "Left and right were not told apart: they can't be from the region that the network sees. A side that "
                 "is stated was stated by whoever pointed.",
             ),
+            likeness=_least_alike(found),
         )
 
-    def _find(self, image: Image, label: str, prompts: Sequence[Prompt], *, first: int) -> _Found | str:
+    def _find(self, image: Image, label: str, prompts: Sequence[Prompt], *, first: int) -> _Found | _Refused:
         """Outline one hippocampus, whose parts will be the segments `first` and `first` + 1; or say why not."""
         try:
             crop, looked = self._look(image, prompts)
         except PixelError as error:
-            return str(error)
+            return _Refused(str(error))
+        likeness, reason = alike_prepared(self._gate, crop.prepared)
+        if reason is not None:
+            return _Refused(reason, likeness)
         agreement = self_agreement(looked)
         array = _back(looked, crop, image.geometry)
         quality = expected_quality(self._passport, agreement, {first: 1, first + 1: 2})
         volume_ml = (_volume_ml(array == 1, image.geometry), _volume_ml(array == 2, image.geometry))
         reason = _implausible(volume_ml) or doubtful(self._passport, agreement)
         if reason is not None:
-            return reason
-        return _Found("" if label == _UNNAMED else label, crop, array, volume_ml, quality)
+            return _Refused(reason, likeness)
+        return _Found("" if label == _UNNAMED else label, crop, array, volume_ml, quality, likeness)
 
     def _look(self, image: Image, prompts: Sequence[Prompt]) -> tuple[_Crop, Probabilities]:
         if not prompts:
@@ -374,6 +397,12 @@ def _least_sure(found: Sequence[_Found]) -> Uncertainty:
         description=f"Of the least sure of {len(found)}, {least.label!r}: {least.quality.description}",
         per_segment=MappingProxyType({n: value for one in found for n, value in one.quality.per_segment.items()}),
     )
+
+
+def _least_alike(found: Sequence[_Found]) -> Likeness | None:
+    """Return the likeness of the place that is strangest; None without a gate."""
+    known = [one.likeness for one in found if one.likeness is not None]
+    return max(known, key=lambda one: one.score, default=None)
 
 
 def _segments(labels: Sequence[str]) -> tuple[Segment, ...]:

@@ -18,9 +18,17 @@ from scipy import ndimage
 from isocenter.core import Code, Geometry, Image, Mask, Prediction, Prompt, Segment, Step, Study, TaskCard
 from isocenter.core.errors import PixelError
 from isocenter.core.mask import ANATOMICAL_STRUCTURE
-from isocenter.models.segmentation import build_unet, segment_picture, self_agreement
+from isocenter.models.segmentation import build_unet, prepare_picture, segment_prepared, self_agreement
 from isocenter.models.weights import load_weights
-from isocenter.tasks.segment.answer import doubtful, expected_quality, input_name, model_ref, only_image
+from isocenter.tasks.segment.answer import (
+    alike_prepared,
+    doubtful,
+    expected_quality,
+    gate_beside,
+    input_name,
+    model_ref,
+    only_image,
+)
 from isocenter.tasks.segment.lungs_cxr.cards import CARD
 
 __all__ = ["LungShape", "LungsCxr", "implausible_shape", "lung_shape"]
@@ -68,7 +76,7 @@ class LungsCxr:
         weights: Built-in name, or path of a ``.safetensors`` file with its card.
 
     Raises:
-        WeightsError: The weights are missing, altered or of another network.
+        WeightsError: The weights or their gate are missing, altered or of another network.
     """
 
     def __init__(self, weights: str = CARD.weights) -> None:
@@ -76,6 +84,7 @@ class LungsCxr:
         self._passport = loaded.card
         self._side = int(str(loaded.card.preparation["side_pixels"]))
         self._net = build_unet(loaded)
+        self._gate = gate_beside(weights)
 
     @property
     def card(self) -> TaskCard:
@@ -96,15 +105,19 @@ class LungsCxr:
         if _dark_is_high(image):
             picture = -picture
         try:
-            looked, labels = segment_picture(self._net, picture, self._side)
+            box, prepared = prepare_picture(picture, self._side)
         except PixelError as error:
             return Prediction.abstain(CARD.name, str(error), inputs=inputs)
+        likeness, reason = alike_prepared(self._gate, prepared)
+        if reason is not None:
+            return Prediction.abstain(CARD.name, reason, inputs=inputs, likeness=likeness)
+        looked, labels = segment_prepared(self._net, box, prepared)
         agreement = self_agreement(looked)
         sides = _split_sides(labels) if upright.known else None
         quality = expected_quality(self._passport, agreement, {1: 1, 2: 1} if sides is not None else {1: 1})
         reason = implausible_shape(lung_shape(labels > 0)) or doubtful(self._passport, agreement)
         if reason is not None:
-            return Prediction.abstain(CARD.name, reason, inputs=inputs)
+            return Prediction.abstain(CARD.name, reason, inputs=inputs, likeness=likeness)
         array = upright.backward(labels if sides is None else sides)
         return Prediction(
             Mask(np.ascontiguousarray(array)[None], image.geometry, _segments(sides is not None), image.source),
@@ -114,6 +127,7 @@ class LungsCxr:
             inputs=inputs,
             steps=_steps(upright, self._side, negated=_dark_is_high(image)),
             notes=_notes(upright, sides is not None),
+            likeness=likeness,
         )
 
 

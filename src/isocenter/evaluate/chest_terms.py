@@ -90,6 +90,7 @@ _CUES: dict[str, tuple[str, ...]] = {
     ),
     # Doubts what follows.
     "hedge": (
+        *("suspicion for", "could obscure", "may obscure", "could mask", "may mask", "could hide", "may hide"),
         *("possible", "possibly", "probable", "probably", "likely", "may represent", "may be", "could represent"),
         *("could be", "suspicious for", "suspicion of", "concerning for", "concern for", "questionable", "question of"),
         *("suggesting", "suggestive of", "suggest", "cannot exclude", "can not exclude", "worrisome for", "perhaps"),
@@ -117,6 +118,7 @@ _CUES: dict[str, tuple[str, ...]] = {
             "question",
             "status post removal of",
         ),
+        *("correlate clinically for", "correlate for", "clinical correlation for", "correlation for"),
         *("prior history of", "clinical concern for", "looking for", "indication"),
     ),
     # Ends a denial or a doubt.
@@ -148,6 +150,7 @@ _CUES: dict[str, tuple[str, ...]] = {
             "fat pad",
             "round mass like",
         ),
+        *("joint effusion", "knee effusion", "middle ear effusion", "suprapatellar effusion", "ear effusion"),
         *("nipple shadow", "calcium density", "bony density", "no substantial change", "no interval"),
     ),
 }

@@ -38,6 +38,12 @@ _TOKEN = re.compile(r"\n[ \t]*\n|[a-z]+|\d+(?:\.\d+)?|[.,;:?!()\n]")
 _ENDS = frozenset(".;:?!")
 _PLACED = frozenset({"the", "in", "on", "at", "of", "within", "involving", "involve"})
 _TOLD = frozenset({"identified", "seen", "noted", "present", "evident", "visualized", "demonstrated", "detected"})
+_BACK = frozenset(
+    {"not", "never", "resolved", "possible", "possibly", "probable", "probably", "likely", "questionable"}
+    | {"suspected", "equivocal", "apparent", "perhaps", "presumed", "versus", "vs"}
+)
+_EITHER = frozenset({"versus", "vs"})
+_SMALL = frozenset({"the", "a", "an", "on", "in", "at", "of", "this", "that", "be", "seen", "time", "side", "here"})
 _GRADE_REACH = 5
 _CHANGE_REACH = 7
 _LOWER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
@@ -58,6 +64,7 @@ class Mention:
         side: Where, or None where it is not said or there are no sides.
         grade: How much, or None where it is not said.
         change: Against an earlier image, or None where it is not said.
+        part: The part that was judged ("the heart is enlarged"), or None where the finding was named.
     """
 
     finding: str
@@ -67,6 +74,7 @@ class Mention:
     side: Side | None = None
     grade: Grade | None = None
     change: Change | None = None
+    part: str | None = None
 
 
 @dataclass
@@ -92,6 +100,7 @@ class _Mention:
     side: Side | None = None
     grade: Grade | None = None
     change: Change | None = None
+    part: str | None = None
 
 
 @lru_cache(maxsize=20000)
@@ -235,16 +244,30 @@ class _Sentence:
         """Whether nothing that could be denied or doubted stands behind."""
         return not any(i.kind in ("finding", "subject", "predicate") for i in self.items[index + 1 :])
 
-    def _deny(self, _item: _Item, index: int) -> None:
+    def _rest_known(self, index: int) -> bool:
+        """Whether all words behind an item are phrases, or too small to be what is denied or doubted."""
+        end = self.items[index].end
+        known = {n for i in self.items[index + 1 :] for n in range(i.start, i.end)}
+        return all(n in known or self.words[n] in _SMALL for n in range(end, len(self.words)))
+
+    def _deny(self, item: _Item, index: int) -> None:
         if self._last(index) and self.mentions:
-            self._backwards(index, "absent")
+            # "and/or infiltrate, with no evidence of tuberculosis": what is denied is a word that nobody knows.
+            if item.end == len(self.words) or self.words[item.start] in _BACK or self._rest_known(index):
+                self._backwards(index, "absent")
             return
         self._open("absent")
 
-    def _hedge(self, _item: _Item, index: int) -> None:
+    def _hedge(self, item: _Item, index: int) -> None:
         if self._last(index) and self.mentions:
-            self._backwards(index, "uncertain")
+            # "Fibrosis, may be due to treatment" doubts the cause alone.
+            if self.words[item.start] in _BACK or self._rest_known(index):
+                self._backwards(index, "uncertain")
             return
+        if self.words[item.start] in _EITHER and self.mentions and not self._parted(self.mentions[-1].end, item.start):
+            # "Atelectasis versus pneumonia": neither is sure.
+            last = self.mentions[-1]
+            last.status = "uncertain" if last.status == "present" else last.status
         fresh = self.since_comma is not None and not self.since_comma
         if self.scope != "absent" or fresh:
             self._open("uncertain")
@@ -293,6 +316,8 @@ class _Sentence:
         self.subjects.append(item)
 
     def _predicate(self, item: _Item, _: int) -> None:
+        if self.judged and item.end < len(self.words) and "with" in self.words[self.subjects[-1].end : item.start]:
+            return  # "the heart is normal with a prominent atrium" says "prominent" of something else
         fitting = [s for s in self.subjects if item.value in self.vocabulary.subjects[s.value][1]]
         for subject in fitting:
             self._judge(subject, item, item)
@@ -309,6 +334,7 @@ class _Sentence:
             status = "present" if self.scope == "absent" else "absent"
         for finding in findings.split("|"):
             self._add(finding, last, status, subject if last is predicate else predicate)
+            self.mentions[-1].part = subject.value
 
     def _place_sides(self) -> None:
         for item in self.items:
@@ -365,8 +391,12 @@ class _Sentence:
                 told = False
             if after and not (told and before) and not self._away(item.end, after[0].start):
                 self._give_change(after, item)
-            elif before and not self._away(before[-1].end, item.start, verbs=False):
+            elif before and not self._away(before[-1].end, item.start - self._but(item), verbs=False):
                 self._give_change(before[::-1], item)
+
+    def _but(self, item: _Item) -> int:
+        """Return 1 behind a "but", which parts no more than a comma there: "the heart is enlarged but stable"."""
+        return int(item.start > 0 and self.words[item.start - 1] == "but")
 
     def _away(self, start: int, end: int, *, verbs: bool = True) -> bool:
         ends = {"stop", "deny", "comma", "verb"} if verbs else {"stop", "deny"}
@@ -430,4 +460,4 @@ def _finished(mention: _Mention, places: list[tuple[int, int]]) -> Mention:
     if mention.status == "absent" or mention.status == "uncertain":
         status = mention.status
     start, end = places[mention.first][0], places[mention.last - 1][1]
-    return Mention(mention.finding, status, start, end, mention.side, mention.grade, mention.change)
+    return Mention(mention.finding, status, start, end, mention.side, mention.grade, mention.change, mention.part)

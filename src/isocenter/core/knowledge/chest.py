@@ -121,7 +121,8 @@ CHEST_FINDINGS: tuple[FindingConcept, ...] = (
     _lung(
         "cardiomegaly",
         _sct("8186001", "Cardiomegaly"),
-        *("cardiac enlargement", "enlarged cardiac silhouette", "enlarged heart"),
+        *("cardiac enlargement", "enlarged cardiac silhouette", "enlarged heart", "large heart", "heart is large"),
+        *("heart size is large", "heart size large"),
         site="heart",
         sided=False,
     ),
@@ -136,9 +137,15 @@ CHEST_FINDINGS: tuple[FindingConcept, ...] = (
         "pleural effusion",
         _sct("60046008", "Pleural effusion"),
         *("effusion", "pleural fluid", "hydrothorax", "parapneumonic effusion", "pleural air fluid"),
-        *("blunting", "costophrenic blunting", "blunted costophrenic angle", "blunted"),
         site="pleura",
         radlex="RID34539",
+    ),
+    _lung(
+        "blunted costophrenic angle",
+        local("F-122", "Blunted costophrenic angle"),
+        *("blunting", "costophrenic blunting", "blunted", "blunted costophrenic sulcus"),
+        *("blunting of costophrenic angle", "blunted costophrenic", "blunting of the costophrenic angle"),
+        site="pleura",
     ),
     _lung(
         "pleural thickening",
@@ -180,9 +187,21 @@ CHEST_FINDINGS: tuple[FindingConcept, ...] = (
     _lung(
         "nodule",
         _sct("27925004", "Nodule"),
-        *("nodular density", "nodular opacity", "pulmonary nodule", "nodularity", "noncalcified nodule"),
+        *("pulmonary nodule", "lung nodule", "noncalcified nodule"),
         radlex="RID50149",
         implies=("opacity",),
+    ),
+    _lung(
+        "nodular opacity",
+        Code("112067", "DCM", "Nodular pattern"),
+        *("nodular density", "nodularity", "nodular opacification", "nodular pattern"),
+        implies=("opacity",),
+    ),
+    _lung(
+        "calcified nodule",
+        local("F-123", "Calcified nodule of lung"),
+        *("calcified pulmonary nodule", "calcified lung nodule", "dense nodule"),
+        implies=("nodule",),
     ),
     _lung(
         "mass",
@@ -195,7 +214,7 @@ CHEST_FINDINGS: tuple[FindingConcept, ...] = (
     _lung(
         "granuloma",
         _sct("45647009", "Granuloma"),
-        *("granulomatous disease", "calcified granuloma", "calcified nodule", "granulomatous change"),
+        *("granulomatous disease", "calcified granuloma", "granulomatous change"),
     ),
     _lung(
         "cavity",
@@ -209,9 +228,16 @@ CHEST_FINDINGS: tuple[FindingConcept, ...] = (
     ),
     _lung(
         "emphysema",
-        local("F-109", "Emphysema or chronic obstructive lung disease"),
-        *("emphysematous change", "copd", "chronic obstructive pulmonary disease", "emphysematous disease"),
-        *("obstructive lung disease", "emphysematous", "obstructive pulmonary disease"),
+        _sct("87433001", "Pulmonary emphysema"),
+        *("emphysematous change", "emphysematous disease", "emphysematous"),
+        radlex="RID4799",
+        sided=False,
+    ),
+    _lung(
+        "obstructive lung disease",
+        _sct("13645005", "Chronic obstructive pulmonary disease"),
+        *("copd", "chronic obstructive pulmonary disease", "obstructive pulmonary disease"),
+        *("chronic obstructive lung disease", "chronic airway disease"),
         sided=False,
     ),
     _lung(

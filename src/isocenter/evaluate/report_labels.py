@@ -209,7 +209,7 @@ def _pieces(
         clean = clean_text(text)
         for section in split_sections(clean.text):
             if section.read:
-                pieces.append((section.name or name.lower(), clean, section.start, section.end))
+                pieces.append((name.lower() or section.name, clean, section.start, section.end))
             else:
                 left_out.append(section.name)
     return pieces, tuple(dict.fromkeys(left_out))
@@ -317,7 +317,7 @@ def chexpert_labels(found: LabelledReport) -> dict[str, int | None]:
     for name, findings in CHEXPERT.items():
         votes = [v for f in findings if f in said for v in [_vote(said[f], found)] if v is not None]
         values[name] = 1 if 1 in votes else -1 if -1 in votes else 0 if 0 in votes else None
-    others = any(label.presence != "absent" for name, label in said.items() if name != "device")
+    others = any(_vote(label, found) in (1, -1) for name, label in said.items() if name != "device")
     values["No Finding"] = None if others or not said else 1
     return values
 

@@ -254,7 +254,7 @@ def english(text: str, vocabulary: Vocabulary = CHEST) -> bool:
     known, proofs = _known(vocabulary)
     ours, foreign = _votes(words, proofs)
     if not ours:
-        return not foreign and len(words) <= _SHORT and all(_in(w, known) for w in words)
+        return not foreign and 0 < len(words) <= _SHORT and all(_in(w, known) for w in words)
     if foreign >= ours:
         return False
     return len(words) <= _SHORT or ours / len(words) >= _LEAST_SHARE

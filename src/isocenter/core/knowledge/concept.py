@@ -22,7 +22,8 @@ Exam = Literal["chest radiograph", "breast ultrasound", "fundus photograph", "br
 """Kinds of examination whose findings the table holds."""
 
 Course = Literal["acute", "chronic", "either"]
-_Key, _Value = TypeVar("_Key"), TypeVar("_Value")
+_Key = TypeVar("_Key")
+_Value = TypeVar("_Value")
 
 
 def local(value: str, meaning: str) -> Code:

@@ -86,11 +86,23 @@ _CUES: dict[str, tuple[str, ...]] = {
         *("no longer seen", "no longer identified", "no longer visualized", "no longer present", "has resolved"),
         *("have resolved", "is resolved", "not appreciated", "not detected", "has been removed", "have been removed"),
         *("ruled out", "excluded", "has cleared", "have cleared", "unlikely", "no longer evident", "not noted"),
-        *("not definitely seen", "not definitely identified", "not clearly seen", "no longer noted"),
+        *("not definitely seen", "not definitely identified", "no longer noted", "removed"),
+        *("with interval resolution", "with resolution", "with interval clearing"),
     ),
     # Doubts what follows.
     "hedge": (
-        *("suspicion for", "could obscure", "may obscure", "could mask", "may mask", "could hide", "may hide"),
+        *("maybe", "may include", "could include", "might include", "would be", "cannot rule out", "can not rule out"),
+        *(
+            "no evidence to rule out",
+            "cannot entirely exclude",
+            "suspicion for",
+            "could obscure",
+            "may obscure",
+            "could mask",
+            "may mask",
+            "could hide",
+            "may hide",
+        ),
         *("possible", "possibly", "probable", "probably", "likely", "may represent", "may be", "could represent"),
         *("could be", "suspicious for", "suspicion of", "concerning for", "concern for", "questionable", "question of"),
         *("suggesting", "suggestive of", "suggest", "cannot exclude", "can not exclude", "worrisome for", "perhaps"),
@@ -103,6 +115,9 @@ _CUES: dict[str, tuple[str, ...]] = {
     "hedged": (
         *("cannot be excluded", "can not be excluded", "not excluded", "could not be excluded", "is possible"),
         *("is suspected", "not entirely excluded", "is not excluded", "cannot be ruled out", "should be considered"),
+        *("may be present", "could be present", "might be present", "possibly be present", "not clearly seen"),
+        *("poorly evaluated", "incompletely evaluated", "not well evaluated", "poorly visualized", "poorly seen"),
+        *("may have this appearance", "could have this appearance", "might have this appearance"),
         *("difficult to entirely exclude", "not entirely exclude", "not well seen", "not well visualized"),
         *("may not be demonstrated", "may not be seen", "may not be visible", "may not be apparent"),
         *("not completely excluded", "difficult to exclude entirely", "is questioned", "are possible"),
@@ -168,7 +183,12 @@ CHEST = Vocabulary(
         ),
         "heart and mediastinum": (
             (
-                *("cardiomediastinal silhouette", "cardiomediastinal contour", "cardio mediastinal silhouette"),
+                *(
+                    "pericardial silhouette",
+                    "cardiomediastinal silhouette",
+                    "cardiomediastinal contour",
+                    "cardio mediastinal silhouette",
+                ),
                 *("cardiomediastinum", "cardiac mediastinal silhouette", "cardiac mediastinal contour"),
             ),
             {"normal": "cardiomegaly|mediastinal widening", "large": "cardiomegaly"},

@@ -285,7 +285,7 @@ CHEXPERT: Mapping[str, tuple[str, ...]] = {
     "Atelectasis": ("atelectasis",),
     "Pneumothorax": ("pneumothorax", "hydropneumothorax"),
     "Pleural Effusion": ("pleural effusion", "hydropneumothorax"),
-    "Pleural Other": ("pleural thickening", "fibrosis"),
+    "Pleural Other": ("pleural thickening", "pleural scarring", "fibrosis"),
     "Fracture": ("fracture",),
     "Support Devices": ("device",),
 }
@@ -317,6 +317,10 @@ def chexpert_labels(found: LabelledReport) -> dict[str, int | None]:
     for name, findings in CHEXPERT.items():
         votes = [v for f in findings if f in said for v in [_vote(said[f], found)] if v is not None]
         values[name] = 1 if 1 in votes else -1 if -1 in votes else 0 if 0 in votes else None
+    # A silhouette of heart and mediastinum that is large is both there.
+    whole = said.get("cardiomegaly")
+    if whole is not None and whole.presence != "absent" and ("heart and mediastinum", "cardiomegaly") in found.parts:
+        values["Enlarged Cardiomediastinum"] = values["Cardiomegaly"]
     others = any(_vote(label, found) in (1, -1) for name, label in said.items() if name != "device")
     values["No Finding"] = None if others or not said else 1
     return values

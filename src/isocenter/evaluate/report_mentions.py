@@ -25,7 +25,7 @@ from typing import Literal
 
 from isocenter.evaluate.chest_terms import CHEST, Vocabulary
 
-__all__ = ["Change", "Grade", "Mention", "Side", "Status", "graver", "read_mentions"]
+__all__ = ["Change", "Grade", "Mention", "Side", "Status", "graver", "read_mentions", "stem"]
 
 Status = Literal["present", "absent", "uncertain"]
 Side = Literal["left", "right", "both"]
@@ -104,7 +104,7 @@ class _Mention:
 
 
 @lru_cache(maxsize=20000)
-def _stem(word: str) -> str:
+def stem(word: str) -> str:
     """Bring a plural to its singular, so that phrases stand in the vocabulary once."""
     if len(word) < 4 or word in _SAME or word.endswith(("ss", "us", "is", "ous", "ax")):
         return word
@@ -131,7 +131,7 @@ def _phrases(vocabulary: Vocabulary) -> dict[str, tuple[tuple[tuple[str, ...], s
     rows += [(phrase, "subject", name) for name, (phrases, _) in vocabulary.subjects.items() for phrase in phrases]
     found: dict[str, list[tuple[tuple[str, ...], str, str]]] = {}
     for phrase, kind, value in rows:
-        words = tuple(_stem(w) for w in phrase.split())
+        words = tuple(stem(w) for w in phrase.split())
         found.setdefault(words[0], []).append((words, kind, value))
     return {first: tuple(sorted(rest, key=lambda r: -len(r[0]))) for first, rest in found.items()}
 
@@ -155,7 +155,7 @@ def _sentences(text: str) -> Iterator[tuple[list[str], list[tuple[int, int]]]]:
                 yield words, places
             words, places = [], []
         else:
-            words.append(_stem(found))
+            words.append(stem(found))
             places.append(match.span())
     if words:
         yield words, places

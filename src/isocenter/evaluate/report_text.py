@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from isocenter.evaluate.chest_terms import CHEST, Vocabulary
+from isocenter.evaluate.report_mentions import stem
 
 __all__ = [
     "MAX_CHARACTERS",
@@ -195,13 +196,13 @@ _ENGLISH = _words(
     "right left clear unremarkable stable unchanged mild small large both lower upper lobe lobes findings for from by "
     "or not may be identified again noted evidence either although however limits overlying chest view views compared "
     "prior bilateral bibasilar mildly enlarged increased decreased likely possible no"
-) - {"no", "or", "has", "was", "of"}
+) - {"no", "or", "has", "was"}
 # Words of vocabularies that other languages have as well, so that they prove nothing.
 _ELSEWHERE = _words(
     "normal pneumothorax atelectasis fibrosis edema oedema hernia fracture consolidation infiltration emphysema "
     "scoliosis osteopenia pleural pleura interstitial granuloma bulla stent hydrothorax pneumonia hydropneumothorax "
     "pneumomediastinum pneumoperitoneum kyphosis kyphoscoliosis pulmonary cardiac costophrenic hilum hila aorta "
-    "ectasia tumor no or has was of in and a an vs icd picc copd chf metastasis lingula congestion thorax "
+    "ectasia tumor no or has was in and a an vs icd picc copd chf metastasis lingula congestion thorax "
     "diaphragm hilar port minor active dense advanced gross stop question versus a extensive"
 )
 _FOREIGN = _words(
@@ -261,7 +262,7 @@ def english(text: str, vocabulary: Vocabulary = CHEST) -> bool:
 
 
 def _in(word: str, known: frozenset[str]) -> bool:
-    return word in known or word.removesuffix("s") in known or word.removesuffix("es") in known
+    return word in known or stem(word) in known
 
 
 def foreign_sentences(text: str, vocabulary: Vocabulary = CHEST) -> Iterator[tuple[int, int]]:

@@ -121,6 +121,7 @@ OTHER_LANGUAGES = [
     "Sem derrame pleural. Pneumothorax ausente.",
     "右肺上叶结节，左侧胸腔积液。",
     "Non versamento pleurico. Cuore nei limiti.",
+    "Geen pneumothorax of pleuravocht.",
     "Jantung normal, paru clear dan sinus tumpul tidak ada efusi pleura",
     "Brak cech odmy. Serce w normie",
     "Hjertet er normalt stort. Ingen pneumothorax",
@@ -198,7 +199,7 @@ CHEXPERT_CASES = {
     # The conventions of Irvin et al., AAAI 2019; sentences of our own.
     "The heart is normal in size. The lungs are clear. No edema.": {"No Finding": 1, "Cardiomegaly": 0, "Edema": 0},
     "Normal cardiomediastinal silhouette.": {"No Finding": 1, "Enlarged Cardiomediastinum": 0},
-    "Enlarged cardiomediastinal silhouette.": {"Cardiomegaly": 1},
+    "Enlarged cardiomediastinal silhouette.": {"Enlarged Cardiomediastinum": 1, "Cardiomegaly": 1},
     "Patchy airspace disease may reflect atelectasis or consolidation.": {
         "Lung Opacity": 1, "Atelectasis": -1, "Consolidation": -1,
     },

@@ -98,7 +98,7 @@ CHANGE_WORDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
             *("increased in size", "interval increase in", "increase in size", "interval worsening of", "larger"),
             *("progression of", "interval progression of", "has progressed", "have progressed", "progressive"),
             *("interval enlargement of", "increased from prior", "increased since", "increased compared"),
-            *("more extensive", "more conspicuous", "has enlarged", "have enlarged", "interval increase"),
+            *("more extensive", "more conspicuous", "interval increase"),
         ),
         "better": (
             *("improved", "improving", "improvement", "interval improvement in", "interval improvement of"),
@@ -127,7 +127,9 @@ CHANGE_WORDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
             *("resolution of", "resolved", "interval resolution of", "no longer seen", "no longer identified"),
             *("no longer visualized", "no longer present", "has resolved", "have resolved", "is resolved"),
             *("has been removed", "have been removed", "has cleared", "have cleared", "no longer evident"),
-            *("no longer noted", "removal of", "interval removal of", "interval clearing of"),
+            *("no longer noted", "removal of", "interval removal of", "interval clearing of", "removed"),
+            *("with interval resolution", "with resolution", "with interval clearing", "with resolution of"),
+            *("with interval resolution of", "with interval clearing of"),
         ),
     }
 )

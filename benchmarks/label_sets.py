@@ -59,9 +59,15 @@ def phrases(file: Path) -> list[str]:
     return [line.strip().strip("_").strip() for line in file.read_text("utf-8").splitlines() if line.strip()]
 
 
+# Words that no report in view holds, and that would be completed to another one.
+_WHOLE = {"plate": "plate", "coil": "coil", "arthroplast": "arthroplasty"}
+
+
 def completed(stem: str, words: Counter[str]) -> str:
     """Complete the last word of a phrase that is cut off ("atelecta") to the most frequent word that begins so."""
     *first, last = stem.split()
+    if last in _WHOLE:
+        return " ".join([*first, _WHOLE[last]])
     if last in words:
         return stem
     found = [w for w, _ in words.most_common() if w.startswith(last)]
@@ -75,7 +81,7 @@ WINDOW = 5
 
 
 class PlainNegEx:
-    """A plain NegEx of our own: words of findings, a trigger within five words before, or behind, to the sentence's end.
+    """A plain NegEx of our own: words of findings, and a trigger within five words before or behind, in its sentence.
 
     It has the same words for findings as ours, and none of the rules: no parts and predicates, no lists, no clauses.
 
@@ -104,4 +110,35 @@ class PlainNegEx:
                     value = -1
                 name = self.names[match[1]]
                 found[name] = max(found.get(name, value), value, key=(0, -1, 1).index)
+        return found
+
+
+class NegSpacy:
+    """negspaCy on a blank English pipeline: its own terms, our words for findings, sentences by full stops.
+
+    Source:
+        github.com/jenojp/negspacy (MIT); only where it is installed, in an environment of its own.
+    """
+
+    def __init__(self) -> None:
+        import spacy
+        from negspacy.negation import Negex  # noqa: F401  # registers the component
+
+        self.pipeline = spacy.blank("en")
+        self.pipeline.add_pipe("sentencizer")
+        ruler = self.pipeline.add_pipe("entity_ruler", config={"phrase_matcher_attr": "LOWER"})
+        self.names: dict[str, str] = {}
+        for finding in FINDINGS.of("chest radiograph"):
+            for word in () if finding.normal else finding.words:
+                for form in (word, f"{word}s"):
+                    self.names.setdefault(form, finding.name)
+        ruler.add_patterns([{"label": "FINDING", "pattern": form} for form in self.names])
+        self.pipeline.add_pipe("negex", config={"ent_types": ["FINDING"]})
+
+    def label(self, text: str) -> dict[str, int]:
+        """Return findings: 1 there, 0 denied."""
+        found: dict[str, int] = {}
+        for entity in self.pipeline(text).ents:
+            name = self.names[entity.text.lower()]
+            found[name] = max(found.get(name, 0), int(not entity._.negex))
         return found

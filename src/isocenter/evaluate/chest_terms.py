@@ -69,6 +69,9 @@ _CUES: dict[str, tuple[str, ...]] = {
         *("no radiographic evidence of", "resolution of", "resolved", "denies", "no visible", "no appreciable"),
         *("lack of", "rather than", "interval resolution of", "no significant", "no suspicious", "no obvious"),
         *(
+            "with resolution of",
+            "with interval resolution of",
+            "with interval clearing of",
             "no new",
             "without new",
             "interval removal of",

@@ -10,6 +10,7 @@ part of the body.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -44,6 +45,7 @@ Outcome = Literal["labelled", "empty", "too long", "no text", "not English", "no
 
 _WEIGHT: dict[Status, int] = {"absent": 0, "uncertain": 1, "present": 2}
 _BINARY = ("%PDF-", "PK\x03\x04", "{\\rtf", "\x7fELF", "\x89PNG")
+_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\ufffd]")
 _MOST_CONTROL = 0.02
 """Share of control characters above which a text is none."""
 
@@ -193,8 +195,7 @@ def label_sections(sections: Sequence[tuple[str, str]]) -> LabelledReport:
 
 
 def _binary(text: str) -> bool:
-    control = sum(map(text.count, map(chr, (*range(9), *range(14, 32), 0xFFFD))))
-    return text.startswith(_BINARY) or control > max(2, _MOST_CONTROL * len(text))
+    return text.startswith(_BINARY) or len(_CONTROL.findall(text)) > max(2, _MOST_CONTROL * len(text))
 
 
 def _pieces(

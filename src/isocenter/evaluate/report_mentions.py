@@ -42,6 +42,7 @@ _BACK = frozenset(
     {"not", "never", "resolved", "possible", "possibly", "probable", "probably", "likely", "questionable"}
     | {"suspected", "equivocal", "apparent", "perhaps", "presumed", "versus", "vs"}
 )
+_COMMAS = frozenset(",()")
 _EITHER = frozenset({"versus", "vs"})
 _SMALL = frozenset({"the", "a", "an", "on", "in", "at", "of", "this", "that", "be", "seen", "time", "side", "here"})
 _GRADE_REACH = 5
@@ -50,6 +51,9 @@ _LOWER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
 _SAME = frozenset(
     {"pleural", "pneumothorax", "congestive", "basis", "was", "has", "is", "status", "gas", "mass", "thorax"}
 )
+
+
+_Phrases = dict[str, dict[str, list[tuple[list[str], str, str]]]]
 
 
 @dataclass(frozen=True)
@@ -116,8 +120,8 @@ def stem(word: str) -> str:
 
 
 @lru_cache(maxsize=8)
-def _phrases(vocabulary: Vocabulary) -> dict[str, tuple[tuple[tuple[str, ...], str, str], ...]]:
-    """Return, by first word, the phrases that begin with it, the longest first."""
+def _phrases(vocabulary: Vocabulary) -> _Phrases:
+    """Return, by first and second word, the phrases that begin with them, the longest first; "" for no second."""
     rows: list[tuple[str, str, str]] = []
     for kind, table in (
         *(("finding", vocabulary.findings), ("predicate", vocabulary.predicates)),
@@ -129,11 +133,15 @@ def _phrases(vocabulary: Vocabulary) -> dict[str, tuple[tuple[tuple[str, ...], s
     rows += [(phrase, kind, changes.pop(phrase, "")) for kind, phrases in vocabulary.cues.items() for phrase in phrases]
     rows += [(phrase, "change", value) for phrase, value in changes.items()]
     rows += [(phrase, "subject", name) for name, (phrases, _) in vocabulary.subjects.items() for phrase in phrases]
-    found: dict[str, list[tuple[tuple[str, ...], str, str]]] = {}
+    found: _Phrases = {}
     for phrase, kind, value in rows:
-        words = tuple(stem(w) for w in phrase.split())
-        found.setdefault(words[0], []).append((words, kind, value))
-    return {first: tuple(sorted(rest, key=lambda r: -len(r[0]))) for first, rest in found.items()}
+        words = [stem(w) for w in phrase.split()]
+        second = words[1] if len(words) > 1 else ""
+        found.setdefault(words[0], {}).setdefault(second, []).append((words, kind, value))
+    for seconds in found.values():
+        for listed in seconds.values():
+            listed.sort(key=lambda row: -len(row[0]))
+    return found
 
 
 def _sentences(text: str) -> Iterator[tuple[list[str], list[tuple[int, int]]]]:
@@ -161,18 +169,22 @@ def _sentences(text: str) -> Iterator[tuple[list[str], list[tuple[int, int]]]]:
         yield words, places
 
 
-def _items(words: list[str], phrases: dict[str, tuple[tuple[tuple[str, ...], str, str], ...]]) -> list[_Item]:
-    items, place = [], 0
-    while place < len(words):
+def _items(words: list[str], phrases: _Phrases) -> list[_Item]:
+    items, place, count = [], 0, len(words)
+    while place < count:
         word = words[place]
-        if word in (",", "(", ")"):
-            items.append(_Item("comma", "", place, place + 1))
-        for phrase, kind, value in phrases.get(word, ()):
-            if len(phrase) == 1 or tuple(words[place : place + len(phrase)]) == phrase:
-                items.append(_Item(kind, value, place, place + len(phrase)))
-                place += len(phrase) - 1
-                break
-        place += 1
+        seconds = phrases.get(word)
+        end = place + 1
+        if seconds is not None:
+            following = seconds.get(words[end], ()) if end < count else ()
+            for phrase, kind, value in (*following, *seconds.get("", ())):
+                if len(phrase) < 3 or words[place : place + len(phrase)] == phrase:
+                    end = place + len(phrase)
+                    items.append(_Item(kind, value, place, end))
+                    break
+        elif word in _COMMAS:
+            items.append(_Item("comma", "", place, end))
+        place = end
     return items
 
 

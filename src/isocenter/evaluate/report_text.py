@@ -238,8 +238,14 @@ def _known(vocabulary: Vocabulary) -> tuple[frozenset[str], frozenset[str]]:
 
 def _votes(words: Sequence[str], proofs: frozenset[str]) -> tuple[int, int]:
     """Return how many words are English without doubt, and how many are not English without doubt."""
-    foreign = sum(1 + len(w) // 4 * (ord(w[0]) > 0x24F) for w in words if w in _FOREIGN or not w.isascii())
-    return sum(w in proofs for w in words), foreign
+    ours = foreign = 0
+    for word in words:
+        if word in proofs:
+            ours += 1
+        elif word in _FOREIGN or not word.isascii():
+            # A run of letters of another script may be a whole sentence.
+            foreign += 1 + len(word) // 4 * (ord(word[0]) > 0x24F)
+    return ours, foreign
 
 
 def english(text: str, vocabulary: Vocabulary = CHEST) -> bool:
@@ -268,8 +274,7 @@ def _in(word: str, known: frozenset[str]) -> bool:
 def foreign_sentences(text: str, vocabulary: Vocabulary = CHEST) -> Iterator[tuple[int, int]]:
     """Yield where sentences of another language stand in a text that is English as a whole."""
     _, proofs = _known(vocabulary)
-    lower = text.lower()
-    if not any(w in _FOREIGN or not w.isascii() for w in _WORD.findall(lower)):
+    if text.isascii() and _FOREIGN.isdisjoint(_WORD.findall(text.lower())):
         return
     for match in _SENTENCE.finditer(text):
         ours, foreign = _votes(_WORD.findall(match[0].lower()), proofs)
@@ -284,5 +289,5 @@ def other_body_part(text: str) -> bool:
         >>> [other_body_part(t) for t in ("Knee: small effusion, no fracture.", "No effusion.", "Lungs clear.")]
         [True, False, False]
     """
-    words = set(_WORD.findall(text.lower()))
-    return bool(words & _OTHER_WORDS) and not words & _CHEST_WORDS
+    words = _WORD.findall(text.lower())
+    return not _OTHER_WORDS.isdisjoint(words) and _CHEST_WORDS.isdisjoint(words)

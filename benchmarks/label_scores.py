@@ -238,7 +238,8 @@ Sentences made from the phrase files of the CheXpert labeler (each phrase affirm
 completed to the most frequent word of the reports in view) and from the examples over NegBio's patterns, filled
 with six findings, or with the heart where they speak of parts. F1 as in Irvin et al.: an observation mentioned at
 all; of those mentioned, denied; doubted. Their figures are of 1,000 reports of their own that are not public:
-beside ours for orientation, not as a comparison on one set."""
+beside ours for orientation, not as a comparison on one set. They are quoted from the paper, which could not be
+opened again when this page was written: check them before citing."""
 FAILED = """\
 These files were in view when words and cues were last improved: before that (and with part of the sentences made
 otherwise), mentioning was {before[mention]:.3f} on phrases and {before_patterns[mention]:.3f} on patterns, negation

@@ -4,9 +4,9 @@
 
 Reports of the Indiana University set with at least six sentences that claim something are given one to six errors,
 each in a sentence of its own: a denial taken away or added, a side swapped, a grade swapped, a sentence left out, a
-finding invented. Each is compared with the report as it was. Two sets: errors alone, and errors in a text that is reworded and
-reordered besides, as another reader would write it. Rank correlation of the number of errors with what a metric loses:
-Kendall's tau-b and Spearman's rho, intervals over reports; BLEU and ROUGE-L beside it. Writes
+finding invented. Each is compared with the report as it was. Two sets: errors alone, and errors in a text that is
+reworded and reordered besides, as another reader would write it. Rank correlation of the number of errors with what a
+metric loses: Kendall's tau-b and Spearman's rho, intervals over reports; BLEU and ROUGE-L beside it. Writes
 docs/results/report-metrics.md; no text of a report is written. The last line is JSON.
 """
 
@@ -105,7 +105,9 @@ def with_errors(text: str, count: int, rng: np.random.Generator) -> tuple[list[s
         m.finding not in {o.finding for k, os_ in enumerate(said) if k != n for o in os_} for m in ms)]  # fmt: skip
     kinds: list[str] = []
     more: list[str] = []
-    for n in rng.permutation(alone).tolist():
+    # Most sentences deny; those that hold a side or grade go first half the time, so that these errors are made too.
+    order = sorted(rng.permutation(alone).tolist(), key=lambda n: not (_graded(said[n]) and rng.random() < 0.5))
+    for n in order:
         if len(kinds) == count:
             break
         there = [m for m in said[n] if m.status != "absent"]
@@ -129,6 +131,10 @@ def with_errors(text: str, count: int, rng: np.random.Generator) -> tuple[list[s
     if len(kinds) < count:
         return None
     return [line for line in (*lines, *more) if line], tuple(kinds)
+
+
+def _graded(mentions: tuple[Mention, ...]) -> bool:
+    return any(m.status != "absent" and (m.side or m.grade) for m in mentions)
 
 
 def _plain(mention: Mention) -> str:

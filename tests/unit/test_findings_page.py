@@ -20,11 +20,12 @@ EXAMS = ("chest radiograph", "breast ultrasound", "fundus photograph", "brain MR
 
 
 INTRODUCTION = f"""\
-Made from `isocenter.core.knowledge` by `tests/unit/test_findings_page.py`. Labels, metrics and coded output call a
-finding by these names. SCT is SNOMED CT, DCM is DICOM PS3.16; `{LOCAL_SCHEME}` is a private scheme of ours, for findings
-without a code that we are sure of, and for those that stand for a group. Codes of SNOMED CT that DICOM's own dictionary
-holds are compared with it in tests; the others (listed in `tests/unit/core/test_knowledge.py`) were compared by hand with
-public code lists. Using SNOMED CT beyond DICOM's subset may need a licence of your country."""
+Made from `isocenter.core.knowledge` by `tests/unit/test_findings_page.py`. Labels, metrics and coded output
+call a finding by these names. SCT is SNOMED CT, DCM is DICOM PS3.16; `{LOCAL_SCHEME}` is a private scheme of
+ours, for findings without a code that we are sure of, and for those that stand for a group. Codes of SNOMED CT
+that DICOM's own dictionary holds are compared with it in tests; the others (listed in
+`tests/unit/core/test_knowledge.py`) were compared by hand with public code lists. Using SNOMED CT beyond
+DICOM's subset may need a licence of your country."""
 
 
 def page() -> str:

@@ -43,6 +43,7 @@ _BACK = frozenset(
     | {"suspected", "equivocal", "apparent", "perhaps", "presumed", "versus", "vs"}
 )
 _COMMAS = frozenset(",()")
+_LONGEST = 400  # words of a sentence; what goes on for longer is cut, so that no text takes minutes
 _EITHER = frozenset({"versus", "vs"})
 _SMALL = frozenset({"the", "a", "an", "on", "in", "at", "of", "this", "that", "be", "seen", "time", "side", "here"})
 _GRADE_REACH = 5
@@ -165,6 +166,9 @@ def _sentences(text: str) -> Iterator[tuple[list[str], list[tuple[int, int]]]]:
         else:
             words.append(stem(found))
             places.append(match.span())
+            if len(words) == _LONGEST:
+                yield words, places
+                words, places = [], []
     if words:
         yield words, places
 

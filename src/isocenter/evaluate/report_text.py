@@ -36,7 +36,7 @@ _LEAST_SHARE = 0.2
 _SHORT = 8
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
-_HIDDEN = re.compile(r"<(script|style)\b.*?</\1\s*>|<!--.*?-->", re.IGNORECASE | re.DOTALL)
+_HIDDEN = re.compile(r"<(script|style)\b|<!--", re.IGNORECASE)
 _BLOCK = re.compile(r"</?(?:p|br|div|li|ul|ol|tr|td|th|table|h[1-6]|section|hr)\b[^<>]{0,300}>", re.IGNORECASE)
 _TAG = re.compile(r"</?[A-Za-z][^<>]{0,300}>|<\?xml[^<>]{0,300}>|<!DOCTYPE[^<>]{0,300}>", re.IGNORECASE)
 _ENTITY = re.compile(r"&(?:[A-Za-z]{2,8}|#\d{1,7}|#x[0-9A-Fa-f]{1,6});")
@@ -67,11 +67,14 @@ _NOT_READ = (
     *("type of examination", "study", "protocol", "contrast", "reference exam", "recommendation", "recommendations"),
     *("notification", "dictated by", "signed by", "electronically signed by", "signature", "attending", "radiologist"),
 )
-_NAMES = "|".join(sorted((re.escape(n).replace(r"\ ", r"[ \t]+") for n in (*_READ, *_NOT_READ)), key=len, reverse=True))
+_NAMES = "|".join(
+    sorted((re.escape(n).replace(r"\ ", r"[ \t]{1,4}") for n in (*_READ, *_NOT_READ)), key=len, reverse=True)
+)
 # A heading stands at the beginning of a line or sentence and ends with a colon, or has a line for itself in capitals.
+# Every repetition has a limit: a text of spaces alone must not take hours.
 _HEADING = re.compile(
-    rf"(?:^|(?<=[.!?])[ \t]+|[ \t]{{2,}})[ \t#*_]*(?P<name>{_NAMES})[ \t*_]*:[*_]*"
-    rf"|^[ \t#*_]*(?P<alone>{_NAMES})[ \t*_]*$",
+    rf"(?:^|(?<=[.!?])[ \t]|[ \t][ \t])[ \t#*_]{{0,40}}(?P<name>{_NAMES})[ \t*_]{{0,8}}:[*_]{{0,4}}"
+    rf"|^[ \t#*_]{{0,80}}(?P<alone>{_NAMES})[ \t*_]{{0,80}}$",
     re.IGNORECASE | re.MULTILINE,
 )
 
@@ -137,13 +140,33 @@ def clean_text(text: str) -> CleanText:
     markup = False
     if "<" in text or "&" in text:
         before = text
-        text = _HIDDEN.sub(_spaces, text)
+        text = _without_hidden(text)
         text = _BLOCK.sub(lambda m: "\n\n" + " " * (len(m[0]) - 2), text)
         text = _ENTITY.sub(_spaces, _TAG.sub(_spaces, text))
         markup = text != before
     if "\r" in text:
         text = text.replace("\r\n", " \n").replace("\r", "\n")
     return CleanText(_CONTROL.sub(" ", text), places, length, markup)
+
+
+def _without_hidden(text: str) -> str:
+    """Blank scripts, styles and comments; one that never ends is left, and searched for once."""
+    lower = text.lower() if text.isascii() else text
+    parts: list[str] = []
+    done = place = 0
+    endless: set[str] = set()
+    while (match := _HIDDEN.search(text, place)) is not None:
+        end = "-->" if match[1] is None else f"</{match[1].lower()}"
+        found = -1 if end in endless else lower.find(end, match.end())
+        place = match.end()
+        if found < 0:
+            endless.add(end)
+            continue
+        close = text.find(">", found)
+        place = len(text) if close < 0 else close + 1
+        parts += [text[done : match.start()], " " * (place - match.start())]
+        done = place
+    return "".join([*parts, text[done:]])
 
 
 def _spaces(match: re.Match[str]) -> str:

@@ -179,6 +179,16 @@ def test_the_longest_report_is_read():
     assert label_report(text).outcome == "labelled"
 
 
+@pytest.mark.parametrize(
+    "piece",
+    [" ", "\t ", "\n ", "<", "<a ", "<script>", "<!--", "<!--x-->", "&a", "#", "findings ", "left effusion ", "is "],
+)
+def test_no_text_takes_for_ever(piece):
+    """Once a heading between many blanks did: these end."""
+    text = "No effusion is seen. " + piece * (20_000 // len(piece))
+    assert label_report(text).outcome in ("labelled", "not English")
+
+
 def test_markup_is_no_text():
     found = label_report(
         "<html><style>p {mass: 1}</style><!-- pneumonia --><p>No <b>pleural</b>&nbsp;effusion</p></html>"

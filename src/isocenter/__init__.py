@@ -5,9 +5,9 @@
     '0.1.0'
 
 `isocenter.read`, `segment`, `pretrain`, `plan`, `align`, `adapt` (from a session), `adapt_data` (to a labelled set),
-`evaluate_predictions` (`isocenter.evaluate` is the room of metrics), `check`, `demo`, `models_add`, `models_list`,
-`models_check` and `models_card` are the verbs of the command line as functions; `open_weights` opens a model. They are
-imported when first used: ``import isocenter`` is fast and needs no torch.
+`evaluate_predictions` (`isocenter.evaluate` is the room of metrics), `check`, `label_reports`, `demo`, `models_add`,
+`models_list`, `models_check` and `models_card` are the verbs of the command line as functions; `open_weights` opens a
+model. They are imported when first used: ``import isocenter`` is fast and needs no torch.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from isocenter.verbs.check import check
     from isocenter.verbs.demo import demo
     from isocenter.verbs.evaluate import evaluate_predictions
+    from isocenter.verbs.label import label_reports
     from isocenter.verbs.models import models_add, models_card, models_check, models_list
     from isocenter.verbs.plan import plan
     from isocenter.verbs.pretrain import pretrain
@@ -44,6 +45,7 @@ __all__ = [
     "check",
     "demo",
     "evaluate_predictions",
+    "label_reports",
     "models_add",
     "models_card",
     "models_check",
@@ -67,6 +69,7 @@ _LAZY = {
     "check": "isocenter.verbs.check",
     "demo": "isocenter.verbs.demo",
     "evaluate_predictions": "isocenter.verbs.evaluate",
+    "label_reports": "isocenter.verbs.label",
     "models_add": "isocenter.verbs.models",
     "models_card": "isocenter.verbs.models",
     "models_check": "isocenter.verbs.models",

@@ -20,6 +20,7 @@ import typer.core
 
 from isocenter.cli_audit import app as audit_app
 from isocenter.cli_evaluate import check, evaluate
+from isocenter.cli_label import label as label_command
 from isocenter.cli_models import app as models_app
 from isocenter.cli_pretrain import plan as plan_command
 from isocenter.cli_pretrain import pretrain as pretrain_command
@@ -404,6 +405,7 @@ def plugins(as_json: JsonOption = False) -> None:
 
 app.command()(evaluate)
 app.command()(check)
+app.command()(label_command)
 app.add_typer(models_app, name="models")
 app.add_typer(audit_app, name="audit")
 

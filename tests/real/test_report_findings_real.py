@@ -19,7 +19,7 @@ NAMES = {
     "Effusion": "pleural effusion",
     "Infiltration": "infiltrate",
     "Mass": "mass",
-    "Nodule": "nodule",
+    "Nodule": "nodule|calcified nodule",
     "Pneumonia": "pneumonia",
     "Pneumothorax": "pneumothorax",
     "Consolidation": "consolidation",
@@ -47,10 +47,10 @@ def test_claims_against_marked_findings(shared_data: Path) -> None:
     with (folder / "findings_labels_14.csv").open(encoding="utf-8") as file:
         for row in csv.DictReader(file):
             for column, finding in NAMES.items():
-                marked, read = row[column] == "1", finding in reports[row["filename"]]
+                marked, read = row[column] == "1", not reports[row["filename"]].isdisjoint(finding.split("|"))
                 right += marked and read
                 invented += read and not marked
                 missed += marked and not read
     assert right + missed > 500
-    assert right / (right + missed) > 0.85
-    assert right / (right + invented) > 0.8
+    assert right / (right + missed) > 0.87
+    assert right / (right + invented) > 0.92

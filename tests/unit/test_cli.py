@@ -28,6 +28,7 @@ COMMANDS = (
     "adapt",
     "evaluate",
     "check",
+    "label",
     "demo",
     "models",
     "audit",

@@ -34,6 +34,7 @@ NOT_SPEED = {
     "interactive_volumes",
     "label_scores",
     "label_sets",
+    "ledger_attacks",
     "fresh_machine",
     "report_metrics",
     "scale",

@@ -35,6 +35,7 @@ NOT_SPEED = {
     "interactive_volumes",
     "label_scores",
     "label_sets",
+    "ledger_attacks",
     "fresh_machine",
     "report_metrics",
     "scale",

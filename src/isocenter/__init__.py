@@ -5,9 +5,9 @@
     '0.1.0'
 
 `isocenter.read`, `segment`, `pretrain`, `plan`, `align`, `adapt` (from a session), `adapt_data` (to a labelled set),
-`evaluate_predictions` (`isocenter.evaluate` is the room of metrics), `check`, `label_reports`, `demo`, `models_add`,
-`models_list`, `models_check` and `models_card` are the verbs of the command line as functions; `open_weights` opens a
-model. They are imported when first used: ``import isocenter`` is fast and needs no torch.
+`evaluate_predictions` (`isocenter.evaluate` is the room of metrics), `check`, `label_reports`, `report`, `demo`,
+`models_add`, `models_list`, `models_check` and `models_card` are the verbs of the command line as functions;
+`open_weights` opens a model. They are imported when first used: ``import isocenter`` is fast and needs no torch.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from isocenter.verbs.plan import plan
     from isocenter.verbs.pretrain import pretrain
     from isocenter.verbs.read import read
+    from isocenter.verbs.reports import report
     from isocenter.verbs.result import ResultDocument, read_result
     from isocenter.verbs.segment import segment
 
@@ -55,6 +56,7 @@ __all__ = [
     "pretrain",
     "read",
     "read_result",
+    "report",
     "segment",
 ]
 
@@ -79,6 +81,7 @@ _LAZY = {
     "pretrain": "isocenter.verbs.pretrain",
     "read": "isocenter.verbs.read",
     "read_result": "isocenter.verbs.result",
+    "report": "isocenter.verbs.reports",
     "segment": "isocenter.verbs.segment",
 }
 

@@ -24,6 +24,7 @@ from isocenter.cli_label import label as label_command
 from isocenter.cli_models import app as models_app
 from isocenter.cli_pretrain import plan as plan_command
 from isocenter.cli_pretrain import pretrain as pretrain_command
+from isocenter.cli_report import report as report_command
 from isocenter.terminal import Exit
 from isocenter.terminal import out as _out
 from isocenter.terminal import progress as _progress
@@ -406,6 +407,7 @@ def plugins(as_json: JsonOption = False) -> None:
 app.command()(evaluate)
 app.command()(check)
 app.command()(label_command)
+app.command()(report_command)
 app.add_typer(models_app, name="models")
 app.add_typer(audit_app, name="audit")
 

@@ -18,8 +18,8 @@ __all__ = ["LOCAL_SCHEME", "Exam", "FindingConcept", "Ontology", "Site", "local"
 LOCAL_SCHEME = "99ISOCENTER"
 """Private scheme (DICOM PS3.16 section 8.2) of concepts that no code of SNOMED CT or DICOM was found for."""
 
-Exam = Literal["chest radiograph", "breast ultrasound", "fundus photograph", "brain MR", "abdomen CT"]
-"""Kinds of examination whose findings the table holds."""
+Exam = Literal["chest radiograph", "breast ultrasound", "fundus photograph", "brain MR", "abdomen CT", "other"]
+"""Kinds of examination whose findings the table holds; of any other it holds parts of the body alone."""
 
 Course = Literal["acute", "chronic", "either"]
 _Key = TypeVar("_Key")

@@ -39,5 +39,6 @@ SITES: tuple[Site, ...] = (
     Site("retinal vessel", local("S-2", "Retinal blood vessel"), True, ("retinal blood vessel",)),
     _site("hippocampus", "5366008", "Hippocampus", "hippocampal formation", paired=True),
     _site("adrenal gland", "23451007", "Adrenal gland", "adrenal", "suprarenal gland", paired=True),
+    _site("lesion", "52988006", "Lesion"),
 )
 """Every part of the body that the table knows. Optic cup and retinal vessels have codes of our own."""

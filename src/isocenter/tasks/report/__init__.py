@@ -1,0 +1,1 @@
+"""Drafts of reports, composed from the claim ledger."""

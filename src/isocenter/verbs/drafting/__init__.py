@@ -1,0 +1,1 @@
+"""From a result to a ledger, a draft and its page."""

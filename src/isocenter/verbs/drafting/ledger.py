@@ -1,0 +1,241 @@
+"""From what `isocenter read` answered to a claim ledger: findings, measures, and what was not examined.
+
+A finding is called present where the set that the task promises holds it alone, absent where the set leaves it out,
+and possible else. Where a task promises no set (several findings at once), it is present from a calibrated probability
+of 90 % on, absent below 10 %, and possible between: a convention of ours, told under the limits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from isocenter.core.knowledge import FINDINGS, Exam
+from isocenter.safety.claims import Ledger, LedgerClaim, LedgerEvidence, Quantity
+from isocenter.verbs.result import ImageEntry, MeasurementEntry, PredictionEntry, ResultDocument, SegmentEntry
+
+__all__ = ["exam_of", "ledgers_of"]
+
+PRESENT, ABSENT = 0.9, 0.1
+"""Probabilities from which a finding without a promised set is called present, and below which absent."""
+_PREFIX = "Probability of "
+_SIDES: Mapping[str, Literal["left", "right", "both"]] = {"7771000": "left", "24028007": "right", "51440002": "both"}
+_NAMES = {
+    "Volume": "volume", "Area": "area", "Area at the detector plane": "area at the detector", "Long axis": "long axis",
+    "Short axis": "short axis", "Long axis at the detector plane": "long axis at the detector",
+    "Short axis at the detector plane": "short axis at the detector",
+    "Maximum 3D Diameter of a Mesh": "maximum diameter",
+}  # fmt: skip
+_UNITS = {"mL": "mL", "mm": "mm", "mm2": "mm2", "cm2": "cm2"}
+_CLASSES: Mapping[Exam, Mapping[str, str]] = {
+    "breast ultrasound": {
+        "benign": "benign breast lesion", "malignant": "malignant breast lesion", "normal": "normal breast"
+    },
+    "abdomen CT": {"normal": "normal adrenal gland", "mass": "adrenal mass", "hyperplasia": "adrenal hyperplasia"},
+    "chest radiograph": {"normal": "normal chest", "effusion": "pleural effusion"},
+}  # fmt: skip
+_EXAMS: tuple[tuple[frozenset[str], frozenset[str], Exam], ...] = (
+    (frozenset({"CR", "DX", "RG"}), frozenset({"CHEST", "THORAX", "LUNG", "LUNGS"}), "chest radiograph"),
+    (frozenset({"US"}), frozenset({"BREAST"}), "breast ultrasound"),
+    (frozenset({"OP", "OPT", "XC"}), frozenset({"EYE", "RETINA", "FUNDUS"}), "fundus photograph"),
+    (frozenset({"MR"}), frozenset({"BRAIN", "HEAD", "HIPPOCAMPUS"}), "brain MR"),
+    (frozenset({"CT"}), frozenset({"ABDOMEN", "ADRENAL", "ADRENALGLAND"}), "abdomen CT"),
+)
+
+
+def exam_of(image: ImageEntry) -> Exam:
+    """Return which kind of examination an image is of; "other" where the table of findings has none."""
+    for modalities, parts, exam in _EXAMS:
+        if image.modality in modalities and image.body_part.replace(" ", "") in parts:
+            return exam
+    return "other"
+
+
+@dataclass
+class _Gathered:
+    """What is gathered for one kind of examination."""
+
+    exam: Exam
+    claims: list[LedgerClaim] = field(default_factory=list)
+    evidence: list[LedgerEvidence] = field(default_factory=list)
+    limits: dict[str, None] = field(default_factory=dict)
+
+
+def ledgers_of(result: ResultDocument) -> tuple[Ledger, ...]:
+    """Return a ledger for each kind of examination in a result, in order of its images."""
+    exams = {image.index: exam_of(image) for image in result.images}
+    gathered: dict[Exam, _Gathered] = {}
+    for exam in exams.values():
+        gathered.setdefault(exam, _Gathered(exam))
+    for number, prediction in enumerate(result.predictions):
+        _take(gathered[exams[prediction.image]], prediction, number)
+    return tuple(_closed(one) for one in gathered.values())
+
+
+def _take(into: _Gathered, prediction: PredictionEntry, number: int) -> None:
+    title = prediction.title or prediction.task
+    if prediction.abstained is not None:
+        into.limits[f"{title}: no answer, because {prediction.abstained.rstrip('.')}."] = None
+        return
+    for note in prediction.notes:
+        into.limits[note] = None
+    said: dict[tuple[str, object, object], int] = {}
+    for segment in prediction.segments:
+        about = _site_of(segment)
+        if about is None:
+            into.limits[f"{title}: the outline {segment.label!r} has no name in the table of findings."] = None
+            continue
+        key = (about, segment.laterality and segment.laterality.value, _place_of(segment))
+        said[key] = said.get(key, 0) + 1
+    for segment in prediction.segments:
+        about = _site_of(segment)
+        key = (about or "", segment.laterality and segment.laterality.value, _place_of(segment))
+        if about is None:
+            continue
+        if said[key] > 1:
+            into.limits[
+                f"{title}: {said[key]} outlines of the same part can't be told apart in a sentence; they are in the "
+                "table of measurements."
+            ] = None
+            continue
+        _measures(into, prediction, segment, about, number)
+    _findings(into, prediction, number)
+
+
+def _site_of(segment: SegmentEntry) -> str | None:
+    return next((s.name for s in FINDINGS.sites if s.code.value == segment.type.value), None)
+
+
+def _place_of(segment: SegmentEntry) -> Literal["anterior", "posterior"] | None:
+    words = segment.label.lower()
+    return "anterior" if "anterior" in words else "posterior" if "posterior" in words else None
+
+
+def _measures(
+    into: _Gathered, prediction: PredictionEntry, segment: SegmentEntry, about: str, number: int
+) -> None:  # fmt: skip
+    quantities = [q for m in prediction.measurements if m.segment == segment.number for q in _quantity(m, prediction)]
+    if not quantities:
+        into.limits[f"{segment.label}: outlined; no size is told, as the spacing of the image is not known."] = None
+        return
+    shown = ", ".join(f"{q.name} {q.value:g} {q.unit}" for q in quantities)
+    evidence = _evidence(into, prediction, "segment", f"outline {segment.label!r}: {shown}", number, segment.number)
+    side = None if segment.laterality is None else _SIDES.get(segment.laterality.value)
+    into.claims.append(
+        LedgerClaim(
+            f"c{len(into.claims) + 1}", about, (evidence,), side=side, quantities=tuple(quantities),
+            place=_place_of(segment),
+        )
+    )  # fmt: skip
+
+
+def _quantity(measurement: MeasurementEntry, prediction: PredictionEntry) -> Iterator[Quantity]:
+    name, unit = _NAMES.get(measurement.name.meaning), _UNITS.get(measurement.unit.value)
+    if name is None or unit is None or measurement.derivation is not None:
+        return
+    value, scale = measurement.value, 1.0
+    if unit == "mm2" and value >= 1000:  # an area of an organ is read in cm²
+        unit, scale = "cm2", 0.01
+    low = high = level = None
+    for further in prediction.further:
+        if further.kind == "interval" and further.segment == measurement.segment and further.level is not None:
+            same = further.unit is not None and further.unit.value == measurement.unit.value
+            if name == "volume" and same and further.low is not None and further.high is not None:
+                low, high, level = further.low, further.high, 100 * further.level
+    yield Quantity(name, value * scale, unit, low, high, level)
+
+
+def _findings(into: _Gathered, prediction: PredictionEntry, number: int) -> None:
+    chances = [
+        (m.name.meaning.removeprefix(_PREFIX), m.value)
+        for m in prediction.measurements
+        if m.segment is None and m.name.meaning.startswith(_PREFIX)
+    ]
+    if not chances:
+        return
+    sure = prediction.uncertainty
+    members = None
+    if sure is not None and sure.kind == "set" and sure.members:
+        members = {code.meaning for code in sure.members}
+    else:
+        into.limits[
+            f"{prediction.title or prediction.task}: no set is promised; present stands for a probability of "
+            f"{PRESENT:.0%} or more, absent for less than {ABSENT:.0%}."
+        ] = None
+    taken = {c.about for c in into.claims}
+    for name, chance in chances:
+        about = _finding_of(name, into.exam)
+        if about is None or about in taken:
+            into.limits[f"{prediction.title or prediction.task}: {name!r} can't be put into a sentence."] = None
+            continue
+        status = _status(name, chance, members)
+        text = f"{_PREFIX.lower()}{name} {chance:.1%}" + (
+            "" if members is None else _in_words(members, None if sure is None else sure.level)
+        )
+        evidence = _evidence(into, prediction, "probability", text, number, None)
+        into.claims.append(
+            LedgerClaim(
+                f"c{len(into.claims) + 1}", about, (evidence,), status,
+                quantities=(Quantity("probability", 100 * chance, "%"),),
+            )
+        )  # fmt: skip
+
+
+def _in_words(members: set[str], level: float | None) -> str:
+    promised = "" if level is None else f" of {level:.0%}"
+    return f"; set{promised}: {', '.join(sorted(members))}"
+
+
+def _status(name: str, chance: float, members: set[str] | None) -> Literal["present", "absent", "uncertain"]:
+    if members is not None:
+        if name not in members:
+            return "absent"
+        return "present" if len(members) == 1 else "uncertain"
+    return "present" if chance >= PRESENT else "absent" if chance < ABSENT else "uncertain"
+
+
+def _finding_of(name: str, exam: Exam) -> str | None:
+    alias = _CLASSES.get(exam, {}).get(name.lower())
+    found = FINDINGS.called(alias or name)
+    return found.name if found is not None and found.exam == exam else None
+
+
+def _evidence(
+    into: _Gathered,
+    prediction: PredictionEntry,
+    kind: Literal["segment", "probability"],
+    text: str,
+    number: int,
+    segment: int | None,
+) -> str:
+    name = f"e{len(into.evidence) + 1}"
+    model = "" if prediction.model is None else f"{prediction.model.name} version {prediction.model.version}"
+    into.evidence.append(
+        LedgerEvidence(
+            name, kind, f"{text} ({prediction.title or prediction.task}; {model})", prediction.task,
+            prediction.inputs[0] if prediction.inputs else f"answer {number}", segment,
+        )
+    )  # fmt: skip
+    return name
+
+
+def _closed(one: _Gathered) -> Ledger:
+    """Return the ledger; where present findings contradict each other, all of them are called possible."""
+    there = [c.about for c in one.claims if c.about in FINDINGS and c.status == "present"]
+    clash = {name for pair in FINDINGS.conflicts(there) for name in pair}
+    claims: Sequence[LedgerClaim] = one.claims
+    if clash:
+        one.limits["Tasks contradict each other: findings that exclude each other are called possible."] = None
+        claims = [
+            _doubted(c) if c.about in FINDINGS and c.status == "present" and _touches(c, clash) else c for c in claims
+        ]
+    return Ledger(one.exam, tuple(claims), tuple(one.evidence), tuple(one.limits))
+
+
+def _touches(claim: LedgerClaim, clash: set[str]) -> bool:
+    return bool({claim.about, *FINDINGS.implied(claim.about)} & clash)
+
+
+def _doubted(claim: LedgerClaim) -> LedgerClaim:
+    return LedgerClaim(**{**vars(claim), "status": "uncertain"})

@@ -29,6 +29,7 @@ COMMANDS = (
     "evaluate",
     "check",
     "label",
+    "report",
     "demo",
     "models",
     "audit",

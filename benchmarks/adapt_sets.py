@@ -2,9 +2,10 @@
 
     python -m benchmarks.adapt_sets NAME [NAME ...] [--data ../shared/data] [--work .runs/adapt]
 
-NAME is one of: hippocampus, nnunet, few-labels, pneumonia, adrenal, breast, chest. Each goes on from its checkpoints
-in --work and adds its figures to docs/results/adapt.json; docs/results/adapt.md is written from all of them. Settings
-were chosen on validation cases; test parts and held-out folds are looked at once, at the end.
+NAME is one of: hippocampus, nnunet, few-labels-5, few-labels-20, few-labels-1, pneumonia, adrenal, breast, chest. Each
+goes on from its checkpoints in --work and adds its figures to docs/results/adapt.json; docs/results/adapt.md is written
+from all of them. Settings were chosen on validation cases; test parts and held-out folds are looked at once, at the
+end.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -153,10 +155,10 @@ def _alone(labelled: LabelledSet, part: Part) -> LabelledSet:
     return replace(labelled, cases=(*kept, *held))
 
 
-def few_labels(data: Path, work: Path) -> list[Line]:
-    """The same test folds, 1, 5 and 20 labelled cases; from scratch, and from weights that exist."""
+def few_labels(data: Path, work: Path, *, count: int, steps: int) -> list[Line]:
+    """The same test folds and a few labelled cases; from scratch, and from weights that exist."""
     folder = data / "mr_hippocampus_msd"
-    labelled, lines = open_labelled(folder), []
+    labelled = open_labelled(folder)
     whole = split(labelled.cases, folds=5, seed=0)[:FEW_FOLDS]
     rest = [
         [folder / "images" / f"{labelled.cases[i].name}.nii.gz" for i in (*part.learnt, *part.validation)]
@@ -168,26 +170,23 @@ def few_labels(data: Path, work: Path) -> list[Line]:
         "from interactive-3d": ["interactive-3d"] * len(whole),
         "from masked pretraining on the unlabelled rest": list(masked),
     }
-    for count, steps in ((5, 250), (20, 300), (1, 150)):
-        parts = split(labelled.cases, folds=5, seed=0, labelled=count)[:FEW_FOLDS]
-        dice: dict[str, dict[str, float]] = {}
-        for what, weights in starts.items():
-            settings = DataSettings(seed=0, steps=steps, folds=1, batch=2, learning_rate=3e-3)
-            name, minutes, rows = f"few-{count}-{what.replace(' ', '-')}", 0.0, []
-            for number, (part, start) in enumerate(zip(parts, weights, strict=True)):
-                found, took = _learn(f"{name}-{number}", _alone(labelled, part), settings, work, start)
-                minutes += took / len(parts)
-                rows += found.masks
-            dice[what] = {row.name: row.mean for row in rows}
-            shown = _dice(rows)
-            if weights[0] is not None:
-                gain = [dice[what][key] - dice["from scratch"][key] for key in dice[what]]
-                against = bootstrap_mean(gain, list(dice[what]))
-                shown["above scratch, case by case"] = (
-                    f"{against.value:+.4f} ({against.low:+.4f} to {against.high:+.4f})"
-                )
-            lines.append(Line(f"{count} labelled, {what}", shown, minutes))
-    return sorted(lines, key=lambda line: int(line.what.split()[0]))
+    parts, lines = split(labelled.cases, folds=5, seed=0, labelled=count)[:FEW_FOLDS], []
+    dice: dict[str, dict[str, float]] = {}
+    for what, weights in starts.items():
+        settings = DataSettings(seed=0, steps=steps, folds=1, batch=2, learning_rate=3e-3)
+        name, minutes, rows = f"few-{count}-{what.replace(' ', '-')}", 0.0, []
+        for number, (part, start) in enumerate(zip(parts, weights, strict=True)):
+            found, took = _learn(f"{name}-{number}", _alone(labelled, part), settings, work, start)
+            minutes += took / len(parts)
+            rows += found.masks
+        dice[what] = {row.name: row.mean for row in rows}
+        shown = _dice(rows)
+        if weights[0] is not None:
+            gain = [dice[what][key] - dice["from scratch"][key] for key in dice[what]]
+            against = bootstrap_mean(gain, list(dice[what]))
+            shown["above scratch, case by case"] = f"{against.value:+.4f} ({against.low:+.4f} to {against.high:+.4f})"
+        lines.append(Line(f"{count} labelled, {what}", shown, minutes))
+    return lines
 
 
 def _repeats(found: AdaptedSet, labelled: LabelledSet) -> dict[str, str]:
@@ -287,12 +286,16 @@ SETS: dict[str, tuple[str, Callable[[Path, Path], list[Line]], str]] = {
         "nnU-Net 2.8.1 in an environment of its own, 3d_fullres as it plans it, one thread, float32 as it runs on a "
         "processor; its schedule drawn over the iterations that fit. Its published figure, about 0.90, takes GPU days.",
     ),
-    "few-labels": (
-        "Few labels: hippocampus, the same test folds", few_labels,
-        f"The first {FEW_FOLDS} of the five test folds; 150, 250 and 300 steps with 1, 5 and 20 cases. Masked "
-        f"pretraining: {MASKED_STEPS} steps on the images of a fold's training part, without labels and without its "
-        "test cases. Target at 5 cases: 0.82, and pretrained above scratch outside the intervals.",
-    ),
+    **{
+        f"few-labels-{count}": (
+            f"Few labels: hippocampus, {count} labelled, the same test folds",
+            partial(few_labels, count=count, steps=steps),
+            f"The first {FEW_FOLDS} of the five test folds, {steps} steps. Masked pretraining: {MASKED_STEPS} steps on "
+            "the images of a fold's training part, without labels and without its test cases. Target at 5 cases: "
+            "0.82, and pretrained above scratch outside the intervals.",
+        )
+        for count, steps in ((1, 150), (5, 250), (20, 300))
+    },
     "pneumonia": (
         "PneumoniaMNIST, 28 pixels", pneumonia,
         "Published: ResNet-18 (28) AUC 0.944, ACC 0.854; best 0.991 / 0.946. Target: AUC 0.97 and ACC 0.90. The "

@@ -236,8 +236,8 @@ def judge(sentence: str, ledger: Ledger) -> Verdict:
         ... )
         >>> judge("There is a left pleural effusion.", ledger).claims
         ('c1',)
-        >>> judge("There is a right pleural effusion.", ledger).reasons
-        ("the ledger has 'pleural effusion' left, not right",)
+        >>> judge("There is a right pleural effusion.", ledger).reasons[0]
+        "the ledger has 'pleural effusion' left, not right"
     """
     plain = " ".join(sentence.split())
     if plain in ledger.limits:

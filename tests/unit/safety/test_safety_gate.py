@@ -110,7 +110,7 @@ def test_mahalanobis_is_that_of_the_shrunken_covariance() -> None:
     for new in np.random.default_rng(11).normal(size=(5, 6)):
         gap = (new - values.mean(0)) / values.std(0)
         expected = np.sqrt(gap @ np.linalg.solve(covariance, gap) / 6)
-        assert block._distances(new)[0] == pytest.approx(expected, rel=1e-6)
+        assert block.distances(new)[0] == pytest.approx(expected, rel=1e-6)
 
 
 def test_it_survives_its_file(gate: Gate) -> None:

@@ -23,6 +23,7 @@ from isocenter import cli
 from isocenter.core.errors import CapabilityError, ConfigError, IsocenterError
 from isocenter.learn.alignment.config import check_config
 from isocenter.learn.automatic import read_config
+from isocenter.learn.automatic_gate import read_gate_config
 from isocenter.learn.interactive_method import METHOD
 from isocenter.learn.method import Method
 from isocenter.learn.pretraining.parallel import World
@@ -68,6 +69,8 @@ def test_every_shipped_configuration_is_valid(configuration: Path) -> None:
         method = METHOD if settings["method"] == "interactive" else METHODS[settings["method"]]
         assert method.configure(settings).model_dump(mode="json")["method"] == method.name
         assert method.name == "interactive" or configuration.stem == method.configure(settings).weights_name
+    elif configuration.stem.startswith("gate-"):
+        assert f"gate-{read_gate_config(configuration).name}" == configuration.stem
     else:
         assert read_config(configuration).name == configuration.stem
 

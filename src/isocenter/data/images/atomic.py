@@ -59,7 +59,7 @@ def explain_os_error(error: OSError, where: Path, *, doing: str) -> DataError:
     first = _first_error(error)
     what, remedy = _REMEDIES.get(first.errno or 0, (first.strerror or type(error).__name__, "check the path and disk"))
     if first.errno == errno.ENOENT and doing == "read":
-        what, remedy = "there is no such file", "correct the path"
+        what, remedy = "the file does not exist", "correct the path"
     kind = OutputError if doing == "write" else DataError
     return kind(f"cannot {doing}: {what}; {remedy}", source=where)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -232,7 +233,10 @@ def test_masks_promise_for_any_number_of_cases(count):
     promise = mask_promise(rows)
     worth = QualityRule.from_card(promise["quality"]).expect({"sharp": 0.8})
     assert worth.low <= worth.value <= worth.high and worth.value == pytest.approx(0.8, abs=0.1)
-    low, high = IntervalRule.from_card(promise["volumes"]["1"]).around(1.0)
+    # Where the number tells how far off a volume is, its intervals follow it; without it they hold for all alike.
+    noise = np.random.default_rng(6).random(count)
+    plain = mask_promise([replace(r, numbers={"sharp": float(n)}) for r, n in zip(rows, noise, strict=True)])
+    low, high = IntervalRule.from_card(plain["volumes"]["1"]).around(1.0)
     assert 0.5 <= low < 0.6 and 0.9 < high <= 1
     # 20 cases that miss a fifth: the bound of a tenth needs the threshold at which none misses anything.
     assert MaskRule.from_card(promise["margins"]["1"]).threshold == 0.5

@@ -129,4 +129,4 @@ def test_a_folder_that_can_not_be_made_is_told(tmp_path: Path, capsys: pytest.Ca
     assert "a part of the path is a file" in capsys.readouterr().err
     missing = ["evaluate", str(file), "--out", str(tmp_path / "o"), "--groups", str(tmp_path / "no.csv")]
     assert cli.run(missing) == cli.Exit.INPUT
-    assert "there is no such file" in capsys.readouterr().err
+    assert "the file does not exist" in capsys.readouterr().err

@@ -24,7 +24,8 @@ Made from `isocenter.core.knowledge` by `tests/unit/test_findings_page.py`. Labe
 call a finding by these names. SCT is SNOMED CT, DCM is DICOM PS3.16; `{LOCAL_SCHEME}` is a private scheme of
 ours, for findings without a code that we are sure of, and for those that stand for a group. Codes of SNOMED CT
 that DICOM's own dictionary holds are compared with it in tests; the others (listed in
-`tests/unit/core/test_knowledge.py`) were compared by hand with public code lists. Using SNOMED CT beyond
+`tests/unit/core/test_knowledge.py`) were written by hand, some from memory: check
+them against a terminology server before relying on them. Using SNOMED CT beyond
 DICOM's subset may need a licence of your country."""
 
 

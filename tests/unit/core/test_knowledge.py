@@ -29,7 +29,7 @@ from isocenter.core.knowledge import (
 from isocenter.core.knowledge.concept import local
 from isocenter.core.units import Code
 
-# SNOMED CT that DICOM's dictionary does not hold: each was compared by hand with other public code lists.
+# SNOMED CT that DICOM's dictionary does not hold: written by hand, some from memory: check them before relying on them.
 ELSEWHERE = {
     "95436008": "Lung consolidation",
     "233604007": "Pneumonia",

@@ -24,6 +24,7 @@ NOT_SPEED = {
     "adapt_sets",
     "align_probe",
     "conformal_coverage",
+    "diagnosis",
     "failure_detection",
     "gate_kinds",
     "gate_shipped",

@@ -316,6 +316,9 @@ def adapt(
     licence: Annotated[
         str | None, typer.Option("--licence", help="Licence of the task, for its card; default: as the images.")
     ] = None,
+    card: Annotated[
+        Path | None, typer.Option("--card", help="Of a set: YAML of what the task's card says (see the how-to).")
+    ] = None,
     seed: SeedOption = 0,
     overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
@@ -325,8 +328,8 @@ def adapt(
 
     if (data is None) == (from_session is None):
         raise ConfigError("give --data SET or --from-session SESSION, one of them")
-    if data is None and (sets != "auto" or groups is not None or promise_by is not None):
-        raise ConfigError("--sets, --groups and --promise-by are of a labelled set: give --data SET")
+    if data is None and (sets != "auto" or any(x is not None for x in (groups, promise_by, card))):
+        raise ConfigError("--sets, --groups, --promise-by and --card are of a labelled set: give --data SET")
     common = {"name": name, "minutes": minutes, "steps": steps, "licence": licence, "seed": seed}
     given: dict[str, Any] = {key: value for key, value in common.items() if value is not None}
     given["overwrite"] = overwrite
@@ -338,8 +341,9 @@ def adapt(
             given |= {} if weights is None else {"plane_weights": weights}
             done: AdaptResult | AdaptDataResult = verb(from_session, out, progress=tell, **given)
         elif data is not None:
-            from isocenter.verbs.adapt_data import adapt_data
+            from isocenter.verbs.adapt_data import adapt_data, read_card_file
 
+            given |= {} if card is None else read_card_file(card)
             given |= {"weights": weights, "method": method, "folds": folds, "labelled": labelled, "work": work}
             given |= {"learning_rate": learning_rate, "batch": batch}
             given |= {"sets": sets, "groups": groups, "promise_by": promise_by}

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from isocenter.core.errors import CapabilityError, ConfigError, DataError, IsocenterError
@@ -24,7 +25,7 @@ from isocenter.verbs.adapted_folder import card_fields, check_out
 from isocenter.verbs.evaluation.tables import group_columns, read_table
 from isocenter.verbs.learnt_folder import write_learnt
 from isocenter.verbs.provenance import code_version, created_now, machine, package_versions, python_version
-from isocenter.verbs.read import Progress
+from isocenter.verbs.read import Coded, Progress
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -35,9 +36,10 @@ if TYPE_CHECKING:
     from isocenter.learn.adaptation.run import AdaptedSet
     from isocenter.models.weights import Weights
 
-__all__ = ["AdaptDataConfig", "AdaptDataResult", "Figure", "adapt_data", "run"]
+__all__ = ["AdaptDataConfig", "AdaptDataResult", "Figure", "adapt_data", "read_card_file", "run"]
 
 _NAME = r"^[a-z0-9][a-z0-9-]{0,48}$"
+_CARD = ("title", "modalities", "body_parts", "intended_use", "not_for", "licence", "data_licence", "data_source")
 _LAYOUTS = 48
 """Images whose layout of light and dark is kept: a further image must be like one of them."""
 
@@ -53,10 +55,18 @@ class AdaptDataConfig(DataSettings):
         name: Name of the task; by default the set's.
         weights: Weights of a backbone to begin with: a built-in name, or a path. None begins anew.
         licence: Licence of the task.
+        data_licence: Licence of the set, for the cards, where the set does not say.
+        data_source: Where the set comes from and whom to name, for the cards.
+        title: What its card calls it; by default its name and classes.
+        modalities: DICOM modalities that it takes; by default those of the set's files, any where a file says none.
+        body_parts: DICOM body parts that it takes; any where none is given.
+        intended_use: What its card says it is for.
+        not_for: What its card says it is not for.
         sets: How sets of classes are made: "lac" over all cases, "class" (LAC within each class), "aps", "raps"; "auto"
             is "class" where each class has 20 held-out cases, else "lac".
         groups: Table of case (or patient) and columns, for promises that hold within a group.
         promise_by: Which column.
+        replaces: Whether it may bear the name of an installed task: to ship in its place.
         overwrite: Whether an older adapted task under `out` is replaced.
     """
 
@@ -66,9 +76,17 @@ class AdaptDataConfig(DataSettings):
     name: str | None = Field(default=None, pattern=_NAME)
     weights: str | None = None
     licence: str = Field(default="LicenseRef-as-the-labelled-set", min_length=1, max_length=64)
+    data_licence: str | None = Field(default=None, min_length=1, max_length=64)
+    data_source: str = Field(default="this installation", min_length=1, max_length=500)
+    title: str | None = Field(default=None, min_length=1, max_length=64)
+    modalities: tuple[Coded, ...] = ()
+    body_parts: tuple[Coded, ...] = ()
+    intended_use: str | None = Field(default=None, min_length=1, max_length=500)
+    not_for: str | None = Field(default=None, min_length=1, max_length=500)
     sets: SetsChoice = "auto"
     groups: Path | None = None
     promise_by: str | None = Field(default=None, min_length=1, max_length=64)
+    replaces: bool = False
     overwrite: bool = False
 
 
@@ -146,6 +164,21 @@ def adapt_data(
     return run(config, progress)
 
 
+def read_card_file(file: Path) -> dict[str, Any]:
+    """Return what a YAML file says that the task's card should: some of the fields of `AdaptDataConfig`.
+
+    Raises:
+        ConfigError: It can't be read, or says something else.
+    """
+    try:
+        said = yaml.safe_load(file.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{file.name}: not a YAML file that can be read") from error
+    if not isinstance(said, dict) or not set(said) <= set(_CARD):
+        raise ConfigError(f"{file.name}: a card says {', '.join(_CARD)}, and nothing else")
+    return said
+
+
 def run(config: AdaptDataConfig, progress: Progress | None = None) -> AdaptDataResult:
     """Do what an `AdaptDataConfig` says; see `adapt_data`."""
     tell = progress or (lambda _stage, _done: None)
@@ -153,6 +186,7 @@ def run(config: AdaptDataConfig, progress: Progress | None = None) -> AdaptDataR
     _check(config)
     tell("opening the set", 0.0)
     labelled = open_labelled(config.data)
+    labelled = replace(labelled, licence=labelled.licence or config.data_licence or "")
     start = _weights(config)
     from isocenter.learn.adaptation.run import adapt_to_set
 
@@ -193,7 +227,7 @@ def _check(config: AdaptDataConfig) -> None:
     if config.work is not None and config.work.resolve() == config.out.resolve():
         raise ConfigError(f"{config.out} can't hold both the task and its checkpoints; give another --work")
     entries, _ = task_entries()
-    if config.name in entries:
+    if config.name in entries and not config.replaces:
         raise ConfigError(f"an installed task is named {config.name!r}; choose another --name")
 
 
@@ -284,9 +318,11 @@ def _write(
     )  # fmt: skip
     preparation = found.plan.preparation
     card = learnt_card(
-        name, labelled.kind, labelled.classes, modalities=found.found.modalities, dims=found.found.dims,
-        spacing=preparation.spacing_mm is not None, licence=licence,
+        name, labelled.kind, labelled.classes, modalities=config.modalities or found.found.modalities,
+        dims=found.found.dims, spacing=preparation.spacing_mm is not None, licence=licence,
     )  # fmt: skip
+    said = {key: getattr(config, key) for key in ("title", "intended_use", "not_for", "body_parts")}
+    card = replace(card, **{key: value for key, value in said.items() if value})
     document = {
         "card": card_fields(card),
         "kind": labelled.kind,
@@ -307,7 +343,14 @@ def _write(
         (
             m.arrays,
             network_card(
-                f"{name}-{m.part.number}", labelled, found, m, figures=figures, licence=licence, command=command
+                f"{name}-{m.part.number}",
+                labelled,
+                found,
+                m,
+                figures=figures,
+                licence=licence,
+                command=command,
+                source=config.data_source,
             ),
         )
         for m in found.members

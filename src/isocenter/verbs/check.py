@@ -53,10 +53,11 @@ from isocenter.verbs.evaluation.held_out import held_out_system
 from isocenter.verbs.evaluation.page import render_scorecard
 from isocenter.verbs.evaluation.runs import Outcome, ask, read_stated, system_of
 from isocenter.verbs.evaluation.system import System
-from isocenter.verbs.learnt_folder import LearntFile, is_learnt_folder
+from isocenter.verbs.learnt_folder import HELD_OUT, LearntFile, is_learnt_folder
 from isocenter.verbs.provenance import created_now
 from isocenter.verbs.read import Coded, Progress
 from isocenter.verbs.running import choose_tasks
+from isocenter.verbs.shipped import task_folder
 
 __all__ = ["CheckConfig", "check", "run"]
 
@@ -248,11 +249,13 @@ def _measure(
             system, measured, outcome=outcome, tell=lambda what, done: tell(what, 0.8 + 0.2 * done)
         )  # fmt: skip
         return outcome, system, document, []
-    learnt = _learnt(config.task)
-    if learnt is None:
+    folder, learnt = task_folder(config.task), _learnt(config.task)
+    if folder is None or learnt is None:
         return None, None, None, []
+    if not (folder / HELD_OUT).is_file():
+        return None, None, None, ["the table of held-out cases does not ship: give --data SET to measure it"]
     try:
-        return None, held_out_system(Path(config.task), learnt), None, []
+        return None, held_out_system(folder, learnt), None, []
     except DataError as error:
         return None, None, None, [f"the held-out cases in its folder could not be used: {error}"]
 
@@ -281,8 +284,9 @@ def seen_before(config: CheckConfig, weights: Sequence[Weights], outcome: Outcom
 
 def _learnt_from(task: str, weights: Sequence[Weights], outcome: Outcome) -> tuple[int, list[str]]:
     """Return how many images of the set were learnt from, as far as that is known, and notes."""
-    file = Path(task) / CONFIG
-    if file.is_file():
+    folder = task_folder(task)
+    file = None if folder is None else folder / CONFIG
+    if file is not None and file.is_file():
         try:
             learnt = {str(c["sha256"]) for c in json.loads(file.read_text("utf-8"))["data"]["cases"]}
         except (ValueError, KeyError, TypeError):
@@ -317,16 +321,16 @@ def _first(entry: TaskEntry, labelled: LabelledSet | None, config: EvaluateConfi
 
 
 def _learnt(task: str) -> LearntFile | None:
-    folder = Path(task)
-    if not folder.is_dir() or not is_learnt_folder(folder):
+    folder = task_folder(task)
+    if folder is None or not is_learnt_folder(folder):
         return None
     return LearntFile.model_validate_json((folder / TASK_FILE).read_bytes())
 
 
 def weights_of(task: str, entry: TaskEntry) -> list[Weights]:
     """Return the weights behind a task: of a folder all in it, of an installed one those that its card names."""
-    folder = Path(task)
-    if folder.is_dir() and (folder / TASK_FILE).is_file():
+    folder = task_folder(task)
+    if folder is not None and (folder / TASK_FILE).is_file():
         files = sorted((*folder.glob("*.safetensors"), *(folder / "base").glob("*.safetensors")))
         return [Weights(file, read_card(file)) for file in files]
     wanted = [entry.card.weights]

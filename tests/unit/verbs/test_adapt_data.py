@@ -27,7 +27,7 @@ from isocenter.learn.adaptation import shelf
 from isocenter.models.weights import load_weights
 from isocenter.plugins import load_task
 from isocenter.testing import check_task
-from isocenter.verbs.adapt_data import adapt_data
+from isocenter.verbs.adapt_data import adapt_data, read_card_file
 from isocenter.verbs.learnt_folder import learnt_entry
 
 QUICK = {"widths": (4, 8), "precision": "float32", "learning_rate": 0.01, "seed": 1}
@@ -243,11 +243,17 @@ def test_classes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         ["image", "patient", "label"],
         [[n, f"p{i // 2}", "high" if k else "low"] for i, (n, k, _) in enumerate(rows)],
     )
-    done = adapt_data(file, tmp_path / "task", folds=2, steps=60, batch=16, mirror="off", **QUICK)
+    card = tmp_path / "card.yaml"
+    card.write_text("title: High or low\nnot_for: People.\ndata_licence: CC0-1.0\ndata_source: A. Author\n")
+    said = read_card_file(card)
+    done = adapt_data(file, tmp_path / "task", folds=2, steps=60, batch=16, mirror="off", **QUICK, **said)
     figures = {f.name: f for f in done.figures}
     assert done.classes == ("high", "low") and figures["AUROC"].value > 0.95
     assert figures["AUROC"].low is not None and figures["AUROC"].count == 20, "patients, not images"
     task = load_task(learnt_entry(tmp_path / "task"))
+    assert (task.card.title, task.card.not_for) == ("High or low", "People.")
+    (data,) = load_weights(tmp_path / "task" / f"{done.task}-0.safetensors").card.training_data
+    assert (data.licence, data.source) == ("CC0-1.0", "A. Author")
     found = task.run(one_picture(tmp_path))
     assert isinstance(found.value, Scores), found.abstained
     scores = {c.meaning: p for c, p in found.value.probabilities}
@@ -372,6 +378,12 @@ def test_bad_input(balls: Path, tmp_path: Path) -> None:
         adapt_data(balls, tmp_path / "a", steps=1, name="lungs-cxr")
     with pytest.raises(ConfigError, match="task and its checkpoints"):
         adapt_data(balls, tmp_path / "a", steps=1, work=tmp_path / "a")
+    for text in ("steps: 3", "- title", "title: [", "name: lungs-cxr"):
+        (tmp_path / "card.yaml").write_text(text)
+        with pytest.raises(ConfigError, match=r"card\.yaml: (a card says title|not a YAML)"):
+            read_card_file(tmp_path / "card.yaml")
+    with pytest.raises(ConfigError, match="setting body_parts"):
+        adapt_data(balls, tmp_path / "a", steps=1, body_parts=("brain",))
     assert not (tmp_path / "a").exists()
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "mine.txt").write_text("x")

@@ -81,6 +81,7 @@ def network_card(
     figures: Sequence[Mapping[str, object]],
     licence: str,
     command: str,
+    source: str = "this installation",
 ) -> dict[str, object]:
     """Return the fields of a `WeightsCard` for one network.
 
@@ -92,6 +93,7 @@ def network_card(
         figures: Held-out figures of all networks.
         licence: Of the weights.
         command: What made it.
+        source: Where the set comes from.
     """
     part, plan = member.part, found.plan
     own_test = any(case.split for case in labelled.cases)
@@ -121,7 +123,7 @@ def network_card(
             {
                 "name": labelled.name,
                 "licence": labelled.licence or "not stated by the set",
-                "source": "this installation",
+                "source": source,
                 "cases": len(part.learnt) + len(part.validation),
                 "note": f"{len(part.validation)} of them chose the best step.",
             }

@@ -28,6 +28,7 @@ from PIL import Image as Picture
 from benchmarks.__main__ import machine
 from isocenter.evaluate.calibration import adaptive_calibration_error, expected_calibration_error
 from isocenter.evaluate.probabilities import brier, brier_classes
+from isocenter.models.weights import publish_card, read_card
 from isocenter.verbs.adapt_data import adapt_data
 from isocenter.verbs.learnt_folder import HELD_OUT
 from isocenter.verbs.shipped import SHIPPED
@@ -194,6 +195,9 @@ def ship(name: str, work: Path) -> None:
     place = PLACE / name
     shutil.rmtree(place, ignore_errors=True)
     shutil.copytree(work / name, place, ignore=shutil.ignore_patterns(HELD_OUT))
+    for file in sorted(place.glob("*.safetensors")):
+        card = read_card(file).model_copy(update={"scorecard": f"docs/results/scorecard-{name}.md"})
+        publish_card(place, card)
 
 
 def page(kept: dict[str, dict[str, Any]]) -> str:

@@ -22,6 +22,7 @@ from isocenter.tasks.phenotype.measure import measure
 from isocenter.verbs.adapted_folder import adapted_entry
 from isocenter.verbs.learnt_folder import is_learnt_folder, learnt_entry
 from isocenter.verbs.prompts import Target, name_segments, targets_for
+from isocenter.verbs.shipped import is_shipped
 
 __all__ = ["Answer", "Chosen", "choose_tasks", "run_task"]
 
@@ -94,7 +95,7 @@ def choose_tasks(names: Sequence[str] | None) -> Chosen:
                     "the folder of an adapted one"
                 )
             entry = learnt_entry(Path(name)) if is_learnt_folder(Path(name)) else adapted_entry(Path(name))
-            if entry.card.name in entries:
+            if entry.card.name in entries and not is_shipped(Path(name), entry.card.name):
                 raise ConfigError(
                     f"{name}: an installed task is named {entry.card.name!r}; adapt it again under another --name"
                 )

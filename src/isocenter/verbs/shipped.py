@@ -10,9 +10,11 @@ from importlib.resources import files
 from pathlib import Path
 
 from isocenter.core import TaskEntry
+from isocenter.verbs.adapted_folder import TASK_FILE
+from isocenter.verbs.entries import file_sha256
 from isocenter.verbs.learnt_folder import learnt_entry
 
-__all__ = ["SHIPPED", "shipped_entry", "task_folder"]
+__all__ = ["SHIPPED", "is_shipped", "shipped_entry", "task_folder"]
 
 SHIPPED = ("adrenal-shape", "breast-us", "chest-xray", "fundus-vessels")
 """Names of the learnt tasks that ship."""
@@ -42,6 +44,14 @@ def task_folder(task: str) -> Path | None:
         return _place(task)
     folder = Path(task)
     return folder if folder.is_dir() else None
+
+
+def is_shipped(folder: Path, name: str) -> bool:
+    """Tell whether a folder holds the very task that ships under a name (networks, promises and all)."""
+    if name not in SHIPPED:
+        return False
+    ours, theirs = _place(name) / TASK_FILE, folder / TASK_FILE
+    return ours.is_file() and theirs.is_file() and file_sha256(ours) == file_sha256(theirs)
 
 
 def __getattr__(name: str) -> TaskEntry:

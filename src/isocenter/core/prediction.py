@@ -84,6 +84,7 @@ class Uncertainty:
         per_segment: Numbers by segment, e.g. expected Dice.
         segment: The segment that the numbers speak of; None for the whole answer.
         unit: Of `low` and `high`, where they are a measured value; None for a chance, a Dice or an answer without unit.
+        about: The finding that a set speaks of, whose members are then "Present" and "Absent"; None for the answer.
     """
 
     kind: str
@@ -95,6 +96,7 @@ class Uncertainty:
     per_segment: Mapping[int, float] = field(default_factory=lambda: MappingProxyType({}))
     segment: int | None = None
     unit: Code | None = None
+    about: Code | None = None
 
 
 @dataclass(frozen=True)

@@ -175,6 +175,7 @@ def _promised(uncertainty: Uncertainty) -> UncertaintyEntry:
         per_segment={int(k): float(v) for k, v in uncertainty.per_segment.items()},
         segment=uncertainty.segment,
         unit=None if uncertainty.unit is None else _code(uncertainty.unit),
+        about=None if uncertainty.about is None else _code(uncertainty.about),
     )
 
 

@@ -167,6 +167,7 @@ class UncertaintyEntry(_Entry):
         per_segment: Numbers by segment number.
         segment: Number of the segment that low and high speak of; null for the whole answer.
         unit: Of low and high where they are a measured value.
+        about: The finding that a set speaks of, whose members are then "Present" and "Absent"; null for the answer.
     """
 
     kind: str
@@ -178,6 +179,7 @@ class UncertaintyEntry(_Entry):
     per_segment: dict[int, float] = Field(default_factory=dict)
     segment: int | None = None
     unit: CodeEntry | None = None
+    about: CodeEntry | None = None
 
 
 class LikenessEntry(_Entry):

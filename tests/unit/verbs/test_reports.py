@@ -119,6 +119,32 @@ def test_every_sentence_leads_to_its_evidence(tmp_path: Path, capsys: pytest.Cap
     assert "pneumothorax" not in impression.lower() and "Pleural effusion." in impression
 
 
+def test_a_findings_own_set_says_whether_it_is_there(tmp_path: Path) -> None:
+    folder = result(tmp_path / "r")
+    document = json.loads((folder / "result.json").read_text())
+    sets = {"Effusion": ["Absent", "Present"], "Pneumothorax": ["Absent"], "Consolidation": ["Present"]}
+    document["predictions"][1]["further"] = [
+        {"kind": "set", "description": "d", "level": 0.9, "about": code(k, k, "99ISOCENTER"),
+         "members": [code(state, state) for state in states]}
+        for k, states in sets.items()
+    ]  # fmt: skip
+    (folder / "result.json").write_text(json.dumps(document))
+    draft = isocenter.report(folder, tmp_path / "draft")
+    said = texts(draft, "findings")
+    for sentence in (
+        "Possible pleural effusion (probability 93 %).", "No pneumothorax (probability 2.0 %).",
+        "Consolidation (probability 40 %).",
+    ):  # fmt: skip
+        assert sentence in said, "the promised set decides, not 10 and 90 per cent"
+    assert not any("no set is promised" in limit for limit in texts(draft, "limits"))
+    shown = next(e["text"] for e in draft.parts[0].ledger["evidence"] if "Effusion" in e["text"])
+    assert "set of 90%: Absent, Present" in shown
+    document["predictions"][1]["further"].pop()
+    (folder / "result.json").write_text(json.dumps(document))
+    draft = isocenter.report(folder, tmp_path / "draft", overwrite=True)
+    assert any("no set is promised for Consolidation" in limit for limit in texts(draft, "limits"))
+
+
 @pytest.mark.parametrize(
     ("language", "sentences"),
     [

@@ -21,6 +21,7 @@ from isocenter.safety.calibration import fit_temperature
 from isocenter.safety.masks import fit_mask_threshold
 from isocenter.safety.quality import fit_quality
 from isocenter.safety.risks import RiskRule, fit_risks
+from isocenter.safety.sets import fit_sets
 
 __all__ = ["joined", "mask_figures", "mask_promise", "vector_figures", "vector_promise"]
 
@@ -230,7 +231,9 @@ def vector_promise(
         p = np.clip(answers, 1e-7, 1 - 1e-7)
         known = table >= 0
         logits = np.stack([np.zeros(int(known.sum())), np.log(p / (1 - p))[known]], axis=1)
-        promise["temperature"] = fit_temperature(logits, table[known]).value
+        temperature = fit_temperature(logits, table[known])
+        promise["temperature"] = temperature.value
+        promise["findings"] = _finding_sets(p, table, temperature.value)
     elif kind == "regress" and enough:
         values = np.array([float(row.target) for row in rows if isinstance(row.target, int | float)])
         numbers = tuple({k: v for k, v in row.numbers.items() if gated or k != "strange"} for row in rows)
@@ -243,6 +246,20 @@ def vector_promise(
         with suppress(DataError):
             promise["risk"] = _risks(events, answers[:, 0], float(str(promise["horizon_days"]))).as_card()
     return promise
+
+
+def _finding_sets(
+    p: Float[np.ndarray, "n k"], table: Int64[np.ndarray, "n k"], temperature: float
+) -> dict[str, dict[str, object]]:
+    """Return for each finding the rule for its set of present and absent; none with too few cases of either."""
+    found = {}
+    for number in range(table.shape[1]):
+        known = table[:, number] >= 0
+        q = 1 / (1 + np.exp(-np.log(p[known, number] / (1 - p[known, number])) / temperature))
+        with suppress(DataError):
+            rule = fit_sets(np.stack([1 - q, q], axis=1), table[known, number], level=LEVEL, by_class=True)
+            found[str(number + 1)] = rule.as_card()
+    return found
 
 
 def _risks(events: Sequence[Event], risk: Float[np.ndarray, " n"], horizon: float) -> RiskRule:

@@ -31,6 +31,8 @@ class Promise(BaseModel):
         margins: For masks: by number of the segment, the threshold that bounds what is missed (`safety.masks`).
         temperature: Of the logits of classes, fitted on held-out cases.
         sets: For classes: the set that holds the true one (`safety.sets`); None with too few cases.
+        findings: For findings: by number of the finding, the set of present and absent that holds the truth
+            (`safety.sets`, within each of the two); those with too few cases of either have none.
         interval: For numbers: the interval that holds the true one (`safety.intervals`); None likewise.
         horizon_days: For events: up to when.
         baseline: For events: cumulative hazard up to there of a case of risk 0.
@@ -52,6 +54,7 @@ class Promise(BaseModel):
     margins: dict[str, dict[str, object]] = Field(default_factory=dict)
     temperature: float = Field(default=1.0, gt=0)
     sets: dict[str, object] | None = None
+    findings: dict[str, dict[str, object]] = Field(default_factory=dict)
     interval: dict[str, object] | None = None
     horizon_days: float | None = Field(default=None, gt=0)
     baseline: float | None = Field(default=None, ge=0)

@@ -9,6 +9,7 @@ from jaxtyping import Float
 
 from isocenter.core import Code, Geometry, Measurement, Risk, Uncertainty
 from isocenter.core.errors import ConfigError
+from isocenter.core.knowledge import PRESENCE_CODES
 from isocenter.core.units import UCUM
 from isocenter.safety.difficulty import DifficultyRule
 from isocenter.safety.intervals import IntervalRule
@@ -18,8 +19,13 @@ from isocenter.safety.risks import RiskRule
 from isocenter.safety.sets import SetRule
 from isocenter.tasks.learnt.cards import Promise
 
-__all__ = ["class_set", "event_risk", "expected_quality", "no_set", "number_interval", "volume_promises"]
+__all__ = [
+    "class_set", "event_risk", "expected_quality", "finding_sets", "no_set", "number_interval",
+    "volume_promises",
+]  # fmt: skip
 
+
+_STATES = (PRESENCE_CODES["absent"], PRESENCE_CODES["present"])
 _HOLDS = "It holds for images like those."
 _EMPTY = " An empty set: no class is as likely as the true one mostly is."
 _RULES = {
@@ -78,10 +84,44 @@ def _for_whom(promise: Promise, group: str | None, own: int | None) -> str:
     return f" It is the promise over all groups: too few cases of its {promise.by} were held out for one of their own."
 
 
+def finding_sets(
+    codes: Sequence[Code], p: Float[np.ndarray, " k"], promise: Promise
+) -> tuple[Uncertainty, ...]:  # fmt: skip
+    """Return for each finding whether it is present, absent, or either, with the promised chance.
+
+    Args:
+        codes: Of the findings.
+        p: Probability of each.
+        promise: What held-out cases promise.
+    """
+    found = []
+    for number, (code, chance) in enumerate(zip(codes, p, strict=True), start=1):
+        card = promise.findings.get(str(number))
+        if card is None:
+            continue
+        rule = SetRule.from_card(card)
+        (inside,) = rule.sets(np.array([[1 - chance, chance]]))
+        found.append(
+            Uncertainty(
+                "set",
+                f"Whether {code.meaning} is present: the truth, as the set's own labels have it, is in this set with a "
+                f"chance of about {promise.chance}, be it present or absent, from held-out cases ({rule.cases['1']} "
+                f"with it, {rule.cases['0']} without; split conformal on networks that never saw them). {_HOLDS}",
+                level=promise.level,
+                members=tuple(state for state, member in zip(_STATES, inside, strict=True) if member),
+                about=code,
+            )
+        )
+    return tuple(found)
+
+
 def no_set(promise: Promise) -> Uncertainty:
-    """Say that findings make no set."""
+    """Say that findings make no set together."""
+    each = " Each has one of its own, of present and absent." if promise.findings else ""
     return Uncertainty(
-        "set", f"Findings are not exclusive: no set is promised. {promise.cases} cases were held out for the figures."
+        "set",
+        f"Findings are not exclusive: no set of them is promised.{each} {promise.cases} cases were held out for the "
+        "figures.",
     )
 
 

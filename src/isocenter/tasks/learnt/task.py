@@ -27,6 +27,7 @@ from isocenter.core import (
     Step,
     Study,
     TaskCard,
+    Uncertainty,
 )
 from isocenter.core.errors import ConfigError, DataError, WeightsError
 from isocenter.core.units import UCUM
@@ -44,6 +45,7 @@ from isocenter.tasks.learnt.promised import (
     class_set,
     event_risk,
     expected_quality,
+    finding_sets,
     no_set,
     number_interval,
     volume_promises,
@@ -258,6 +260,7 @@ class LearntTask:
         codes, promise = class_codes(settings.classes), settings.promise
         value: Scores | Risk | Estimate
         measured: tuple[Measurement, ...]
+        further: tuple[Uncertainty, ...] = ()
         if settings.kind in ("classify", "multilabel"):
             p = _probabilities(each, settings.kind, promise.temperature)
             value = Scores(tuple(zip(codes, (float(v) for v in p), strict=True)))
@@ -265,7 +268,7 @@ class LearntTask:
                 Measurement(Code(c.value, c.scheme, f"Probability of {c.meaning}"[:64]), float(v), UCUM["1"])
                 for c, v in zip(codes, p, strict=True)
             )
-            unsure = no_set(promise)
+            unsure, further = no_set(promise), finding_sets(codes, p, promise)
             if settings.kind == "classify":
                 unsure = class_set(codes, p, promise, group=group, key=image.sha256)
         elif settings.kind == "regress":
@@ -287,6 +290,7 @@ class LearntTask:
             inputs=inputs,
             steps=self._steps(prepared),
             measurements=measured,
+            further=further,
         )
 
 

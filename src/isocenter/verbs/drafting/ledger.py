@@ -1,8 +1,9 @@
 """From what `isocenter read` answered to a claim ledger: findings, measures, and what was not examined.
 
-A finding is called present where the set that the task promises holds it alone, absent where the set leaves it out,
-and possible else. Where a task promises no set (several findings at once), it is present from a calibrated probability
-of 90 % on, absent below 10 %, and possible between: a convention of ours, told under the limits.
+A finding is called present where the set that the task promises holds it alone (of several findings: where the
+finding's own set holds "Present" alone), absent where the set leaves it out, and possible else. Where no set is
+promised, it is present from a calibrated probability of 90 % on, absent below 10 %, and possible between: a convention
+of ours, told under the limits.
 """
 
 from __future__ import annotations
@@ -158,9 +159,12 @@ def _findings(into: _Gathered, prediction: PredictionEntry, number: int) -> None
     members = None
     if sure is not None and sure.kind == "set" and sure.members:
         members = {code.meaning for code in sure.members}
-    else:
+    own = {s.about.meaning: s for s in prediction.further if s.kind == "set" and s.about is not None}
+    lone = [name for name, _ in chances if members is None and name not in own]
+    if lone:
+        which = "" if len(lone) == len(chances) else f" for {', '.join(lone)}"
         into.limits[
-            f"{prediction.title or prediction.task}: no set is promised; present stands for a probability of "
+            f"{prediction.title or prediction.task}: no set is promised{which}; present stands for a probability of "
             f"{PRESENT:.0%} or more, absent for less than {ABSENT:.0%}."
         ] = None
     taken = {c.about for c in into.claims}
@@ -169,10 +173,13 @@ def _findings(into: _Gathered, prediction: PredictionEntry, number: int) -> None
         if about is None or about in taken:
             into.limits[f"{prediction.title or prediction.task}: {name!r} can't be put into a sentence."] = None
             continue
-        status = _status(name, chance, members)
-        text = f"{_PREFIX.lower()}{name} {chance:.1%}" + (
-            "" if members is None else _in_words(members, None if sure is None else sure.level)
-        )
+        status, text = _status(name, chance, members), f"{_PREFIX.lower()}{name} {chance:.1%}"
+        if members is not None:
+            text += _in_words(members, None if sure is None else sure.level)
+        elif name in own:
+            states = {code.meaning for code in own[name].members}
+            status = "present" if states == {"Present"} else "absent" if states == {"Absent"} else "uncertain"
+            text += _in_words(states or {"neither"}, own[name].level)
         evidence = _evidence(into, prediction, "probability", text, number, None)
         into.claims.append(
             LedgerClaim(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -17,7 +18,11 @@ from isocenter.core import Image, Mask, Study
 from isocenter.core.errors import WeightsError
 from isocenter.data.images import read_nifti, read_picture
 from isocenter.data.images.sr import Answer, SrContent
+from isocenter.learn.adaptation.held_out import VectorRow
+from isocenter.learn.adaptation.promise import vector_promise
 from isocenter.plugins import load_task
+from isocenter.tasks.learnt.cards import Promise, class_codes
+from isocenter.tasks.learnt.promised import finding_sets
 from isocenter.verbs.adapt_data import adapt_data
 from isocenter.verbs.learnt_folder import GATE, learnt_entry
 
@@ -145,3 +150,38 @@ def test_a_poor_image_is_expected_to_be_answered_worse_or_not_at_all(masks: Path
     poor = changed(image, image.array + rng.normal(0, 150, image.array.shape))
     found = task.run(Study("p", images=(poor,)))
     assert found.abstained is not None or (found.uncertainty.low or 0) < (clean.uncertainty.low or 0)
+
+
+def test_each_finding_has_a_set_that_holds_the_truth_as_often_as_promised() -> None:
+    rng = np.random.default_rng(3)
+    n, states = 600, {"Present", "Absent"}
+    truth = rng.random((n, 2)) < (0.3, 0.02)
+    logits = rng.normal(0, 1, (n, 2)) + np.where(truth, 1.0, -1.5)
+    p = 1 / (1 + np.exp(-logits))
+    rows = [
+        VectorRow(str(i), str(i), 0, tuple(int(t) for t in truth[i]), tuple(float(v) for v in p[i]), {})
+        for i in range(300)
+    ]
+    few = [replace(row, target=(row.target[0], int(i < 8))) for i, row in enumerate(rows)]
+    assert set(vector_promise("multilabel", few)["findings"]) == {"1"}, "8 with a finding can't promise nine in ten"
+    promise = Promise.model_validate(vector_promise("multilabel", rows))
+    codes = class_codes(("one", "two"))
+    held = {True: [], False: []}
+    for i in range(300, n):
+        q = 1 / (1 + np.exp(-logits[i] / promise.temperature))
+        found = {u.about: {c.meaning for c in u.members} for u in finding_sets(codes, q, promise)}
+        assert all(members <= states for members in found.values())
+        held[bool(truth[i, 0])].append(("Present" if truth[i, 0] else "Absent") in found[codes[0]])
+    for some in held.values():  # within each of the two, as far as chance allows (five deviations)
+        assert np.mean(some) > 0.9 - 5 * (0.09 / len(some)) ** 0.5 - 5 * (0.09 / 80) ** 0.5
+    sure, unsure = (finding_sets(codes, np.array([q, 0.01]), promise)[0] for q in (0.999, promise_middle(promise)))
+    assert (
+        [c.meaning for c in sure.members] == ["Present"] and sure.level == 0.9 and "one is present" in sure.description
+    )
+    assert len(unsure.members) != 1
+
+
+def promise_middle(promise: Promise) -> float:
+    """A probability between the two limits, which the set can't decide."""
+    limits = promise.findings["1"]["limits"]
+    return (limits["0"] + 1 - limits["1"]) / 2

@@ -93,3 +93,8 @@ class Image:
     def is_volume(self) -> bool:
         """True for a stack of slices in space, False for a single plane or a cine."""
         return self.geometry.shape[0] > 1 and self.geometry.stack == "space" and self.geometry.affine is not None
+
+    @property
+    def dark_is_high(self) -> bool:
+        """True where larger values are darker, the negative of what networks learn (MONOCHROME1, PS3.3 C.7.6.3.1.2)."""
+        return str(self.meta.get("PhotometricInterpretation", "")).strip().upper() == "MONOCHROME1"

@@ -18,7 +18,6 @@ __all__ = ["Acquisition"]
 
 _ROOM = 1.5
 """Spacing may lie this factor beyond the least and the largest that were learnt from (a convention of ours)."""
-_DARK_IS_HIGH = "MONOCHROME1"
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,8 @@ class Acquisition:
     Args:
         modalities: DICOM modalities; "" among them where one does not say.
         colour: Whether some hold colour.
-        dark_is_high: Whether some say that larger values are darker (MONOCHROME1).
+        dark_is_high: Whether some say that larger values are darker (MONOCHROME1); of values without a unit the
+            preparation takes the negative, so that it does not matter.
         quantities: What the numbers mean.
         values: Least 1st and largest 99th percentile, where all have a unit; None where they have none.
         spacing_mm: Least and largest spacing along any axis; None where one does not know it.
@@ -60,7 +60,7 @@ class Acquisition:
         return cls(
             modalities=tuple(sorted({image.modality for image in images})),
             colour=any(_is_colour(image) for image in images),
-            dark_is_high=any(_dark_is_high(image) for image in images),
+            dark_is_high=any(image.dark_is_high for image in images),
             quantities=quantities,
             values=values,
             spacing_mm=(min(min(s) for s in known), max(max(s) for s in known)) if len(known) == len(images) else None,
@@ -85,7 +85,7 @@ class Acquisition:
             return f"its modality is {image.modality}; it learnt from {', '.join(self.modalities)}"
         if _is_colour(image) and not self.colour:
             return "it is in colour; it learnt from grey images"
-        if _dark_is_high(image) and not self.dark_is_high:
+        if image.dark_is_high and not self.dark_is_high and image.quantity is not Quantity.ARBITRARY:
             return "its header says that larger values are darker (MONOCHROME1); it learnt from the opposite: invert it"
         if str(image.quantity) not in self.quantities and image.quantity is not Quantity.RGB:
             return f"its values are {image.quantity}; it learnt from {', '.join(self.quantities)}"
@@ -113,10 +113,6 @@ def _is_colour(image: Image) -> bool:
         return False
     red, green, blue = image.array
     return not (np.array_equal(red, green) and np.array_equal(green, blue))
-
-
-def _dark_is_high(image: Image) -> bool:
-    return str(image.meta.get("PhotometricInterpretation", "")).strip().upper() == _DARK_IS_HIGH
 
 
 def _spacing(image: Image) -> tuple[float, ...] | None:

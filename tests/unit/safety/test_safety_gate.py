@@ -184,8 +184,10 @@ def test_how_an_image_was_made() -> None:
     assert "it is in colour" in str(made.strange(picture(colour, Quantity.RGB)))
     assert made.strange(picture(np.repeat(grey, 3, axis=0), Quantity.RGB)) is None, "grey, stored as colour"
     inverted = picture(grey, meta={"PhotometricInterpretation": "MONOCHROME1"}, modality="DX")
-    assert "larger values are darker" in str(made.strange(inverted))
-    assert Acquisition.of([inverted]).strange(inverted) is None
+    assert made.strange(inverted) is None, "the preparation takes the negative"
+    dose = picture(grey, Quantity.HU, meta={"PhotometricInterpretation": "MONOCHROME1"})
+    assert "larger values are darker" in str(Acquisition.of([picture(grey, Quantity.HU)]).strange(dose))
+    assert Acquisition.of([dose]).strange(dose) is None
     assert "its values are HU" in str(made.strange(picture(grey, Quantity.HU)))
     place = Geometry.axial((2, 4, 6), spacing_mm=(2.0, 0.8, 0.8), origin_mm=(0, 0, 0))
     far = Geometry.axial((2, 4, 6), spacing_mm=(9.0, 0.8, 0.8), origin_mm=(0, 0, 0))

@@ -16,6 +16,7 @@ from isocenter.learn.adaptation.fingerprint import Fingerprint
 from isocenter.models.backbones import AnySettings, ResidualSettings, ViTSettings
 from isocenter.models.backbones.residual_unet import strides_for
 from isocenter.models.learnt import LearntSettings, Preparation
+from isocenter.models.learnt.region import Region
 
 __all__ = ["Plan", "plan_segmentation", "plan_vector"]
 
@@ -168,7 +169,11 @@ def _residual_for(
     )
 
 
-def _pool(settings: AnySettings, batch: int) -> Literal["mean", "mean-max"]:
+def _pool(
+    settings: AnySettings, batch: int, asked: Literal["auto", "mean", "mean-max", "grid"]
+) -> Literal["mean", "mean-max", "grid"]:
+    if asked != "auto":
+        return asked
     return "mean" if batch < _LEAST_FOR_BATCH_NORM or isinstance(settings, ViTSettings) else "mean-max"
 
 
@@ -191,6 +196,7 @@ def plan_vector(
     batch: int = 32,
     most_side: int | None = None,
     backbone: AnySettings | None = None,
+    settled: tuple[Literal["lungs"] | None, Literal["auto", "mean", "mean-max", "grid"]] = (None, "auto"),
 ) -> Plan:
     """Settle how classes, findings, numbers or times are learnt: from the whole image at one size.
 
@@ -202,13 +208,18 @@ def plan_vector(
         batch: Images of a step.
         most_side: Longest side of the image that the network sees; None for 128 (planes) or 64 (volumes).
         backbone: To use instead of one that fits the set.
+        settled: The organ that is looked at, and the pool (`DataSettings`).
 
     Raises:
-        ConfigError: Images are too small, or the backbone is for other ones.
+        ConfigError: Images are too small, the backbone is for other ones, or an organ is asked of volumes.
     """
-    dims = found.dims
+    dims, (region, pool) = found.dims, settled
     most = most_side or (128 if dims == 2 else 64)
     size = found.size[-dims:]
+    if region is not None:
+        if dims != 2:
+            raise ConfigError("a region is of single planes; leave it out for volumes")
+        size = (most, most)  # boxes of organs differ in shape: all are brought to a square
     scale = min(1.0, most / max(size))
     inner = tuple(max(4, round(n * scale)) for n in size)
     settings = backbone if backbone is not None else _residual_for(found, inner, widths, batch)
@@ -216,9 +227,11 @@ def plan_vector(
     multiple = settings.multiple
     fitted = tuple(max(m, -(-n // m) * m) for n, m in zip(inner, multiple, strict=True))
     preparation = replace(_preparation(found), spacing_mm=None, size=fitted)
+    if region is not None:
+        preparation = replace(preparation, region=region, region_sha256=Region.of(region).sha256)
     return Plan(
         preparation,
-        LearntSettings(settings.as_card(), outputs, mask=False, dropout=0.2, pool=_pool(settings, batch)),
+        LearntSettings(settings.as_card(), outputs, mask=False, dropout=0.2, pool=_pool(settings, batch, pool)),
         _alteration(found, mirror),
         fitted,
         batch,

@@ -227,6 +227,8 @@ class _Work:
         mirror = self._mirror()
         backbone = None if self.start is None else settings_from_card(backbone_card(self.start))
         if self.masks:
+            if settings.region is not None or settings.pool != "auto":
+                raise ConfigError("a region and a pool are of answers about whole pictures; leave them out for masks")
             count = len(labelled.classes)
             plan = plan_segmentation(self.found, count, widths=settings.widths, mirror=mirror, backbone=backbone)
         else:
@@ -234,6 +236,7 @@ class _Work:
             plan = plan_vector(
                 self.found, outputs, widths=settings.widths, mirror=mirror, most_side=settings.side,
                 batch=settings.batch or (64 if self.found.dims == 2 else 16), backbone=backbone,
+                settled=(settings.region, settings.pool),
             )  # fmt: skip
         return plan if settings.batch is None else replace(plan, batch=settings.batch)
 

@@ -24,6 +24,10 @@ class DataSettings(BaseModel):
         batch: Images or windows of a step.
         widths: Of the network's levels, finest first.
         side: Longest side of the image that a network sees which answers for the whole of it.
+        region: Organ whose box alone is looked at ("lungs": upright frontal chest X-rays), of answers about whole
+            pictures.
+        pool: What of a network's coarsest map such an answer is made from: "mean", "mean-max", or the means of a "grid"
+            of 4 by 4 cells, which keeps where something is; "auto" decides by batch and backbone.
         method: "full" changes all weights; "probe" the head alone; "lora" and "dora" add low-rank changes.
         rank: Of LoRA and DoRA.
         labelled: Most cases that a network learns from.
@@ -45,6 +49,8 @@ class DataSettings(BaseModel):
     batch: int | None = Field(default=None, ge=1)
     widths: tuple[int, ...] | None = None
     side: int | None = Field(default=None, ge=8)
+    region: Literal["lungs"] | None = None
+    pool: Literal["auto", "mean", "mean-max", "grid"] = "auto"
     method: Literal["full", "probe", "lora", "dora"] = "full"
     rank: int = Field(default=8, ge=1)
     labelled: int | None = Field(default=None, ge=1)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float
 from torch import nn
+from torch.nn import functional
 
 from isocenter.core.errors import ConfigError
 from isocenter.models.backbones import ResidualEncoder, ResidualUNet, ViT, build_backbone
@@ -17,7 +18,9 @@ from isocenter.models.interactive.backbone import InteractiveEncoder
 
 __all__ = ["CoarseUNet", "LearntSettings", "PyramidUNet", "VectorNet", "build_learnt"]
 
-Pool = Literal["mean", "mean-max"]
+Pool = Literal["mean", "mean-max", "grid"]
+_CELLS = 4
+"""Along each axis of the grid."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,8 @@ class LearntSettings:
         pool: What of the backbone an answer about the whole image is made from. "mean": its embedding, each image's on
             one scale. "mean-max": mean and maximum over space of its coarsest map, each number on the scale of the set,
             so that how much there is and how thick it is at its thickest are not lost; needs a backbone of maps.
+            "grid": the mean of each of 4 cells along each axis of that map, so that where something is is not lost
+            either.
 
     Raises:
         ConfigError: A number is out of range, or the backbone can't answer voxel by voxel.
@@ -44,8 +49,8 @@ class LearntSettings:
     pool: Pool = "mean"
 
     def __post_init__(self) -> None:
-        if self.pool not in ("mean", "mean-max"):
-            raise ConfigError(f"pool must be 'mean' or 'mean-max', got {self.pool!r}")
+        if self.pool not in get_args(Pool):
+            raise ConfigError(f"pool must be one of {', '.join(get_args(Pool))}, got {self.pool!r}")
         if self.outputs < (2 if self.mask else 1) or not 0 <= self.dropout < 1:
             raise ConfigError(f"outputs and dropout are out of range: {self.outputs}, {self.dropout}")
 
@@ -87,25 +92,33 @@ class VectorNet(nn.Module):
     ) -> None:
         super().__init__()
         self.encoder, width = backbone, backbone.width
-        self._both = pool == "mean-max"
+        self._pool = pool
         norm: nn.Module = nn.LayerNorm(width)
-        if self._both:
+        if pool != "mean":
             if isinstance(backbone, ViT):
-                raise ConfigError("pool 'mean-max' needs a backbone of maps, this one is a vision transformer")
-            width *= 2
+                raise ConfigError(f"pool {pool!r} needs a backbone of maps, this one is a vision transformer")
+            width *= 2 if pool == "mean-max" else _CELLS**backbone.settings.dims
             norm = nn.BatchNorm1d(width, affine=False)
         self.head = nn.Sequential(norm, nn.Dropout(dropout), nn.Linear(width, outputs))
 
     def embed(self, x: Float[torch.Tensor, "n channel *space"]) -> Float[torch.Tensor, "n features"]:
         """Return what the head sees of an image."""
-        if not self._both:
+        if self._pool == "mean":
             return self.encoder.embed(x).float()
-        found = self.encoder.maps(x)[-1].flatten(2).float()
+        maps = self.encoder.maps(x)[-1].float()
+        if self._pool == "grid":
+            return _cells(maps).flatten(1)
+        found = maps.flatten(2)
         return torch.cat([found.mean(2), found.amax(2)], dim=1)
 
     def forward(self, x: Float[torch.Tensor, "n channel *space"]) -> Float[torch.Tensor, "n outputs"]:
         """Return logits, or numbers."""
         return self.head(self.embed(x))  # type: ignore[no-any-return]
+
+
+def _cells(maps: Float[torch.Tensor, "n c *space"]) -> Float[torch.Tensor, "n c *cells"]:
+    pool = functional.adaptive_avg_pool2d if maps.ndim == 4 else functional.adaptive_avg_pool3d
+    return pool(maps, _CELLS)
 
 
 class PyramidUNet(UNetDecoder):

@@ -16,6 +16,7 @@ from jaxtyping import Float, Shaped
 
 from isocenter.core import Image, Quantity
 from isocenter.core.errors import ConfigError, GeometryError, PixelError
+from isocenter.models.learnt.region import Region
 from isocenter.models.orientation import Turned
 from isocenter.models.preparation import normalise
 
@@ -61,16 +62,24 @@ class Prepared:
     Args:
         array: (channel, *space), mean about 0 and deviation about 1.
         turn: How its axes were turned.
-        shape: Of the turned image before it was resized.
+        shape: Of the turned image, or of its part that is looked at, before it was resized.
+        whole: Of the turned image, where only a part of it is looked at.
+        corner: Row and column of that part.
     """
 
     array: Float[np.ndarray, "channel *space"]
     turn: Turned
     shape: tuple[int, int, int]
+    whole: tuple[int, int, int] | None = None
+    corner: tuple[int, int] = (0, 0)
+
+    def _part(self) -> tuple[slice, slice, slice]:
+        (row, column), (_, rows, columns) = self.corner, self.shape
+        return slice(None), slice(row, row + rows), slice(column, column + columns)
 
     def label(self, mask: Shaped[np.ndarray, "z y x"]) -> Shaped[np.ndarray, "*space"]:
         """Bring class numbers onto the prepared grid: of each voxel the class at its centre."""
-        turned = self.turn.forward(mask)
+        turned = self.turn.forward(mask)[self._part()]
         space = self.array.shape[1:]
         wanted = (1, *space) if len(space) == 2 else space
         for axis, (before, after) in enumerate(zip(turned.shape, wanted, strict=True)):
@@ -80,9 +89,17 @@ class Prepared:
         return np.ascontiguousarray(turned[0] if len(space) == 2 else turned)
 
     def back(self, values: Float[np.ndarray, "k *space"]) -> Float[np.ndarray, "k z y x"]:
-        """Bring values (probabilities) of the prepared grid back to the image's own voxels."""
+        """Bring values (probabilities) of the prepared grid back to the image's own voxels; 0 where it did not look."""
         deep = values[:, None] if values.ndim == 3 else values
-        return np.stack([self.turn.backward(resized(one, self.shape)) for one in deep])
+        found = []
+        for one in deep:
+            part = resized(one, self.shape)
+            if self.whole is not None:
+                all_of_it = np.zeros(self.whole, dtype=part.dtype)
+                all_of_it[self._part()] = part
+                part = all_of_it
+            found.append(self.turn.backward(part))
+        return np.stack(found)
 
 
 @dataclass(frozen=True)
@@ -100,6 +117,8 @@ class Preparation:
         mean: For "set" and "shape".
         deviation: For "set" and "shape".
         size: All images are resized to this, after the spacing; None leaves them.
+        region: Organ whose box alone is looked at (`models.learnt.region`), of upright pictures; None for all of it.
+        region_sha256: Of the weights that find it.
 
     Raises:
         ConfigError: A number is out of range.
@@ -114,6 +133,8 @@ class Preparation:
     mean: float = 0.0
     deviation: float = 1.0
     size: tuple[int, ...] | None = None
+    region: str | None = None
+    region_sha256: str = ""
 
     def __post_init__(self) -> None:
         if self.dims not in (2, 3) or self.channels < 1 or self.deviation <= 0:
@@ -124,6 +145,8 @@ class Preparation:
             raise ConfigError(f"size needs {self.dims} positive numbers, got {self.size}")
         if (self.intensity == "set") != (self.clip is not None):
             raise ConfigError("the set's own intensities need the range that they are clipped to")
+        if self.region is not None and (self.dims != 2 or self.size is None):
+            raise ConfigError("a region is of pictures that are brought to one size")
 
     def as_card(self) -> dict[str, object]:
         """Return JSON-ready values."""
@@ -146,8 +169,9 @@ class Preparation:
 
         Raises:
             GeometryError: It has several planes and one is wanted, or spacing is needed and not known.
-            PixelError: It is flat, not finite, no shape where shapes were learnt from, or has other channels than the
-                network sees.
+            PixelError: It is flat, not finite, no shape where shapes were learnt from, has other channels than the
+                network sees, or the organ that is looked at was not found.
+            WeightsError: The weights that find the organ are missing, or not those that were learnt with.
         """
         if self.intensity == "set" and image.quantity is not Quantity.HU:
             raise PixelError(f"learnt from images in Hounsfield units; the values of this one are {image.quantity}")
@@ -156,9 +180,14 @@ class Preparation:
         shape = (array.shape[1], array.shape[2], array.shape[3])
         if self.dims == 2 and shape[0] != 1:
             raise GeometryError(f"learnt from single planes; this image has {shape[0]}")
+        whole, corner = None, (0, 0)
+        if self.region is not None:
+            rows, columns = Region(self.region, self.region_sha256).box(array.mean(axis=0)[0])
+            array, whole, corner = array[:, :, rows, columns], shape, (rows.start, columns.start)
+            shape = (1, array.shape[2], array.shape[3])
         space = self._space(shape, turn, image)
         values = np.stack([resized(self._intensities(channel), space) for channel in array])
-        return Prepared(values[:, 0] if self.dims == 2 else values, turn, shape)
+        return Prepared(values[:, 0] if self.dims == 2 else values, turn, shape, whole, corner)
 
     def _space(self, shape: tuple[int, int, int], turn: Turned, image: Image) -> tuple[int, int, int]:
         if self.size is not None:
@@ -176,6 +205,8 @@ class Preparation:
         array = image.array.astype(np.float32)
         if not np.isfinite(array).all():
             raise PixelError("the image holds values that are not finite (NaN or infinity); repair or crop it first")
+        if self.intensity != "set" and image.dark_is_high:
+            array = -array
         if self.channels == 1 and len(array) == 3 and image.quantity is Quantity.RGB:
             return np.asarray(np.tensordot(_LUMINANCE, array, 1)[None], dtype=np.float32)
         if self.channels == 3 and len(array) == 1 and image.geometry.shape[0] == 1:

@@ -347,3 +347,7 @@ def test_shapes_keep_their_two_values_and_volumes_about_their_size() -> None:
     assert np.abs(values["pictures"][0] - values["pictures"][1]).max() > 1e-3
     assert found["shapes"].network.pool == "mean-max"
     assert plan_vector(finger, 2, widths=(4, 8), mirror=(False,) * 3, batch=4).network.pool == "mean"
+    grid = plan_vector(finger, 2, widths=(4, 8), mirror=(False,) * 3, batch=4, settled=(None, "grid"))
+    assert grid.network.pool == "grid"
+    with pytest.raises(ConfigError, match="a region is of single planes"):
+        plan_vector(finger, 2, widths=(4, 8), mirror=(False,) * 3, settled=("lungs", "auto"))

@@ -18,6 +18,8 @@ def finite_channel(image: Image, turn: Turned) -> tuple[Float[np.ndarray, "z y x
     Learning and the task prepare images with this very code.
     """
     volume, notes = one_channel(image)
+    if image.dark_is_high:
+        volume = -volume
     finite = np.isfinite(volume)
     if not finite.all():
         count = int((~finite).sum())

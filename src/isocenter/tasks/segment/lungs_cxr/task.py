@@ -102,7 +102,7 @@ class LungsCxr:
             return Prediction.abstain(CARD.name, reason, inputs=inputs)
         upright = _Upright.of(image.geometry)
         picture = upright.forward(image.array[0, 0]).astype(np.float32)
-        if _dark_is_high(image):
+        if image.dark_is_high:
             picture = -picture
         try:
             box, prepared = prepare_picture(picture, self._side)
@@ -125,7 +125,7 @@ class LungsCxr:
             uncertainty=quality,
             model=model_ref(self._passport),
             inputs=inputs,
-            steps=_steps(upright, self._side, negated=_dark_is_high(image)),
+            steps=_steps(upright, self._side, negated=image.dark_is_high),
             notes=_notes(upright, sides is not None),
             likeness=likeness,
         )
@@ -150,11 +150,6 @@ def _unfit(image: Image, prompts: Sequence[Prompt]) -> str | None:
             "side of the picture and head or feet along the other"
         )
     return None
-
-
-def _dark_is_high(image: Image) -> bool:
-    """Tell whether larger values are darker, which is the negative of what the network learnt (PS3.3 C.7.6.3.1.2)."""
-    return str(image.meta.get("PhotometricInterpretation", "")).strip().upper() == "MONOCHROME1"
 
 
 @dataclass(frozen=True)

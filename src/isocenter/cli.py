@@ -291,7 +291,7 @@ def adapt(
     weights: Annotated[
         str | None, typer.Option("--weights", help="Weights to begin with: a built-in name, or a path.")
     ] = None,
-    method: Annotated[str, typer.Option("--method", help="Of a set: full, probe, lora or dora.")] = "full",
+    method: Annotated[str, typer.Option("--method", help="Of a set: full, probe, lora, dora or linear.")] = "full",
     folds: Annotated[int, typer.Option("--folds", help="Of a set: networks, each held to cases it never saw.")] = 5,
     labelled: Annotated[
         int | None, typer.Option("--labelled", help="Of a set: most cases that a network learns from.")

@@ -394,6 +394,30 @@ def test_bad_input(balls: Path, tmp_path: Path) -> None:
     assert cli.run(["adapt", "--out", str(tmp_path / "c")]) == cli.Exit.USAGE
 
 
+def test_a_linear_answer_takes_no_steps(tmp_path: Path) -> None:
+    rows = pictures(tmp_path, 40)
+    file = table(tmp_path, ["image", "label"], [[n, "high" if k else "low"] for n, k, _ in rows])
+    done = adapt_data(file, tmp_path / "task", folds=2, method="linear", mirror="off", seed=1)
+    assert done.steps == 0 and {f.name: f.value for f in done.figures}["AUROC"] > 0.95
+    found = load_task(learnt_entry(tmp_path / "task")).run(one_picture(tmp_path))
+    assert isinstance(found.value, Scores) and {c.meaning: p for c, p in found.value.probabilities}["low"] > 0.5
+    again = adapt_data(file, tmp_path / "again", name=done.task, folds=2, method="linear", mirror="off", seed=1)
+    assert again.figures == done.figures
+    with pytest.raises(ConfigError, match="region, pool and method"):
+        adapt_data(_masks_of(tmp_path), tmp_path / "masks", method="linear", folds=2)
+
+
+def _masks_of(folder: Path) -> Path:
+    place = folder / "drawn"
+    for kind in ("images", "labels"):
+        (place / kind).mkdir(parents=True)
+        for number in range(4):
+            values = np.zeros((24, 20), np.uint8)
+            values[4:9, number : number + 6] = 200 if kind == "images" else 1
+            Picture.fromarray(values).save(place / kind / f"{number}.png")
+    return place
+
+
 @pytest.mark.parametrize("method", ["probe", "lora", "dora"])
 def test_from_weights(balls: Path, tmp_path: Path, method: str) -> None:
     """The encoder of the interactive network is begun with: frozen, its weights are found again."""

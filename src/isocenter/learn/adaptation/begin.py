@@ -20,7 +20,7 @@ from isocenter.models.weights import Weights
 
 __all__ = ["backbone_card", "begin_network", "choose_learning"]
 
-Method = Literal["full", "probe", "lora", "dora"]
+Method = Literal["full", "probe", "lora", "dora", "linear"]
 
 
 def backbone_card(start: Weights) -> dict[str, object]:
@@ -93,13 +93,13 @@ def choose_learning(net: nn.Module, method: Method, *, rank: int, seed: int) -> 
 
     Args:
         net: With an `encoder`.
-        method: "full": all; "probe": all but the encoder; "lora", "dora": all but the encoder, and low-rank changes of
-            it.
+        method: "full": all; "probe" and "linear": all but the encoder; "lora", "dora": all but the encoder, and
+            low-rank changes of it.
         rank: Of the changes.
         seed: Of their first values.
     """
     encoder: nn.Module = net.encoder  # type: ignore[assignment]
-    if method == "probe":
+    if method in ("probe", "linear"):
         for parameter in encoder.parameters():
             parameter.requires_grad_(False)
     elif method in ("lora", "dora"):

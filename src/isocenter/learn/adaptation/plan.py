@@ -16,9 +16,10 @@ from isocenter.learn.adaptation.fingerprint import Fingerprint
 from isocenter.models.backbones import AnySettings, ResidualSettings, ViTSettings
 from isocenter.models.backbones.residual_unet import strides_for
 from isocenter.models.learnt import LearntSettings, Preparation
+from isocenter.models.learnt.descriptor import DescriptorSettings
 from isocenter.models.learnt.region import Region
 
-__all__ = ["Plan", "plan_segmentation", "plan_vector"]
+__all__ = ["Plan", "Settled", "plan_segmentation", "plan_vector"]
 
 _THICK = 3.0
 """Slices thicker than this many pixels are not turned out of."""
@@ -60,6 +61,21 @@ class Plan:
             "batch": self.batch,
             "thick": self.thick,
         }
+
+
+@dataclass(frozen=True)
+class Settled:
+    """What of an answer about the whole image the user settled; see `DataSettings`.
+
+    Args:
+        region: Organ that is looked at.
+        pool: What of the coarsest map is looked at.
+        linear: Whether the answer is linear in what a backbone sees that does not learn.
+    """
+
+    region: Literal["lungs"] | None = None
+    pool: Literal["auto", "mean", "mean-max", "grid"] = "auto"
+    linear: bool = False
 
 
 def _preparation(found: Fingerprint) -> Preparation:
@@ -140,7 +156,7 @@ def plan_segmentation(
     )
 
 
-def _check_backbone(settings: AnySettings, found: Fingerprint) -> None:
+def _check_backbone(settings: AnySettings | DescriptorSettings, found: Fingerprint) -> None:
     if (settings.dims, settings.channels_in) != (found.dims, found.channels):
         raise ConfigError(
             f"the backbone is for {settings.dims} dims and {settings.channels_in} channels; the images have "
@@ -170,10 +186,12 @@ def _residual_for(
 
 
 def _pool(
-    settings: AnySettings, batch: int, asked: Literal["auto", "mean", "mean-max", "grid"]
-) -> Literal["mean", "mean-max", "grid"]:
-    if asked != "auto":
-        return asked
+    settings: AnySettings | DescriptorSettings, batch: int, settled: Settled
+) -> Literal["mean", "mean-max", "grid"]:  # fmt: skip
+    if settled.pool != "auto":
+        return settled.pool
+    if settled.linear and not isinstance(settings, ViTSettings):
+        return "grid"
     return "mean" if batch < _LEAST_FOR_BATCH_NORM or isinstance(settings, ViTSettings) else "mean-max"
 
 
@@ -196,7 +214,7 @@ def plan_vector(
     batch: int = 32,
     most_side: int | None = None,
     backbone: AnySettings | None = None,
-    settled: tuple[Literal["lungs"] | None, Literal["auto", "mean", "mean-max", "grid"]] = (None, "auto"),
+    settled: Settled = Settled(),
 ) -> Plan:
     """Settle how classes, findings, numbers or times are learnt: from the whole image at one size.
 
@@ -208,12 +226,12 @@ def plan_vector(
         batch: Images of a step.
         most_side: Longest side of the image that the network sees; None for 128 (planes) or 64 (volumes).
         backbone: To use instead of one that fits the set.
-        settled: The organ that is looked at, and the pool (`DataSettings`).
+        settled: What else the user settled.
 
     Raises:
         ConfigError: Images are too small, the backbone is for other ones, or an organ is asked of volumes.
     """
-    dims, (region, pool) = found.dims, settled
+    dims, region = found.dims, settled.region
     most = most_side or (128 if dims == 2 else 64)
     size = found.size[-dims:]
     if region is not None:
@@ -222,7 +240,11 @@ def plan_vector(
         size = (most, most)  # boxes of organs differ in shape: all are brought to a square
     scale = min(1.0, most / max(size))
     inner = tuple(max(4, round(n * scale)) for n in size)
-    settings = backbone if backbone is not None else _residual_for(found, inner, widths, batch)
+    settings: AnySettings | DescriptorSettings
+    if backbone is None and settled.linear:
+        settings = DescriptorSettings(dims=dims, channels_in=found.channels)
+    else:
+        settings = backbone if backbone is not None else _residual_for(found, inner, widths, batch)
     _check_backbone(settings, found)
     multiple = settings.multiple
     fitted = tuple(max(m, -(-n // m) * m) for n, m in zip(inner, multiple, strict=True))
@@ -231,7 +253,7 @@ def plan_vector(
         preparation = replace(preparation, region=region, region_sha256=Region.of(region).sha256)
     return Plan(
         preparation,
-        LearntSettings(settings.as_card(), outputs, mask=False, dropout=0.2, pool=_pool(settings, batch, pool)),
+        LearntSettings(settings.as_card(), outputs, mask=False, dropout=0.2, pool=_pool(settings, batch, settled)),
         _alteration(found, mirror),
         fitted,
         batch,

@@ -34,8 +34,9 @@ from isocenter.learn.adaptation.engine import (
 from isocenter.learn.adaptation.fingerprint import Fingerprint, Read, fingerprint, read_cases
 from isocenter.learn.adaptation.held_out import MaskRow, VectorRow, measure_masks, measure_spoilt, measure_vectors
 from isocenter.learn.adaptation.likeness import GateRow, gate_of, reference_of, strangeness_of
+from isocenter.learn.adaptation.linear import fit_linear
 from isocenter.learn.adaptation.masks import MaskCase, MaskJob
-from isocenter.learn.adaptation.plan import Plan, plan_segmentation, plan_vector
+from isocenter.learn.adaptation.plan import Plan, Settled, plan_segmentation, plan_vector
 from isocenter.learn.adaptation.settings import DataSettings
 from isocenter.learn.adaptation.shelf import Shelf, half_of_memory
 from isocenter.learn.adaptation.split import Part, one_side, split
@@ -227,8 +228,10 @@ class _Work:
         mirror = self._mirror()
         backbone = None if self.start is None else settings_from_card(backbone_card(self.start))
         if self.masks:
-            if settings.region is not None or settings.pool != "auto":
-                raise ConfigError("a region and a pool are of answers about whole pictures; leave them out for masks")
+            if settings.region is not None or settings.pool != "auto" or settings.method == "linear":
+                raise ConfigError(
+                    "region, pool and method 'linear' are of answers about whole images; leave them out for masks"
+                )
             count = len(labelled.classes)
             plan = plan_segmentation(self.found, count, widths=settings.widths, mirror=mirror, backbone=backbone)
         else:
@@ -236,7 +239,7 @@ class _Work:
             plan = plan_vector(
                 self.found, outputs, widths=settings.widths, mirror=mirror, most_side=settings.side,
                 batch=settings.batch or (64 if self.found.dims == 2 else 16), backbone=backbone,
-                settled=(settings.region, settings.pool),
+                settled=Settled(settings.region, settings.pool, settings.method == "linear"),
             )  # fmt: skip
         return plan if settings.batch is None else replace(plan, batch=settings.batch)
 
@@ -390,6 +393,7 @@ class _Work:
             self.labelled.kind,
             [c for c in learnt if isinstance(c, VectorCase)],
             [c for c in validation if isinstance(c, VectorCase)],
+            balanced=self.settings.method != "linear",
         )
 
     def begin(self, part: Part) -> nn.Module:
@@ -405,6 +409,9 @@ class _Work:
         kept = folder / "settled.json"
         if kept.is_file():
             self.settings = self.settings.model_copy(update=json.loads(kept.read_text("utf-8")))
+            return
+        if self.settings.method == "linear":  # takes no steps, and products in full precision
+            self.settings = self.settings.model_copy(update={"precision": "float32", "steps": None})
             return
         settings, job, net = self.settings, self.job(part), self.begin(part)
         course = self._course(part, steps=100, rate=settings.learning_rate or 1e-3)
@@ -433,9 +440,12 @@ class _Work:
         settings, job, net = self.settings, self.job(part), self.begin(part)
         steps = settings.steps or _LEAST_STEPS
         rate = settings.learning_rate
-        if rate is None:
-            rate = find_rate(net, job, self._course(part, steps=steps, rate=1e-3), folder)
-        learnt = fit(net, job, self._course(part, steps=steps, rate=rate), folder, tell)
+        if settings.method == "linear" and isinstance(job, VectorJob):
+            learnt, rate = fit_linear(net, job), 0.0
+        else:
+            if rate is None:
+                rate = find_rate(net, job, self._course(part, steps=steps, rate=1e-3), folder)
+            learnt = fit(net, job, self._course(part, steps=steps, rate=rate), folder, tell)
         arrays = {k: v.detach().float().numpy().copy() for k, v in merged_state(learnt.net).items()}
         scale = job.settle_scale(learnt.net) if isinstance(job, VectorJob) else Scale()
         return Member(part, arrays, learnt, scale), rate

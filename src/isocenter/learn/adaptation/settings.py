@@ -28,7 +28,9 @@ class DataSettings(BaseModel):
             pictures.
         pool: What of a network's coarsest map such an answer is made from: "mean", "mean-max", or the means of a "grid"
             of 4 by 4 cells, which keeps where something is; "auto" decides by batch and backbone.
-        method: "full" changes all weights; "probe" the head alone; "lora" and "dora" add low-rank changes.
+        method: "full" changes all weights; "probe" the head alone; "lora" and "dora" add low-rank changes; "linear"
+            finds the head alone, exactly and without a step (of answers about whole images; without weights to begin
+            with, over plain numbers of the image's cells: for some hundred images that lie alike in their frames).
         rank: Of LoRA and DoRA.
         labelled: Most cases that a network learns from.
         mirror: Whether images are mirrored along the patient's left-right axis; "auto": unless a class names a side.
@@ -51,7 +53,7 @@ class DataSettings(BaseModel):
     side: int | None = Field(default=None, ge=8)
     region: Literal["lungs"] | None = None
     pool: Literal["auto", "mean", "mean-max", "grid"] = "auto"
-    method: Literal["full", "probe", "lora", "dora"] = "full"
+    method: Literal["full", "probe", "lora", "dora", "linear"] = "full"
     rank: int = Field(default=8, ge=1)
     labelled: int | None = Field(default=None, ge=1)
     mirror: Literal["auto", "on", "off"] = "auto"

@@ -89,7 +89,7 @@ class VectorJob:
         kind: Of the labels.
         learnt: Cases to learn from.
         validation: Cases that decide when it is best; may be empty.
-        balanced: Whether classes are drawn equally often.
+        balanced: Whether classes are drawn equally often, and findings that are there count more.
         smoothing: Of the labels of classes.
     """
 
@@ -106,7 +106,7 @@ class VectorJob:
         self.plan, self.kind, self.learnt, self.validation = plan, kind, learnt, validation
         self.smoothing = smoothing
         self._groups = self._grouped() if balanced else None
-        self._weights = self._finding_weights() if kind == "multilabel" else None
+        self._weights = self._finding_weights() if balanced and kind == "multilabel" else None
         self.scale = self._scaled()
 
     def _scaled(self) -> Scale:

@@ -15,6 +15,7 @@ from isocenter.core.errors import ConfigError
 from isocenter.models.backbones import ResidualEncoder, ResidualUNet, ViT, build_backbone
 from isocenter.models.backbones.residual_unet import UNetDecoder
 from isocenter.models.interactive.backbone import InteractiveEncoder
+from isocenter.models.learnt.descriptor import DescriptorEncoder, DescriptorSettings
 
 __all__ = ["CoarseUNet", "LearntSettings", "PyramidUNet", "VectorNet", "build_learnt"]
 
@@ -88,7 +89,11 @@ class VectorNet(nn.Module):
     """
 
     def __init__(
-        self, backbone: ViT | ResidualEncoder | InteractiveEncoder, outputs: int, dropout: float, pool: Pool = "mean"
+        self,
+        backbone: ViT | ResidualEncoder | InteractiveEncoder | DescriptorEncoder,
+        outputs: int,
+        dropout: float,
+        pool: Pool = "mean",
     ) -> None:
         super().__init__()
         self.encoder, width = backbone, backbone.width
@@ -97,13 +102,14 @@ class VectorNet(nn.Module):
         if pool != "mean":
             if isinstance(backbone, ViT):
                 raise ConfigError(f"pool {pool!r} needs a backbone of maps, this one is a vision transformer")
-            width *= 2 if pool == "mean-max" else _CELLS**backbone.settings.dims
+            if not isinstance(backbone, DescriptorEncoder):  # whose embedding is already its cells, laid out
+                width *= 2 if pool == "mean-max" else _CELLS**backbone.settings.dims
             norm = nn.BatchNorm1d(width, affine=False)
         self.head = nn.Sequential(norm, nn.Dropout(dropout), nn.Linear(width, outputs))
 
     def embed(self, x: Float[torch.Tensor, "n channel *space"]) -> Float[torch.Tensor, "n features"]:
         """Return what the head sees of an image."""
-        if self._pool == "mean":
+        if self._pool == "mean" or isinstance(self.encoder, DescriptorEncoder):
             return self.encoder.embed(x).float()
         maps = self.encoder.maps(x)[-1].float()
         if self._pool == "grid":
@@ -197,6 +203,11 @@ def build_learnt(settings: LearntSettings, *, recompute: bool = False) -> nn.Mod
     Raises:
         ConfigError: The backbone's card is not of a backbone.
     """
+    if settings.backbone.get("kind") == DescriptorSettings.kind:
+        if settings.mask:
+            raise ConfigError("a descriptor answers for the whole image, not voxel by voxel")
+        descriptor = DescriptorEncoder(DescriptorSettings.from_card(settings.backbone))
+        return VectorNet(descriptor, settings.outputs, settings.dropout, settings.pool)
     backbone = build_backbone(settings.backbone, recompute=recompute)
     if not settings.mask:
         return VectorNet(backbone, settings.outputs, settings.dropout, settings.pool)

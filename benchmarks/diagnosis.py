@@ -111,7 +111,8 @@ SETS: dict[str, tuple[Callable[[Path, Path], Path], str]] = {
         "421 patients of NIH ChestX-ray14, one film each; labels were mined from reports and are wrong in about one of "
         "ten. So few films teach little: figures of networks that learnt from 100,000 lie near 0.8. By the same folds "
         "twelve findings were tried; six of which nothing could be told (edema, fibrosis, infiltration, nodule, "
-        "pleural thickening, pneumothorax: AUROC 0.48 to 0.58) were left out, so those of the other six are a little too good. "
+        "pleural thickening, pneumothorax: AUROC 0.48 to 0.58) were left out, so those of the other six are a little "
+        "too good. "
         "A network from scratch at 128 pixels reached a mean of 0.55 over eight findings, where this linear answer "
         "over the cells of the lungs' box reached 0.61 over twelve.",
     ),

@@ -88,6 +88,8 @@ def read_question(question: str, lexicon: Lexicon, last: Referent | None = None)
         return Read((), "question", corrected)
     text = " ".join(words)
     stems = [stem(word) for word in words]
+    if _left_over(words, stems, lexicon):
+        return Read((), "question", corrected)
     names = _names(stems, text, lexicon)
     side = _side(stems)
     tool = _intent(text, bool(names))
@@ -121,6 +123,14 @@ def _known_words(question: str, lexicon: Lexicon) -> tuple[list[str], tuple[str,
         if near in lexicon.words:
             corrected.append(near)
     return words, tuple(corrected), unknown
+
+
+def _left_over(words: list[str], stems: list[str], lexicon: Lexicon) -> bool:
+    """Tell whether a word of a longer name stands alone: "swollen" is known of an optic disc, and not of a rib."""
+    named = {at for one in lexicon.find(stems) for at in range(one.start, one.end)}
+    return any(
+        at not in named and word not in EVERY_WORD and stems[at] not in EVERY_WORD for at, word in enumerate(words)
+    )
 
 
 def _names(stems: list[str], text: str, lexicon: Lexicon) -> list[str]:

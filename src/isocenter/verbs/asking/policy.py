@@ -34,7 +34,7 @@ _INSTRUCTION = re.compile(
     r"|https?:|\bassistant\s*:|\bsystem\s*:|\btool_?calls?\b|<\||\|>"
 )  # fmt: skip
 _TREATMENT = re.compile(
-    r"\b(?:treat\w*|therap\w*|surg\w*|operat\w*|resect\w*|remov(?:e|al)|drain\w*|medicat\w*|medicin\w*"
+    r"\b(?:treat\w*|therap\w*|surg\w*|operat\w*|resect\w*|remov\w*|drain\w*|medicat\w*|medicin\w*"
     r"|drugs?|antibiotic\w*|"
     r"prescri\w*|chemo\w*|radiotherap\w*|irradiat\w*|immunotherap\w*|steroids?|furosemide|amoxicillin"
     r"|aspirin|heparin|pills?|"
@@ -42,7 +42,7 @@ _TREATMENT = re.compile(
     r"|refer(?:red|ral)?|transfus\w*|"
     r"intubat\w*|vaccin\w*|managed?|management|recommend\w*|advi[sc]e\w*|puncture|anticoagul\w*)\b"
     r"|\bwhat (?:should|shall|must|can|do) (?:i|we|he|she|they|the patient) (?:now )?(?:do|take|give|try)\b"
-    r"|\bnext steps?\b|\bdo next\b|\bshould (?:i|we|he|she|they|the patient|you)\b|\b(?:give|take) (?:him|her|them)\b"
+    r"|\bnext steps?\b|\bdo next\b|\bshould (?:i|we|he|she|they|it|the patient|you)\b|\b(?:give|take) (?:him|her|them)\b"
     r"|\bfollow[ -]?up (?:needed|necessary|required|indicated|when)\b|\bindicated\b|\burgent\w*|\bemergency\b"
 )  # fmt: skip
 _PROGNOSIS = re.compile(
@@ -160,8 +160,8 @@ def check_question(question: str, lexicon: Lexicon, patient_key: str = "") -> Ch
     if len(question) > 4 * LONGEST:
         return Checked("", "length")
     text = _cleaned(question)
-    if patient_key:
-        text = " ".join(text.replace(patient_key, " ").split())
+    if len(patient_key) >= 6:
+        text = " ".join(re.sub(rf"(?<!\w){re.escape(patient_key)}(?!\w)", " this patient ", text).split())
     lower = plain(text)
     if not re.search(r"\w", text):
         return Checked(text, "empty")

@@ -1,0 +1,97 @@
+"""Reading questions by rules: word order, plurals, slips of the pen, memory; and what is not understood."""
+
+from __future__ import annotations
+
+import pytest
+from asking_cases import examined
+from hypothesis import given
+from hypothesis import strategies as st
+
+from isocenter.verbs.asking.dialogue import Dialogue
+from isocenter.verbs.asking.grammar import read_question
+from isocenter.verbs.asking.names import Lexicon, nearest
+from isocenter.verbs.asking.tools import lexicon_of
+
+CHEST = Lexicon(("chest radiograph",), frozenset({"lung"}))
+
+
+def read(question: str) -> list[tuple[str, dict]]:
+    return [(c.tool, dict(c.arguments)) for c in read_question(question, CHEST).calls]
+
+
+@pytest.mark.parametrize(
+    "question",
+    ["How big is the left lung?", "the left lung: how big is it", "LEFT LUNG - HOW BIG", "how big's the left lung??",
+     "size of the left lung", "left lung size"],
+)  # fmt: skip
+def test_word_order_does_not_matter(question: str) -> None:
+    assert read(question) == [("measure", {"about": "lung", "side": "left"})]
+
+
+@pytest.mark.parametrize(
+    ("question", "name"),
+    [
+        ("any pleural efusion?", "pleural effusion"), ("any pnemothorax?", "pneumothorax"),
+        ("any pneumothroax?", "pneumothorax"), ("any atelectasiss?", "atelectasis"), ("any nodules?", "nodule"),
+        ("any pulmonary oedema?", "pulmonary edema"), ("any swollen rib?", None), ("any brokn rib?", None),
+        ("any hernai?", "hernia"),
+    ],
+)  # fmt: skip
+def test_plurals_and_one_slip(question: str, name: str | None) -> None:
+    assert read(question) == ([] if name is None else [("find", {"about": name})])
+
+
+@given(st.sampled_from(["pneumothorax", "consolidation", "cardiomegaly", "emphysema"]), st.data())
+def test_one_slip_in_a_long_word_is_read_right(word: str, data: st.DataObject) -> None:
+    at = data.draw(st.integers(1, len(word) - 2))
+    kind = data.draw(st.sampled_from(["leave out", "put in", "change", "swap"]))
+    letter = data.draw(st.sampled_from("abcdefghijklmnopqrstuvwxyz"))
+    slipped = {
+        "leave out": word[:at] + word[at + 1 :], "put in": word[:at] + letter + word[at:],
+        "change": word[:at] + letter + word[at + 1 :], "swap": word[:at] + word[at + 1] + word[at] + word[at + 2 :],
+    }[kind]  # fmt: skip
+    assert slipped == word or nearest(slipped, CHEST.words) == word
+
+
+@given(st.text(max_size=200))
+def test_any_text_is_read_or_refused(text: str) -> None:
+    found = Dialogue(examined("chest")).ask(text)
+    assert found.said and (found.outcome != "refused" or found.why)
+
+
+@pytest.mark.parametrize(
+    "question",
+    ["Is there a pulmonary embolism?", "Is there an embolism in the left lung?", "How big is the liver?",
+     "Is the spiculated thing in the left lung large?", "Is it cancer?", "left"],
+)  # fmt: skip
+def test_what_holds_an_unknown_word_is_not_answered_with_what_is_known(question: str) -> None:
+    assert read(question) == []
+
+
+def test_what_was_last_spoken_of_is_remembered() -> None:
+    dialogue = Dialogue(examined("brain"))
+
+    def ask(question: str) -> tuple[str, dict]:
+        (call,) = dialogue.ask(question).calls
+        return call.tool, dict(call.arguments)
+
+    right = {"about": "hippocampus", "side": "right"}
+    assert ask("What is the volume of the left hippocampus?")[0] == "measure"
+    assert ask("and the right one?") == ("measure", {**right, "quantity": "volume"})
+    assert ask("has it changed?") == ("compare", right)
+    assert ask("how sure are you?") == ("confidence", right)
+    assert ask("why?") == ("why", right)
+    assert ask("where is it?") == ("locate", right)
+    assert ask("and the left?") == ("locate", {"about": "hippocampus", "side": "left"})
+    assert dialogue.ask("Should it be removed?").why == "treatment"
+    assert ask("which side is it on?") == ("side_of", {"about": "hippocampus"}), "a refusal is not remembered"
+    assert Dialogue(examined("brain")).ask("and the right one?").outcome == "refused"
+    assert Dialogue(examined("brain")).ask("How big is it?").why == "referent"
+
+
+def test_words_mean_what_the_study_is_of() -> None:
+    for case, word, name in (
+        ("sarcoma", "mass", "lesion"), ("breast", "mass", "breast mass"), ("chest", "mass", "mass"),
+        ("breast", "cancer", "malignant breast lesion"), ("chest", "cancer", None), ("chest", "Hippocampi", "hippocampus"),
+    ):  # fmt: skip
+        assert lexicon_of(examined(case)).resolve(word) == name

@@ -13,7 +13,7 @@ from isocenter.terminal import Exit, out, progress, say
 if TYPE_CHECKING:
     from isocenter.verbs.ask import AskConfig, AskDocument
 
-__all__ = ["ask"]
+__all__ = ["ask", "mcp"]
 
 _LONGEST_LINE = 8192
 
@@ -95,3 +95,18 @@ def _show(found: AskDocument, as_json: bool) -> None:
         out(f"  {evidence.id}: {evidence.text}")
     for remark in found.remarks:
         say(remark)
+
+
+def mcp(
+    result: Annotated[
+        Path,
+        typer.Option("--result", help="Folder that `isocenter read` wrote, or its result.json.", show_default=False),
+    ],
+    prior: Annotated[
+        Path | None, typer.Option("--prior", help="Result of an earlier study of the same patient.", readable=False)
+    ] = None,
+) -> None:
+    """Serve the tools of `ask` to other programs over standard input and output (Model Context Protocol)."""
+    from isocenter.verbs.mcp import McpConfig, run
+
+    run(McpConfig(result=result, prior=prior))

@@ -22,7 +22,9 @@ pytestmark = pytest.mark.enable_socket
 EFFUSION = ("find", {"about": "pleural effusion"})
 
 
-def ask(answer: Any, question: str = "Is there an effusion?", case: Any = "chest", **settings: Any) -> tuple[Answer, Any]:
+def ask(
+    answer: Any, question: str = "Is there an effusion?", case: Any = "chest", **settings: Any
+) -> tuple[Answer, Any]:
     study = examined(case) if isinstance(case, str) else case
     seconds = settings.pop("seconds", 5.0)
     with serving(answer) as server:

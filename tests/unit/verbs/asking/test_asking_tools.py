@@ -120,7 +120,9 @@ def test_what_changed_is_told_by_both_ledgers_and_their_difference() -> None:
 
 def test_without_an_earlier_study_no_change_is_told() -> None:
     assert reply("breast", "compare").outcome == "not examined"
-    assert "no prior" not in texts(reply("breast", "compare"))[-1] and "--prior" in texts(reply("breast", "compare"))[-1]
+    assert (
+        "no prior" not in texts(reply("breast", "compare"))[-1] and "--prior" in texts(reply("breast", "compare"))[-1]
+    )
 
 
 @pytest.mark.parametrize(("key", "words"), [("another", "same patient"), ("", "same patient")])

@@ -18,8 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from isocenter.core.errors import ConfigError
 from isocenter.verbs.asking.dialogue import Answer, Dialogue
 from isocenter.verbs.asking.study import Examined, open_examined
-from isocenter.verbs.drafting.served import ServedModel
-from isocenter.verbs.drafting.turns import CallingModel
+from isocenter.verbs.drafting.chosen import language_model
 from isocenter.verbs.provenance import created_now
 from isocenter.version import __version__
 
@@ -178,9 +177,9 @@ def open_dialogue(config: AskConfig, progress: Progress | None = None) -> Iterat
         DataError: The study or result can't be read.
         ModelError: The local language model can't be opened.
     """
-    if config.llm_url is not None and config.llm_folder is not None:
-        raise ConfigError("a server and a folder of a language model were named; name one")
-    model = _model(config)
+    model = language_model(
+        config.llm_url, config.llm_model, config.allow_host, config.llm_seconds, config.llm_folder
+    )  # fmt: skip
     with ExitStack() as stack:
         result = config.study
         if not _is_result(result):
@@ -189,12 +188,6 @@ def open_dialogue(config: AskConfig, progress: Progress | None = None) -> Iterat
         elif config.out is not None:
             raise ConfigError("--out is for a study that is read first; a result was given")
         yield Dialogue(open_examined(result, config.prior), config.language, model, config.llm_seconds)
-
-
-def _model(config: AskConfig) -> CallingModel | None:
-    if config.llm_url is not None:
-        return ServedModel(config.llm_url, config.llm_model, config.allow_host, config.llm_seconds)
-    return None
 
 
 def _is_result(path: Path) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -74,7 +75,9 @@ def ask(
 def _dialogue(config: AskConfig, as_json: bool) -> None:
     from isocenter.verbs.ask import document_of, open_dialogue
 
-    with progress() as tell, open_dialogue(config, tell) as dialogue:
+    with ExitStack() as stack:
+        with progress() as tell:  # the study is read under the bar; answers are printed when it is gone
+            dialogue = stack.enter_context(open_dialogue(config, tell))
         if sys.stdin.isatty():
             say("ask in English; an empty line ends it")
         while line := sys.stdin.readline(_LONGEST_LINE):

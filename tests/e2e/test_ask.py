@@ -7,10 +7,10 @@ import json
 from pathlib import Path
 
 import pytest
-from asking_cases import CASES, written
-from asking_server import LIE, obedient, serving
 from pydicom import Dataset
 
+from asking_cases import CASES, written
+from asking_server import LIE, obedient, serving
 from e2e.conftest import MARKERS, Run, ct_image, marked
 from isocenter import cli
 from isocenter.testing.dicom_phantom import write_ct_series
@@ -64,7 +64,9 @@ def test_a_dialogue_remembers(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = written(CASES["chest"][0], tmp_path / "r")
-    asked = f"How big is the right lung?\nand the left one?\nShould it be removed?\n{'x' * 100_000}\nwhy?\n\nnever read\n"
+    asked = (
+        f"How big is the right lung?\nand the left one?\nShould it be removed?\n{'x' * 100_000}\nwhy?\n\nnever read\n"
+    )
     monkeypatch.setattr("sys.stdin", io.StringIO(asked))
     assert cli.run(["ask", str(folder), "--json"]) == 0
     answers = [json.loads(line) for line in capsys.readouterr().out.splitlines()]

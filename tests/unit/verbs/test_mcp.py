@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from asking_cases import CASES, examined, written
 from asking_server import ATTACKS
-
 from isocenter import cli
 from isocenter.verbs.asking.tools import TOOLS
 

@@ -15,6 +15,7 @@ from isocenter.verbs.asking.arguments import (
     ListArguments,
     MeasureArguments,
     NoArguments,
+    Place,
     Side,
 )
 from isocenter.verbs.asking.notes import MODALITIES, QUANTITIES, note
@@ -62,11 +63,12 @@ def about(name: str, claims: Iterable[Told]) -> list[Told]:
     return [t for t in told if t.claim.status == "absent" and t.claim.about in FINDINGS.implied(name)]
 
 
-def on_side(claims: Sequence[Told], side: Side | None) -> list[Told]:
-    """Return the claims of a side: those of that side, of both, and those that are of none."""
+def on_side(claims: Sequence[Told], side: Side | None, place: Place | None = None) -> list[Told]:
+    """Return the claims of a side and part: those of that side, of both, and those that are of none."""
+    kept = [t for t in claims if place is None or t.claim.place in (place, None)]
     if side is None or side == "both":
-        return list(claims)
-    return [t for t in claims if t.claim.side in (side, "both", None)]
+        return kept
+    return [t for t in kept if t.claim.side in (side, "both", None)]
 
 
 def as_data(told: Told) -> dict[str, Any]:
@@ -122,15 +124,21 @@ def _absent(claims: Sequence[Told]) -> bool:
     return all(t.claim.status == "absent" for t in claims)
 
 
+def _elsewhere(known: Sequence[Told], given: AboutArguments, examined: Examined, language: Language) -> Reply:
+    """Tell what is known of the other side or part, and that nothing is of the one that was asked for."""
+    where = given.side if given.side in ("left", "right") else given.place
+    other = note("other side", language, name=given.about, side=where)
+    return _reply("not found", known, examined, language, other, about=given.about)
+
+
 def _spoken(given: AboutArguments, examined: Examined, language: Language) -> tuple[list[Told], Reply | None]:
     """Return the claims that a question is about, or the reply where there is none of them."""
     known = about(given.about, examined.claims)
     if not known:
         return [], _missing(given.about, language, examined)
-    here = on_side(known, given.side)
+    here = on_side(known, given.side, given.place)
     if not here:
-        other = note("other side", language, name=given.about, side=given.side)
-        return [], _reply("not found", known, examined, language, other, about=given.about)
+        return [], _elsewhere(known, given, examined, language)
     if _absent(here):
         taken = note("taken for granted", language)
         return [], _reply("not found", here, examined, language, taken, about=given.about)
@@ -140,6 +148,11 @@ def _spoken(given: AboutArguments, examined: Examined, language: Language) -> tu
 def _sideless(claims: Sequence[Told], language: Language) -> list[str]:
     names = dict.fromkeys(t.claim.about for t in claims if t.claim.side is None and _sided(t.claim))
     return [note("no side", language, name=name) for name in names]
+
+
+def unsided(claims: Sequence[Told], side: Side | None, language: Language) -> list[str]:
+    """Say so where one side was asked for, and what is known is of no side."""
+    return _sideless(claims, language) if side in ("left", "right") and not _absent(claims) else []
 
 
 def _sided(claim: LedgerClaim) -> bool:
@@ -157,7 +170,7 @@ def list_findings(examined: Examined, given: ListArguments, language: Language) 
         return _reply("not examined", (), examined, language, note("nothing answered", language))
     if not known:
         measured = list(examined.claims) if given.status in ("all", "present") else []
-        return _reply("answered", measured, examined, language, note("no finding", language))
+        return _reply("not examined", measured, examined, language, note("no finding", language))
     if not chosen:
         return _reply("answered", (), examined, language, note("none so", language))
     return _reply("answered", chosen, examined, language)
@@ -168,12 +181,11 @@ def find(examined: Examined, given: AboutArguments, language: Language) -> Reply
     known = about(given.about, examined.claims)
     if not known:
         return _missing(given.about, language, examined)
-    here = on_side(known, given.side)
+    here = on_side(known, given.side, given.place)
     if not here:
-        other = note("other side", language, name=given.about, side=given.side)
-        return _reply("not found", known, examined, language, other, about=given.about)
-    unsided = _sideless(here, language) if given.side in ("left", "right") and not _absent(here) else []
-    return _reply("not found" if _absent(here) else "answered", here, examined, language, *unsided, about=given.about)
+        return _elsewhere(known, given, examined, language)
+    notes = unsided(here, given.side, language)
+    return _reply("not found" if _absent(here) else "answered", here, examined, language, *notes, about=given.about)
 
 
 def measure(examined: Examined, given: MeasureArguments, language: Language) -> Reply:
@@ -182,7 +194,7 @@ def measure(examined: Examined, given: MeasureArguments, language: Language) -> 
     if ended is not None:
         return ended
     wanted = None if given.quantity is None else QUANTITIES[given.quantity]
-    notes = []
+    notes = unsided(here, given.side, language)
     if given.about in FINDINGS:
         notes.append(note("no size", language, name=given.about))
     elif wanted is not None and not any(q.name in wanted for t in here for q in t.claim.quantities):
@@ -195,7 +207,7 @@ def locate(examined: Examined, given: AboutArguments, language: Language) -> Rep
     here, ended = _spoken(given, examined, language)
     if ended is not None:
         return ended
-    notes, centres = [], {}
+    notes, centres = unsided(here, given.side, language), {}
     for told in here:
         if told.claim.about in FINDINGS:
             notes.append(note("seen in", language, name=told.claim.about, site=told.claim.site))
@@ -233,10 +245,11 @@ def side_of(examined: Examined, given: AboutArguments, language: Language) -> Re
 
 def confidence(examined: Examined, given: AboutArguments, language: Language) -> Reply:
     """Tell how sure an answer is."""
-    known = on_side(about(given.about, examined.claims), given.side)
+    known = on_side(about(given.about, examined.claims), given.side, given.place)
     if not known:
         return _missing(given.about, language, examined)
     notes, sets = _promises(known, examined, language)
+    notes += unsided(known, given.side, language)
     if any(t.claim.about not in FINDINGS and all(q.low is None for q in t.claim.quantities) for t in known):
         notes.append(note("no interval", language))
     return _reply("answered", known, examined, language, *notes, about=given.about, sets=sets)
@@ -279,10 +292,11 @@ def _members(made: PredictionEntry, examined: Examined, told: Told) -> tuple[str
 
 def why(examined: Examined, given: AboutArguments, language: Language) -> Reply:
     """Tell what an answer rests on."""
-    known = on_side(about(given.about, examined.claims), given.side)
+    known = on_side(about(given.about, examined.claims), given.side, given.place)
     if not known:
         return _missing(given.about, language, examined)
     promised, sets = _promises(known, examined, language)
+    promised += unsided(known, given.side, language)
     rests, weights = [], []
     for name in dict.fromkeys(n for t in known for n in t.evidence):
         evidence = examined.evidence(name)

@@ -13,10 +13,12 @@ __all__ = [
     "MeasureArguments",
     "NoArguments",
     "PerhapsAboutArguments",
+    "Place",
     "Side",
 ]
 
 Side = Literal["left", "right", "both"]
+Place = Literal["anterior", "posterior", "upper", "lower"]
 
 
 class Arguments(BaseModel):
@@ -44,6 +46,7 @@ class AboutArguments(Arguments):
         min_length=2, max_length=80, description="A finding or a part of the body, e.g. 'pleural effusion', 'lung'."
     )
     side: Side | None = Field(default=None, description="Only this side of the body.")
+    place: Place | None = Field(default=None, description="Only this part of the part of the body.")
 
 
 class MeasureArguments(AboutArguments):
@@ -59,3 +62,4 @@ class PerhapsAboutArguments(Arguments):
         default=None, min_length=2, max_length=80, description="A finding or a part of the body; null for everything."
     )
     side: Side | None = Field(default=None, description="Only this side of the body.")
+    place: Place | None = Field(default=None, description="Only this part of the part of the body.")

@@ -101,7 +101,7 @@ def _opening(question: str, examined: Examined, last: Referent | None) -> list[d
     names = ", ".join(dict.fromkeys((*own, *sites)))
     user = question
     if last is not None:
-        spoken = ", ".join(f"{k} {v}" for k, v in last.arguments.items() if k in ("about", "side"))
+        spoken = ", ".join(f"{k} {v}" for k, v in last.arguments.items() if k in ("about", "side", "place"))
         user = f"{question}\n(Last spoken of: {spoken}.)"
     return [{"role": "system", "content": _SYSTEM.format(names=names)}, {"role": "user", "content": user}]
 

@@ -7,7 +7,7 @@ from typing import Any
 from isocenter.core.knowledge import FINDINGS
 from isocenter.safety.claims import Quantity
 from isocenter.tasks.report.compose import Language
-from isocenter.verbs.asking.answers import about, as_data, on_side, sentences
+from isocenter.verbs.asking.answers import about, as_data, on_side, sentences, unsided
 from isocenter.verbs.asking.arguments import PerhapsAboutArguments
 from isocenter.verbs.asking.notes import note
 from isocenter.verbs.asking.reply import Outcome, Reply, Said
@@ -23,7 +23,7 @@ def compare(examined: Examined, given: PerhapsAboutArguments, language: Language
     is called new or resolved: it is told what each study calls it.
     """
     claims = list(examined.claims) if given.about is None else about(given.about, examined.claims)
-    now = on_side(claims, given.side)
+    now = on_side(claims, given.side, given.place)
     if given.about is not None and not now:
         text = note("not looked for", language, name=given.about)
         return Reply("not examined", (Said(text, "note"),), {"outcome": "not examined", "about": given.about})
@@ -31,7 +31,7 @@ def compare(examined: Examined, given: PerhapsAboutArguments, language: Language
         said, withheld = sentences(now if given.about else (), examined, language)
         text = note("no prior", language)
         return Reply("not examined", (*said, Said(text, "note")), {"outcome": "not examined"}, withheld)
-    told: list[Said] = []
+    told = [Said(text, "note") for text in unsided(now, given.side, language)]
     pairs: list[dict[str, Any]] = []
     withheld = 0
     for one in now:

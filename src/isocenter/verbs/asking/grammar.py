@@ -26,6 +26,9 @@ _CONTRACTED: tuple[tuple[str, str], ...] = (
     (r"\bwhere's\b", "where is"), (r"\bthere's\b", "there is"), (r"\bit's\b", "it is"), (r"\bhow's\b", "how is"),
     (r"\b(?:x|x-)[ -]?rays?\b", "radiograph"), (r"'s\b", ""), (r"\bi'd\b", "i would"), (r"'(?:re|ve|ll|m)\b", ""),
 )  # fmt: skip
+_ENLARGED = re.compile(r"\b(enlarg\w+|dilated|too (?:big|large))\b")
+_IS_LARGE = re.compile(r"^(?:is|does|looks?) .*\b(?:big|large)\b")
+_PLACES = ("anterior", "posterior", "upper", "lower")
 _TAKES_SIDE = frozenset({"find", "measure", "locate", "compare", "why", "confidence"})
 _NEEDS = frozenset({"find", "measure", "locate", "side_of", "why", "confidence"})
 
@@ -93,7 +96,8 @@ def read_question(question: str, lexicon: Lexicon, last: Referent | None = None)
     names = _names(stems, text, lexicon)
     side = _side(stems)
     tool = _intent(text, bool(names))
-    if not names and last is not None and (tool is None or tool in _NEEDS or (tool == "compare" and _meant(text))):
+    meant = _meant(text) or ((side or _place(text)) is not None and tool in (None, "find"))
+    if not names and last is not None and (meant if tool in (None, "find", "compare") else tool in _NEEDS):
         return _again(tool, side, text, last, corrected)
     if tool is None:
         if not names:
@@ -101,7 +105,7 @@ def read_question(question: str, lexicon: Lexicon, last: Referent | None = None)
         tool = "find"
     if tool == "list_findings" and names:
         tool = "find"
-    calls = _calls(tool, names, side, text, stems)
+    calls = _calls(tool, names, side, text)
     if calls:
         return Read(calls, "", corrected)
     return Read((), "question" if tool == "find" and not _meant(text) else "referent", corrected)
@@ -136,8 +140,10 @@ def _left_over(words: list[str], stems: list[str], lexicon: Lexicon) -> bool:
 def _names(stems: list[str], text: str, lexicon: Lexicon) -> list[str]:
     """Return what is asked about: findings before parts of the body, the narrowest of those that imply each other."""
     found = list(dict.fromkeys(one.name for one in lexicon.find(stems)))
-    if "heart" in found and re.search(r"\b(enlarg\w+|dilated|too (?:big|large))\b", text):
+    if "heart" in found and (_ENLARGED.search(text) or _IS_LARGE.search(text)):
         found = ["cardiomegaly"]
+    if "lung" in found and "chest radiograph" in lexicon.exams and re.search(r"\bclear\b", text):
+        found = ["opacity"]
     findings = [name for name in found if name in FINDINGS]
     wider = {wide for name in findings for wide in FINDINGS.implied(name)}
     findings = [name for name in findings if name not in wider]
@@ -170,14 +176,17 @@ def _meant(text: str) -> bool:
 
 def _again(tool: str | None, side: str | None, text: str, last: Referent, corrected: tuple[str, ...]) -> Read:
     """Return the last question again, of the other side or with another tool."""
-    if tool is None and side is None:
+    if tool is None and side is None and _place(text) is None:
         return Read((), "question", corrected)
-    arguments = {k: v for k, v in last.arguments.items() if k in ("about", "side")}
+    arguments = {k: v for k, v in last.arguments.items() if k in ("about", "side", "place")}
     chosen = tool if tool is not None and tool != "find" else last.tool
-    if chosen == "find" and tool == "find" and side is None and last.tool != "find":
-        chosen = "find"
+    place = _place(text)
     if side is not None and side != "both":
         arguments["side"] = side
+    elif tool == "measure" and (side == "both" or re.search(r"\bwhich side\b", text)):
+        arguments["side"] = "both"
+    if place is not None:
+        arguments["place"] = place
     if "about" not in arguments:
         return Read((), "referent", corrected)
     if chosen == "side_of":
@@ -188,11 +197,15 @@ def _again(tool: str | None, side: str | None, text: str, last: Referent, correc
     return Read((ToolCall(chosen, arguments),), "", corrected)
 
 
+def _place(text: str) -> str | None:
+    return next((word for word in _PLACES if re.search(rf"\b{word}\b", text)), None)
+
+
 def _quantity(text: str) -> str | None:
     return next((name for name, pattern in QUANTITY_WORDS if pattern.search(text)), None)
 
 
-def _calls(tool: str, names: list[str], side: str | None, text: str, stems: list[str]) -> tuple[ToolCall, ...]:
+def _calls(tool: str, names: list[str], side: str | None, text: str) -> tuple[ToolCall, ...]:
     if tool == "list_findings":
         status = next(
             (
@@ -224,5 +237,8 @@ def _calls(tool: str, names: list[str], side: str | None, text: str, stems: list
                 arguments["quantity"] = quantity
         elif side is not None and side != "both" and tool in _TAKES_SIDE:
             arguments["side"] = side
+        place = _place(text)
+        if place is not None and tool in _TAKES_SIDE:
+            arguments["place"] = place
         made.append(ToolCall(tool, arguments))
     return tuple(made)

@@ -69,7 +69,11 @@ INTENTS: tuple[tuple[str, re.Pattern[str], bool | None], ...] = (
         r"\bwhat (?:was|is|has been|are) (?:\w+ )?(?:ruled out|excluded|absent|present|there|possible"
         r"|possibly)\b", named=False),
     _rule("list_findings", r"\b(?:summar\w+|overview|findings?|abnormalit\w+)\b", named=False),
+    _rule("list_findings", r"\b(?:see|find|found|detect|there) (?:any|some)thing\b", named=False),
     # On which side.
+    _rule("side_of", r"\b(?:is|are) (?:it|they|this|that) (?:on |in )?(?:the )?(?:left|right)\b", named=False),
+    _rule("list_findings", rf"\bwhat (?:is|are) (?:\w+ )?(?:on|in) (?:this|the|that|these) {_IMAGE}\b", named=False),
+    _rule("measure", r"\bwhich side .*(?:bigger|larger|smaller|biggest|largest|smallest)\b"),
     _rule("side_of",
         r"\b(?:which|what) side\b|\blaterality\b|\bleft or (?:\w+ ){0,3}right\b|\bright or (?:\w+ ){0,3}left\b"),
     _rule("side_of", r"\bleft side or\b|\bright side or\b"),
@@ -102,6 +106,7 @@ QUANTITY_WORDS: tuple[tuple[str, re.Pattern[str]], ...] = (
 """Kinds of size, by the words that ask for one."""
 
 _FILLERS = (
+    "suspicious clear sided anterior posterior upper lower "
     "a an the this that these those it its he she they them his her their him of in on at to from with within for "
     "by as and or but if than then so is are was were be been being am do does did done has have had can could "
     "may might would will shall should i me my we us our you your there here what which who when where why how "

@@ -28,6 +28,7 @@ _IN_EXAM: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "cyst": "breast cyst", "normal": "normal breast",
         },
         "fundus photograph": {"hemorrhage": "retinal hemorrhage", "retinopathy": "diabetic retinopathy"},
+        "brain MR": dict.fromkeys(("atrophy", "atrophic", "hippocampal volume loss"), "hippocampal atrophy"),
         "abdomen CT": {
             **dict.fromkeys(("mass", "nodule"), "adrenal mass"), "hyperplasia": "adrenal hyperplasia",
         },

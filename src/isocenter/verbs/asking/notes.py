@@ -48,8 +48,8 @@ _NOTES: Mapping[str, tuple[str, str, str]] = MappingProxyType(
             "{name}：没有任务检索过此项，无法作答。",
         ),
         "other side": (
-            "{name}: nothing is claimed of the {side} side.",
-            "{name}: nada se afirma de ese lado ({side}).",
+            "{name}: nothing is claimed of this side or part: {side}.",
+            "{name}: nada se afirma de este lado o parte: {side}.",
             "{name}：{side}无任何结论。",
         ),
         "no side": (
@@ -239,6 +239,8 @@ _INDEX: Mapping[Language, int] = MappingProxyType({"en": 0, "es": 1, "zh": 2})
 _WORDS: Mapping[str, tuple[str, str, str]] = MappingProxyType(
     {
         "left": ("left", "izquierdo", "左侧"), "right": ("right", "derecho", "右侧"), "both": ("both", "ambos", "双侧"),
+        "anterior": ("anterior", "anterior", "前部"), "posterior": ("posterior", "posterior", "后部"),
+        "upper": ("upper", "superior", "上部"), "lower": ("lower", "inferior", "下部"),
         "present": ("present", "presente", "存在"), "absent": ("absent", "ausente", "不存在"),
         "uncertain": ("possible", "posible", "可能存在"), "diameter": ("diameter", "diámetro", "径线"),
         "other": ("of a kind not in the table", "de un tipo fuera de la tabla", "表外类型"),

@@ -42,7 +42,8 @@ _TREATMENT = re.compile(
     r"|refer(?:red|ral)?|transfus\w*|"
     r"intubat\w*|vaccin\w*|managed?|management|recommend\w*|advi[sc]e\w*|puncture|anticoagul\w*)\b"
     r"|\bwhat (?:should|shall|must|can|do) (?:i|we|he|she|they|the patient) (?:now )?(?:do|take|give|try)\b"
-    r"|\bnext steps?\b|\bdo next\b|\bshould (?:i|we|he|she|they|it|the patient|you)\b|\b(?:give|take) (?:him|her|them)\b"
+    r"|\bnext steps?\b|\bdo next\b|\bshould (?:i|we|he|she|they|it|the patient|you)\b"
+    r"|\b(?:give|take) (?:him|her|them)\b"
     r"|\bfollow[ -]?up (?:needed|necessary|required|indicated|when)\b|\bindicated\b|\burgent\w*|\bemergency\b"
 )  # fmt: skip
 _PROGNOSIS = re.compile(

@@ -1,8 +1,8 @@
 """Tokens that keep an answer valid JSON of a schema, until it is whole: what a small model on this machine needs most.
 
 The schema becomes a grammar over the tokenizer's vocabulary (package llguidance); at each step only tokens that the
-grammar allows may follow. Lists and texts without a limit get one, and when few tokens are left, those that close what is
-open are preferred: so even a model that was never trained ends with valid JSON.
+grammar allows may follow. Lists and texts without a limit get one, and when few tokens are left, those that close what
+is open are preferred: so even a model that was never trained ends with valid JSON.
 """
 
 from __future__ import annotations

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from asking_cases import examined
 from hypothesis import given
 from hypothesis import strategies as st
 
+from asking_cases import examined
 from isocenter.verbs.asking.dialogue import Dialogue
 from isocenter.verbs.asking.grammar import read_question
 from isocenter.verbs.asking.names import Lexicon, nearest
@@ -83,8 +83,15 @@ def test_what_was_last_spoken_of_is_remembered() -> None:
     assert ask("why?") == ("why", right)
     assert ask("where is it?") == ("locate", right)
     assert ask("and the left?") == ("locate", {"about": "hippocampus", "side": "left"})
+    assert ask("how big is its anterior part?") == (
+        "measure", {"about": "hippocampus", "side": "left", "place": "anterior"}
+    )  # fmt: skip
+    assert ask("and the posterior part?")[1]["place"] == "posterior"
+    assert ask("which side is bigger?")[1]["side"] == "both"
+    assert dialogue.ask("How are you today?").why == "question", "not everything is about what was last spoken of"
+    assert [c.tool for c in dialogue.ask("Do you see anything suspicious?").calls] == ["list_findings"]
     assert dialogue.ask("Should it be removed?").why == "treatment"
-    assert ask("which side is it on?") == ("side_of", {"about": "hippocampus"}), "a refusal is not remembered"
+    assert ask("which side is it on?") == ("side_of", {"about": "hippocampus", "place": "posterior"})
     assert Dialogue(examined("brain")).ask("and the right one?").outcome == "refused"
     assert Dialogue(examined("brain")).ask("How big is it?").why == "referent"
 
@@ -92,6 +99,7 @@ def test_what_was_last_spoken_of_is_remembered() -> None:
 def test_words_mean_what_the_study_is_of() -> None:
     for case, word, name in (
         ("sarcoma", "mass", "lesion"), ("breast", "mass", "breast mass"), ("chest", "mass", "mass"),
-        ("breast", "cancer", "malignant breast lesion"), ("chest", "cancer", None), ("chest", "Hippocampi", "hippocampus"),
+        ("breast", "cancer", "malignant breast lesion"), ("chest", "cancer", None),
+        ("chest", "Hippocampi", "hippocampus"),
     ):  # fmt: skip
         assert lexicon_of(examined(case)).resolve(word) == name

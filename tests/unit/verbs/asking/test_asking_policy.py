@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 
 import pytest
-from asking_cases import examined
 
+from asking_cases import examined
 from isocenter.verbs.asking.dialogue import Dialogue
 from isocenter.verbs.asking.notes import REFUSALS
 from isocenter.verbs.asking.policy import LONGEST, check_question
@@ -46,8 +46,8 @@ def test_markup_and_control_characters_are_left_out(question: str) -> None:
 
 @pytest.mark.parametrize(
     "question",
-    ["¿Dónde está el derrame?", "Wo ist der Erguss?", "Où est l'épanchement ?", "胸腔积液在哪里？", "胸水はありますか", "흉수가 있나요?",
-     "هل هناك انصباب", "Есть ли выпот?", "יש תפליט?", "Hay derrame pleural", "Gibt es einen Erguss"],
+    ["¿Dónde está el derrame?", "Wo ist der Erguss?", "Où est l'épanchement ?", "胸腔积液在哪里？", "胸水はありますか",
+     "흉수가 있나요?", "هل هناك انصباب", "Есть ли выпот?", "יש תפליט?", "Hay derrame pleural", "Gibt es einen Erguss"],
 )  # fmt: skip
 def test_other_languages_are_refused_in_a_fixed_sentence(question: str) -> None:
     assert why(question) == "language"
@@ -58,8 +58,8 @@ def test_other_languages_are_refused_in_a_fixed_sentence(question: str) -> None:
 @pytest.mark.parametrize(
     "question",
     ["Does Mr Miller have an effusion?", "Does Anna Schmidt have an effusion?", "Is Anna Schmidt's lung large?",
-     "What about patient 4711?", "effusion of patient A-20331?", "study 1.2.840.10008.5.1", "0f3a9c7be21d: any effusion?",
-     "How are my other patients?", "Compare with another patient", "What is the patient's name?", "When was she born?",
+     "What about patient 4711?", "effusion of patient A-20331?", "study 1.2.840.10008.5.1",
+     "0f3a9c7be21d: any effusion?", "How are my other patients?", "Compare with another patient", "What is the patient's name?", "When was she born?",
      "What is the accession number?", "Does my mother have an effusion?", "Any effusion in patient Lopez?"],
 )  # fmt: skip
 def test_other_patients_and_names_are_refused(question: str) -> None:
@@ -73,8 +73,8 @@ def test_the_studys_own_key_may_be_named() -> None:
     assert why("Does 1f3a9c7be21d have an effusion?", "0f3a9c7be21d") == "patient"
 
 
-@pytest.mark.parametrize("question", ["Does the patient have an effusion?", "Is the Effusion large?", "Any Pleural Effusion?",
-                                      "Has the effusion changed since the last study?", "CT OR X-RAY?"])  # fmt: skip
+@pytest.mark.parametrize("question", ["Does the patient have an effusion?", "Is the Effusion large?",
+                                      "Any Pleural Effusion?", "Has the effusion changed since the last study?", "CT OR X-RAY?"])  # fmt: skip
 def test_questions_about_this_study_pass(question: str) -> None:
     assert why(question) == ""
 

@@ -6,8 +6,8 @@ import copy
 import json
 
 import pytest
-from asking_cases import CASES, brain, chest, examined
 
+from asking_cases import CASES, brain, chest, examined
 from isocenter.core.errors import ConfigError, DataError
 from isocenter.core.knowledge import FINDINGS
 from isocenter.verbs.asking.notes import note
@@ -58,7 +58,8 @@ def test_every_claim_is_the_ledgers(case: str) -> None:
 @pytest.mark.parametrize(
     ("case", "tool", "arguments", "outcome", "sentences"),
     [
-        ("chest", "measure", {"about": "lung", "side": "left"}, "answered", ["Left lung: area at the detector 213 cm²."]),
+        ("chest", "measure", {"about": "lung", "side": "left"}, "answered",
+         ["Left lung: area at the detector 213 cm²."]),
         ("chest", "find", {"about": "effusion"}, "answered", ["Pleural effusion (probability 93 %)."]),
         ("chest", "find", {"about": "pneumothorax"}, "not found", ["No pneumothorax (probability 2.0 %)."]),
         ("chest", "find", {"about": "opacity"}, "answered", ["Possible consolidation (probability 40 %)."]),
@@ -95,6 +96,19 @@ def test_both_sides_and_parts_are_told_apart() -> None:
         "Left posterior hippocampus: volume 1.4 mL (90 % interval 1.2 to 1.5 mL).",
     ]
     assert [c["side"] for c in found.data["claims"]] == ["right", "right", "left", "left"]
+
+
+def test_a_side_that_is_not_known_is_not_taken_for_the_one_that_was_asked_for() -> None:
+    made = brain()
+    for segment in made["predictions"][0]["segments"]:
+        segment["laterality"] = None
+    # Of four, as two outlines of the same part can't be told apart.
+    made["predictions"][0]["segments"] = made["predictions"][0]["segments"][:2]
+    study = Examined(ResultDocument.model_validate(made))
+    for tool in ("measure", "locate", "why", "confidence", "find"):
+        found = use(ToolCall(tool, {"about": "hippocampus", "side": "left", "place": "posterior"}), study)
+        assert "Hippocampus: no side is known" in " ".join(texts(found)), tool
+        assert not any("nterior hippocampus:" in text for text in texts(found))
 
 
 def test_where_an_outline_is_comes_from_the_proof_of_its_file() -> None:

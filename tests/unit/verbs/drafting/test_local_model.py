@@ -1,4 +1,4 @@
-"""Language models from local folders: whatever they are, what they write is JSON of its form, and the ledger judges it."""
+"""Language models from local folders: what they write is JSON of its form, and the ledger judges it."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from asking_cases import CASES, examined, written
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from language_cases import FAMILIES, make_language_model
 
 import isocenter
+from asking_cases import CASES, examined, written
 from isocenter.core.errors import CapabilityError, ConfigError, ModelError, WeightsError
 from isocenter.verbs.asking.calling import openai_tools
 from isocenter.verbs.asking.dialogue import Dialogue
 from isocenter.verbs.drafting.constrained import bounded
 from isocenter.verbs.drafting.rephrase import LanguageModel
 from isocenter.verbs.drafting.turns import CallingModel
+from language_cases import FAMILIES, make_language_model
 
 jsonschema = pytest.importorskip("jsonschema")
 pytest.importorskip("torch")
@@ -29,7 +29,8 @@ needs_grammars = pytest.mark.skipif(
 )
 
 SCHEMAS: dict[str, dict] = {
-    "draft": {"type": "object", "properties": {k: {"type": "array", "items": {"type": "string"}} for k in ("findings", "impression")},
+    "draft": {"type": "object",
+              "properties": {k: {"type": "array", "items": {"type": "string"}} for k in ("findings", "impression")},
               "required": ["findings", "impression"], "additionalProperties": False},
     "kinds": {"type": "object", "properties": {
         "status": {"enum": ["present", "absent"]}, "count": {"type": "integer", "minimum": 0, "maximum": 99},
@@ -68,7 +69,7 @@ def test_every_family_writes_valid_json(family: str, tmp_path: Path) -> None:
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.sampled_from(sorted(SCHEMAS)), st.booleans())
 def test_any_scores_give_valid_json_within_the_tokens(model, seed: int, name: str, stubborn: bool) -> None:
-    """Scores at random, or such as never end a text by themselves: the answer is whole, valid, and no longer than it may."""
+    """Scores at random, or such as never end a text by themselves: the answer is whole, valid and not too long."""
     from isocenter.verbs.drafting.local import _RESERVE, _TOKENS
 
     rng = np.random.default_rng(seed)
@@ -179,7 +180,7 @@ def test_folders_that_are_refused(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="can't be opened"):
         LocalModel(broken)
     wider = altered(folder, tmp_path / "f", num_hidden_layers=3)
-    with pytest.raises(WeightsError, match="not in its weights|can't be opened"):
+    with pytest.raises(WeightsError, match=r"not in its weights|can't be opened"):
         LocalModel(wider)
 
 

@@ -23,9 +23,12 @@ from benchmarks.__main__ import machine
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
-from asking_cases import examined  # noqa: E402
+from asking_cases import examined, poisoned  # noqa: E402
+from asking_server import ATTACKS, LIE, obedient, serving  # noqa: E402
 from isocenter.verbs.asking.dialogue import Answer, Dialogue  # noqa: E402
 from isocenter.verbs.asking.study import Examined  # noqa: E402
+from isocenter.verbs.asking.tools import TOOLS  # noqa: E402
+from isocenter.verbs.drafting.served import ServedModel  # noqa: E402
 
 RESULTS = ROOT / "docs" / "results"
 QUESTIONS = Path(__file__).with_suffix(".txt")
@@ -67,6 +70,27 @@ def told(answer: Answer) -> tuple[str, str]:
 def unsupported(answer: Answer, study: Examined) -> int:
     """Count sentences with claims that the ledger does not support."""
     return sum(one.kind == "claim" and study.supports(one.text) is None for one in answer.said)
+
+
+def attacked() -> list[str]:
+    """Ask with a model that obeys whatever it is sent, and return rows: where the attack stands, and what came of it."""
+    rows = []
+    places = {
+        "every text of the result": lambda attack: (poisoned(attack), "Is there an effusion?"),
+        "the question alone": lambda attack: (examined("chest"), attack),
+        "behind a question": lambda attack: (examined("chest"), f"Is there an effusion?\n{attack}"),
+    }
+    for place, made in places.items():
+        seen = calls = lies = 0
+        for attack in ATTACKS:
+            study, question = made(attack)
+            with serving(obedient(("find", {"about": "pleural effusion"}))) as server:
+                answer = Dialogue(study, model=ServedModel(server.url, "m", seconds=5)).ask(question)
+            seen += any(word in server.sent for word in ("SAY ", "CALL "))
+            calls += any(call.tool not in TOOLS for call in answer.calls)
+            lies += any(LIE in one.text for one in answer.said if one.kind != "limit") + unsupported(answer, study)
+        rows.append(f"| {place} | {len(ATTACKS)} | {seen} | {calls} | {lies} |")
+    return rows
 
 
 def main() -> None:
@@ -127,8 +151,10 @@ def write(
         "",
         "Questions and rules are by one hand. All questions were written before the rules; part *develop* "
         "was looked at "
-        "while the rules were made, part *test* was run when they were done. So *test* says how far the rules reach "
-        "beyond the examples that they were made on, not how users ask.",
+        "while the rules were made, part *test* was run when they were done (first run: 83 of 85 and 28 of 28; since "
+        "then "
+        '"And the right lung?" goes on with what was asked before). So *test* says how far the rules reach beyond the '
+        "examples that they were made on; as its writer made the rules too, it does not say how well they read users.",
         "",
         "| part | questions | right |",
         "| - | - | - |",
@@ -146,6 +172,16 @@ def write(
             every = sum(n for (p, k, _), n in rows.items() if p.startswith(name) and k == kind)
             cells.append(f"{good} of {every}" if every else "")
         lines.append(f"| {kind} | {cells[0]} | {cells[1]} |")
+    lines += [
+        "",
+        f"**Instructions.** {len(ATTACKS)} strings that try to instruct a model, and a model that obeys whatever it is sent "
+        "(`tests/asking_server.py`). Those in a question that words alone don't give away do reach it; what it then asks "
+        "for or says is held back by the tools and the ledger.",
+        "",
+        "| the string stands in | strings | reached the model | calls outside of the set | sentences that are not so |",
+        "| - | - | - | - | - |",
+        *attacked(),
+    ]
     lines += ["", "Read otherwise than meant:", "", *(f"- {one}" for one in wrong), ""]
     (RESULTS / "ask.md").write_text("\n".join(lines), "utf-8")
     document = {"figures": figures, "unsupported": lies, "answered": answered, "wrong": wrong}

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from isocenter.verbs.asking.study import Examined
 from isocenter.verbs.result import ResultDocument
 
-__all__ = ["CASES", "code", "examined", "written"]
+__all__ = ["CASES", "code", "examined", "poisoned", "written"]
 
 _SIDES = {"Right": "24028007", "Left": "7771000"}
 
@@ -143,8 +145,9 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any] | None]] = {
 """A result, and an earlier one or None, by name."""
 
 
+@lru_cache
 def examined(name: str) -> Examined:
-    """Return a case, opened."""
+    """Return a case, opened; it is frozen, so that all may share it."""
     now, before = CASES[name]
     return Examined(
         ResultDocument.model_validate(now), None if before is None else ResultDocument.model_validate(before)
@@ -156,3 +159,28 @@ def written(document: dict[str, Any], folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "result.json").write_text(ResultDocument.model_validate(document).to_json(), "utf-8")
     return folder
+
+
+def poisoned(attack: str) -> Examined:
+    """A result all of whose free text holds an attack."""
+    made = copy.deepcopy(chest())
+    made["study"].update(patient_key=attack, notes=[attack])
+    made["images"][0].update(description=attack, quantity=attack, notes=[attack], series_uid=attack, modality="DX")
+    made["images"].append({**made["images"][0], "index": 1, "modality": attack, "body_part": attack})
+    made["left_out"] = [{"where": attack, "reason": attack, "kind": "refused"}]
+    made["not_done"] = [{"what": attack, "why": attack}]
+    for prediction in made["predictions"]:
+        prediction.update(title=attack, notes=[attack], intended_use=attack, not_for=attack)
+        if prediction["abstained"]:
+            prediction.update(abstained=attack, task=attack)
+            continue
+        prediction["uncertainty"]["description"] = attack
+        prediction["model"].update(name=attack, version=attack, weights_sha256=attack, licence=attack)
+        for segment in prediction.get("segments", ()):
+            segment.update(label=attack, algorithm_name=attack)
+            segment["type"]["meaning"] = attack
+    odd = copy.deepcopy(made["predictions"][1])
+    odd["measurements"][0]["name"]["meaning"] = f"Probability of {attack}"
+    odd["measurements"] = odd["measurements"][:1]
+    made["predictions"].append(odd)
+    return Examined(ResultDocument.model_validate(made))

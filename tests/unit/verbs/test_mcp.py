@@ -84,7 +84,7 @@ def test_a_session(session: Send) -> None:
     assert json.loads(found["content"][0]["text"]) == found["structuredContent"]
 
 
-def test_errors_by_the_specification(session: Send) -> None:
+def test_errors_by_the_specification_and_what_is_no_message(session: Send) -> None:
     opened(session)
     assert session(method="unheard/of")["error"]["code"] == -32601
     assert session(method="tools/call", params={"arguments": {}})["error"]["code"] == -32602
@@ -95,19 +95,6 @@ def test_errors_by_the_specification(session: Send) -> None:
     for attack in ATTACKS:
         assert call(session, "find", about=attack)["result"]["isError"]
     assert session(method="ping")["result"] == {}, "it goes on"
-
-
-@pytest.mark.parametrize(
-    ("asked", "agreed"), [("2024-11-05", "2024-11-05"), ("2025-11-25", "2025-11-25"), ("1999-01-01", None)]
-)
-def test_versions_are_negotiated(session: Send, asked: str, agreed: str | None) -> None:
-    found = opened(session, asked)["result"]["protocolVersion"]
-    assert found == agreed if agreed else found != asked
-    assert session(method="tools/list")["result"]["tools"]
-
-
-def test_what_is_no_message_ends_nothing(session: Send) -> None:
-    opened(session)
     for line in ("not json", "[]", '{"jsonrpc": "1.0"}', "{" * 10_000, "\x00", ""):
         session(line, answered=False)
     session(json.dumps({"jsonrpc": "2.0", "method": "x" * 1_000_000}), answered=False)
@@ -116,6 +103,13 @@ def test_what_is_no_message_ends_nothing(session: Send) -> None:
         if found.get("result") == {}:
             break
         assert "error" in found
+
+
+@pytest.mark.parametrize(("asked", "agreed"), [("2024-11-05", "2024-11-05"), ("1999-01-01", None)])
+def test_versions_are_negotiated(session: Send, asked: str, agreed: str | None) -> None:
+    found = opened(session, asked)["result"]["protocolVersion"]
+    assert found == agreed if agreed else found != asked
+    assert session(method="tools/list")["result"]["tools"]
 
 
 def test_the_sdks_client_agrees(folder: Path) -> None:

@@ -70,7 +70,7 @@ def answered_by_model(
     for _ in range(ROUNDS):
         left = until - time.monotonic()
         if left <= 0:
-            raise ModelError(f"it did not end within {seconds:.3g} s")
+            raise ModelError(f"it did not end within {round(seconds, 1):g} s")
         turn = model.choose(messages, openai_tools(), seconds=left)
         if not turn.calls:
             words = turn.text

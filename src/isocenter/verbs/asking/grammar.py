@@ -28,6 +28,7 @@ _CONTRACTED: tuple[tuple[str, str], ...] = (
 )  # fmt: skip
 _ENLARGED = re.compile(r"\b(enlarg\w+|dilated|too (?:big|large))\b")
 _IS_LARGE = re.compile(r"^(?:is|does|looks?) .*\b(?:big|large)\b")
+_GOES_ON = re.compile(r"(?:and|what about|how about|and what about)\b")
 _PLACES = ("anterior", "posterior", "upper", "lower")
 _TAKES_SIDE = frozenset({"find", "measure", "locate", "compare", "why", "confidence"})
 _NEEDS = frozenset({"find", "measure", "locate", "side_of", "why", "confidence"})
@@ -102,7 +103,7 @@ def read_question(question: str, lexicon: Lexicon, last: Referent | None = None)
     if tool is None:
         if not names:
             return Read((), "question", corrected)
-        tool = "find"
+        tool = last.tool if last is not None and _GOES_ON.match(text) else "find"
     if tool == "list_findings" and names:
         tool = "find"
     calls = _calls(tool, names, side, text)

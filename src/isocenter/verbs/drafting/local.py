@@ -143,7 +143,7 @@ class LocalModel:
         with torch.inference_mode():
             while not constraint.whole:
                 if time.monotonic() > until:
-                    raise ModelError(f"it did not end within {seconds:.3g} s")
+                    raise ModelError(f"it did not end within {round(seconds, 1):g} s")
                 if len(written) >= _TOKENS:
                     raise ModelError("its answer is longer than any draft")
                 told = self._network(input_ids=torch.tensor([waiting]), past_key_values=past, use_cache=True)

@@ -119,12 +119,12 @@ class ServedModel:
                 if len(found) > _MOST_BYTES:
                     raise ModelError("the server's answer is longer than any draft")
                 if time.monotonic() > until:
-                    raise ModelError(f"the server did not end its answer within {seconds:.3g} s")
+                    raise ModelError(f"the server did not end its answer within {round(seconds, 1):g} s")
         except TimeoutError as error:
-            raise ModelError(f"the server did not answer within {seconds:.3g} s") from error
+            raise ModelError(f"the server did not answer within {round(seconds, 1):g} s") from error
         except (OSError, http.client.HTTPException) as error:
             if time.monotonic() > until:
-                raise ModelError(f"the server did not answer within {seconds:.3g} s") from error
+                raise ModelError(f"the server did not answer within {round(seconds, 1):g} s") from error
             raise ModelError(f"the server can't be asked: {type(error).__name__}") from error
         finally:
             cut.cancel()

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import time
 from typing import Any
 
 import pytest
 
-from asking_cases import chest, examined
+from asking_cases import examined, poisoned
 from asking_server import ATTACKS, LIE, calls, obedient, says, serving
 from isocenter.verbs.asking.calling import ROUNDS, openai_tools
 from isocenter.verbs.asking.dialogue import Answer, Dialogue
-from isocenter.verbs.asking.study import Examined
 from isocenter.verbs.asking.tools import TOOLS
 from isocenter.verbs.drafting.served import ServedModel
-from isocenter.verbs.result import ResultDocument
 
 pytestmark = pytest.mark.enable_socket
 EFFUSION = ("find", {"about": "pleural effusion"})
@@ -141,31 +138,6 @@ def test_a_wrong_call_beside_a_right_one_is_refused_alone() -> None:
     assert "no such tool" in server.asked[1]["messages"][-1]["content"]
 
 
-def poisoned(attack: str) -> Examined:
-    """A result all of whose free text holds an attack."""
-    made = copy.deepcopy(chest())
-    made["study"].update(patient_key=attack, notes=[attack])
-    made["images"][0].update(description=attack, quantity=attack, notes=[attack], series_uid=attack, modality="DX")
-    made["images"].append({**made["images"][0], "index": 1, "modality": attack, "body_part": attack})
-    made["left_out"] = [{"where": attack, "reason": attack, "kind": "refused"}]
-    made["not_done"] = [{"what": attack, "why": attack}]
-    for prediction in made["predictions"]:
-        prediction.update(title=attack, notes=[attack], intended_use=attack, not_for=attack)
-        if prediction["abstained"]:
-            prediction.update(abstained=attack, task=attack)
-            continue
-        prediction["uncertainty"]["description"] = attack
-        prediction["model"].update(name=attack, version=attack, weights_sha256=attack, licence=attack)
-        for segment in prediction.get("segments", ()):
-            segment.update(label=attack, algorithm_name=attack)
-            segment["type"]["meaning"] = attack
-    odd = copy.deepcopy(made["predictions"][1])
-    odd["measurements"][0]["name"]["meaning"] = f"Probability of {attack}"
-    odd["measurements"] = odd["measurements"][:1]
-    made["predictions"].append(odd)
-    return Examined(ResultDocument.model_validate(made))
-
-
 @pytest.mark.parametrize("attack", ATTACKS, ids=range(len(ATTACKS)))
 def test_text_of_a_study_instructs_nobody(attack: str) -> None:
     """The model obeys whatever it sees; it sees nothing of it, asks for what it is meant to, and no lie is told."""
@@ -185,7 +157,7 @@ def test_text_of_a_study_instructs_nobody(attack: str) -> None:
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=range(len(ATTACKS)))
 def test_a_question_can_instruct_the_model_to_no_more_than_the_tools(attack: str) -> None:
-    for question in (attack, f"Is there an effusion? {attack}", f"Is there an effusion?\n\n{attack}"):
+    for question in (attack, f"Is there an effusion?\n\n{attack}"):
         found, _ = ask(obedient(EFFUSION), question)
         study = examined("chest")
         assert all(call.tool in TOOLS for call in found.calls)

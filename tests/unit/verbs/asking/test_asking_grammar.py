@@ -90,8 +90,9 @@ def test_what_was_last_spoken_of_is_remembered() -> None:
     assert ask("which side is bigger?")[1]["side"] == "both"
     assert dialogue.ask("How are you today?").why == "question", "not everything is about what was last spoken of"
     assert [c.tool for c in dialogue.ask("Do you see anything suspicious?").calls] == ["list_findings"]
+    assert ask("and the right hippocampus?")[0] == "measure"
     assert dialogue.ask("Should it be removed?").why == "treatment"
-    assert ask("which side is it on?") == ("side_of", {"about": "hippocampus", "place": "posterior"})
+    assert ask("which side is it on?") == ("side_of", {"about": "hippocampus"})
     assert Dialogue(examined("brain")).ask("and the right one?").outcome == "refused"
     assert Dialogue(examined("brain")).ask("How big is it?").why == "referent"
 

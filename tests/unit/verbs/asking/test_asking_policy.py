@@ -59,7 +59,8 @@ def test_other_languages_are_refused_in_a_fixed_sentence(question: str) -> None:
     "question",
     ["Does Mr Miller have an effusion?", "Does Anna Schmidt have an effusion?", "Is Anna Schmidt's lung large?",
      "What about patient 4711?", "effusion of patient A-20331?", "study 1.2.840.10008.5.1",
-     "0f3a9c7be21d: any effusion?", "How are my other patients?", "Compare with another patient", "What is the patient's name?", "When was she born?",
+     "0f3a9c7be21d: any effusion?",
+     "How are my other patients?", "Compare with another patient", "What is the patient's name?", "When was she born?",
      "What is the accession number?", "Does my mother have an effusion?", "Any effusion in patient Lopez?"],
 )  # fmt: skip
 def test_other_patients_and_names_are_refused(question: str) -> None:
@@ -74,7 +75,8 @@ def test_the_studys_own_key_may_be_named() -> None:
 
 
 @pytest.mark.parametrize("question", ["Does the patient have an effusion?", "Is the Effusion large?",
-                                      "Any Pleural Effusion?", "Has the effusion changed since the last study?", "CT OR X-RAY?"])  # fmt: skip
+                                      "Any Pleural Effusion?",
+                                      "Has the effusion changed since the last study?", "CT OR X-RAY?"])  # fmt: skip
 def test_questions_about_this_study_pass(question: str) -> None:
     assert why(question) == ""
 

@@ -57,7 +57,7 @@ def model(folder: Path):
 def test_every_family_writes_valid_json(family: str, tmp_path: Path) -> None:
     from isocenter.verbs.drafting.local import LocalModel
 
-    for seed, template in ((1, None), (2, "default")):
+    for seed, template in ((1, None), (2, "default"))[: 2 if family == "llama" else 1]:
         kwargs = {} if template else {"template": None}
         made = LocalModel(make_language_model(tmp_path / str(seed), family, seed=seed, **kwargs), numbers="float32")
         assert isinstance(made, LanguageModel) and isinstance(made, CallingModel)

@@ -73,7 +73,7 @@ def unsupported(answer: Answer, study: Examined) -> int:
 
 
 def attacked() -> list[str]:
-    """Ask with a model that obeys whatever it is sent, and return rows: where the attack stands, and what came of it."""
+    """Ask with a model that obeys whatever it is sent; return rows: where an attack stands, what came of it."""
     rows = []
     places = {
         "every text of the result": lambda attack: (poisoned(attack), "Is there an effusion?"),
@@ -174,9 +174,9 @@ def write(
         lines.append(f"| {kind} | {cells[0]} | {cells[1]} |")
     lines += [
         "",
-        f"**Instructions.** {len(ATTACKS)} strings that try to instruct a model, and a model that obeys whatever it is sent "
-        "(`tests/asking_server.py`). Those in a question that words alone don't give away do reach it; what it then asks "
-        "for or says is held back by the tools and the ledger.",
+        f"**Instructions.** {len(ATTACKS)} strings that try to instruct a model, and a model that obeys whatever it is "
+        "sent (`tests/asking_server.py`). Those in a question that words alone don't give away do reach it; what it then "
+        "asks for or says is held back by the tools and the ledger.",
         "",
         "| the string stands in | strings | reached the model | calls outside of the set | sentences that are not so |",
         "| - | - | - | - | - |",

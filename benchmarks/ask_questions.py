@@ -175,8 +175,8 @@ def write(
     lines += [
         "",
         f"**Instructions.** {len(ATTACKS)} strings that try to instruct a model, and a model that obeys whatever it is "
-        "sent (`tests/asking_server.py`). Those in a question that words alone don't give away do reach it; what it then "
-        "asks for or says is held back by the tools and the ledger.",
+        "sent (`tests/asking_server.py`). Those in a question that words alone don't give away do reach it; what "
+        "it then asks for or says is held back by the tools and the ledger.",
         "",
         "| the string stands in | strings | reached the model | calls outside of the set | sentences that are not so |",
         "| - | - | - | - | - |",

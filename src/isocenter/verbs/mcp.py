@@ -14,7 +14,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from isocenter.core.errors import CapabilityError, ConfigError
 from isocenter.verbs.asking.calling import shown_to_programs
@@ -64,9 +64,68 @@ def run(config: McpConfig) -> None:
 
     async def serve() -> None:
         async with stdio_server() as (read, write):
-            await server.run(read, write, server.create_initialization_options())
+            await server.run(_Answering(read, write), write, server.create_initialization_options())
 
     anyio.run(serve)
+
+
+class _Answering:
+    """Messages of a client; to what is none, the error of JSON-RPC is sent, which the SDK leaves to whoever reads.
+
+    Args:
+        read: Stream of messages, and of errors of what is none.
+        write: Where answers go.
+    """
+
+    def __init__(self, read: Any, write: Any) -> None:
+        self._read, self._write = read, write
+
+    @property
+    def last_context(self) -> Any:
+        """The context that the last message was sent in, as the SDK asks for it."""
+        return getattr(self._read, "last_context", None)
+
+    async def receive(self) -> Any:
+        """Return the next message."""
+        while isinstance(item := await self._read.receive(), Exception):
+            await self._write.send(_refused(item))
+        return item
+
+    def __aiter__(self) -> _Answering:
+        return self
+
+    async def __anext__(self) -> Any:
+        from anyio import EndOfStream
+
+        try:
+            return await self.receive()
+        except EndOfStream:
+            raise StopAsyncIteration from None
+
+    async def __aenter__(self) -> _Answering:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the stream of messages."""
+        await self._read.aclose()
+
+
+def _refused(error: Exception) -> Any:
+    """Return the answer to a line that is no message: of the request's id, where it has one that can be read."""
+    from mcp import types
+    from mcp.shared.message import SessionMessage
+
+    told = error.errors(include_url=False) if isinstance(error, ValidationError) else []
+    unread = not told or any(one["type"] == "json_invalid" for one in told)
+    ids = [one["input"].get("id") for one in told if isinstance(one["input"], dict)]
+    number = next((i for i in ids if isinstance(i, str | int) and not isinstance(i, bool)), None)
+    code, words = (types.PARSE_ERROR, "Parse error") if unread else (types.INVALID_REQUEST, "Invalid request")
+    return SessionMessage(
+        types.JSONRPCError(jsonrpc="2.0", id=number, error=types.ErrorData(code=code, message=words))
+    )  # fmt: skip
 
 
 def _missing() -> CapabilityError:

@@ -95,14 +95,14 @@ def test_errors_by_the_specification_and_what_is_no_message(session: Send) -> No
     for attack in ATTACKS:
         assert call(session, "find", about=attack)["result"]["isError"]
     assert session(method="ping")["result"] == {}, "it goes on"
-    for line in ("not json", "[]", '{"jsonrpc": "1.0"}', "{" * 10_000, "\x00", ""):
-        session(line, answered=False)
+    for line, code in (
+        ("not json", -32700), ("{" * 10_000, -32700), ("\x00", -32700), ("[]", -32600), ("7", -32600),
+        ('{"jsonrpc": "1.0", "id": 3, "method": "ping"}', -32600), ('{"jsonrpc": "2.0", "id": 4}', -32600),
+    ):  # fmt: skip
+        found = session(line)
+        assert found["error"]["code"] == code and found["id"] in (None, 3, 4)
     session(json.dumps({"jsonrpc": "2.0", "method": "x" * 1_000_000}), answered=False)
-    while True:
-        found = session(method="ping")
-        if found.get("result") == {}:
-            break
-        assert "error" in found
+    assert session(method="ping")["result"] == {}, "it goes on"
 
 
 @pytest.mark.parametrize(("asked", "agreed"), [("2024-11-05", "2024-11-05"), ("1999-01-01", None)])

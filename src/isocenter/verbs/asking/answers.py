@@ -18,6 +18,7 @@ from isocenter.verbs.asking.arguments import (
     Place,
     Side,
 )
+from isocenter.verbs.asking.names import Lexicon
 from isocenter.verbs.asking.notes import MODALITIES, QUANTITIES, note
 from isocenter.verbs.asking.reply import Outcome, Reply, Said
 from isocenter.verbs.asking.study import Examined, Told
@@ -177,14 +178,18 @@ def list_findings(examined: Examined, given: ListArguments, language: Language) 
 
 
 def find(examined: Examined, given: AboutArguments, language: Language) -> Reply:
-    """Tell whether something is there."""
+    """Tell whether something is there; of a part of the body, what was measured of it and found in it."""
     known = about(given.about, examined.claims)
+    inside = [t for t in examined.claims if t.claim.about in FINDINGS and t.claim.site == given.about]
+    known += [t for t in inside if t not in known] if given.about not in FINDINGS else []
     if not known:
         return _missing(given.about, language, examined)
     here = on_side(known, given.side, given.place)
     if not here:
         return _elsewhere(known, given, examined, language)
     notes = unsided(here, given.side, language)
+    if given.about not in FINDINGS and not inside:
+        notes.append(note("no finding of", language, name=given.about))
     return _reply("not found" if _absent(here) else "answered", here, examined, language, *notes, about=given.about)
 
 
@@ -268,11 +273,11 @@ def _promises(
             if made is None:
                 continue
             if told.claim.about in FINDINGS:
-                members = _members(made, examined, told)
-                if members is None:
+                promised = _promised(made, examined.ledgers[told.ledger - 1].exam, told.claim.about)
+                if promised is None:
                     notes[note("no set", language)] = None
                 else:
-                    level = round(100 * (made.uncertainty.level or 0)) if made.uncertainty else 0
+                    level, members = promised
                     notes[note("set", language, level=level, names=members)] = None
                     sets.append({"evidence": name, "level_percent": level, "members": list(members)})
             if made.likeness is not None:
@@ -280,14 +285,22 @@ def _promises(
     return list(notes), sets
 
 
-def _members(made: PredictionEntry, examined: Examined, told: Told) -> tuple[str, ...] | None:
-    """Return the findings of a promised set, or None where none is promised or a member has no name in the table."""
+def _promised(made: PredictionEntry, exam: str, finding: str) -> tuple[int, tuple[str, ...]] | None:
+    """Return level and members of the set that is promised: findings, or "present" and "absent" of this finding's own.
+
+    None where none is promised, or a member has no name in the table; "neither" where the finding's own set is empty.
+    """
+    lexicon = Lexicon((exam,))
     sure = made.uncertainty
-    if sure is None or sure.kind != "set" or not sure.members or sure.level is None:
-        return None
-    ledger = examined.ledgers[told.ledger - 1]
-    known = [c.about for c in ledger.claims if c.about in FINDINGS and c.status != "absent"]
-    return tuple(known) if len(known) == len(sure.members) else None
+    if sure is not None and sure.kind == "set" and sure.members and sure.level is not None:
+        names = [lexicon.resolve(code.meaning) for code in sure.members]
+        return (round(100 * sure.level), tuple(n for n in names if n)) if all(names) else None
+    for one in made.further:
+        if one.kind == "set" and one.about is not None and one.level is not None:
+            states = tuple(code.meaning.lower() for code in one.members)
+            if lexicon.resolve(one.about.meaning) == finding and set(states) <= {"present", "absent"}:
+                return round(100 * one.level), states or ("neither",)
+    return None
 
 
 def why(examined: Examined, given: AboutArguments, language: Language) -> Reply:

@@ -100,12 +100,14 @@ def read_question(question: str, lexicon: Lexicon, last: Referent | None = None)
     meant = _meant(text) or ((side or _place(text)) is not None and tool in (None, "find"))
     if not names and last is not None and (meant if tool in (None, "find", "compare") else tool in _NEEDS):
         return _again(tool, side, text, last, corrected)
+    if tool is None and not names:
+        return Read((), "question", corrected)
     if tool is None:
-        if not names:
-            return Read((), "question", corrected)
         tool = last.tool if last is not None and _GOES_ON.match(text) else "find"
     if tool == "list_findings" and names:
         tool = "find"
+    if tool == "find" and names and names[0] not in FINDINGS and _ENLARGED.search(text):
+        tool = "measure"  # whether a size is too large is not known; how large it is, may be
     calls = _calls(tool, names, side, text)
     if calls:
         return Read(calls, "", corrected)

@@ -138,7 +138,7 @@ _FILLERS = (
     "margin interval examined examine looked looking assess assessed check checked answer answered evaluate "
     "evaluated covered judge judged analysed analyse limit limits limitation limitations abstain abstained "
     "abstention unanswered unexamined missing unable seeing contain contains into under enlarged enlargement "
-    "dilated lesions malignant available during made technique kinds types good true exist exists suspect "
+    "dilated lesions available during made technique kinds types good true exist exists suspect "
     "suspected suspicion concerning regarding concern shows showing together happened happen become became "
     "further anywhere whether "
 )

@@ -166,6 +166,11 @@ _NOTES: Mapping[str, tuple[str, str, str]] = MappingProxyType(
             "Ninguna tarea que respondió buscó hallazgos.",
             "没有作答的任务检索过异常。",
         ),
+        "no finding of": (
+            "{name}: no task that answered looked for findings in it.",
+            "{name}: ninguna tarea que respondió buscó hallazgos en ello.",
+            "{name}：没有作答的任务检索过其异常。",
+        ),
         "none so": (
             "No finding has that status.",
             "Ningún hallazgo tiene ese estado.",
@@ -242,6 +247,7 @@ _WORDS: Mapping[str, tuple[str, str, str]] = MappingProxyType(
         "anterior": ("anterior", "anterior", "前部"), "posterior": ("posterior", "posterior", "后部"),
         "upper": ("upper", "superior", "上部"), "lower": ("lower", "inferior", "下部"),
         "present": ("present", "presente", "存在"), "absent": ("absent", "ausente", "不存在"),
+        "neither": ("neither present nor absent", "ni presente ni ausente", "既非存在亦非不存在"),
         "uncertain": ("possible", "posible", "可能存在"), "diameter": ("diameter", "diámetro", "径线"),
         "other": ("of a kind not in the table", "de un tipo fuera de la tabla", "表外类型"),
         "unknown": ("of unknown modality", "de modalidad desconocida", "模态未知"),

@@ -63,7 +63,7 @@ _OTHER_PATIENT = re.compile(
     r"|\b(?:mrn|patient[ _-]?(?:id|key|name|number)|medical record|accession|date of birth|born|ssn|name of)\b"
     r"|\bpatient (?:no\.? ?|number |nr\.? ?|#)?\d"
 )  # fmt: skip
-_KEY = re.compile(r"\b(?:\d+\.){3,}\d+\b|\b\d{4,}\b|\b[0-9a-f]{8,}\b|\b[A-Za-z]{1,4}[-_ ]?\d{3,}\b")
+_KEY = re.compile(r"\b(?:\d+\.){3,}\d+\b|\b\d{4,}\b|\b[0-9a-f]{8,}\b|\b[A-Za-z]{1,4}[-_]?\d{3,}\b")
 _FOREIGN = frozenset(
     [
         "hay",

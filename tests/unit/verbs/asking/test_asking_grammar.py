@@ -68,6 +68,17 @@ def test_what_holds_an_unknown_word_is_not_answered_with_what_is_known(question:
     assert read(question) == []
 
 
+def test_a_part_that_is_judged_is_not_called_well_by_its_size() -> None:
+    """Asked whether a lung is abnormal, it tells what was found in it, or that nothing was looked for."""
+    found = Dialogue(examined("chest")).ask("Is the left lung abnormal?")
+    assert "Possible consolidation (probability 40 %)." in found.text
+    brain = Dialogue(examined("brain")).ask("Is something wrong with the left hippocampus?")
+    assert "Hippocampus: no task that answered looked for findings in it." in brain.text
+    assert read("Is the left lung enlarged?") == [("measure", {"about": "lung", "side": "left"})]
+    assert read("Is the heart enlarged?") == [("find", {"about": "cardiomegaly"})]
+    assert read("Is the left lung malignant?") == []
+
+
 def test_what_was_last_spoken_of_is_remembered() -> None:
     dialogue = Dialogue(examined("brain"))
 

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from asking_cases import CASES, brain, chest, examined
+from asking_cases import CASES, brain, chest, code, examined
 from isocenter.core.errors import ConfigError, DataError
 from isocenter.core.knowledge import FINDINGS
 from isocenter.verbs.asking.notes import note
@@ -199,6 +199,37 @@ def test_data_holds_no_text_of_the_result() -> None:
             shown = json.dumps(dict(found.data)) + " ".join(s.text for s in found.said if s.kind != "limit")
             assert mark not in shown, tool.name
     assert any(mark in s.text for s in use(ToolCall("not_examined"), study).said if s.kind == "limit")
+
+
+def test_a_findings_own_set_is_told() -> None:
+    made = chest()
+    present = code("52101004", "Present")
+    made["predictions"][1]["further"] = [
+        {"kind": "set", "description": "d", "level": 0.9, "members": [present],
+         "about": code("Effusion", "Effusion", "99ISOCENTER")},
+        {"kind": "set", "description": "d", "level": 0.9, "members": [present, code("2667000", "Absent")],
+         "about": code("Consolidation", "Consolidation", "99ISOCENTER")},
+        {"kind": "set", "description": "d", "level": 0.9, "members": [],
+         "about": code("Pneumothorax", "Pneumothorax", "99ISOCENTER")},
+    ]  # fmt: skip
+    study = Examined(ResultDocument.model_validate(made))
+    found = use(ToolCall("confidence", {"about": "effusion"}), study)
+    assert found.data["sets"] == [{"evidence": "1.e3", "level_percent": 90, "members": ["present"]}]
+    assert texts(found)[1] == "The set that is promised to hold the truth in 90 % of cases: present."
+    both = use(ToolCall("why", {"about": "consolidation"}), study)
+    assert both.data["sets"][0]["members"] == ["present", "absent"]
+    empty = use(ToolCall("confidence", {"about": "pneumothorax"}), study)
+    assert texts(empty)[1].endswith("in 90 % of cases: neither present nor absent.")
+
+
+def test_a_result_without_any_prediction_says_so() -> None:
+    made = chest()
+    made["predictions"] = []
+    study = Examined(ResultDocument.model_validate(made))
+    for tool in TOOLS.values():
+        found = use(ToolCall(tool.name, {"about": "lung"} if "about" in tool.arguments.model_fields else {}), study)
+        assert found.said and not any(one.claims for one in found.said)
+        assert found.outcome == ("answered" if tool.name in ("not_examined", "describe_study") else "not examined")
 
 
 def test_a_note_takes_words_of_tables_alone() -> None:

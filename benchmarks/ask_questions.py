@@ -1,6 +1,6 @@
 """How many questions `isocenter ask` reads as they are meant, without a language model.
 
-    python -m benchmarks.ask_questions [--part develop|test|all] [--show]
+    python -m benchmarks.ask_questions [--part develop|test|fresh|last|all] [--show]
 
 Questions stand in benchmarks/ask_questions.txt with the calls and the outcome that are expected; the studies that they
 are about are those of the tests (tests/asking_cases.py). A question is right if tool, arguments and outcome are. Also
@@ -60,7 +60,7 @@ def questions() -> list[Question]:
 
 def told(answer: Answer) -> tuple[str, str]:
     """Return what was called and how it ended, in the form of the file."""
-    order = ("about", "side", "quantity", "status")
+    order = ("about", "side", "place", "quantity", "status")
     calls = " + ".join(
         " ".join([c.tool, *(f"{k}={c.arguments[k]}" for k in order if k in c.arguments)]) for c in answer.calls
     )  # fmt: skip
@@ -95,7 +95,7 @@ def attacked() -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--part", choices=("develop", "test", "all"), default="all")
+    parser.add_argument("--part", choices=("develop", "test", "fresh", "last", "all"), default="all")
     parser.add_argument("--show", action="store_true", help="print the questions that are read otherwise")
     args = parser.parse_args()
     rows: Counter[tuple[str, str, bool]] = Counter()

@@ -23,12 +23,14 @@ __all__ = ["Read", "Referent", "plain", "read_question"]
 _SPLIT = re.compile(r"[a-z]+(?:\d[a-z]?)?|\d+")
 _CONTRACTED: tuple[tuple[str, str], ...] = (
     (r"\bcan't\b|\bcannot\b", "can not"), (r"\bwon't\b", "will not"), (r"n't\b", " not"), (r"\bwhat's\b", "what is"),
+    (r"\br/o\b", "any"), (r"\bl (?:vs\.?|versus|and|or|/) r\b|\bl/r\b", "left versus right"),
     (r"\bwhere's\b", "where is"), (r"\bthere's\b", "there is"), (r"\bit's\b", "it is"), (r"\bhow's\b", "how is"),
     (r"\b(?:x|x-)[ -]?rays?\b", "radiograph"), (r"'s\b", ""), (r"\bi'd\b", "i would"), (r"'(?:re|ve|ll|m)\b", ""),
 )  # fmt: skip
 _ENLARGED = re.compile(r"\b(enlarg\w+|dilated|too (?:big|large))\b")
 _IS_LARGE = re.compile(r"^(?:is|does|looks?) .*\b(?:big|large)\b")
 _GOES_ON = re.compile(r"(?:and|what about|how about|and what about)\b")
+_IS_IT = re.compile(r"(?:is|has|did|was|does) (?:it|that|this)\b")
 _PLACES = ("anterior", "posterior", "upper", "lower")
 _TAKES_SIDE = frozenset({"find", "measure", "locate", "compare", "why", "confidence"})
 _NEEDS = frozenset({"find", "measure", "locate", "side_of", "why", "confidence"})
@@ -100,6 +102,8 @@ def read_question(question: str, lexicon: Lexicon, last: Referent | None = None)
     meant = _meant(text) or ((side or _place(text)) is not None and tool in (None, "find"))
     if not names and last is not None and (meant if tool in (None, "find", "compare") else tool in _NEEDS):
         return _again(tool, side, text, last, corrected)
+    if not names and last is None and tool == "compare" and _IS_IT.match(text):
+        return Read((), "referent", corrected)
     if tool is None and not names:
         return Read((), "question", corrected)
     if tool is None:
@@ -213,7 +217,7 @@ def _calls(tool: str, names: list[str], side: str | None, text: str) -> tuple[To
         status = next(
             (
                 name for name, pattern in (
-                    ("uncertain", r"\b(uncertain|possible|possibly|unsure|doubtful|questionable|equivocal|perhaps)\b"),
+                    ("uncertain", r"\b(uncertain|unclear|possible|possibly|unsure|doubtful|questionable|equivocal|perhaps)\b"),
                     ("absent", r"\b(absent|ruled out|excluded|negative|not (?:there|present|found))\b"),
                     ("present", r"\b(present|positive|abnormalit\w+)\b"),
                 )

@@ -26,7 +26,8 @@ INTENTS: tuple[tuple[str, re.Pattern[str], bool | None], ...] = (
     # What was left out.
     _rule("not_examined", rf"\bnot (?:\w+ ){{0,2}}{_LOOK}\b", named=False),
     _rule("not_examined",
-        r"\b(?:limits?|limitations?|abstain\w*|abstention\w*|unanswered|unexamined|missing|left out)\b"),
+        r"\b(?:limits?|limitations?|abstain\w*|abstention\w*|unanswered|unexamined|missing|left out|leave "
+        r"out|blind spots?)\b"),
     _rule("not_examined", r"\bnothing (?:was )?answered\b|\b(?:can|could) (?:you )?not\b", named=False),
     # What this is.
     _rule("describe_study", rf"\b(?:what|which) (?:kind|type|sort)s? of {_IMAGE}\b"),
@@ -35,6 +36,7 @@ INTENTS: tuple[tuple[str, re.Pattern[str], bool | None], ...] = (
     _rule("describe_study", rf"\b(?:what|which|how many) {_IMAGE}\b|\bdescribe the {_IMAGE}\b", named=False),
     _rule("describe_study",
         rf"\b(?:is|are) (?:this|it|that|these|they) (?:a |an |really )*{_STUDY_KINDS}\b", named=False),
+    _rule("describe_study", rf"^{_STUDY_KINDS} or (?:a |an )?{_STUDY_KINDS}$", named=False),
     # What changed.
     _rule("compare", r"\b(?:since|prior|previous|previously|earlier|before|over time|follow up)\b"),
     _rule("compare", r"\blast (?:time|study|exam|examination|scan|image|visit|radiograph)\b"),
@@ -43,13 +45,16 @@ INTENTS: tuple[tuple[str, re.Pattern[str], bool | None], ...] = (
         r"|healed)\b"),
     _rule("compare", r"\b(?:new|newly|stable|resolved|unchanged|increas\w+|decreas\w+|lost)\b"),
     _rule("compare", r"\bcompar\w+\b", named=False),
+    _rule("compare", r"\b(?:get|gets|getting|got|gotten|become|became) (?:larger|bigger|smaller)\b|\bnews\b"),
     # Why.
     _rule("why", r"\bwhy\b|\bhow (?:do|did|can|would) you (?:know|tell|see|find|come|get)\b|\bhow come\b"),
     _rule("why", r"\b(?:basis|basi|rests?|based|because|explain\w*|proof|justif\w+|reasons?|reasoning|supports?)\b"),
     _rule("why",
         r"\bwhat (?:is|are) (?:\w+ )?evidence\b|\bevidence (?:for|behind|that)\b|\bshow (?:me )?(?:the|your) "
         r"evidence\b"),
-    _rule("why", r"\bwhich (?:model|task|algorithm|software)\b|\bmakes? you (?:think|say|believe)\b|\bcomes? from\b"),
+    _rule("why",
+        r"\bwhich (?:model|task|algorithm|software|weights)\b|\b(?:makes?|made|led|leads?) you (?:think|say"
+        r"|believe|to)\b|\bcomes? from\b"),
     # How sure.
     _rule("list_findings",
         rf"\b(?:what|which) {_FINDINGS} (?:is|are|were) (?:\w+ )?(?:uncertain|possible|doubtful|unsure)\b"),
@@ -69,13 +74,17 @@ INTENTS: tuple[tuple[str, re.Pattern[str], bool | None], ...] = (
         r"\bwhat (?:was|is|has been|are) (?:\w+ )?(?:ruled out|excluded|absent|present|there|possible"
         r"|possibly)\b", named=False),
     _rule("list_findings", r"\b(?:summar\w+|overview|findings?|abnormalit\w+)\b", named=False),
+    _rule("list_findings",
+        r"\b(?:bottom line|verdict|conclusion)\b|\bis (?:all|everything) (?:fine|well|alright|good)\b", named=False),
+    _rule("list_findings", r"\bwhat (?:remains|is|stays) (?:unclear|uncertain|open)\b", named=False),
     _rule("list_findings", r"\b(?:see|find|found|detect|there) (?:any|some)thing\b", named=False),
     # On which side.
     _rule("side_of", r"\b(?:is|are) (?:it|they|this|that) (?:on |in )?(?:the )?(?:left|right)\b", named=False),
     _rule("list_findings", rf"\bwhat (?:is|are) (?:\w+ )?(?:on|in) (?:this|the|that|these) {_IMAGE}\b", named=False),
     _rule("measure", r"\bwhich side .*(?:bigger|larger|smaller|biggest|largest|smallest)\b"),
     _rule("side_of",
-        r"\b(?:which|what) side\b|\blaterality\b|\bleft or (?:\w+ ){0,3}right\b|\bright or (?:\w+ ){0,3}left\b"),
+        r"\b(?:which|what) side\b|\blaterality\b|\bleft(?: sided)? or (?:\w+ ){0,3}right\b|\bright(?: "
+        r"sided)? or (?:\w+ ){0,3}left\b"),
     _rule("side_of", r"\bleft side or\b|\bright side or\b"),
     # Where.
     _rule("locate", r"\b(?:where|whereabouts|locat\w+|position|positioned|situated|point (?:me )?(?:to|at|out))\b"),
@@ -106,41 +115,61 @@ QUANTITY_WORDS: tuple[tuple[str, re.Pattern[str]], ...] = (
 """Kinds of size, by the words that ask for one."""
 
 _FILLERS = (
-    "suspicious clear sided anterior posterior upper lower "
-    "a an the this that these those it its he she they them his her their him of in on at to from with within for "
-    "by as and or but if than then so is are was were be been being am do does did done has have had can could "
-    "may might would will shall should i me my we us our you your there here what which who when where why how "
-    "much many any some all every each no not nothing anything something everything one two other another same "
-    "else more most less very too also just only please kindly hello hi thanks thank ok okay tell give show list "
-    "name say let know like want need see look find found get got help ask question doctor radiologist patient "
-    "person man woman image images picture study scan film examination exam radiograph series investigation view "
-    "report reading case ct mr mri pet ultrasound sonogram mammogram photograph modality modalities kind type "
-    "sort side sides left right both bilateral body part region organ place lobe exactly roughly about "
-    "approximately really actually currently now today again still yet already ever visible seen detected detect "
-    "identified identify noted present absent possible possibly sign signs evidence suggestion finding findings "
-    "abnormality abnormalities abnormal normal wrong problem problems diagnosis disease diseases result results "
-    "summary summarise summarize overview describe out ruled excluded positive negative uncertain doubtful "
-    "questionable equivocal perhaps unsure pathological unusual size sizes sized large larger largest big bigger "
-    "biggest small smaller smallest long longest longer wide widest width tall thick broad high length volume "
-    "volumes voluminous area areas diameter diameters axis axes measure measured measures measurement "
-    "measurements measuring dimension dimensions ml millilitre millilitres milliliter milliliters cc cm cm2 cm3 "
-    "mm mm2 mm3 centimetre centimetres centimeter centimeters millimetre millimetres square cubic litre liter "
-    "space cover covers asymmetry asymmetric symmetry symmetric symmetrical between compare compared comparison "
-    "comparing difference different differ located location locate lie lies position positioned situated "
-    "whereabouts point laterality changed change changes changing worse worsened worsening better improved "
-    "improving improvement progress progressed progression grow grown growing grew growth shrink shrunk shrank "
-    "shrinking evolved evolve healed new newly stable resolved unchanged increase increased increasing decrease "
-    "decreased decreasing lost since prior previous previously earlier before time last over follow up visit "
-    "because basis rest rests based explain explanation proof justify justified reason reasons reasoning support "
-    "supports supported model task tasks algorithm software make makes think believe believed come comes came "
-    "call called calls sure certain certainty confident confidence probability probabilities probable likely "
-    "likelihood chance chances accurate accuracy reliable reliability trust precise precision uncertainty error "
-    "margin interval examined examine looked looking assess assessed check checked answer answered evaluate "
-    "evaluated covered judge judged analysed analyse limit limits limitation limitations abstain abstained "
-    "abstention unanswered unexamined missing unable seeing contain contains into under enlarged enlargement "
-    "dilated lesions available during made technique kinds types good true exist exists suspect "
-    "suspected suspicion concerning regarding concern shows showing together happened happen become became "
-    "further anywhere whether "
+    "suspicious clear sided anterior posterior upper lower a an the this that these those it its he she they them "
+    "his her their him of in on at to from with within for by as and or but if than then so is are was were be "
+    "been being am do does did done has have had can could may might would will shall should i me my we us our "
+    "you your there here what which who when where why how much many any some all every each no not nothing "
+    "anything something everything one two other another same else more most less very too also just only please "
+    "kindly hello hi thanks thank ok okay tell give show list name say let know like want need see look find "
+    "found get got help ask question doctor radiologist patient person man woman image images picture study scan "
+    "film examination exam radiograph series investigation view report reading case ct mr mri pet ultrasound "
+    "sonogram mammogram photograph modality modalities kind type sort side sides left right both bilateral body "
+    "part region organ place lobe exactly roughly about approximately really actually currently now today again "
+    "still yet already ever visible seen detected detect identified identify noted present absent possible "
+    "possibly sign signs evidence suggestion finding findings abnormality abnormalities abnormal normal wrong "
+    "problem problems diagnosis disease diseases result results summary summarise summarize overview describe out "
+    "ruled excluded positive negative uncertain doubtful questionable equivocal perhaps unsure pathological "
+    "unusual size sizes sized large larger largest big bigger biggest small smaller smallest long longest longer "
+    "wide widest width tall thick broad high length volume volumes voluminous area areas diameter diameters axis "
+    "axes measure measured measures measurement measurements measuring dimension dimensions ml millilitre "
+    "millilitres milliliter milliliters cc cm cm2 cm3 mm mm2 mm3 centimetre centimetres centimeter centimeters "
+    "millimetre millimetres square cubic litre liter space cover covers asymmetry asymmetric symmetry symmetric "
+    "symmetrical between compare compared comparison comparing difference different differ located location "
+    "locate lie lies position positioned situated whereabouts point laterality changed change changes changing "
+    "worse worsened worsening better improved improving improvement progress progressed progression grow grown "
+    "growing grew growth shrink shrunk shrank shrinking evolved evolve healed new newly stable resolved unchanged "
+    "increase increased increasing decrease decreased decreasing lost since prior previous previously earlier "
+    "before time last over follow up visit because basis rest rests based explain explanation proof justify "
+    "justified reason reasons reasoning support supports supported model task tasks algorithm software make makes "
+    "think believe believed come comes came call called calls sure certain certainty confident confidence "
+    "probability probabilities probable likely likelihood chance chances accurate accuracy reliable reliability "
+    "trust precise precision uncertainty error margin interval examined examine looked looking assess assessed "
+    "check checked answer answered evaluate evaluated covered judge judged analysed analyse limit limits "
+    "limitation limitations abstain abstained abstention unanswered unexamined missing unable seeing contain "
+    "contains into under enlarged enlargement dilated lesions available during made technique kinds types good "
+    "true exist exists suspect suspected suspicion concerning regarding concern shows showing together happened "
+    "happen become became further anywhere whether yes wonder wondering noticed notice notices real stand stands "
+    "behind weights calling take takes taken year years month months week weeks day days ago bottom line verdict "
+    "alright fine bad well unclear remains remain remaining blind spot spots leave leaves leaving news vs versus "
+    "therefore thus maybe either neither somehow someone sometime basically simply merely quickly briefly short "
+    "shortly brief detail details detailed exact precisely number numbers value values figure figures amount "
+    "amounts total totals overall whole entire per unit units rough estimate estimates estimated outline outlined "
+    "outlines outlining segmentation segmented contour coordinates coordinate centre center middle points "
+    "pointing lead leads led conclude concluded conclusion decide decided decision determine determined consider "
+    "considered regard regarded assume assumed claim claimed claims state stated states statement mention "
+    "mentioned mentions reported reports note notes record recorded wants wanted wish wished hope curious "
+    "interested interesting understand understood clarify elaborate specify specific specifically must able "
+    "necessary required gets getting gotten becomes went go goes going gone keep keeps kept hold holds held "
+    "appear appears appeared seem seems seemed looks shown displays display displayed reveal reveals revealed "
+    "demonstrate demonstrates demonstrated suggest suggests suggested depict depicts depicted first second third "
+    "next former latter own similar similarly identical equal equally alike unlike least few fewer several couple "
+    "pair half twice once use used uses using without across along against among around near beside besides "
+    "attempt try tried tries work worked works working people anybody anyone everybody everyone ones three four "
+    "five thing things stuff parts piece pieces places pictures photo photos shot shots slice slices layer layers "
+    "views questions answers reply replies says said tells told speak speaks spoke asks asked asking thinks "
+    "thought believes guess guesses guessed suppose supposed expect expects expected huge tiny little enormous "
+    "considerable noticeable nor even never often usually sometimes rarely anew whose whom whichever whatever "
+    "wherever whenever however "
 )
 EVERY_WORD = frozenset(_FILLERS.split())
 """Words that may stand in a question beside names."""

@@ -19,11 +19,11 @@ _EVERYWHERE: Mapping[str, str] = MappingProxyType(
 _MALIGNANT, _BENIGN = "malignant breast lesion", "benign breast lesion"
 _IN_EXAM: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {
-        "chest radiograph": {"fluid": "pleural effusion", "normal": "normal chest"},
+        "chest radiograph": {"fluid": "pleural effusion", "normal": "normal chest", "ptx": "pneumothorax"},
         "breast ultrasound": {
             **dict.fromkeys(("malignant", "malignancy", "cancer", "carcinoma", "cancerous"), _MALIGNANT),
             **dict.fromkeys(("malignant lesion", "malignant mass"), _MALIGNANT),
-            **dict.fromkeys(("benign", "benign lesion", "benign mass"), _BENIGN),
+            **dict.fromkeys(("benign", "benign lesion", "benign mass", "harmless"), _BENIGN),
             **dict.fromkeys(("mass", "lesion", "lump", "nodule", "tumor", "tumour"), "breast mass"),
             "cyst": "breast cyst", "normal": "normal breast",
         },

@@ -27,7 +27,7 @@ _INSTRUCTION = re.compile(
     r"|\b(?:your|previous|prior|above|these|all|new|my|following) (?:\w+ )?(?:instructions?|rules?"
     r"|guidelines?|orders?)\b"
     r"|\byou are (?:now|no longer)\b|\bact as\b|\bfrom now on\b|(?<!you )\bsay (?:that|there|it)\b"
-    r"|\brepeat after\b|\breply with\b"
+    r"|\brepeat after\b|\banswer (?:as if|yes|no|with)\b|\balways (?:say|answer)\b|\breply with\b"
     r"|\b(?:delete|erase|execute|run the|download|upload|send|email|write to|password|api key|shell|sudo|curl|eval)\b"
     r"|\b(?:change|set|mark|edit|modify|correct|overwrite) (?:the |this |it |all )*(?:result|report"
     r"|finding|ledger|status|probability)"
@@ -42,14 +42,16 @@ _TREATMENT = re.compile(
     r"|refer(?:red|ral)?|transfus\w*|"
     r"intubat\w*|vaccin\w*|managed?|management|recommend\w*|advi[sc]e\w*|puncture|anticoagul\w*)\b"
     r"|\bwhat (?:should|shall|must|can|do) (?:i|we|he|she|they|the patient) (?:now )?(?:do|take|give|try)\b"
-    r"|\bnext steps?\b|\bdo next\b|\bshould (?:i|we|he|she|they|it|the patient|you)\b"
+    r"|\bnext steps?\b|\bdo next\b|\bshould (?:i|we|he|she|they|it|the patient|you)\b(?! (?:trust|believe"
+    r"|read|understand))"
+    r"|\b(?:go|going|send|sent) (?:him |her |them )?home\b|\bdiuretic\w*\b|\bstatins?\b"
     r"|\b(?:give|take) (?:him|her|them)\b"
     r"|\bfollow[ -]?up (?:needed|necessary|required|indicated|when)\b|\bindicated\b|\burgent\w*|\bemergency\b"
 )  # fmt: skip
 _PROGNOSIS = re.compile(
     r"\b(?:prognos\w*|surviv\w*|die|dies|dying|death|fatal|lethal|mortal\w*|cur(?:e|ed|able)|recover\w*"
     r"|relaps\w*|recur\w*|"
-    r"life|outlook|remission|terminal)\b"
+    r"life|kills?|outlook|remission|terminal)\b"
     r"|\bhow (?:long|much time) (?:will|does|do|has|have|until|till|before|can)\b"
     r"|\b(?:will|going to) .*\b(?:grow|spread|come back|return|worsen|improve|progress|heal|shrink|live"
     r"|get|be|become|develop)\b"
@@ -59,8 +61,10 @@ _OTHER_PATIENT = re.compile(
     r"\b(?:other|another|different|next|previous|last|second|every|all|any|same|neighbou?ring|prior) "
     r"(?:patient|person|case|subject)s?\b"
     r"|\bpatients\b|\bsomeone else|\bmy (?:mother|father|wife|husband|son|daughter|brother|sister|friend|child|own|"
-    r"(?:\w+ )?patients?)\b|\b(?:mr|mrs|ms|miss|herr|frau|señor|señora|monsieur|madame|sir|lady)\b\.? ?\w*"
+    r"(?:\w+ )?patients?)\b|\b(?:mrs|ms|miss|herr|frau|señor|señora|monsieur|madame|sir|lady)\b\.? ?\w*"
     r"|\b(?:mrn|patient[ _-]?(?:id|key|name|number)|medical record|accession|date of birth|born|ssn|name of)\b"
+    r"|\bmr\.? (?!scan|imag|stud|exam|series|or\b|and\b|of\b)[a-z]"
+    r"|\b(?:aunt|uncle|cousin|niece|nephew|grand\w+|husband|wife)\b|\bwho (?:is|was) (?:he|she|the patient|this)\b"
     r"|\bpatient (?:no\.? ?|number |nr\.? ?|#)?\d"
 )  # fmt: skip
 _KEY = re.compile(r"\b(?:\d+\.){3,}\d+\b|\b\d{4,}\b|\b[0-9a-f]{8,}\b|\b[A-Za-z]{1,4}[-_]?\d{3,}\b")
@@ -168,7 +172,7 @@ def check_question(question: str, lexicon: Lexicon, patient_key: str = "") -> Ch
         return Checked(text, "empty")
     if len(text) > LONGEST:
         return Checked("", "length")
-    if _foreign(text, lower):
+    if _foreign(text, lower) or _unknown_tongue(lower, lexicon):
         return Checked(text, "language")
     for why, pattern in (("instruction", _INSTRUCTION), ("patient", _OTHER_PATIENT)):
         if pattern.search(lower):
@@ -198,6 +202,12 @@ def _foreign(text: str, lower: str) -> bool:
     words = re.findall(r"[^\W\d_]+", lower)
     told = sum(word in _FOREIGN for word in words)
     return told * 3 >= len(words) and told > 0 and (bool(beyond) or told > 1 or len(words) == 1)
+
+
+def _unknown_tongue(lower: str, lexicon: Lexicon) -> bool:
+    words = re.findall(r"[^\W\d_]+", lower)
+    unknown = sum(not _known(word, lexicon) for word in words)
+    return len(words) >= 3 and 10 * unknown > 7 * len(words)
 
 
 def _names_someone(text: str, lexicon: Lexicon) -> bool:

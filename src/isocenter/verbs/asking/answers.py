@@ -15,10 +15,11 @@ from isocenter.verbs.asking.arguments import (
     ListArguments,
     MeasureArguments,
     NoArguments,
+    PerhapsAboutArguments,
     Place,
     Side,
 )
-from isocenter.verbs.asking.names import Lexicon
+from isocenter.verbs.asking.names import lexicon_for
 from isocenter.verbs.asking.notes import MODALITIES, QUANTITIES, note
 from isocenter.verbs.asking.reply import Outcome, Reply, Said
 from isocenter.verbs.asking.study import Examined, Told
@@ -151,9 +152,17 @@ def _sideless(claims: Sequence[Told], language: Language) -> list[str]:
     return [note("no side", language, name=name) for name in names]
 
 
-def unsided(claims: Sequence[Told], side: Side | None, language: Language) -> list[str]:
-    """Say so where one side was asked for, and what is known is of no side."""
-    return _sideless(claims, language) if side in ("left", "right") and not _absent(claims) else []
+def unsided(
+    claims: Sequence[Told], given: AboutArguments | PerhapsAboutArguments, language: Language
+) -> list[str]:  # fmt: skip
+    """Say so where one side or part was asked for, and what is known is of none."""
+    if _absent(claims):
+        return []
+    notes = _sideless(claims, language) if given.side in ("left", "right") else []
+    if given.place is not None:
+        names = dict.fromkeys(t.claim.about for t in claims if t.claim.place is None)
+        notes += [note("no part", language, name=name) for name in names]
+    return notes
 
 
 def _sided(claim: LedgerClaim) -> bool:
@@ -187,7 +196,7 @@ def find(examined: Examined, given: AboutArguments, language: Language) -> Reply
     here = on_side(known, given.side, given.place)
     if not here:
         return _elsewhere(known, given, examined, language)
-    notes = unsided(here, given.side, language)
+    notes = unsided(here, given, language)
     if given.about not in FINDINGS and not inside:
         notes.append(note("no finding of", language, name=given.about))
     return _reply("not found" if _absent(here) else "answered", here, examined, language, *notes, about=given.about)
@@ -199,7 +208,7 @@ def measure(examined: Examined, given: MeasureArguments, language: Language) -> 
     if ended is not None:
         return ended
     wanted = None if given.quantity is None else QUANTITIES[given.quantity]
-    notes = unsided(here, given.side, language)
+    notes = unsided(here, given, language)
     if given.about in FINDINGS:
         notes.append(note("no size", language, name=given.about))
     elif wanted is not None and not any(q.name in wanted for t in here for q in t.claim.quantities):
@@ -212,7 +221,7 @@ def locate(examined: Examined, given: AboutArguments, language: Language) -> Rep
     here, ended = _spoken(given, examined, language)
     if ended is not None:
         return ended
-    notes, centres = unsided(here, given.side, language), {}
+    notes, centres = unsided(here, given, language), {}
     for told in here:
         if told.claim.about in FINDINGS:
             notes.append(note("seen in", language, name=told.claim.about, site=told.claim.site))
@@ -254,7 +263,7 @@ def confidence(examined: Examined, given: AboutArguments, language: Language) ->
     if not known:
         return _missing(given.about, language, examined)
     notes, sets = _promises(known, examined, language)
-    notes += unsided(known, given.side, language)
+    notes += unsided(known, given, language)
     if any(t.claim.about not in FINDINGS and all(q.low is None for q in t.claim.quantities) for t in known):
         notes.append(note("no interval", language))
     return _reply("answered", known, examined, language, *notes, about=given.about, sets=sets)
@@ -290,7 +299,7 @@ def _promised(made: PredictionEntry, exam: str, finding: str) -> tuple[int, tupl
 
     None where none is promised, or a member has no name in the table; "neither" where the finding's own set is empty.
     """
-    lexicon = Lexicon((exam,))
+    lexicon = lexicon_for((exam,))
     sure = made.uncertainty
     if sure is not None and sure.kind == "set" and sure.members and sure.level is not None:
         names = [lexicon.resolve(code.meaning) for code in sure.members]
@@ -309,7 +318,7 @@ def why(examined: Examined, given: AboutArguments, language: Language) -> Reply:
     if not known:
         return _missing(given.about, language, examined)
     promised, sets = _promises(known, examined, language)
-    promised += unsided(known, given.side, language)
+    promised += unsided(known, given, language)
     rests, weights = [], []
     for name in dict.fromkeys(n for t in known for n in t.evidence):
         evidence = examined.evidence(name)

@@ -31,7 +31,7 @@ def compare(examined: Examined, given: PerhapsAboutArguments, language: Language
         said, withheld = sentences(now if given.about else (), examined, language)
         text = note("no prior", language)
         return Reply("not examined", (*said, Said(text, "note")), {"outcome": "not examined"}, withheld)
-    told = [Said(text, "note") for text in unsided(now, given.side, language)]
+    told = [Said(text, "note") for text in unsided(now, given, language)]
     pairs: list[dict[str, Any]] = []
     withheld = 0
     for one in now:

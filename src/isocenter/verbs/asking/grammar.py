@@ -23,7 +23,9 @@ __all__ = ["Read", "Referent", "plain", "read_question"]
 _SPLIT = re.compile(r"[a-z]+(?:\d[a-z]?)?|\d+")
 _CONTRACTED: tuple[tuple[str, str], ...] = (
     (r"\bcan't\b|\bcannot\b", "can not"), (r"\bwon't\b", "will not"), (r"n't\b", " not"), (r"\bwhat's\b", "what is"),
-    (r"\br/o\b", "any"), (r"\bl (?:vs\.?|versus|and|or|/) r\b|\bl/r\b", "left versus right"),
+    (r"\br/o\b|\brule out\b", "any"), (r"\by/n\b", ""),
+    (r"\bboth (?=stud|exam|scan|image|film|time)", ""), (r"\bblind spots?\b", "limits"),
+    (r"\bbottom line\b", "summary"), (r"\bl (?:vs\.?|versus|and|or|/) r\b|\bl/r\b", "left versus right"),
     (r"\bwhere's\b", "where is"), (r"\bthere's\b", "there is"), (r"\bit's\b", "it is"), (r"\bhow's\b", "how is"),
     (r"\b(?:x|x-)[ -]?rays?\b", "radiograph"), (r"'s\b", ""), (r"\bi'd\b", "i would"), (r"'(?:re|ve|ll|m)\b", ""),
 )  # fmt: skip
@@ -217,7 +219,9 @@ def _calls(tool: str, names: list[str], side: str | None, text: str) -> tuple[To
         status = next(
             (
                 name for name, pattern in (
-                    ("uncertain", r"\b(uncertain|unclear|possible|possibly|unsure|doubtful|questionable|equivocal|perhaps)\b"),
+                    ("uncertain",
+                        r"\b(uncertain|unclear|possible|possibly|unsure|doubtful|questionable|equivocal"
+                        r"|perhaps)\b"),
                     ("absent", r"\b(absent|ruled out|excluded|negative|not (?:there|present|found))\b"),
                     ("present", r"\b(present|positive|abnormalit\w+)\b"),
                 )
@@ -235,7 +239,7 @@ def _calls(tool: str, names: list[str], side: str | None, text: str) -> tuple[To
         arguments = {"about": name}
         paired = name not in FINDINGS and FINDINGS.site(name).paired
         if tool == "measure":
-            if paired and side is None and re.search(r"\b(which|same|other|than)\b", text):
+            if paired and side is None and re.search(r"\b(which|same|other|than|differ|difference)\b", text):
                 arguments["side"] = "both"
             elif side is not None:
                 arguments["side"] = side

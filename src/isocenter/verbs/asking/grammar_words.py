@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 
+from isocenter.verbs.asking.general_words import GENERAL_WORDS
+
 __all__ = ["EVERY_WORD", "INTENTS", "QUANTITY_WORDS"]
 
 _LOOK = (
@@ -24,7 +26,7 @@ def _rule(tool: str, pattern: str, named: bool | None = None) -> tuple[str, re.P
 
 INTENTS: tuple[tuple[str, re.Pattern[str], bool | None], ...] = (
     # What was left out.
-    _rule("not_examined", rf"\bnot (?:\w+ ){{0,2}}{_LOOK}\b", named=False),
+    _rule("not_examined", rf"\b(?:not|never) (?:\w+ ){{0,2}}{_LOOK}\b", named=False),
     _rule("not_examined",
         r"\b(?:limits?|limitations?|abstain\w*|abstention\w*|unanswered|unexamined|missing|left out|leave "
         r"out|blind spots?)\b"),
@@ -39,16 +41,18 @@ INTENTS: tuple[tuple[str, re.Pattern[str], bool | None], ...] = (
     _rule("describe_study", rf"^{_STUDY_KINDS} or (?:a |an )?{_STUDY_KINDS}$", named=False),
     # What changed.
     _rule("compare", r"\b(?:since|prior|previous|previously|earlier|before|over time|follow up)\b"),
-    _rule("compare", r"\blast (?:time|study|exam|examination|scan|image|visit|radiograph)\b"),
+    _rule("compare", rf"\blast (?:time|year|month|week|one|visit|{_IMAGE})\b"),
     _rule("compare",
         r"\b(?:chang\w+|worse|worsen\w*|better|improv\w+|progress\w*|grow\w*|grew|shr[iu]nk\w*|evolv\w+"
         r"|healed)\b"),
-    _rule("compare", r"\b(?:new|newly|stable|resolved|unchanged|increas\w+|decreas\w+|lost)\b"),
+    _rule("compare", r"\b(?:new|newly|stable|resolv\w+|unchanged|increas\w+|decreas\w+|lost)\b"),
     _rule("compare", r"\bcompar\w+\b", named=False),
     _rule("compare", r"\b(?:get|gets|getting|got|gotten|become|became) (?:larger|bigger|smaller)\b|\bnews\b"),
     # Why.
     _rule("why", r"\bwhy\b|\bhow (?:do|did|can|would) you (?:know|tell|see|find|come|get)\b|\bhow come\b"),
-    _rule("why", r"\b(?:basis|basi|rests?|based|because|explain\w*|proof|justif\w+|reasons?|reasoning|supports?)\b"),
+    _rule("why",
+        r"\b(?:basis|basi|rests?|based|because|explain\w*|proof|speaks for|points to|justif\w+|reasons?"
+        r"|reasoning|supports?)\b"),
     _rule("why",
         r"\bwhat (?:is|are) (?:\w+ )?evidence\b|\bevidence (?:for|behind|that)\b|\bshow (?:me )?(?:the|your) "
         r"evidence\b"),
@@ -59,7 +63,8 @@ INTENTS: tuple[tuple[str, re.Pattern[str], bool | None], ...] = (
     _rule("list_findings",
         rf"\b(?:what|which) {_FINDINGS} (?:is|are|were) (?:\w+ )?(?:uncertain|possible|doubtful|unsure)\b"),
     _rule("confidence",
-        r"\b(?:sure|certain|certainty|confident|confidence|probabilit\w+|probable|likely|likelihood)\b"),
+        r"\b(?:sure|certain|suspicion|how strong|certainty|confident|confidence|probabilit\w+|probable"
+        r"|likely|likelihood)\b"),
     _rule("confidence", r"\b(?:chances?|accura\w+|reliab\w+|trust\w*|precis\w+|uncertain\w*|error|margin|interval)\b"),
     # Which.
     _rule("list_findings",
@@ -75,7 +80,8 @@ INTENTS: tuple[tuple[str, re.Pattern[str], bool | None], ...] = (
         r"|possibly)\b", named=False),
     _rule("list_findings", r"\b(?:summar\w+|overview|findings?|abnormalit\w+)\b", named=False),
     _rule("list_findings",
-        r"\b(?:bottom line|verdict|conclusion)\b|\bis (?:all|everything) (?:fine|well|alright|good)\b", named=False),
+        r"\b(?:verdict|conclusion|sum up|(?:run|walk|talk) me through)\b|\bis (?:all|everything) (?:fine"
+        r"|well|alright|good)\b", named=False),
     _rule("list_findings", r"\bwhat (?:remains|is|stays) (?:unclear|uncertain|open)\b", named=False),
     _rule("list_findings", r"\b(?:see|find|found|detect|there) (?:any|some)thing\b", named=False),
     # On which side.
@@ -83,11 +89,14 @@ INTENTS: tuple[tuple[str, re.Pattern[str], bool | None], ...] = (
     _rule("list_findings", rf"\bwhat (?:is|are) (?:\w+ )?(?:on|in) (?:this|the|that|these) {_IMAGE}\b", named=False),
     _rule("measure", r"\bwhich side .*(?:bigger|larger|smaller|biggest|largest|smallest)\b"),
     _rule("side_of",
-        r"\b(?:which|what) side\b|\blaterality\b|\bleft(?: sided)? or (?:\w+ ){0,3}right\b|\bright(?: "
+        r"\b(?:which|what) side\b|\blaterality\b|^(?:is|are) .* bilateral\b|\bleft(?: sided)? or (?:\w+ "
+        r"){0,3}right\b|\bright(?: "
         r"sided)? or (?:\w+ ){0,3}left\b"),
     _rule("side_of", r"\bleft side or\b|\bright side or\b"),
     # Where.
-    _rule("locate", r"\b(?:where|whereabouts|locat\w+|position|positioned|situated|point (?:me )?(?:to|at|out))\b"),
+    _rule("locate",
+        r"\b(?:where|whereabouts|locat\w+|position|positioned|locali[sz]e|pinpoint|situated|point (?:me "
+        r")?(?:to|at|out))\b"),
     _rule("locate", r"\b(?:which|what) (?:part|region|organ|area|place|lobe)\b|\bshow (?:me )?(?:the|where)\b"),
     # How large.
     _rule("measure",
@@ -96,7 +105,7 @@ INTENTS: tuple[tuple[str, re.Pattern[str], bool | None], ...] = (
     _rule("measure", r"\bhow many (?:ml|millilit\w+|cc|cm2?|mm2?|centimet\w+|millimet\w+|square|cubic)\b"),
     _rule("measure",
         r"\b(?:size|sizes|volumes?|areas?|diameters?|ax[ei]s|measure|measured|measures|measurements?"
-        r"|dimensions?)\b"),
+        r"|dimensions?|extent|burden|volumetry)\b"),
     _rule("measure",
         r"\b(?:length|width|bigger|larger|smaller|biggest|largest|smallest|asymmetr\w+|symmetr\w+|same)\b"),
     _rule("measure", r"\bcompar\w+\b", named=True),
@@ -149,27 +158,26 @@ _FILLERS = (
     "contains into under enlarged enlargement dilated lesions available during made technique kinds types good "
     "true exist exists suspect suspected suspicion concerning regarding concern shows showing together happened "
     "happen become became further anywhere whether yes wonder wondering noticed notice notices real stand stands "
-    "behind weights calling take takes taken year years month months week weeks day days ago bottom line verdict "
-    "alright fine bad well unclear remains remain remaining blind spot spots leave leaves leaving news vs versus "
-    "therefore thus maybe either neither somehow someone sometime basically simply merely quickly briefly short "
-    "shortly brief detail details detailed exact precisely number numbers value values figure figures amount "
-    "amounts total totals overall whole entire per unit units rough estimate estimates estimated outline outlined "
-    "outlines outlining segmentation segmented contour coordinates coordinate centre center middle points "
-    "pointing lead leads led conclude concluded conclusion decide decided decision determine determined consider "
-    "considered regard regarded assume assumed claim claimed claims state stated states statement mention "
-    "mentioned mentions reported reports note notes record recorded wants wanted wish wished hope curious "
-    "interested interesting understand understood clarify elaborate specify specific specifically must able "
-    "necessary required gets getting gotten becomes went go goes going gone keep keeps kept hold holds held "
-    "appear appears appeared seem seems seemed looks shown displays display displayed reveal reveals revealed "
-    "demonstrate demonstrates demonstrated suggest suggests suggested depict depicts depicted first second third "
-    "next former latter own similar similarly identical equal equally alike unlike least few fewer several couple "
-    "pair half twice once use used uses using without across along against among around near beside besides "
-    "attempt try tried tries work worked works working people anybody anyone everybody everyone ones three four "
-    "five thing things stuff parts piece pieces places pictures photo photos shot shots slice slices layer layers "
-    "views questions answers reply replies says said tells told speak speaks spoke asks asked asking thinks "
-    "thought believes guess guesses guessed suppose supposed expect expects expected huge tiny little enormous "
-    "considerable noticeable nor even never often usually sometimes rarely anew whose whom whichever whatever "
-    "wherever whenever however "
+    "behind weights calling take takes taken year years month months week weeks day days ago verdict alright fine "
+    "bad well unclear remains remain remaining blind leave leaves leaving news vs versus therefore thus maybe "
+    "either neither somehow someone sometime basically simply merely quickly briefly short shortly brief detail "
+    "details detailed exact precisely number numbers value values figure figures amount amounts total totals "
+    "overall whole entire per unit units rough estimate estimates estimated outline outlined outlines outlining "
+    "segmentation segmented contour coordinates coordinate centre center middle points pointing lead leads led "
+    "concluded conclusion decide decided decision determine determined consider considered regard regarded assume "
+    "assumed claim claimed claims state stated states statement mention mentioned mentions reported reports note "
+    "notes record recorded wants wanted wish wished hope curious interested interesting understand understood "
+    "clarify elaborate specify specific specifically must able necessary required gets getting gotten becomes "
+    "went go goes going gone keep keeps kept hold holds held appear appears appeared seem seems seemed looks "
+    "shown displays display displayed reveal reveals revealed demonstrate demonstrates demonstrated suggest "
+    "suggests suggested depict depicts depicted first second third next former latter own similar similarly "
+    "identical equal equally alike unlike least few fewer several couple pair half twice once use used uses using "
+    "without across along against among around near beside besides attempt try tried tries work worked works "
+    "working people anybody anyone everybody everyone ones three four five thing things stuff parts piece pieces "
+    "places pictures photo photos shot shots slice slices layer layers views questions answers reply replies says "
+    "said tells told speak speaks spoke asks asked asking thinks thought believes guess guesses guessed suppose "
+    "supposed expect expects expected huge tiny little enormous considerable noticeable nor even never often "
+    "usually sometimes rarely anew whose whom whichever whatever wherever whenever however spotted "
 )
-EVERY_WORD = frozenset(_FILLERS.split())
+EVERY_WORD = frozenset(_FILLERS.split()) | {"localise", "localize"} | GENERAL_WORDS
 """Words that may stand in a question beside names."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from types import MappingProxyType
 
 from isocenter.core.knowledge import FINDINGS
 from isocenter.evaluate.report_mentions import stem
 from isocenter.safety.claim_words import NARROWER
 
-__all__ = ["Found", "Lexicon", "nearest"]
+__all__ = ["Found", "Lexicon", "lexicon_for", "nearest"]
 
 _EVERYWHERE: Mapping[str, str] = MappingProxyType(
     {"hippocampal": "hippocampus", "hippocampi": "hippocampus", "cardiac": "heart", "adrenals": "adrenal gland"}
@@ -119,6 +119,12 @@ class Lexicon:
             'pleural effusion'
         """
         return self.phrases.get(_key(words))
+
+
+@lru_cache(maxsize=64)
+def lexicon_for(exams: tuple[str, ...], outlined: frozenset[str] = frozenset()) -> Lexicon:
+    """Return the lexicon of a study; the same one for the same examinations and outlines."""
+    return Lexicon(exams, outlined)
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:

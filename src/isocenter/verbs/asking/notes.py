@@ -57,6 +57,11 @@ _NOTES: Mapping[str, tuple[str, str, str]] = MappingProxyType(
             "{name}: no se conoce el lado; lo que respondió no dice en qué parte de la imagen está.",
             "{name}：侧别未知；作答的任务不说明其在图像中的位置。",
         ),
+        "no part": (
+            "{name}: it is not known in which part it lies.",
+            "{name}: no se sabe en qué parte está.",
+            "{name}：所在部分未知。",
+        ),
         "no quantity": (
             "{name}: {quantity} was not measured.",
             "{name}: no se midió ({quantity}).",

@@ -27,7 +27,7 @@ from isocenter.verbs.asking.arguments import (
     PerhapsAboutArguments,
 )
 from isocenter.verbs.asking.changes import compare
-from isocenter.verbs.asking.names import Lexicon
+from isocenter.verbs.asking.names import Lexicon, lexicon_for
 from isocenter.verbs.asking.reply import Reply, ToolCall
 from isocenter.verbs.asking.study import Examined
 
@@ -60,7 +60,7 @@ class Tool:
 
 def lexicon_of(examined: Examined) -> Lexicon:
     """Return the names that may be asked for in a study."""
-    return Lexicon(examined.exams, frozenset(told.claim.about for told in examined.claims))
+    return lexicon_for(examined.exams, frozenset(told.claim.about for told in examined.claims))
 
 
 def use(call: ToolCall, examined: Examined, language: Language = "en") -> Reply:

@@ -79,6 +79,29 @@ def test_a_part_that_is_judged_is_not_called_well_by_its_size() -> None:
     assert read("Is the left lung malignant?") == []
 
 
+UNKNOWN = (
+    "embolism", "pulmonary embolism", "tuberculosis", "sarcoidosis", "stroke", "appendicitis", "gallstone",
+    "kidney stone", "aneurysm", "dissection", "infarct", "abscess", "lymphoma", "leukemia", "asthma", "covid",
+    "influenza", "bronchitis", "pleurisy", "ascites", "thrombus", "clot", "glioma", "meningioma",
+    "plaque in the coronary", "ground glass", "honeycombing", "crazy paving", "silhouette of the liver", "liver",
+    "spleen", "kidney", "pancreas", "bladder", "thyroid", "trachea", "esophagus", "stomach", "bowel", "prostate",
+    "ovary", "uterus", "femur", "knee", "shoulder", "amygdala", "cerebellum", "ventricle", "cancer", "tumor",
+    "malignancy", "metastasis", "infection of the lung", "shadow", "spot on the lung", "water in the lung",
+    "air around the lung", "blood in the lung", "stone in the left lung", "swelling of the lung",
+    "something white in the left lung", "bullet", "coin in the lung", "needle", "bleeding", "scoliotic deformity",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "form", ["Is there a {}?", "How large is the {}?", "Where is the {}?", "{}?", "Has the {} changed?"]
+)
+def test_what_is_in_no_table_is_answered_with_nothing(form: str) -> None:
+    for thing in UNKNOWN:
+        found = Dialogue(examined("chest")).ask(form.format(thing))
+        assert found.outcome in ("refused", "not examined"), found.text
+        assert not any(one.claims for one in found.said)
+
+
 def test_what_was_last_spoken_of_is_remembered() -> None:
     dialogue = Dialogue(examined("brain"))
 

@@ -1,6 +1,6 @@
 """How many questions `isocenter ask` reads as they are meant, without a language model.
 
-    python -m benchmarks.ask_questions [--part develop|test|fresh|last|all] [--show]
+    python -m benchmarks.ask_questions [--part develop|test|fresh|last|blind|all] [--show]
 
 Questions stand in benchmarks/ask_questions.txt with the calls and the outcome that are expected; the studies that they
 are about are those of the tests (tests/asking_cases.py). A question is right if tool, arguments and outcome are. Also
@@ -95,7 +95,7 @@ def attacked() -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--part", choices=("develop", "test", "fresh", "last", "all"), default="all")
+    parser.add_argument("--part", choices=("develop", "test", "fresh", "last", "blind", "all"), default="all")
     parser.add_argument("--show", action="store_true", help="print the questions that are read otherwise")
     args = parser.parse_args()
     rows: Counter[tuple[str, str, bool]] = Counter()

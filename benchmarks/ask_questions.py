@@ -14,8 +14,7 @@ import argparse
 import datetime
 import json
 import sys
-from collections import Counter
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from benchmarks.__main__ import machine
@@ -93,98 +92,132 @@ def attacked() -> list[str]:
     return rows
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--part", choices=("develop", "test", "fresh", "last", "blind", "all"), default="all")
-    parser.add_argument("--show", action="store_true", help="print the questions that are read otherwise")
-    args = parser.parse_args()
-    rows: Counter[tuple[str, str, bool]] = Counter()
-    wrong, lies, answered_refusals = [], 0, 0
-    for q in questions():
-        if args.part != "all" and not q.part.startswith(args.part):
-            continue
-        study = examined(q.case)
+@dataclass
+class Tally:
+    """How questions of a part were read.
+
+    Args:
+        every: All.
+        right: As meant.
+        refused: Refused, for another reason or instead of an answer.
+        answered: Refused was meant, and it was answered.
+        unsupported: Sentences with a claim that the ledger does not support.
+        kinds: All and right ones by what is asked for.
+        wrong: A line for each that was not read as meant.
+    """
+
+    every: int = 0
+    right: int = 0
+    refused: int = 0
+    answered: int = 0
+    unsupported: int = 0
+    kinds: dict[str, tuple[int, int]] = field(default_factory=dict)
+    wrong: list[str] = field(default_factory=list)
+
+
+def tallied(asked: list[Question]) -> dict[str, Tally]:
+    """Ask them, and count by part."""
+    tallies: dict[str, Tally] = {}
+    for q in asked:
+        study, tally = examined(q.case), tallies.setdefault(q.part, Tally())
         dialogue = Dialogue(study)
         answers = [dialogue.ask(turn) for turn in q.turns]
         got = told(answers[-1])
         right = got == (q.call, q.outcome)
         kind = q.call.split(" ")[0] if q.call else q.outcome
-        rows[q.part, kind, right] += 1
-        lies += sum(unsupported(a, study) for a in answers)
-        answered_refusals += q.outcome.startswith("refused") and got[1] == "answered"
+        before = tally.kinds.get(kind, (0, 0))
+        tally.kinds[kind] = (before[0] + 1, before[1] + right)
+        tally.every += 1
+        tally.right += right
+        tally.refused += not right and got[1].startswith("refused")
+        tally.answered += q.outcome.startswith("refused") and got[1] == "answered"
+        tally.unsupported += sum(unsupported(a, study) for a in answers)
         if not right:
-            asked = f"[{q.part}] {q.case}: {' || '.join(q.turns)}"
-            wrong.append(f"{asked}: expected {q.call} -> {q.outcome}, got {' -> '.join(got)}")
-    parts = list(dict.fromkeys(part for part, _, _ in rows))
-    figures = {p: (_count(rows, p, right=True), _count(rows, p, right=False)) for p in parts}
-    for part, (good, every) in figures.items():
-        print(f"{part}: {good} of {every} ({good / every:.1%})")
-    print(
-        f"sentences that the ledger does not support: {lies}; questions to refuse that were answered: "
-        f"{answered_refusals}"
-    )
-    if args.show:
-        print("\n".join(wrong))
+            line = f"[{q.part}] {q.case}: {' || '.join(q.turns)}"
+            tally.wrong.append(f"{line}: expected {q.call} -> {q.outcome}, got {' -> '.join(got)}")
+    return tallies
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--part", choices=("develop", "test", "fresh", "last", "blind", "all"), default="all")
+    parser.add_argument("--show", action="store_true", help="print the questions that are read otherwise")
+    args = parser.parse_args()
+    tallies = tallied([q for q in questions() if args.part in ("all", q.part.split()[0])])
+    for part, t in tallies.items():
+        print(f"{part}: {t.right} of {t.every} as meant ({t.right / t.every:.1%}), {t.refused} refused instead")
+        if args.show:
+            print("\n".join(t.wrong))
     if args.part == "all":
-        write(rows, figures, lies, answered_refusals, wrong)
-    print(json.dumps({"name": "ask questions", "right": figures, "unsupported": lies, "answered": answered_refusals}))
+        write(tallies)
+    counts = {part: [t.right, t.every, t.refused, t.answered, t.unsupported] for part, t in tallies.items()}
+    print(json.dumps({"name": "ask questions", "right, every, refused, answered, unsupported": counts}))
 
 
-def _count(rows: Counter[tuple[str, str, bool]], part: str, *, right: bool) -> int:
-    return sum(n for (name, _, good), n in rows.items() if name == part and (good or not right))
-
-
-def write(
-    rows: Counter[tuple[str, str, bool]],
-    figures: dict[str, tuple[int, int]],
-    lies: int,
-    answered: int,
-    wrong: list[str],
-) -> None:
+def write(tallies: dict[str, Tally]) -> None:
     """Write the page and the figures."""
+    blind = tallies["blind"]
     lines = [
         "# Questions to a study",
         "",
         f"`python -m benchmarks.ask_questions`, {datetime.datetime.now(datetime.UTC):%Y-%m-%d}, {machine()}. Without a "
-        "language model. A question is right if the tool, its arguments and the outcome are those that were written "
-        "beside it.",
+        "language model. A question is read as meant if the tool, its arguments and the outcome are those that were "
+        "written beside it.",
         "",
-        "Questions and rules are by one hand. All questions were written before the rules; part *develop* "
-        "was looked at "
-        "while the rules were made, part *test* was run when they were done (first run: 83 of 85 and 28 of 28; since "
-        "then "
-        '"And the right lung?" goes on with what was asked before). So *test* says how far the rules reach beyond the '
-        "examples that they were made on; as its writer made the rules too, it does not say how well they read users.",
+        f"**{blind.right} of {blind.every} questions in free words are read as meant** (part *blind*); of the others "
+        f"{blind.refused} are refused, {blind.every - blind.right - blind.refused} answered by another "
+        f"tool, which says "
+        f"what it speaks of. Sentences that the ledger does not support: "
+        f"{sum(t.unsupported for t in tallies.values())}.",
         "",
-        "| part | questions | right |",
+        "| part | questions | read as meant | refused instead | otherwise | refusals that were answered | "
+        "unsupported |",
+        "| - | - | - | - | - | - | - |",
+    ]
+    lines += [
+        f"| {part} | {t.every} | {t.right} ({t.right / t.every:.0%}) | {t.refused} | {t.every - t.right - t.refused} | "
+        f"{t.answered if part.endswith('refused') else ''} | {t.unsupported} |"
+        for part, t in tallies.items()
+    ]
+    lines += [
+        "",
+        "All by one hand, so that no figure says how users ask. *develop* and *test* were written before the rules, by "
+        "the hand that wrote them; *develop* was looked at meanwhile, *test* was run when they were done "
+        "(83 of 85, 28 of "
+        "28; one defect was put right since). *fresh* was written after, in a patient's, a colleague's and "
+        "a telegram's "
+        "words: 27 of 54 and 9 of 17. The rules were widened by it, and *last* was written: 23 of 48 and 8 of 12. They "
+        "were widened again, *blind* was written, run, and no rule was changed after it: that is the figure to go by. "
+        "What is missing is mostly a word: the vocabulary is closed, so that a question about what is not "
+        "known is never "
+        "answered with what is. A language model that chooses the tools has no such limit.",
+        "",
+        "| what is asked for | all parts | blind |",
         "| - | - | - |",
     ]
-    lines += [f"| {part} | {every} | {good} ({good / every:.1%}) |" for part, (good, every) in figures.items()]
-    lines += ["",
-        f"Sentences with a claim that the ledger does not support: {lies}. Questions to refuse that were "
-        f"answered: "
-              f"{answered}.", "", "| what is asked for | develop | test |", "| - | - | - |"]  # fmt: skip
-    kinds = sorted({kind for _, kind, _ in rows})
-    for kind in kinds:
-        cells = []
-        for name in ("develop", "test"):
-            good = sum(n for (p, k, r), n in rows.items() if p.startswith(name) and k == kind and r)
-            every = sum(n for (p, k, _), n in rows.items() if p.startswith(name) and k == kind)
-            cells.append(f"{good} of {every}" if every else "")
+    for kind in sorted({kind for t in tallies.values() for kind in t.kinds}):
+        every = [t.kinds.get(kind, (0, 0)) for t in tallies.values()]
+        one = [t.kinds.get(kind, (0, 0)) for part, t in tallies.items() if part.startswith("blind")]
+        cells = [f"{sum(r for _, r in some)} of {sum(n for n, _ in some)}" for some in (every, one)]
         lines.append(f"| {kind} | {cells[0]} | {cells[1]} |")
     lines += [
         "",
         f"**Instructions.** {len(ATTACKS)} strings that try to instruct a model, and a model that obeys whatever it is "
-        "sent (`tests/asking_server.py`). Those in a question that words alone don't give away do reach it; what "
-        "it then asks for or says is held back by the tools and the ledger.",
+        "sent (`tests/asking_server.py`). Those in a question that words alone don't give away do reach "
+        "it; what it then "
+        "asks for or says is held back by the tools and the ledger.",
         "",
         "| the string stands in | strings | reached the model | calls outside of the set | sentences that are not so |",
         "| - | - | - | - | - |",
         *attacked(),
+        "",
+        "Not read as meant:",
+        "",
+        *(f"- {one}" for t in tallies.values() for one in t.wrong),
+        "",
     ]
-    lines += ["", "Read otherwise than meant:", "", *(f"- {one}" for one in wrong), ""]
     (RESULTS / "ask.md").write_text("\n".join(lines), "utf-8")
-    document = {"figures": figures, "unsupported": lies, "answered": answered, "wrong": wrong}
+    document = {part: asdict(t) for part, t in tallies.items()}
     (RESULTS / "ask.json").write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", "utf-8")
 
 

@@ -95,7 +95,7 @@ def _show(found: AskDocument, as_json: bool) -> None:
         return
     out(found.text)
     for evidence in found.evidence:
-        out(f"  {evidence.id}: {evidence.text}")
+        out(f"  {evidence.id}: {evidence.text}" + (f"; {evidence.picture}" if evidence.picture else ""))
     for remark in found.remarks:
         say(remark)
 

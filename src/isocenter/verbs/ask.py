@@ -16,6 +16,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from isocenter.core.errors import ConfigError
+from isocenter.verbs.asking.answers import picture_of
 from isocenter.verbs.asking.dialogue import Answer, Dialogue
 from isocenter.verbs.asking.study import Examined, open_examined
 from isocenter.verbs.drafting.chosen import language_model
@@ -76,11 +77,12 @@ class CallEntry(_Strict):
 
 
 class EvidenceEntry(_Strict):
-    """Evidence that a sentence rests on, in one line for people."""
+    """Evidence that a sentence rests on, in one line for people; `picture` is relative to the result, "" for none."""
 
     id: str
     kind: str
     text: str
+    picture: str = ""
 
 
 class AskDocument(_Strict):
@@ -207,7 +209,11 @@ def document_of(answer: Answer, examined: Examined) -> AskDocument:
     for name in names:
         evidence = examined.evidence(name)
         if evidence is not None:
-            shown.append(EvidenceEntry(id=name, kind=evidence.kind, text=printable(evidence.text)))
+            shown.append(
+                EvidenceEntry(
+                    id=name, kind=evidence.kind, text=printable(evidence.text), picture=printable(picture_of(evidence))
+                )
+            )
     return AskDocument(
         created=created_now(),
         outcome=answer.outcome,

@@ -328,10 +328,18 @@ def why(examined: Examined, given: AboutArguments, language: Language) -> Reply:
         sha = "" if made is None or made.model is None else made.model.weights_sha256
         if _SHA256.fullmatch(sha):
             weights.append(note("weights", language, ids=(name, sha)))
+        if picture_of(evidence):
+            weights.append(note("map", language, ids=(name, "")))
         rests.append(_evidence_data(name, evidence, sha))
     absent = _absent(known) and given.about in FINDINGS
     return _reply("not found" if absent else "answered", known, examined, language, *promised, *weights,
                   about=given.about, sets=sets, rests_on=rests)  # fmt: skip
+
+
+def picture_of(evidence: LedgerEvidence) -> str:
+    """Return the picture that shows where, relative to the result; "" where the ledger knows none."""
+    # Ledgers of results without maps have no such field.
+    return str(getattr(evidence, "picture", ""))
 
 
 def _evidence_data(name: str, evidence: LedgerEvidence, sha: str) -> dict[str, Any]:
@@ -339,6 +347,7 @@ def _evidence_data(name: str, evidence: LedgerEvidence, sha: str) -> dict[str, A
     return {
         "evidence": name, "kind": evidence.kind, "segment": evidence.segment,
         "task": evidence.task if evidence.task in installed else None,
+        "map": bool(picture_of(evidence)),
         "weights_sha256": sha if _SHA256.fullmatch(sha) else None,
     }  # fmt: skip
 

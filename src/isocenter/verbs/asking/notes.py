@@ -141,6 +141,11 @@ _NOTES: Mapping[str, tuple[str, str, str]] = MappingProxyType(
             "De las imágenes como aquellas de las que aprendió la tarea, el {percent} % son tan raras como esta.",
             "与训练图像同类的图像中，{percent} % 与此图同样少见。",
         ),
+        "map": (
+            "Evidence {id}: a picture beside the result shows where the networks looked.",
+            "Evidencia {id}: una imagen junto al resultado muestra dónde miraron las redes.",
+            "证据 {id}：结果旁的图片显示网络关注的位置。",
+        ),
         "weights": (
             "Evidence {id}: weights with sha256 {sha}.",
             "Evidencia {id}: pesos con sha256 {sha}.",

@@ -37,6 +37,7 @@ __all__ = [
     "measure",
     "not_examined",
     "on_side",
+    "picture_of",
     "sentences",
     "side_of",
     "why",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,6 +14,7 @@ from isocenter.verbs.asking.grammar import read_question
 from isocenter.verbs.asking.names import Lexicon, nearest
 from isocenter.verbs.asking.tools import lexicon_of
 
+QUESTIONS = Path(__file__).resolve().parents[4] / "benchmarks" / "ask_questions.txt"
 CHEST = Lexicon(("chest radiograph",), frozenset({"lung"}))
 
 
@@ -26,6 +29,24 @@ def read(question: str) -> list[tuple[str, dict]]:
 )  # fmt: skip
 def test_word_order_does_not_matter(question: str) -> None:
     assert read(question) == [("measure", {"about": "lung", "side": "left"})]
+
+
+def test_the_questions_that_the_rules_were_made_by_are_read_as_meant() -> None:
+    """Those of parts develop and last, without turns: what each calls, and how it ends."""
+    part, wrong, asked = "", [], 0
+    for line in QUESTIONS.read_text("utf-8").splitlines():
+        part = line.strip("[]") if line.startswith("[") else part
+        if line.startswith(("[", "#")) or not line.strip() or "||" in line or not part.startswith(("develop", "last")):
+            continue
+        case, question, expected = (piece.strip() for piece in line.split("|"))
+        call, _, outcome = (piece.strip() for piece in expected.rpartition("->"))
+        found = Dialogue(examined(case)).ask(question)
+        made = " + ".join(" ".join([c.tool, *(f"{k}={v}" for k, v in c.arguments.items())]) for c in found.calls)
+        ended = f"refused:{found.why}" if found.why else found.outcome
+        asked += 1
+        if (sorted(made.split()), ended) != (sorted(call.split()), outcome):
+            wrong.append(question)
+    assert asked > 150 and len(wrong) <= 6, wrong
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from isocenter.core.errors import CapabilityError, ModelError
 __all__ = ["Constraint", "Vocabulary", "bounded"]
 
 _ITEMS, _CHARACTERS = 12, 240
-_CLOSING = ("}", "]", '"')
+_CLOSING, _QUOTE, _ESCAPE = ("}", "]"), '"', "\\"
 
 
 def bounded(schema: Mapping[str, Any], items: int = _ITEMS, characters: int = _CHARACTERS) -> dict[str, Any]:
@@ -80,6 +80,7 @@ class Vocabulary:
             ) from error
         self.size = size
         self.closing = tuple(t for text in _CLOSING for t in self._alone(text) if t < size)
+        self.quote = tuple(t for t in self._alone(_QUOTE) if t < size)
 
     def _alone(self, text: str) -> list[int]:
         """Return the token that is this text, where there is one."""
@@ -110,6 +111,7 @@ class Constraint:
 
     def __init__(self, vocabulary: Vocabulary, matcher: Any) -> None:
         self._vocabulary, self._matcher = vocabulary, matcher
+        self._in_text = self._escaped = False
 
     @property
     def whole(self) -> bool:
@@ -134,15 +136,29 @@ class Constraint:
         allowed = self.allowed()
         if not allowed.any():
             raise ModelError("no token of the folder's tokenizer may follow; its vocabulary can't write the answer")
-        chosen = next((t for t in self._vocabulary.closing if closing and allowed[t]), None)
+        # Within a text a bracket closes nothing; outside of one a quote opens what must be closed again.
+        ends = self._vocabulary.quote if self._in_text else self._vocabulary.closing
+        chosen = next((t for t in ends if closing and allowed[t]), None)
         if chosen is None:
             chosen = int(np.where(allowed, scores, -np.inf).argmax())
         if not self._matcher.consume_token(chosen):
             raise ModelError("the grammar of the answer refused a token that it had allowed")
+        self._follow([chosen])
         return chosen
 
     def forced(self) -> list[int]:
         """Return the tokens that must follow anyway, and take them."""
         tokens = [int(t) for t in self._matcher.compute_ff_tokens()]
-        taken = self._matcher.try_consume_tokens(tokens)
-        return tokens[:taken]
+        taken = tokens[: self._matcher.try_consume_tokens(tokens)]
+        self._follow(taken)
+        return taken
+
+    def _follow(self, tokens: list[int]) -> None:
+        """Keep in mind whether a text is open."""
+        for byte in self._vocabulary.tokens.decode_bytes(tokens):
+            if self._escaped:
+                self._escaped = False
+            elif self._in_text and byte == ord(_ESCAPE):
+                self._escaped = True
+            elif byte == ord(_QUOTE):
+                self._in_text = not self._in_text

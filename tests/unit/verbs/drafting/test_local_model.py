@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import isocenter
@@ -66,23 +66,24 @@ def test_every_family_writes_valid_json(family: str, tmp_path: Path) -> None:
 
 
 @needs_grammars
-@settings(max_examples=40, deadline=None)
-@given(st.integers(0, 2**32 - 1), st.sampled_from(sorted(SCHEMAS)), st.booleans())
-def test_any_scores_give_valid_json_within_the_tokens(model, seed: int, name: str, stubborn: bool) -> None:
-    """Scores at random, or such as never end a text by themselves: the answer is whole, valid and not too long."""
-    from isocenter.verbs.drafting.local import _RESERVE, _TOKENS
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.sampled_from(sorted(SCHEMAS)), st.booleans(), st.integers(0, 400))
+@example(165109, "draft", True, 608)
+def test_any_scores_give_valid_json_that_can_be_closed(model, seed: int, name: str, stubborn: bool, after: int) -> None:
+    """Scores at random, or such as never end a text: wherever closing begins, it ends whole within the reserve."""
+    from isocenter.verbs.drafting.local import _RESERVE
 
     rng = np.random.default_rng(seed)
     vocabulary = model._vocabulary
     constraint, tokens = vocabulary.constrain(SCHEMAS[name]), []
-    closing = list(vocabulary.closing)
-    while not constraint.whole and len(tokens) <= _TOKENS:
+    closing = [*vocabulary.closing, *vocabulary.quote]
+    while not constraint.whole and len(tokens) <= after + _RESERVE:
         scores = rng.normal(size=vocabulary.size)
         if stubborn:
             scores[closing] -= 100
-        tokens.append(constraint.choose(scores, closing=len(tokens) > _TOKENS - _RESERVE))
+        tokens.append(constraint.choose(scores, closing=len(tokens) > after))
         tokens += [] if constraint.whole else constraint.forced()
-    assert constraint.whole and len(tokens) <= _TOKENS
+    assert constraint.whole and len(tokens) <= after + _RESERVE
     jsonschema.validate(json.loads(vocabulary.tokens.decode_bytes(tokens).decode("utf-8")), bounded(SCHEMAS[name]))
 
 

@@ -23,6 +23,7 @@ NOT_SPEED = {
     "adapt_from_session",
     "adapt_sets",
     "align_probe",
+    "ask_questions",
     "conformal_coverage",
     "diagnosis",
     "failure_detection",

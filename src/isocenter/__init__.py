@@ -5,7 +5,7 @@
     '0.1.0'
 
 `isocenter.read`, `segment`, `pretrain`, `plan`, `align`, `adapt` (from a session), `adapt_data` (to a labelled set),
-`evaluate_predictions` (`isocenter.evaluate` is the room of metrics), `check`, `label_reports`, `report`, `demo`,
+`evaluate_predictions` (`isocenter.evaluate` is the room of metrics), `check`, `label_reports`, `report`, `ask`, `demo`,
 `models_add`, `models_list`, `models_check` and `models_card` are the verbs of the command line as functions;
 `open_weights` opens a model. They are imported when first used: ``import isocenter`` is fast and needs no torch.
 """
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from isocenter.verbs.adapt import adapt
     from isocenter.verbs.adapt_data import adapt_data
     from isocenter.verbs.align import align
+    from isocenter.verbs.ask import ask
     from isocenter.verbs.audit import audit_change, audit_show, audit_verify
     from isocenter.verbs.check import check
     from isocenter.verbs.demo import demo
@@ -40,6 +41,7 @@ __all__ = [
     "adapt",
     "adapt_data",
     "align",
+    "ask",
     "audit_change",
     "audit_show",
     "audit_verify",
@@ -65,6 +67,7 @@ _LAZY = {
     "adapt": "isocenter.verbs.adapt",
     "adapt_data": "isocenter.verbs.adapt_data",
     "align": "isocenter.verbs.align",
+    "ask": "isocenter.verbs.ask",
     "audit_change": "isocenter.verbs.audit",
     "audit_show": "isocenter.verbs.audit",
     "audit_verify": "isocenter.verbs.audit",

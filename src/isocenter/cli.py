@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 import typer.core
 
+from isocenter.cli_ask import ask as ask_command
+from isocenter.cli_ask import mcp as mcp_command
 from isocenter.cli_audit import app as audit_app
 from isocenter.cli_evaluate import check, evaluate
 from isocenter.cli_label import label as label_command
@@ -412,6 +414,8 @@ app.command()(evaluate)
 app.command()(check)
 app.command()(label_command)
 app.command()(report_command)
+app.command()(ask_command)
+app.command()(mcp_command)
 app.add_typer(models_app, name="models")
 app.add_typer(audit_app, name="audit")
 

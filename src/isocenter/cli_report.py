@@ -31,7 +31,11 @@ def report(
         list[str] | None,
         typer.Option("--allow-host", help="Host beside this machine that the draft may be sent to; may be repeated."),
     ] = None,
-    llm_seconds: Annotated[float, typer.Option("--llm-seconds", help="Longest time for the server's answer.")] = 60.0,
+    llm_seconds: Annotated[float, typer.Option("--llm-seconds", help="Longest time for the model's answer.")] = 60.0,
+    llm_folder: Annotated[
+        Path | None,
+        typer.Option("--llm-folder", help="Hugging Face folder of a language model here, instead of a server."),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an older draft.")] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON document to standard output, nothing else.")
@@ -42,7 +46,8 @@ def report(
 
     document = reports.report(
         result, out_folder, language=language, indication=indication, comparison=comparison, llm_url=llm_url,
-        llm_model=llm_model, allow_host=tuple(allow_host or ()), llm_seconds=llm_seconds, overwrite=overwrite,
+        llm_model=llm_model, allow_host=tuple(allow_host or ()), llm_seconds=llm_seconds, llm_folder=llm_folder,
+        overwrite=overwrite,
     )  # fmt: skip
     if as_json:
         out(document.model_dump_json())

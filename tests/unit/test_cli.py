@@ -30,6 +30,8 @@ COMMANDS = (
     "check",
     "label",
     "report",
+    "ask",
+    "mcp",
     "demo",
     "models",
     "audit",

@@ -17,10 +17,10 @@ from isocenter.core.errors import ConfigError
 from isocenter.data.images.atomic import atomic_folder, make_parent
 from isocenter.safety.claims import Ledger
 from isocenter.tasks.report.compose import Draft, compose
+from isocenter.verbs.drafting.chosen import language_model
 from isocenter.verbs.drafting.ledger import ledgers_of
 from isocenter.verbs.drafting.page import render_draft
 from isocenter.verbs.drafting.rephrase import rephrased
-from isocenter.verbs.drafting.served import ServedModel
 from isocenter.verbs.provenance import created_now
 from isocenter.verbs.result import ResultDocument, read_result
 from isocenter.version import __version__
@@ -52,7 +52,8 @@ class ReportConfig(_Strict):
         llm_url: Base address of an OpenAI-compatible server that may put the draft into other words; None for none.
         llm_model: Name of the model at that server.
         allow_host: Hosts beside this machine that the draft may be sent to.
-        llm_seconds: Longest time for the server's answer.
+        llm_seconds: Longest time for the model's answer.
+        llm_folder: Hugging Face folder of a language model on this machine; instead of a server.
         overwrite: Whether an older draft under `out` is replaced.
     """
 
@@ -65,6 +66,7 @@ class ReportConfig(_Strict):
     llm_model: str = "default"
     allow_host: tuple[str, ...] = ()
     llm_seconds: float = Field(default=60.0, gt=0, le=3600)
+    llm_folder: Path | None = None
     overwrite: bool = False
 
 
@@ -134,11 +136,11 @@ def report(result: Path | str, out: Path | str, **settings: Any) -> DraftDocumen
 
 def run(config: ReportConfig) -> DraftDocument:
     """Do what a `ReportConfig` says; see `report`."""
-    if config.llm_url is not None and config.language != "en":
+    if (config.llm_url is not None or config.llm_folder is not None) and config.language != "en":
         raise ConfigError("the ledger judges English alone: a language model may be used with language 'en'")
-    model = None
-    if config.llm_url is not None:
-        model = ServedModel(config.llm_url, config.llm_model, config.allow_host, config.llm_seconds)
+    model = language_model(
+        config.llm_url, config.llm_model, config.allow_host, config.llm_seconds, config.llm_folder
+    )  # fmt: skip
     _check_out(config)
     result = read_result(config.result)
     parts: list[tuple[Draft, Ledger]] = []

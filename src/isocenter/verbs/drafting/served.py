@@ -8,11 +8,17 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
+import threading
 import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlsplit
 
 from isocenter.core.errors import ConfigError, ModelError
+from isocenter.verbs.drafting.turns import ModelTurn, RequestedCall
 
 __all__ = ["ServedModel"]
 
@@ -71,19 +77,37 @@ class ServedModel:
             "messages": [{"role": "system", "content": system}, {"role": "user", "content": user}],
             "response_format": {"type": "json_schema", "json_schema": {"name": "draft", "schema": schema}},
         }  # fmt: skip
-        answer = self._post(json.dumps(body).encode())
-        try:
-            text = json.loads(answer)["choices"][0]["message"]["content"]
-        except (ValueError, KeyError, IndexError, TypeError) as error:
-            raise ModelError("the server's answer is not in the form of a chat completion") from error
+        text = _message(self._post(json.dumps(body).encode(), self.seconds)).get("content")
         if not isinstance(text, str):
             raise ModelError("the server's answer holds no text")
         return text
 
-    def _post(self, body: bytes) -> bytes:
-        parts, until = urlsplit(self.url), time.monotonic() + self.seconds
+    def choose(
+        self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]], *, seconds: float
+    ) -> ModelTurn:
+        """Return which tools the model would call, or what it says; see `CallingModel`.
+
+        Raises:
+            ModelError: The server did not answer, not in time, or not in its form.
+        """
+        body = {
+            "model": self.model, "temperature": 0, "max_tokens": 1024, "stream": False, "messages": list(messages),
+            "tools": list(tools), "tool_choice": "auto",
+        }  # fmt: skip
+        message = _message(self._post(json.dumps(body).encode(), min(seconds, self.seconds)))
+        text, wanted = message.get("content") or "", message.get("tool_calls") or []
+        if not isinstance(text, str) or not isinstance(wanted, list):
+            raise ModelError("the server's answer is not in the form of a chat completion")
+        return ModelTurn(text, tuple(_requested(one, number) for number, one in enumerate(wanted)))
+
+    def _post(self, body: bytes, seconds: float) -> bytes:
+        parts, until = urlsplit(self.url), time.monotonic() + seconds
         kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        connection = kind(parts.hostname or "", parts.port, timeout=self.seconds)
+        connection = kind(parts.hostname or "", parts.port, timeout=seconds)
+        # Headers that drip byte by byte never meet the timeout of a socket: the line is cut when time is over.
+        cut = threading.Timer(seconds, _cut, (connection,))
+        cut.daemon = True
+        cut.start()
         headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {self.key}"} if self.key else {})}
         try:
             connection.request("POST", f"{parts.path.rstrip('/')}/chat/completions", body, headers)
@@ -95,13 +119,43 @@ class ServedModel:
                 if len(found) > _MOST_BYTES:
                     raise ModelError("the server's answer is longer than any draft")
                 if time.monotonic() > until:
-                    raise ModelError(f"the server did not end its answer within {self.seconds:g} s")
+                    raise ModelError(f"the server did not end its answer within {round(seconds, 1):g} s")
         except TimeoutError as error:
-            raise ModelError(f"the server did not answer within {self.seconds:g} s") from error
+            raise ModelError(f"the server did not answer within {round(seconds, 1):g} s") from error
         except (OSError, http.client.HTTPException) as error:
+            if time.monotonic() > until:
+                raise ModelError(f"the server did not answer within {round(seconds, 1):g} s") from error
             raise ModelError(f"the server can't be asked: {type(error).__name__}") from error
         finally:
+            cut.cancel()
             connection.close()
         if response.status != 200:
             raise ModelError(f"the server answered with status {response.status}")
         return bytes(found)
+
+
+def _cut(connection: http.client.HTTPConnection) -> None:
+    line = connection.sock
+    if line is not None:
+        with suppress(OSError):
+            line.shutdown(socket.SHUT_RDWR)
+
+
+def _message(answer: bytes) -> dict[str, Any]:
+    try:
+        message = json.loads(answer)["choices"][0]["message"]
+    except (ValueError, KeyError, IndexError, TypeError, RecursionError) as error:
+        raise ModelError("the server's answer is not in the form of a chat completion") from error
+    if not isinstance(message, dict):
+        raise ModelError("the server's answer is not in the form of a chat completion")
+    return message
+
+
+def _requested(one: object, number: int) -> RequestedCall:
+    function = one.get("function") if isinstance(one, dict) else None
+    name = function.get("name") if isinstance(function, dict) else None
+    if not isinstance(one, dict) or not isinstance(function, dict) or not isinstance(name, str):
+        raise ModelError("the server's answer asks for a tool in a form of its own")
+    arguments = function.get("arguments") or "{}"  # some servers send an object, most its text
+    text = arguments if isinstance(arguments, str) else json.dumps(arguments)
+    return RequestedCall(str(one.get("id") or f"call_{number}"), name, text)

@@ -54,7 +54,7 @@ def test_a_study_is_read_first(instructing: Path, tmp_path: Path, capsys: pytest
     out = tmp_path / "kept"
     assert cli.run(["ask", str(instructing), "Which findings are there?", "--out", str(out)]) == 0
     told = capsys.readouterr().out
-    assert "No task answered" in told and LIE not in told and (out / "result.json").is_file()
+    assert "nothing can be said of this study" in told and LIE not in told and (out / "result.json").is_file()
     assert cli.run(["ask", str(out), "Which tasks abstained?"]) == 0
     assert cli.run(["ask", str(out), "What is there?", "--out", str(tmp_path / "x")]) == cli.Exit.USAGE
     assert cli.run(["ask", str(tmp_path / "none"), "What is there?"]) == cli.Exit.INPUT

@@ -79,11 +79,13 @@ _NOTES: Mapping[str, tuple[str, str, str]] = MappingProxyType(
             "{name}所属部位：{site}。没有轮廓说明其在图像中的位置。",
         ),
         "centre": (
-            "Centre of the outline {id}: {x} mm to the left, {y} mm to the back, {z} mm to the head (DICOM patient "
-            "coordinates).",
-            "Centro del contorno {id}: {x} mm a la izquierda, {y} mm hacia atrás, {z} mm hacia la cabeza (coordenadas "
-            "DICOM del paciente).",
-            "轮廓 {id} 的中心：向左 {x} mm，向后 {y} mm，向头 {z} mm（DICOM 患者坐标）。",
+            "Centre of the outline {id}: x {x}, y {y}, z {z} mm in DICOM patient coordinates (x grows to the patient's "
+            "left, y to the back, z to the head; 0 is the scanner's origin, not the middle of the body).",
+            "Centro del contorno {id}: x {x}, y {y}, z {z} mm en coordenadas DICOM del paciente (x crece hacia la "
+            "izquierda del paciente, y hacia atrás, z hacia la cabeza; 0 es el origen del equipo, no el centro del "
+            "cuerpo).",
+            "轮廓 {id} 的中心：DICOM 患者坐标 x {x}、y {y}、z {z} mm"
+            "（x 向患者左侧增大，y 向后，z 向头；0 为设备原点，而非身体中线）。",
         ),
         "no prior": (
             "No earlier study was given, so nothing can be said of a change; give one with --prior.",
@@ -187,9 +189,9 @@ _NOTES: Mapping[str, tuple[str, str, str]] = MappingProxyType(
             "没有该状态的项目。",
         ),
         "nothing answered": (
-            "No task answered: nothing can be said of this study.",
-            "Ninguna tarea respondió: nada puede decirse de este estudio.",
-            "没有任务作答：对此检查无法作任何说明。",
+            "No task gave an answer that can be put into a sentence: nothing can be said of this study.",
+            "Ninguna tarea dio una respuesta que pueda ponerse en una frase: nada puede decirse de este estudio.",
+            "没有任务给出可以用语句表述的答案：对此检查无法作任何说明。",
         ),
         "read as": ("A word was read as: {word}.", "Una palabra se leyó como: {word}.", "有一个词被读作：{word}。"),
         "withheld": (

@@ -16,6 +16,8 @@ from isocenter.verbs.asking.study import Examined
 from isocenter.verbs.asking.tools import TOOLS, use
 from isocenter.verbs.result import ResultDocument
 
+SILENT = "No task gave an answer that can be put into a sentence: nothing can be said of this study."
+
 
 def reply(case: str, tool: str, **arguments: str) -> Reply:
     return use(ToolCall(tool, arguments), examined(case))
@@ -79,8 +81,8 @@ def test_every_claim_is_the_ledgers(case: str) -> None:
          ["Malignant breast lesion (probability 92 %).",
           "The set that is promised to hold the truth in 90 % of cases: malignant breast lesion."]),
         ("sarcoma", "measure", {"about": "tumour", "quantity": "diameter"}, "answered", ["Lesion: long axis 98.4 mm."]),
-        ("empty", "find", {"about": "lung"}, "not examined", ["No task answered: nothing can be said of this study."]),
-        ("empty", "list_findings", {}, "not examined", ["No task answered: nothing can be said of this study."]),
+        ("empty", "find", {"about": "lung"}, "not examined", [SILENT]),
+        ("empty", "list_findings", {}, "not examined", [SILENT]),
     ],
 )  # fmt: skip
 def test_answers(case: str, tool: str, arguments: dict[str, str], outcome: str, sentences: list[str]) -> None:
@@ -115,7 +117,7 @@ def test_a_side_that_is_not_known_is_not_taken_for_the_one_that_was_asked_for() 
 def test_where_an_outline_is_comes_from_the_proof_of_its_file() -> None:
     found = reply("brain", "locate", about="hippocampus", side="right")
     assert found.data["centre_lps_mm"] == {"1.e1": [-25, 10, -12], "1.e2": [-25, 10, -12]}
-    assert any(t.startswith("Centre of the outline 1.e1: -25 mm to the left") for t in texts(found))
+    assert any(t.startswith("Centre of the outline 1.e1: x -25, y ") for t in texts(found))
 
 
 def test_what_changed_is_told_by_both_ledgers_and_their_difference() -> None:

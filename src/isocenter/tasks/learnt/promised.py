@@ -89,6 +89,9 @@ def finding_sets(
 ) -> tuple[Uncertainty, ...]:  # fmt: skip
     """Return for each finding whether it is present, absent, or either, with the promised chance.
 
+    The promise holds within each of the two: a rare finding that is there is missed as seldom as a common one. Alone,
+    the rule could so call present what is unlikely; the likelier of the two is always added, which breaks no promise.
+
     Args:
         codes: Of the findings.
         p: Probability of each.
@@ -101,12 +104,14 @@ def finding_sets(
             continue
         rule = SetRule.from_card(card)
         (inside,) = rule.sets(np.array([[1 - chance, chance]]))
+        inside = inside | np.array([chance < 0.5, chance >= 0.5])
         found.append(
             Uncertainty(
                 "set",
                 f"Whether {code.meaning} is present: the truth, as the set's own labels have it, is in this set with a "
                 f"chance of about {promise.chance}, be it present or absent, from held-out cases ({rule.cases['1']} "
-                f"with it, {rule.cases['0']} without; split conformal on networks that never saw them). {_HOLDS}",
+                f"with it, {rule.cases['0']} without; split conformal on networks that never saw them; the likelier of "
+                f"the two is always in it). {_HOLDS}",
                 level=promise.level,
                 members=tuple(state for state, member in zip(_STATES, inside, strict=True) if member),
                 about=code,

@@ -179,6 +179,11 @@ def test_each_finding_has_a_set_that_holds_the_truth_as_often_as_promised() -> N
         [c.meaning for c in sure.members] == ["Present"] and sure.level == 0.9 and "one is present" in sure.description
     )
     assert len(unsure.members) != 1
+    fields = promise.model_dump()
+    fields["findings"]["1"]["limits"] = {"0": 0.1, "1": 0.9}  # by its own rule present alone from 0.1 on
+    seldom = Promise.model_validate(fields)
+    for q, states in ((0.05, ["Absent"]), (0.3, ["Absent", "Present"]), (0.6, ["Present"])):
+        assert [c.meaning for c in finding_sets(codes, np.array([q, 0.01]), seldom)[0].members] == states
 
 
 def promise_middle(promise: Promise) -> float:

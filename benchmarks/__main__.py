@@ -26,6 +26,8 @@ NOT_SPEED = {
     "ask_questions",
     "conformal_coverage",
     "diagnosis",
+    "evidence_maps",
+    "evidence_sets",
     "failure_detection",
     "gate_kinds",
     "gate_shipped",

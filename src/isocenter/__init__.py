@@ -5,9 +5,10 @@
     '0.1.0'
 
 `isocenter.read`, `segment`, `pretrain`, `plan`, `align`, `adapt` (from a session), `adapt_data` (to a labelled set),
-`evaluate_predictions` (`isocenter.evaluate` is the room of metrics), `check`, `label_reports`, `report`, `ask`, `demo`,
-`models_add`, `models_list`, `models_check` and `models_card` are the verbs of the command line as functions;
-`open_weights` opens a model. They are imported when first used: ``import isocenter`` is fast and needs no torch.
+`evaluate_predictions` (`isocenter.evaluate` is the room of metrics), `check`, `label_reports`, `report`, `diagnose`,
+`ask`, `demo`, `models_add`, `models_list`, `models_check` and `models_card` are the verbs of the command line as
+functions; `open_weights` opens a model. They are imported when first used: ``import isocenter`` is fast and needs no
+torch.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from isocenter.verbs.audit import audit_change, audit_show, audit_verify
     from isocenter.verbs.check import check
     from isocenter.verbs.demo import demo
+    from isocenter.verbs.diagnose import diagnose
     from isocenter.verbs.evaluate import evaluate_predictions
     from isocenter.verbs.label import label_reports
     from isocenter.verbs.models import models_add, models_card, models_check, models_list
@@ -47,6 +49,7 @@ __all__ = [
     "audit_verify",
     "check",
     "demo",
+    "diagnose",
     "evaluate_predictions",
     "label_reports",
     "models_add",
@@ -73,6 +76,7 @@ _LAZY = {
     "audit_verify": "isocenter.verbs.audit",
     "check": "isocenter.verbs.check",
     "demo": "isocenter.verbs.demo",
+    "diagnose": "isocenter.verbs.diagnose",
     "evaluate_predictions": "isocenter.verbs.evaluate",
     "label_reports": "isocenter.verbs.label",
     "models_add": "isocenter.verbs.models",

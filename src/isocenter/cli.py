@@ -21,6 +21,8 @@ import typer.core
 from isocenter.cli_ask import ask as ask_command
 from isocenter.cli_ask import mcp as mcp_command
 from isocenter.cli_audit import app as audit_app
+from isocenter.cli_diagnose import CasesOption, ClinicalOption
+from isocenter.cli_diagnose import diagnose as diagnose_command
 from isocenter.cli_evaluate import check, evaluate
 from isocenter.cli_label import label as label_command
 from isocenter.cli_models import app as models_app
@@ -87,6 +89,9 @@ GroupsOption = Annotated[
 PromiseByOption = Annotated[
     str | None, typer.Option("--promise-by", help="Column of --groups: what is promised holds in each such group.")
 ]
+CardOption = Annotated[
+    Path | None, typer.Option("--card", help="Of a set: YAML of what the task's card says (see the how-to).")
+]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace an older result.")]
 
 
@@ -105,6 +110,7 @@ def read(
     ] = None,
     prompt: PromptOption = None,
     rtstruct: Annotated[bool, typer.Option("--rtstruct", help="Write DICOM RTSTRUCT too.")] = False,
+    evidence: Annotated[bool, typer.Option("--evidence", help="Say why, as isocenter diagnose does.")] = False,
     on_irregular: IrregularOption = "raise",
     modality: ModalityOption = None,
     body_part: BodyPartOption = None,
@@ -125,6 +131,7 @@ def read(
             tasks=tuple(task) if task else "auto",
             prompts=prompt,
             rtstruct=rtstruct,
+            evidence=evidence,
             on_irregular=on_irregular,
             modality=modality,
             body_part=body_part,
@@ -312,15 +319,15 @@ def adapt(
     sets: SetsOption = "auto",
     groups: GroupsOption = None,
     promise_by: PromiseByOption = None,
+    clinical: ClinicalOption = None,
+    cases: CasesOption = True,
     accept_other_weights: Annotated[
         bool, typer.Option("--accept-other-weights", help="Learn from a session made with other weights.")
     ] = False,
     licence: Annotated[
         str | None, typer.Option("--licence", help="Licence of the task, for its card; default: as the images.")
     ] = None,
-    card: Annotated[
-        Path | None, typer.Option("--card", help="Of a set: YAML of what the task's card says (see the how-to).")
-    ] = None,
+    card: CardOption = None,
     seed: SeedOption = 0,
     overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
@@ -347,7 +354,7 @@ def adapt(
 
             given |= {} if card is None else read_card_file(card)
             given |= {"weights": weights, "method": method, "folds": folds, "labelled": labelled, "work": work}
-            given |= {"learning_rate": learning_rate, "batch": batch}
+            given |= {"learning_rate": learning_rate, "batch": batch, "cases": cases, "clinical": clinical}
             given |= {"sets": sets, "groups": groups, "promise_by": promise_by}
             done = adapt_data(data, out, progress=tell, mirror=flip, threads=threads, **given)
     _out(done.model_dump_json(indent=2) if as_json else "\n".join(_adapted_lines(done)))
@@ -413,6 +420,7 @@ def plugins(as_json: JsonOption = False) -> None:
 app.command()(evaluate)
 app.command()(check)
 app.command()(label_command)
+app.command("diagnose")(diagnose_command)
 app.command()(report_command)
 app.command()(ask_command)
 app.command()(mcp_command)

@@ -32,6 +32,7 @@ COMMANDS = (
     "report",
     "ask",
     "mcp",
+    "diagnose",
     "demo",
     "models",
     "audit",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from isocenter.core.evidence import Combines, EvidenceMap, Explains, Explanation, Feature, Neighbour, NoSuchEvidence
 from isocenter.core.geometry import Geometry
 from isocenter.core.image import Image, Source
 from isocenter.core.mask import Mask, Segment
@@ -14,9 +15,14 @@ from isocenter.core.units import Code, Measurement, Quantity
 
 __all__ = [
     "Code",
+    "Combines",
     "Effect",
     "Estimate",
     "Evidence",
+    "EvidenceMap",
+    "Explains",
+    "Explanation",
+    "Feature",
     "Finding",
     "Geometry",
     "Image",
@@ -24,6 +30,8 @@ __all__ = [
     "Mask",
     "Measurement",
     "ModelRef",
+    "Neighbour",
+    "NoSuchEvidence",
     "Prediction",
     "Prompt",
     "Quantity",

@@ -68,6 +68,7 @@ class LedgerEvidence:
         task: Which task said so; "" for a reader.
         input: sha256 or UID of the image.
         segment: Number of the segment that shows it, where there is one.
+        picture: Picture that shows where, relative to the result; "" for none.
     """
 
     id: str
@@ -76,6 +77,7 @@ class LedgerEvidence:
     task: str = ""
     input: str = ""
     segment: int | None = None
+    picture: str = ""
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Float, Shaped
 
 from isocenter.core import (
+    Explains,
     Geometry,
     Image,
     Mask,
@@ -30,6 +31,7 @@ from isocenter.core import (
     TaskEntry,
 )
 from isocenter.core.errors import PluginError
+from isocenter.testing.evidence_contract import check_evidence
 from isocenter.testing.phantom import all_orientations, rotation
 
 __all__ = ["ContractReport", "check_task", "example_study"]
@@ -141,8 +143,11 @@ def check_task(task: Task | TaskEntry, *, study: Study | None = None, prompts: S
     _check_repeats(watch, study, prompts)
     _check_abstains(watch, study, prompts)
     _check_orientations(watch)
-    checks = ("card", "repeatable", "input unchanged", "own grid", "finite", "abstains", "orientations")
-    return ContractReport(task.card.name, checks, watch.answered, watch.abstained)
+    checks = ["card", "repeatable", "input unchanged", "own grid", "finite", "abstains", "orientations"]
+    if isinstance(task, Explains):
+        check_evidence(task, study, prompts)
+        checks.append("evidence")
+    return ContractReport(task.card.name, tuple(checks), watch.answered, watch.abstained)
 
 
 def example_study(

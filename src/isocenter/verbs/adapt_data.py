@@ -22,6 +22,7 @@ from isocenter.tasks.learnt.cards import learnt_card
 from isocenter.tasks.learnt.groups import canonical, fact_of
 from isocenter.tasks.segment.adapted.cards import Fit
 from isocenter.verbs.adapted_folder import card_fields, check_out
+from isocenter.verbs.clinical import clinical_columns
 from isocenter.verbs.evaluation.tables import group_columns, read_table
 from isocenter.verbs.learnt_folder import write_learnt
 from isocenter.verbs.provenance import code_version, created_now, machine, package_versions, python_version
@@ -67,6 +68,10 @@ class AdaptDataConfig(DataSettings):
         groups: Table of case (or patient) and columns, for promises that hold within a group.
         promise_by: Which column.
         replaces: Whether it may bear the name of an installed task: to ship in its place.
+        clinical: Table of case (or patient) and covariates, to join with the answers: numbers with their unit in the
+            heading ("age [a]"), or words. Fitted on held-out answers; told beside an answer, never a part of it.
+        cases: Whether an index of the cases that it learnt from is kept, for answers to name the nearest confirmed
+            ones: what the networks see of each (numbers made from the image), its label, a piece of the image's hash.
         overwrite: Whether an older adapted task under `out` is replaced.
     """
 
@@ -87,6 +92,8 @@ class AdaptDataConfig(DataSettings):
     groups: Path | None = None
     promise_by: str | None = Field(default=None, min_length=1, max_length=64)
     replaces: bool = False
+    clinical: Path | None = None
+    cases: bool = True
     overwrite: bool = False
 
 
@@ -195,18 +202,20 @@ def run(config: AdaptDataConfig, progress: Progress | None = None) -> AdaptDataR
     work = config.work or out.with_name(f".{out.name}.learning")
     try:
         wish, notes = _wish(config, labelled)
+        table = _clinical(config, labelled, notes)
         known: list[tuple[Fit, Acquisition]] = []
 
         def agree(read: Sequence[Read], held: Sequence[Read]) -> None:
             notes.extend(_promised(labelled, held, wish))
+            _check_clinical(labelled, held, table)
             known.append(_known([one.image for one in read], labelled, config.seed))
 
         found = adapt_to_set(
             labelled, settings, work, start=start, tell=lambda what, done: tell(what, 0.95 * done), agree=agree
         )
         tell("writing the task", 0.97)
-        found = replace(found, notes=(*found.notes, *notes))
-        result = _write(config, labelled, (found, wish), (start, *known[0]), started)
+        found = replace(found, notes=(*found.notes, *notes, *_near(found, config)))
+        result = _write(config, labelled, (found, wish, table), (start, *known[0]), started)
     except OSError as error:
         raise explain_os_error(error, config.out, doing="write") from error
     except IsocenterError:
@@ -280,6 +289,53 @@ def _promised(labelled: LabelledSet, held: Sequence[Read], wish: Wish) -> list[s
     return [f"promises by {wish.by}: {said}{others}{where}"]
 
 
+def _clinical(config: AdaptDataConfig, labelled: LabelledSet, notes: list[str]) -> Mapping[str, Mapping[str, str]]:
+    """Return the row of the clinical table of each case, by its name; nothing where no table was given."""
+    if config.clinical is None:
+        return {}
+    names = [case.name for case in labelled.cases]
+    columns, said = clinical_columns(config.clinical, names, [case.patient for case in labelled.cases])
+    notes.extend(said)
+    return {name: {c: cells[i] for c, cells in columns.items()} for i, name in enumerate(names)}
+
+
+def _cells(names: Sequence[str], table: Mapping[str, Mapping[str, str]]) -> dict[str, list[str]]:
+    return {column: [table[name][column] for name in names] for column in next(iter(table.values()))}
+
+
+def _check_clinical(labelled: LabelledSet, held: Sequence[Read], table: Mapping[str, Mapping[str, str]]) -> None:
+    from isocenter.learn.adaptation.combine import check_clinical
+
+    if table:
+        columns = _cells([one.case.name for one in held], table)
+        check_clinical(labelled.kind, len(labelled.classes), [one.case.target for one in held], columns)
+
+
+def _joined(
+    labelled: LabelledSet, found: AdaptedSet, table: Mapping[str, Mapping[str, str]], promise: Mapping[str, object]
+) -> Mapping[str, object] | None:
+    """Return how answers are joined with the clinical table; None where none was given."""
+    from isocenter.learn.adaptation.combine import combination_of
+    from isocenter.learn.adaptation.promise import joined
+
+    if not table:
+        return None
+    rows = joined(found.vectors)
+    temperature = float(str(promise.get("temperature", 1.0)))
+    return combination_of(labelled.kind, rows, temperature, _cells([row.name for row in rows], table)).as_card()
+
+
+def _near(found: AdaptedSet, config: AdaptDataConfig) -> list[str]:
+    """Say what the nearest cases are worth."""
+    worth = found.retrieval
+    if worth is None or not config.cases:
+        return []
+    return [
+        f"nearest confirmed cases, {worth['measure']}: {float(str(worth['value'])):.2f} on held-out cases, chance "
+        f"{float(str(worth['chance'])):.2f}"
+    ]
+
+
 def _remove(folder: Path) -> None:
     import shutil
 
@@ -302,13 +358,13 @@ def _fit(images: Sequence[Image], labelled: LabelledSet, seed: int) -> Fit:
 def _write(
     config: AdaptDataConfig,
     labelled: LabelledSet,
-    learnt: tuple[AdaptedSet, Wish],
+    learnt: tuple[AdaptedSet, Wish, Mapping[str, Mapping[str, str]]],
     given: tuple[Weights | None, Fit, Acquisition],
     started: float,
 ) -> AdaptDataResult:
     from isocenter.learn.adaptation.card import figures_of, held_out_rows, network_card, promise_of, way_of
 
-    found, wish = learnt
+    found, wish, table = learnt
     name = config.name or _task_name(labelled.name)
     way = way_of(labelled, found)
     figures, promise = figures_of(labelled, found, way), promise_of(labelled, found, wish)
@@ -337,6 +393,8 @@ def _write(
         "promise": promise,
         "ungated": found.ungated,
         "acquisition": acquisition.as_card(),
+        "retrieval": found.retrieval if config.cases else None,
+        "clinical": _joined(labelled, found, table, promise),
     }
     command = "isocenter adapt --data SET --out TASK"
     members = [
@@ -359,7 +417,8 @@ def _write(
     with atomic_folder(config.out, replace=config.overwrite) as place:
         write_learnt(
             place, document, members=members, held_out=held_out_rows(labelled, found),
-            config=_made(config, labelled, found, start, name), gate=found.gate,
+            config=_made(config, labelled, found, start, name),
+            kept=(found.gate, found.index if config.cases else None),
         )  # fmt: skip
     return AdaptDataResult(
         task=name,

@@ -214,13 +214,14 @@ def record_run(
         append_event(place, event)
 
 
-def record_read(place: Path | None, result: ResultDocument, folder: Path) -> None:
+def record_read(place: Path | None, result: ResultDocument, folder: Path, verb: str = "read") -> None:
     """Write the line of a study that was read.
 
     Args:
         place: The record; None writes nothing.
         result: The document.
         folder: Where it was written.
+        verb: What was run.
 
     Raises:
         DataError: The record is not whole.
@@ -230,7 +231,7 @@ def record_read(place: Path | None, result: ResultDocument, folder: Path) -> Non
         return
     record_run(
         place,
-        "read",
+        verb,
         [audited_answer(p, result.images[p.image].sha256) for p in result.predictions],
         inputs=sorted({file.sha256 for file in result.provenance.input_files}),
         outputs=(file_sha256(folder / "result.json"), *(file.sha256 for file in result.files)),

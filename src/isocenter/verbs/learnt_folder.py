@@ -4,6 +4,7 @@ task.json                    card, limits, preparation, networks, what is promis
 NAME-0.safetensors .json .md a network with its card, and so on
 held-out.csv                 what each held-out case was answered, by the network that never saw its patient
 gate.npz                     which images are like those that it learnt from; where that could be fitted
+cases.npz                    what the networks see in the cases that they learnt from, with labels and opaque names
 config.json                  how it was made
 """
 
@@ -15,7 +16,7 @@ import math
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -24,6 +25,7 @@ from isocenter.core import Task, TaskCard, TaskEntry
 from isocenter.core.errors import ConfigError, WeightsError
 from isocenter.models.weights import load_weights, save_weights
 from isocenter.safety.acquisition import Acquisition
+from isocenter.safety.combination import Combination
 from isocenter.safety.gate import Gate
 from isocenter.tasks.learnt.cards import Kind, Promise
 from isocenter.tasks.segment.adapted.cards import Fit
@@ -31,10 +33,15 @@ from isocenter.verbs.adapted_folder import CONFIG, TASK_FILE, card_of
 from isocenter.verbs.entries import file_sha256
 from isocenter.verbs.session_folder import WeightsEntry
 
-__all__ = ["GATE", "HELD_OUT", "LearntFile", "is_learnt_folder", "learnt_entry", "write_learnt"]
+if TYPE_CHECKING:
+    from isocenter.models.learnt.neighbours import CaseIndex
+    from isocenter.tasks.learnt.explain import Known
+
+__all__ = ["CASES", "GATE", "HELD_OUT", "LearntFile", "is_learnt_folder", "learnt_entry", "write_learnt"]
 
 HELD_OUT = "held-out.csv"
 GATE = "gate.npz"
+CASES = "cases.npz"
 FORMAT: Final = "isocenter-learnt-task/1"
 
 
@@ -58,6 +65,10 @@ class LearntFile(BaseModel):
         gate: sha256 of `gate.npz`; None where too few cases were held out for a gate, and `ungated` says so.
         ungated: Why there is no gate.
         acquisition: How the images that it learnt from were made (`safety.acquisition.Acquisition`).
+        cases: sha256 of `cases.npz`; None where no index of cases was kept (older folders, masks, or as asked).
+        retrieval: What the nearest cases are worth on held-out ones (`learn.adaptation.nearest.retrieval_of`).
+        clinical: How an answer is joined with a clinical table (`safety.combination.Combination`); None where none was
+            learnt with.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -78,6 +89,9 @@ class LearntFile(BaseModel):
     gate: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
     ungated: str = ""
     acquisition: dict[str, Any] | None = None
+    cases: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+    retrieval: dict[str, Any] | None = None
+    clinical: dict[str, Any] | None = None
 
 
 def is_learnt_folder(path: Path) -> bool:
@@ -95,7 +109,7 @@ def write_learnt(
     members: Sequence[tuple[Mapping[str, np.ndarray], Mapping[str, object]]],
     held_out: Sequence[Mapping[str, object]],
     config: Mapping[str, Any],
-    gate: Gate | None = None,
+    kept: tuple[Gate | None, CaseIndex | None] = (None, None),
 ) -> LearntFile:
     """Write the folder of a learnt task.
 
@@ -105,16 +119,15 @@ def write_learnt(
         members: Arrays of each network, and the fields of its card.
         held_out: Rows of the table of held-out cases.
         config: How it was made.
-        gate: Which images it answers.
+        kept: Which images it answers, and the index of cases that it learnt from.
     """
     cards = [save_weights(folder, arrays, fields) for arrays, fields in members]
     entries = tuple(WeightsEntry(name=card.name, sha256=card.sha256) for card in cards)
-    kept = None
-    if gate is not None:
-        with (folder / GATE).open("wb") as stream:
-            np.savez_compressed(stream, **gate.arrays())  # type: ignore[arg-type]
-        kept = file_sha256(folder / GATE)
-    task = LearntFile.model_validate({**document, "members": entries, "gate": kept})
+    hashes = [
+        None if one is None else _write_arrays(folder / name, one.arrays())
+        for name, one in zip((GATE, CASES), kept, strict=True)
+    ]
+    task = LearntFile.model_validate({**document, "members": entries, "gate": hashes[0], "cases": hashes[1]})
     (folder / TASK_FILE).write_text(task.model_dump_json(indent=1) + "\n", "utf-8")
     (folder / CONFIG).write_text(json.dumps(config, indent=1, ensure_ascii=False) + "\n", "utf-8")
     with (folder / HELD_OUT).open("w", encoding="utf-8", newline="") as stream:
@@ -122,6 +135,12 @@ def write_learnt(
         writer.writeheader()
         writer.writerows({k: _cell(v) for k, v in row.items()} for row in held_out)
     return task
+
+
+def _write_arrays(file: Path, arrays: Mapping[str, np.ndarray]) -> str:
+    with file.open("wb") as stream:
+        np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
+    return file_sha256(file)
 
 
 def _cell(value: object) -> object:
@@ -172,7 +191,7 @@ def _load(folder: Path, document: LearntFile, card: TaskCard) -> Task:
         gate=_gate(folder, document),
         acquisition=None if document.acquisition is None else Acquisition.from_card(document.acquisition),
     )
-    return LearntTask(members, settings)
+    return LearntTask(members, settings, _known(folder, document))
 
 
 def _gate(folder: Path, document: LearntFile) -> Gate | None:
@@ -183,8 +202,27 @@ def _gate(folder: Path, document: LearntFile) -> Gate | None:
     """
     if document.gate is None:
         return None
-    file = folder / GATE
-    if not file.is_file() or file_sha256(file) != document.gate:
-        raise WeightsError(f"{folder}: {GATE} is missing, or not the one that its {TASK_FILE} names; adapt again")
+    return Gate.from_arrays(_read_arrays(folder, GATE, document.gate))
+
+
+def _known(folder: Path, document: LearntFile) -> Known:
+    """Return the index of cases that the task names, and no other; none where it names none.
+
+    Raises:
+        WeightsError: It is missing or another one.
+    """
+    from isocenter.models.learnt.neighbours import CaseIndex
+    from isocenter.tasks.learnt.explain import Known
+
+    rule = None if document.clinical is None else Combination.from_card(document.clinical)
+    if document.cases is None:
+        return Known(None, document.retrieval, rule)
+    return Known(CaseIndex.from_arrays(_read_arrays(folder, CASES, document.cases)), document.retrieval, rule)
+
+
+def _read_arrays(folder: Path, name: str, sha256: str) -> dict[str, np.ndarray]:
+    file = folder / name
+    if not file.is_file() or file_sha256(file) != sha256:
+        raise WeightsError(f"{folder}: {name} is missing, or not the one that its {TASK_FILE} names; adapt again")
     with np.load(file, allow_pickle=False) as arrays:
-        return Gate.from_arrays({name: arrays[name] for name in arrays.files})
+        return {name: arrays[name] for name in arrays.files}

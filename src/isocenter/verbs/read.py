@@ -24,7 +24,10 @@ from isocenter.data.images.quality import inspect
 from isocenter.data.images.study_files import StudyFiles
 from isocenter.plugins import load
 from isocenter.verbs.audit import audited, record_read
+from isocenter.verbs.clinical import clinical_row
+from isocenter.verbs.comparison import check_prior, compared
 from isocenter.verbs.entries import file_entry, image_entry, prediction_entry
+from isocenter.verbs.evidence import Evidence, explain_answers
 from isocenter.verbs.prompts import Prompts, check_places, load_prompts
 from isocenter.verbs.provenance import (
     LOCAL_FILE,
@@ -69,6 +72,9 @@ class ReadConfig(BaseModel):
         modality: Modality of images whose file says none, stated by you.
         body_part: Body part of images whose file says none, stated by you.
         rtstruct: Whether DICOM RTSTRUCT is written too.
+        evidence: Whether tasks that can are asked why they answered so (as `isocenter diagnose` does).
+        clinical: Table with the study's covariates, for tasks that learnt with one; only with `evidence`.
+        prior: An earlier result of the same patient, to compare with; its folder, or result.json.
         overwrite: Whether an older result under `out` is replaced.
         audit: Record that a line is appended to; without it the environment's ISOCENTER_AUDIT names one, or none is.
         seed: Seed of everything random.
@@ -85,6 +91,9 @@ class ReadConfig(BaseModel):
     modality: Coded | None = None
     body_part: Coded | None = None
     rtstruct: bool = False
+    evidence: bool = False
+    clinical: Path | None = None
+    prior: Path | None = None
     overwrite: bool = False
     audit: Path | None = None
     seed: int = Field(default=0, ge=0)
@@ -133,13 +142,15 @@ def read(path: Path | str, out: Path | str, *, progress: Progress | None = None,
     return run(config, progress)
 
 
-def run(config: ReadConfig, progress: Progress | None = None) -> ResultDocument:
-    """Do what a `ReadConfig` says; see `read`."""
-    with audited(config.audit, "read") as audit:
-        return _run(config, progress or (lambda _stage, _done: None), audit)
+def run(
+    config: ReadConfig, progress: Progress | None = None, *, verb: Literal["read", "diagnose"] = "read"
+) -> ResultDocument:
+    """Do what a `ReadConfig` says; see `read`. The verb is the name under which it is recorded."""
+    with audited(config.audit, verb) as audit:
+        return _run(config, progress or (lambda _stage, _done: None), audit, verb)
 
 
-def _run(config: ReadConfig, tell: Progress, audit: Path | None) -> ResultDocument:
+def _run(config: ReadConfig, tell: Progress, audit: Path | None, verb: Literal["read", "diagnose"]) -> ResultDocument:
     clock = _Clock()
     chosen = choose_tasks(None if config.tasks == "auto" else config.tasks)
     prompts = load_prompts(config.prompts) if config.prompts is not None else None
@@ -149,6 +160,8 @@ def _run(config: ReadConfig, tell: Progress, audit: Path | None) -> ResultDocume
             study, stated = state(_with_companions_noted(files.study), config)
         if prompts is not None:
             check_places(prompts.targets, study, chosen.entries, named=chosen.named)
+        row = None if config.clinical is None else clinical_row(config.clinical, study, config.path)
+        before = None if config.prior is None else check_prior(config.prior, study.patient_key)
         with clock.stage("inspect"):
             tell("inspecting", 0.35)
             images = _inspect(replace(files, study=study), stated)
@@ -157,13 +170,20 @@ def _run(config: ReadConfig, tell: Progress, audit: Path | None) -> ResultDocume
         with clock.stage("write"):
             tell("writing", 0.9)
             predictions, written = _write(answers, folder, files, rtstruct=config.rtstruct)
+        why = Evidence()
+        if config.evidence:
+            with clock.stage("explain"):
+                why = explain_answers(study, answers, folder, lambda what, done: tell(what, 0.9 + 0.05 * done), row)
+                predictions = [_with_evidence(p, why, position) for position, p in enumerate(predictions)]
         not_done = [*written.not_done, *(NotDone(what=f"task {b.name}", why=b.reason) for b in chosen.broken)]
         names = InputNames(config.path, study, files.refused)
         resolved = _resolved(config, chosen)
         settings_file = folder / "config.json"
-        _write_json(settings_file, {"verb": "read", "isocenter": __version__, "config": resolved})
+        _write_json(settings_file, {"verb": verb, "isocenter": __version__, "config": resolved})
         left_out = tuple(LeftOut(where=r.where, reason=r.reason, kind=r.kind) for r in files.refused)
-        local = names.local(path=config.path, out=config.out, prompts=config.prompts)
+        local = names.local(
+            path=config.path, out=config.out, prompts=config.prompts, prior=config.prior, clinical=config.clinical
+        )
         _write_json(folder / LOCAL_FILE, {**local, "left_out": [item.model_dump() for item in left_out]})
         result = ResultDocument(
             created=created_now(),
@@ -184,11 +204,13 @@ def _run(config: ReadConfig, tell: Progress, audit: Path | None) -> ResultDocume
                 seconds=clock.seconds(),
             ),
         )
+        if before is not None:
+            result = result.model_copy(update={"comparison": compared(before, result)})
         result = names.hide(result)
         (folder / "result.json").write_text(result.to_json(), "utf-8")
         tell("report", 0.95)
-        (folder / "report.html").write_text(render_html(result, _pictures(study, answers)), "utf-8")
-        record_read(audit, result, folder)  # before the folder gets its name: no result without its line
+        (folder / "report.html").write_text(render_html(result, _pictures(study, answers), why.pictures), "utf-8")
+        record_read(audit, result, folder, verb)  # before the folder gets its name: no result without its line
     tell("done", 1.0)
     return result
 
@@ -320,6 +342,11 @@ def _write(
     return predictions, everything
 
 
+def _with_evidence(prediction: PredictionEntry, why: Evidence, position: int) -> PredictionEntry:
+    files = (*prediction.files, *why.files.get(position, ()))
+    return prediction.model_copy(update={"evidence": why.entries.get(position, ()), "files": files})
+
+
 def _shown_first(answer: Answer) -> tuple[int, int]:
     """Order answers for the preview: most segments first, then the first image."""
     mask = answer.prediction.value
@@ -346,7 +373,9 @@ def _pictures(study: Study, answers: Sequence[Answer]) -> dict[int, list[Picture
 def _resolved(config: ReadConfig, chosen: Chosen) -> dict[str, Any]:
     """Return the configuration with `auto` replaced by what it came to, without paths: they may name the patient."""
     return {
-        **config.model_dump(mode="json", exclude={"path", "out", "prompts", "audit"}),
+        **config.model_dump(mode="json", exclude={"path", "out", "prompts", "audit", "prior", "clinical"}),
+        "clinical": config.clinical is not None,
+        "prior": config.prior is not None,
         "tasks": list(chosen.entries),
     }
 

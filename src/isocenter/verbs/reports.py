@@ -20,6 +20,7 @@ from isocenter.tasks.report.compose import Draft, compose
 from isocenter.verbs.drafting.chosen import language_model
 from isocenter.verbs.drafting.ledger import ledgers_of
 from isocenter.verbs.drafting.page import render_draft
+from isocenter.verbs.drafting.pictures import evidence_pictures
 from isocenter.verbs.drafting.rephrase import rephrased
 from isocenter.verbs.provenance import created_now
 from isocenter.verbs.result import ResultDocument, read_result
@@ -168,6 +169,7 @@ def run(config: ReportConfig) -> DraftDocument:
         subject=f"Study {result.study.patient_key}".strip(),
         preview=picture.read_bytes() if picture.is_file() else None,
         written_by=" ".join(dict.fromkeys(words)),
+        pictures=evidence_pictures(result, folder_of_result),
     )
     make_parent(config.out)
     with atomic_folder(config.out, replace=config.overwrite) as folder:

@@ -21,6 +21,8 @@ from isocenter.core.errors import DataError
 __all__ = [
     "SCHEMA_VERSION",
     "CodeEntry",
+    "ComparisonEntry",
+    "EvidenceEntry",
     "FileEntry",
     "GeometryEntry",
     "ImageEntry",
@@ -45,7 +47,7 @@ __all__ = [
     "result_schema",
 ]
 
-SCHEMA_VERSION: Final = "1.2"
+SCHEMA_VERSION: Final = "1.3"
 
 Triple = tuple[float, float, float]
 Status = Literal["ok", "warning", "fail", "unknown"]
@@ -281,6 +283,49 @@ class FileEntry(_Entry):
     proof: ProofEntry | None = None
 
 
+class EvidenceEntry(_Entry):
+    """Something that an answer rests on, or that was looked at beside it; it never moved the answer.
+
+    Attributes:
+        kind: "map": where the networks looked, drawn in `file`; "region": where its strongest part is; "neighbour": a
+            confirmed case that the task learnt from; "feature": what drove the answer; "missing": what there is not,
+            and `text` says why.
+        about: The finding, class or number that it speaks of; "" for the whole answer.
+        text: In one sentence.
+        file: Picture, relative to `result.json`; it stands among the answer's files too, with its hash. "" for none.
+        numbers: By name.
+    """
+
+    kind: Literal["map", "region", "neighbour", "feature", "missing"]
+    about: str
+    text: str
+    file: str = ""
+    numbers: dict[str, float] = Field(default_factory=dict)
+
+
+class ComparisonEntry(_Entry):
+    """A value of this result beside the same value of an earlier one of the same patient.
+
+    Attributes:
+        task: Which task gave both.
+        about: What is compared, in words.
+        unit: UCUM unit; "1" for a probability.
+        before: The earlier value.
+        now: The present one.
+        verdict: "higher" or "lower" where the promised intervals do not overlap; "changed" where the promised sets have
+            no class in common; "no sure change" else; "not comparable" with the reason in `text`.
+        text: In one sentence.
+    """
+
+    task: str
+    about: str
+    unit: str = ""
+    before: float | None = None
+    now: float | None = None
+    verdict: Literal["higher", "lower", "changed", "no sure change", "not comparable"]
+    text: str
+
+
 class PredictionEntry(_Entry):
     """What one task answered for one image, or why it did not.
 
@@ -303,6 +348,7 @@ class PredictionEntry(_Entry):
         seconds: How long it took.
         further: What else is promised: intervals of measured values, what a larger mask would hold.
         likeness: How like the images that the task learnt from the image is; null where nothing checks it.
+        evidence: Why, where it was asked for.
     """
 
     task: str
@@ -323,6 +369,7 @@ class PredictionEntry(_Entry):
     seconds: float = Field(default=0.0, ge=0)
     further: tuple[UncertaintyEntry, ...] = ()
     likeness: LikenessEntry | None = None
+    evidence: tuple[EvidenceEntry, ...] = ()
 
 
 class LeftOut(_Entry):
@@ -387,7 +434,8 @@ class ResultDocument(_Entry):
 
     Attributes:
         schema_version: Version of this schema. From 1.1 on, input files are numbered instead of named; 1.2 adds
-            `further` and `likeness` to predictions, `segment` and `unit` to uncertainties.
+            `further` and `likeness` to predictions, `segment` and `unit` to uncertainties; 1.3 adds `evidence` to
+            predictions, `about` to uncertainties, and `comparison`.
         created: When it was made, UTC, ISO 8601: the only time in the document.
         study: The study.
         images: Its images.
@@ -396,11 +444,12 @@ class ResultDocument(_Entry):
         not_done: What was not done, and why.
         files: Files that belong to the whole (SR, preview, configuration). Not among them: this document; the page
             `report.html`, which is made from it; and `inputs.json`, which is not to be shared.
+        comparison: With an earlier result of the same patient, where one was given.
         provenance: What is needed to repeat it.
         disclaimer: What it must not be used for.
     """
 
-    schema_version: Literal["1.0", "1.1", "1.2"] = SCHEMA_VERSION
+    schema_version: Literal["1.0", "1.1", "1.2", "1.3"] = SCHEMA_VERSION
     created: str
     study: StudyEntry
     images: tuple[ImageEntry, ...]
@@ -408,6 +457,7 @@ class ResultDocument(_Entry):
     left_out: tuple[LeftOut, ...] = ()
     not_done: tuple[NotDone, ...] = ()
     files: tuple[FileEntry, ...] = ()
+    comparison: tuple[ComparisonEntry, ...] = ()
     provenance: ProvenanceEntry
     disclaimer: str = "For research. Not a medical device; every answer needs review by a qualified person."
 

@@ -84,7 +84,7 @@ def test_a_document_is_valid_against_the_published_schema() -> None:
 def test_every_part_is_described_in_the_schema() -> None:
     schema = json.loads(PUBLISHED.read_text("utf-8"))
     assert all(d.get("description") for d in schema["$defs"].values())
-    assert schema["properties"]["schema_version"]["enum"] == ["1.0", "1.1", "1.2"]
+    assert schema["properties"]["schema_version"]["enum"] == ["1.0", "1.1", "1.2", "1.3"]
 
 
 def test_round_trip(tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_round_trip(tmp_path: Path) -> None:
 def test_a_document_of_an_older_version_is_read(tmp_path: Path) -> None:
     (tmp_path / "result.json").write_text(_document(schema_version="1.0").to_json(), "utf-8")
     assert read_result(tmp_path).schema_version == "1.0"
-    assert _document().schema_version == "1.2"
+    assert _document().schema_version == "1.3"
 
 
 def test_the_figures_arrive_unchanged() -> None:

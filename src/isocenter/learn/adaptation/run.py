@@ -36,12 +36,16 @@ from isocenter.learn.adaptation.held_out import MaskRow, VectorRow, measure_mask
 from isocenter.learn.adaptation.likeness import GateRow, gate_of, reference_of, strangeness_of
 from isocenter.learn.adaptation.linear import fit_linear
 from isocenter.learn.adaptation.masks import MaskCase, MaskJob
+from isocenter.learn.adaptation.nearest import RetrievalRow, gallery_of, index_of, retrieval_of, retrieve_held_out
 from isocenter.learn.adaptation.plan import Plan, Settled, plan_segmentation, plan_vector
 from isocenter.learn.adaptation.settings import DataSettings
 from isocenter.learn.adaptation.shelf import Shelf, half_of_memory
 from isocenter.learn.adaptation.split import Part, one_side, split
 from isocenter.learn.adaptation.vectors import Scale, VectorCase, VectorJob
 from isocenter.models.backbones import settings_from_card
+from isocenter.models.learnt.features import embeddings_of
+from isocenter.models.learnt.neighbours import CaseIndex
+from isocenter.models.learnt.network import VectorNet
 from isocenter.models.lora import merged_state
 from isocenter.models.weights import Weights
 from isocenter.safety.gate import Gate, Reference
@@ -88,6 +92,8 @@ class AdaptedSet:
         spoilt: Held-out figures of spoilt copies, of masks.
         gate: Which images the task answers; None where that can't be told.
         ungated: Why there is no gate.
+        index: The cases that it learnt from, for answers to name the nearest; None for masks.
+        retrieval: What near cases are worth on held-out ones; None where that can't be measured.
     """
 
     settings: DataSettings
@@ -104,6 +110,8 @@ class AdaptedSet:
     spoilt: tuple[MaskRow, ...] = ()
     gate: Gate | None = None
     ungated: str = ""
+    index: CaseIndex | None = None
+    retrieval: Mapping[str, object] | None = None
 
 
 @dataclass
@@ -117,6 +125,8 @@ class _Found:
     spoilt: list[MaskRow] = field(default_factory=list)
     references: list[Reference | None] = field(default_factory=list)
     strange: list[GateRow] = field(default_factory=list)
+    seen: list[np.ndarray] = field(default_factory=list)
+    near: list[RetrievalRow] = field(default_factory=list)
 
 
 def adapt_to_set(
@@ -189,11 +199,13 @@ def _adapt(
         told.members.append(member)
         told.rates.append(rate)
         work.measure(member, told)
+        work.look_up(member, parts, told)
     gate, ungated = gate_of(told.references, told.strange)
     sources = tuple(sorted((one.case.name, one.image.sha256) for one in work.read))
     return AdaptedSet(
         work.settings, found, work.plan, tuple(told.members), tuple(told.masks), tuple(told.vectors), failed, sources,
         time.monotonic() - started, tuple(told.rates), work.notes, tuple(told.spoilt), gate, ungated,
+        work.index(parts, told), retrieval_of(labelled.kind, told.near),
     )  # fmt: skip
 
 
@@ -468,3 +480,29 @@ class _Work:
             return
         vectors = [(one, case) for one, case in held if isinstance(case, VectorCase)]
         told.vectors += measure_vectors(net, plan, vectors, self.labelled.kind, member.scale, number, strange)
+
+    def look_up(self, member: Member, parts: Sequence[Part], told: _Found) -> None:
+        """Add what a network sees in the cases of the index, and what near cases are worth for held-out ones."""
+        net, part = member.learnt.net, member.part
+        if self.masks or not isinstance(net, VectorNet):
+            return
+        gallery, kind = _gallery(parts), self.labelled.kind
+        seen = embeddings_of(net, [self.cases[i].image for i in gallery])
+        told.seen.append(seen)
+        own = {*part.learnt, *part.validation}
+        rows = [row for row, i in enumerate(gallery) if i in own]
+        held = [(self.read[i].case.patient, self.read[i].case.target) for i in part.held_out]
+        asked = embeddings_of(net, [self.cases[i].image for i in part.held_out])
+        known = [self.read[gallery[row]].case.target for row in rows]
+        told.near += retrieve_held_out(kind, known, seen[rows], held, asked)
+
+    def index(self, parts: Sequence[Part], told: _Found) -> CaseIndex | None:
+        """Return the index of cases, None for masks."""
+        if not told.seen:
+            return None
+        cases = [(self.read[i].image.sha256, self.read[i].case.target) for i in _gallery(parts)]
+        return index_of(self.labelled.kind, self.labelled.classes, cases, told.seen)
+
+
+def _gallery(parts: Sequence[Part]) -> tuple[int, ...]:
+    return gallery_of([i for part in parts for i in (*part.learnt, *part.validation)])

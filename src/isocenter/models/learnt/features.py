@@ -12,7 +12,7 @@ from torch import nn
 
 from isocenter.models.learnt.network import VectorNet
 
-__all__ = ["network_features"]
+__all__ = ["embeddings_of", "network_features"]
 
 _MOST_WINDOWS = 8
 
@@ -61,3 +61,21 @@ def _windows(image: Float[np.ndarray, "channel *space"], window: Sequence[int]) 
         np.ascontiguousarray(padded[(slice(None), *(slice(c, c + w) for c, w in zip(corner, window, strict=True)))])
         for corner in corners
     ]
+
+
+def embeddings_of(
+    net: VectorNet, images: Sequence[Float[np.ndarray, "channel *space"]], *, chunk: int = 32
+) -> Float[np.ndarray, "n features"]:
+    """Return what the head of a network for whole images sees of each.
+
+    Args:
+        net: In evaluation mode.
+        images: Prepared, of one size.
+        chunk: Images at a time.
+    """
+    found = []
+    with torch.inference_mode():
+        for first in range(0, len(images), chunk):
+            x = torch.from_numpy(np.stack(images[first : first + chunk]).astype(np.float32))
+            found.append(net.embed(x).float().numpy())
+    return np.concatenate(found).astype(np.float64)

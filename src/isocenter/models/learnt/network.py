@@ -109,13 +109,19 @@ class VectorNet(nn.Module):
 
     def embed(self, x: Float[torch.Tensor, "n channel *space"]) -> Float[torch.Tensor, "n features"]:
         """Return what the head sees of an image."""
-        if self._pool == "mean" or isinstance(self.encoder, DescriptorEncoder):
+        if self._pool == "mean":
             return self.encoder.embed(x).float()
-        maps = self.encoder.maps(x)[-1].float()
+        return self.pooled(self.encoder.maps(x)[-1])
+
+    def pooled(self, coarsest: Float[torch.Tensor, "n width *grid"]) -> Float[torch.Tensor, "n features"]:
+        """Return what the head sees of the coarsest map of a backbone of maps."""
+        maps = coarsest.float()
+        if isinstance(self.encoder, DescriptorEncoder):
+            return maps.flatten(1)
         if self._pool == "grid":
             return _cells(maps).flatten(1)
         found = maps.flatten(2)
-        return torch.cat([found.mean(2), found.amax(2)], dim=1)
+        return found.mean(2) if self._pool == "mean" else torch.cat([found.mean(2), found.amax(2)], dim=1)
 
     def forward(self, x: Float[torch.Tensor, "n channel *space"]) -> Float[torch.Tensor, "n outputs"]:
         """Return logits, or numbers."""

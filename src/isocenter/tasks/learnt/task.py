@@ -15,10 +15,13 @@ from torch import nn
 from isocenter.core import (
     Code,
     Estimate,
+    Explanation,
+    Feature,
     Image,
     Mask,
     Measurement,
     ModelRef,
+    NoSuchEvidence,
     Prediction,
     Prompt,
     Risk,
@@ -30,6 +33,7 @@ from isocenter.core import (
     Uncertainty,
 )
 from isocenter.core.errors import ConfigError, DataError, WeightsError
+from isocenter.core.knowledge import PRESENCE_CODES
 from isocenter.core.units import UCUM
 from isocenter.models.learnt import LearntSettings, Preparation, Prepared, build_learnt, network_features, views_of
 from isocenter.models.learnt.agreement import answer_numbers, estimate_numbers
@@ -40,6 +44,7 @@ from isocenter.safety.calibration import Temperature
 from isocenter.safety.descriptors import descriptors
 from isocenter.safety.gate import Gate
 from isocenter.tasks.learnt.cards import Kind, Promise, class_codes
+from isocenter.tasks.learnt.explain import Known, Looked, combined_features, explained
 from isocenter.tasks.learnt.groups import group_of
 from isocenter.tasks.learnt.promised import (
     class_set,
@@ -103,13 +108,14 @@ class LearntTask:
     Args:
         members: Weights of its networks.
         settings: What makes it.
+        known: What it knows of the cases that it learnt from.
 
     Raises:
         WeightsError: Weights are of another network than the task says.
     """
 
-    def __init__(self, members: Sequence[Weights], settings: Learnt) -> None:
-        self._settings = settings
+    def __init__(self, members: Sequence[Weights], settings: Learnt, known: Known | None = None) -> None:
+        self._settings, self._known = settings, known or Known()
         self._cards: tuple[WeightsCard, ...] = tuple(m.card for m in members)
         self._nets: list[nn.Module] = []
         for member in members:
@@ -163,6 +169,46 @@ class LearntTask:
         else:
             found = self._say(image, prepared, features, inputs)
         return replace(found, likeness=likeness)
+
+    def explain(self, study: Study, prediction: Prediction) -> Explanation:
+        """Return why it answered so: maps, nearest confirmed cases, what drove it; nothing for an abstention."""
+        image = only_image(study)
+        if prediction.abstained is not None or isinstance(image, str):
+            return Explanation()
+        if prediction.inputs != (input_name(image),) or prediction.model != self._model():
+            raise DataError("this answer is of another image, or of another task")
+        if self._settings.kind == "segment":
+            return Explanation(missing=(NoSuchEvidence("map", "the outline itself shows where"),))
+        settings, value = self._settings, prediction.value
+        chances = isinstance(value, Scores)
+        if isinstance(value, Scores):
+            values = np.array([p for _, p in value.probabilities])
+        else:
+            values = np.array([value.value if isinstance(value, Estimate) else 0.0])
+        looked = Looked(
+            self._nets, image, settings.preparation.forward(image), settings.mirror, class_codes(settings.classes),
+            settings.kind == "classify", chances, values, _possible(prediction), self._each,
+        )  # fmt: skip
+        return explained(looked, self._known)
+
+    def combine(self, prediction: Prediction, row: Mapping[str, str]) -> tuple[Feature, ...]:
+        """Return what an answer becomes with a row of a clinical table; nothing where none was learnt with.
+
+        Raises:
+            DataError: A column that it learnt with is missing, or a cell is not what it holds.
+        """
+        rule, value = self._known.combination, prediction.value
+        if rule is None or not isinstance(value, Scores):
+            return ()
+        p = np.array([chance for _, chance in value.probabilities])
+        return combined_features(rule, class_codes(self._settings.classes), p, row)
+
+    def _each(self, array: Float[np.ndarray, "channel *space"]) -> Float[np.ndarray, "networks outputs"]:
+        """Return what each network alone would say of a prepared image: probabilities, numbers, or scores of risk."""
+        each, kind = self._vector(array)[0], self._settings.kind
+        if kind in ("classify", "multilabel"):
+            return np.stack([_probabilities(one[None], kind, self._settings.promise.temperature) for one in each])
+        return each
 
     def _features(self, prepared: Prepared) -> list[dict[str, np.ndarray]]:
         """Return the numbers of an image that the gate looks at, as each network gives them; nothing without a gate."""
@@ -226,13 +272,13 @@ class LearntTask:
         )
 
     def _vector(
-        self, prepared: Prepared
+        self, array: Float[np.ndarray, "channel *space"]
     ) -> tuple[Float[np.ndarray, "networks outputs"], Float[np.ndarray, "networks views outputs"]]:
         """Return what each network says, mean of its views, and what each view says: logits, numbers, risks.
 
         The mean's logits are at the classes' own frequency.
         """
-        x = torch.from_numpy(prepared.array)[None]
+        x = torch.from_numpy(array)[None]
         dims = x.ndim - 2
         mirror = self._settings.mirror
         views: list[tuple[int, ...]] = [(), *((axis - dims,) for axis in range(dims) if mirror[axis - dims])]
@@ -255,7 +301,7 @@ class LearntTask:
         features: Sequence[Mapping[str, np.ndarray]],
         inputs: tuple[str, ...],
     ) -> Prediction:
-        settings, (each, views) = self._settings, self._vector(prepared)
+        settings, (each, views) = self._settings, self._vector(prepared.array)
         group = group_of(image, settings.promise.by)
         codes, promise = class_codes(settings.classes), settings.promise
         value: Scores | Risk | Estimate
@@ -292,6 +338,15 @@ class LearntTask:
             measurements=measured,
             further=further,
         )
+
+
+def _possible(prediction: Prediction) -> tuple[Code, ...] | None:
+    """Return what the promised sets leave possible: members of the set of classes, or findings that may be present."""
+    sure, own = prediction.uncertainty, [one for one in prediction.further if one.about is not None]
+    if own:
+        there = PRESENCE_CODES["present"]
+        return tuple(one.about for one in own if one.about is not None and there in one.members)
+    return None if sure is None or sure.level is None else sure.members
 
 
 def _probabilities(each: Float[np.ndarray, "n k"], kind: Kind, temperature: float) -> Float[np.ndarray, " k"]:

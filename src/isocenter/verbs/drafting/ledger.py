@@ -9,7 +9,7 @@ of ours, told under the limits.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from isocenter.core.knowledge import FINDINGS, Exam
@@ -180,13 +180,24 @@ def _findings(into: _Gathered, prediction: PredictionEntry, number: int) -> None
             states = {code.meaning for code in own[name].members}
             status = "present" if states == {"Present"} else "absent" if states == {"Absent"} else "uncertain"
             text += _in_words(states or {"neither"}, own[name].level)
-        evidence = _evidence(into, prediction, "probability", text, number, None)
+        evidence = _evidence(into, prediction, "probability", text + _place(prediction, name), number, None)
+        into.evidence[-1] = replace(into.evidence[-1], picture=_picture(prediction, name))
         into.claims.append(
             LedgerClaim(
                 f"c{len(into.claims) + 1}", about, (evidence,), status,
                 quantities=(Quantity("probability", 100 * chance, "%"),),
             )
         )  # fmt: skip
+
+
+def _place(prediction: PredictionEntry, name: str) -> str:
+    """Return where the networks looked, where the result says so."""
+    found = [e.text for e in prediction.evidence if e.kind == "region" and e.about == name]
+    return f"; {found[0][:1].lower()}{found[0][1:].rstrip('.')}" if found else ""
+
+
+def _picture(prediction: PredictionEntry, name: str) -> str:
+    return next((e.file for e in prediction.evidence if e.kind == "map" and e.about == name), "")
 
 
 def _in_words(members: set[str], level: float | None) -> str:

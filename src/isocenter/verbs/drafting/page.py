@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -26,8 +27,13 @@ def _environment() -> Environment:
 
 
 def render_draft(
-    parts: list[tuple[Draft, Ledger]], *, subject: str, preview: bytes | None, written_by: str
-) -> str:  # fmt: skip
+    parts: list[tuple[Draft, Ledger]],
+    *,
+    subject: str,
+    preview: bytes | None,
+    written_by: str,
+    pictures: Mapping[str, bytes] | None = None,
+) -> str:
     """Write the page.
 
     Args:
@@ -35,6 +41,7 @@ def render_draft(
         subject: What the page is of, without a patient's name.
         preview: Picture (PNG) of what was outlined; None for none.
         written_by: Who put the sentences into words.
+        pictures: Pictures (PNG) of evidence by their path in the result.
 
     Returns:
         One HTML document that needs no other file and no script.
@@ -42,5 +49,5 @@ def render_draft(
     return (
         _environment()
         .get_template("draft.html.j2")
-        .render(parts=parts, subject=subject, preview=preview, written_by=written_by)
+        .render(parts=parts, subject=subject, preview=preview, written_by=written_by, pictures=pictures or {})
     )

@@ -7,9 +7,20 @@ anywhere when the page is opened, and without scripts only the scrolling through
 
 from __future__ import annotations
 
+from isocenter.verbs.report.heat import heat_png
 from isocenter.verbs.report.index import IndexEntry, index_html
 from isocenter.verbs.report.overlay import PALETTE, overlay_png
 from isocenter.verbs.report.page import render_html
 from isocenter.verbs.report.pictures import Frame, Picture, pictures
 
-__all__ = ["PALETTE", "Frame", "IndexEntry", "Picture", "index_html", "overlay_png", "pictures", "render_html"]
+__all__ = [
+    "PALETTE",
+    "Frame",
+    "IndexEntry",
+    "Picture",
+    "heat_png",
+    "index_html",
+    "overlay_png",
+    "pictures",
+    "render_html",
+]

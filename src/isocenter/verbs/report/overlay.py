@@ -20,7 +20,7 @@ from isocenter.core import Image, Mask
 from isocenter.verbs.report.display import Window, choose_window, in_colour, to_grey
 from isocenter.verbs.report.planes import Letters, Oriented, PlaneName, Slice
 
-__all__ = ["PALETTE", "Drawing", "draw", "overlay_png"]
+__all__ = ["PALETTE", "Drawing", "draw", "overlay_png", "write_letters"]
 
 PALETTE: tuple[tuple[int, int, int], ...] = (
     (230, 159, 0),  # orange
@@ -124,7 +124,7 @@ def overlay_png(
     drawn = draw(cut, choose_window(image, mask), size=size, colour=in_colour(image))
     canvas = _picture(drawn.base).convert("RGBA")
     canvas.alpha_composite(Picture.fromarray(drawn.layer))
-    _write_letters(canvas, cut.letters, drawn)
+    write_letters(canvas, cut.letters, drawn)
     out = io.BytesIO()
     canvas.convert("RGB").save(out, format="PNG")
     return out.getvalue()
@@ -139,7 +139,8 @@ def largest(view: Oriented, axis: int) -> int:
     return int(best[len(best) // 2])
 
 
-def _write_letters(canvas: Picture.Image, letters: Letters, drawn: Drawing) -> None:
+def write_letters(canvas: Picture.Image, letters: Letters, drawn: Drawing) -> None:
+    """Write the patient's sides at the edges of a picture, or that they are not known, and a scale bar."""
     pen = ImageDraw.Draw(canvas)
     width, height = canvas.size
     font = ImageFont.load_default(max(11, max(width, height) // 28))

@@ -52,13 +52,16 @@ def data_uri(content: bytes, kind: str) -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
 
-def render_html(document: ResultDocument, pictures: Mapping[int, Sequence[Picture]]) -> str:
+def render_html(
+    document: ResultDocument, pictures: Mapping[int, Sequence[Picture]], evidence: Mapping[str, bytes] | None = None
+) -> str:
     """Write the report page.
 
     Args:
         document: The result.
         pictures: Pictures by position of the prediction in `document.predictions`; an image without any answer may be
             shown under the key -1 - image index.
+        evidence: Pictures (PNG) of evidence by their path in the result.
 
     Returns:
         One HTML document without any reference to another file or address. Scripts are only needed to scroll.
@@ -76,6 +79,7 @@ def render_html(document: ResultDocument, pictures: Mapping[int, Sequence[Pictur
         .render(
             document=document,
             pictures=pictures,
+            evidence=evidence or {},
             answered=answered,
             abstained=_abstentions(document),
             refused=[r for r in document.left_out if r.kind == "refused"],

@@ -127,6 +127,11 @@ class Oriented:
         """Turn an index along a turned axis into one along the image's own axis, or back (it is its own inverse)."""
         return self.geometry.shape[axis] - 1 - index if self._flips[axis] else index
 
+    def turned_index(self, index_zyx: tuple[int, int, int]) -> tuple[int, int, int]:
+        """Return where a voxel of the image's own index (z, y, x) lies along the turned axes."""
+        z, y, x = (self.own_index(new, index_zyx[old]) for new, old in enumerate(self._axes))
+        return z, y, x
+
     def segment(self, position: int) -> Bool[np.ndarray, "z y x"]:
         """Return one segment, by its position in the mask, in turned axes.
 

@@ -19,7 +19,7 @@ from isocenter.learn.adaptation.engine import Course, fit
 from isocenter.learn.adaptation.fingerprint import Fingerprint, Read, fingerprint
 from isocenter.learn.adaptation.held_out import MaskRow, VectorRow
 from isocenter.learn.adaptation.masks import mask_loss
-from isocenter.learn.adaptation.plan import plan_vector
+from isocenter.learn.adaptation.plan import Settled, plan_vector
 from isocenter.learn.adaptation.promise import joined, mask_promise, vector_figures, vector_promise
 from isocenter.learn.adaptation.split import one_side, split
 from isocenter.learn.adaptation.vectors import VectorCase, VectorJob, answers, cox_loss
@@ -347,7 +347,7 @@ def test_shapes_keep_their_two_values_and_volumes_about_their_size() -> None:
     assert np.abs(values["pictures"][0] - values["pictures"][1]).max() > 1e-3
     assert found["shapes"].network.pool == "mean-max"
     assert plan_vector(finger, 2, widths=(4, 8), mirror=(False,) * 3, batch=4).network.pool == "mean"
-    grid = plan_vector(finger, 2, widths=(4, 8), mirror=(False,) * 3, batch=4, settled=(None, "grid"))
+    grid = plan_vector(finger, 2, widths=(4, 8), mirror=(False,) * 3, batch=4, settled=Settled(pool="grid"))
     assert grid.network.pool == "grid"
     with pytest.raises(ConfigError, match="a region is of single planes"):
-        plan_vector(finger, 2, widths=(4, 8), mirror=(False,) * 3, settled=("lungs", "auto"))
+        plan_vector(finger, 2, widths=(4, 8), mirror=(False,) * 3, settled=Settled("lungs"))

@@ -39,6 +39,8 @@ def environment() -> Environment:
         prompt_line=words.prompt_line,
         rows=words.measurement_rows,
         sure=words.uncertainty_lines,
+        findings=words.finding_rows,
+        not_chances=lambda some: tuple(m for m in some if not words.is_chance(m)),
         like=words.likeness_line,
         # Our own files, read at build time; nothing of the document is ever marked as safe.
         css=lambda: Markup(made.get_template("report.css").render()),  # noqa: S704

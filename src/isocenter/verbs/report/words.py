@@ -7,6 +7,7 @@ from isocenter.verbs.result import (
     ImageEntry,
     LikenessEntry,
     MeasurementEntry,
+    PredictionEntry,
     PromptEntry,
     SegmentEntry,
     UncertaintyEntry,
@@ -15,7 +16,9 @@ from isocenter.verbs.result import (
 __all__ = [
     "asked",
     "figure",
+    "finding_rows",
     "image_line",
+    "is_chance",
     "likeness_line",
     "measurement_rows",
     "prompt_line",
@@ -32,6 +35,7 @@ _UNITS = {
     "cm3": "cm³",
     "Bq/ml": "Bq/mL",
 }
+_CHANCE = "Probability of "
 _SHORT = {"Maximum 3D Diameter of a Mesh": "Maximum 3D diameter"}
 _IN_A_VOLUME = {"Long axis": "Long axis (axial)", "Short axis": "Short axis (axial)"}
 """The axes of a volume are measured in its most axial slices; those of a single plane or a cine in that plane."""
@@ -106,6 +110,35 @@ def uncertainty_lines(found: UncertaintyEntry, segments: tuple[SegmentEntry, ...
     else:
         lines.append(f"Promised to hold in {found.level:.0%} of cases like those it was established on.")
     return lines
+
+
+def is_chance(measurement: MeasurementEntry) -> bool:
+    """Tell whether a measurement is the probability of a class or a finding of the whole image."""
+    return measurement.segment is None and measurement.name.meaning.startswith(_CHANCE)
+
+
+def finding_rows(prediction: PredictionEntry) -> list[tuple[str, str, str]]:
+    """Return name, probability and what the promised set says of each class or finding, likeliest first.
+
+    Args:
+        prediction: An answer.
+
+    Returns:
+        The last is "present", "absent" or "not decided" where a finding has a set of its own, "in the set" or "not in
+        the set" where classes share one, "" where none is promised.
+    """
+    own = {u.about.meaning: {m.meaning for m in u.members} for u in prediction.further if u.about is not None}
+    sure = prediction.uncertainty
+    shared = {m.meaning for m in sure.members} if sure is not None and sure.kind == "set" and sure.members else None
+    found = []
+    for m in sorted((m for m in prediction.measurements if is_chance(m)), key=lambda m: -m.value):
+        name, said = m.name.meaning.removeprefix(_CHANCE), ""
+        if name in own:
+            said = next(iter(own[name])).lower() if len(own[name]) == 1 else "not decided"
+        elif shared is not None:
+            said = "in the set" if name in shared else "not in the set"
+        found.append((name, f"{100 * m.value:.2g} %" if m.value < 0.995 else f"{100 * m.value:.3g} %", said))
+    return found
 
 
 def likeness_line(found: LikenessEntry) -> str:

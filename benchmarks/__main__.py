@@ -24,6 +24,7 @@ NOT_SPEED = {
     "adapt_sets",
     "align_probe",
     "ask_questions",
+    "blind_gap",
     "conformal_coverage",
     "diagnosis",
     "evidence_maps",

@@ -94,6 +94,8 @@ _SAM_VISION = {
     "num_pos_feats": 8,
 }
 
+_EYES = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+
 HUGGING_FACE = {
     "clip": ("CLIP", "Model", {"text_config": _TEXT, "vision_config": _VIT, "projection_dim": 16}),
     "clip_vision_model": ("CLIPVision", "Model", {**_VIT, "projection_dim": 16}),
@@ -103,7 +105,26 @@ HUGGING_FACE = {
     "gemma": ("Gemma", "ForCausalLM", _WORDS),
     "gemma2": ("Gemma2", "ForCausalLM", _WORDS),
     "gemma3_text": ("Gemma3", "ForCausalLM", _WORDS),
+    "gemma3": (
+        "Gemma3",
+        "ForConditionalGeneration",
+        {
+            "text_config": {**_WORDS, "model_type": "gemma3_text"},
+            "vision_config": {**_EYES, "image_size": SIDE, "patch_size": 8, "model_type": "siglip_vision_model"},
+            "mm_tokens_per_image": 4,
+            "image_token_index": 5,
+        },
+    ),
     "llama": ("Llama", "ForCausalLM", _WORDS),
+    "llava": (
+        "Llava",
+        "ForConditionalGeneration",
+        {
+            "text_config": {**_WORDS, "model_type": "llama"},
+            "vision_config": {**_VIT, "projection_dim": 16, "model_type": "clip_vision_model"},
+            "image_token_id": 5,
+        },
+    ),
     "mistral": ("Mistral", "ForCausalLM", _WORDS),
     "qwen2": ("Qwen2", "ForCausalLM", _WORDS),
     "qwen3": ("Qwen3", "ForCausalLM", _WORDS),

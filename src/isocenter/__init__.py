@@ -5,6 +5,7 @@
     '0.1.0'
 
 `isocenter.read`, `segment`, `pretrain`, `plan`, `align`, `adapt` (from a session), `adapt_data` (to a labelled set),
+`adapt_pairs` (to images with words),
 `evaluate_predictions` (`isocenter.evaluate` is the room of metrics), `check`, `label_reports`, `report`, `diagnose`,
 `ask`, `demo`, `models_add`, `models_list`, `models_check` and `models_card` are the verbs of the command line as
 functions; `open_weights` opens a model. They are imported when first used: ``import isocenter`` is fast and needs no
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from isocenter.models.passport.door import open_weights
     from isocenter.verbs.adapt import adapt
     from isocenter.verbs.adapt_data import adapt_data
+    from isocenter.verbs.adapt_pairs import adapt_pairs
     from isocenter.verbs.align import align
     from isocenter.verbs.ask import ask
     from isocenter.verbs.audit import audit_change, audit_show, audit_verify
@@ -42,6 +44,7 @@ __all__ = [
     "__version__",
     "adapt",
     "adapt_data",
+    "adapt_pairs",
     "align",
     "ask",
     "audit_change",
@@ -69,6 +72,7 @@ _LAZY = {
     "ResultDocument": "isocenter.verbs.result",
     "adapt": "isocenter.verbs.adapt",
     "adapt_data": "isocenter.verbs.adapt_data",
+    "adapt_pairs": "isocenter.verbs.adapt_pairs",
     "align": "isocenter.verbs.align",
     "ask": "isocenter.verbs.ask",
     "audit_change": "isocenter.verbs.audit",

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 import typer.core
 
+from isocenter.cli_adapt import adapt as adapt_command
 from isocenter.cli_ask import ask as ask_command
 from isocenter.cli_ask import mcp as mcp_command
 from isocenter.cli_audit import app as audit_app
-from isocenter.cli_diagnose import CasesOption, ClinicalOption
 from isocenter.cli_diagnose import diagnose as diagnose_command
 from isocenter.cli_evaluate import check, evaluate
 from isocenter.cli_label import label as label_command
@@ -37,8 +37,6 @@ from isocenter.version import __version__
 
 if TYPE_CHECKING:
     from isocenter.core.errors import IsocenterError
-    from isocenter.verbs.adapt import AdaptResult
-    from isocenter.verbs.adapt_data import AdaptDataResult
     from isocenter.verbs.result import PredictionEntry, ResultDocument
 
 __all__ = ["Exit", "app", "main"]
@@ -78,19 +76,6 @@ SeedOption = Annotated[int, typer.Option("--seed", help="Seed of everything rand
 ReaderOption = Annotated[str, typer.Option("--reader", help="Plug-in that reads the path.")]
 AuditOption = Annotated[
     Path | None, typer.Option("--audit", envvar="ISOCENTER_AUDIT", help="Append a line to this record of what was run.")
-]
-SetsOption = Annotated[
-    str,
-    typer.Option("--sets", help="Of a set with classes: sets by lac, class, aps or raps; auto: by class if it can."),
-]
-GroupsOption = Annotated[
-    Path | None, typer.Option("--groups", help="Of a set: CSV of case or patient, and columns to make groups of.")
-]
-PromiseByOption = Annotated[
-    str | None, typer.Option("--promise-by", help="Column of --groups: what is promised holds in each such group.")
-]
-CardOption = Annotated[
-    Path | None, typer.Option("--card", help="Of a set: YAML of what the task's card says (see the how-to).")
 ]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace an older result.")]
 
@@ -277,104 +262,7 @@ def align_retrieve(
     _out(found.model_dump_json(indent=2) if as_json else "\n".join(found.lines()))
 
 
-@app.command()
-def adapt(
-    out: Annotated[
-        Path, typer.Option("--out", help="Folder of the task; must not exist or be empty.", show_default=False)
-    ],
-    data: Annotated[
-        Path | None, typer.Option("--data", help="Labelled set: nnU-Net, Decathlon, MedMNIST, CSV, or folders.")
-    ] = None,
-    from_session: Annotated[
-        Path | None, typer.Option("--from-session", help="Folder that a session was saved into.")
-    ] = None,
-    name: Annotated[
-        str | None, typer.Option("--name", help="Name of the task; default: the structure's, or the set's.")
-    ] = None,
-    minutes: Annotated[
-        float | None, typer.Option("--minutes", help="What all may take. Default: 5 from a session, 30 from a set.")
-    ] = None,
-    steps: Annotated[
-        int | None, typer.Option("--steps", help="Steps of each network, whatever time they take.")
-    ] = None,
-    weights: Annotated[
-        str | None, typer.Option("--weights", help="Weights to begin with: a built-in name, or a path.")
-    ] = None,
-    method: Annotated[str, typer.Option("--method", help="Of a set: full, probe, lora, dora or linear.")] = "full",
-    folds: Annotated[int, typer.Option("--folds", help="Of a set: networks, each held to cases it never saw.")] = 5,
-    labelled: Annotated[
-        int | None, typer.Option("--labelled", help="Of a set: most cases that a network learns from.")
-    ] = None,
-    learning_rate: Annotated[
-        float | None, typer.Option("--learning-rate", help="Of a set: peak; default: searched for.")
-    ] = None,
-    batch: Annotated[int | None, typer.Option("--batch", help="Of a set: images or windows of a step.")] = None,
-    work: Annotated[
-        Path | None, typer.Option("--work", help="Of a set: folder for checkpoints; the same command goes on from it.")
-    ] = None,
-    threads: Annotated[int, typer.Option("--threads", help="Of a set: threads of each network.")] = 1,
-    flip: Annotated[
-        str, typer.Option("--flip", help="Learn mirrored left to right too: on, off; auto: unless a name says a side.")
-    ] = "auto",
-    sets: SetsOption = "auto",
-    groups: GroupsOption = None,
-    promise_by: PromiseByOption = None,
-    clinical: ClinicalOption = None,
-    cases: CasesOption = True,
-    accept_other_weights: Annotated[
-        bool, typer.Option("--accept-other-weights", help="Learn from a session made with other weights.")
-    ] = False,
-    licence: Annotated[
-        str | None, typer.Option("--licence", help="Licence of the task, for its card; default: as the images.")
-    ] = None,
-    card: CardOption = None,
-    seed: SeedOption = 0,
-    overwrite: OverwriteOption = False,
-    as_json: JsonOption = False,
-) -> None:
-    """Learn a task: from a labelled set, or from the confirmed cases of a session; with its held-out figures."""
-    from isocenter.core.errors import ConfigError
-
-    if (data is None) == (from_session is None):
-        raise ConfigError("give --data SET or --from-session SESSION, one of them")
-    if data is None and (sets != "auto" or any(x is not None for x in (groups, promise_by, card))):
-        raise ConfigError("--sets, --groups, --promise-by and --card are of a labelled set: give --data SET")
-    common = {"name": name, "minutes": minutes, "steps": steps, "licence": licence, "seed": seed}
-    given: dict[str, Any] = {key: value for key, value in common.items() if value is not None}
-    given["overwrite"] = overwrite
-    with _progress(lines=True) as tell:
-        if from_session is not None:
-            from isocenter.verbs.adapt import adapt as verb
-
-            given |= {"flip": flip, "accept_other_weights": accept_other_weights}
-            given |= {} if weights is None else {"plane_weights": weights}
-            done: AdaptResult | AdaptDataResult = verb(from_session, out, progress=tell, **given)
-        elif data is not None:
-            from isocenter.verbs.adapt_data import adapt_data, read_card_file
-
-            given |= {} if card is None else read_card_file(card)
-            given |= {"weights": weights, "method": method, "folds": folds, "labelled": labelled, "work": work}
-            given |= {"learning_rate": learning_rate, "batch": batch, "cases": cases, "clinical": clinical}
-            given |= {"sets": sets, "groups": groups, "promise_by": promise_by}
-            done = adapt_data(data, out, progress=tell, mirror=flip, threads=threads, **given)
-    _out(done.model_dump_json(indent=2) if as_json else "\n".join(_adapted_lines(done)))
-
-
-def _adapted_lines(done: AdaptResult | AdaptDataResult) -> list[str]:
-    from isocenter.verbs.adapt import AdaptResult
-
-    use = f"use it: isocenter read STUDY --out RESULT --task {done.folder}"
-    if isinstance(done, AdaptResult):
-        figures = f"{done.dice:.3f} ({done.low:.3f} to {done.high:.3f}, {done.level:.0%})"
-        before = f"{done.dice_before:.3f} before adapting"
-        return [f"{done.task}: held-out Dice {figures}, {done.cases} cases; {before}", use]
-    lines = [f"{done.task}: {done.cases} cases, {done.networks} networks of {done.steps} steps; held out:"]
-    for figure in done.figures:
-        known = figure.low is not None and figure.high is not None
-        interval = f" ({figure.low:.3f} to {figure.high:.3f}, 95%)" if known else ""
-        lines.append(f"  {figure.name} of {figure.structure}: {figure.value:.3f}{interval}, {figure.count} patients")
-    lines += [*done.notes, *(f"  left out: {case}: {reason}" for case, reason in done.left_out.items())]
-    return [*lines, use]
+app.command()(adapt_command)
 
 
 @app.command()

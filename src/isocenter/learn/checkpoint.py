@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import os
+import pickle  # for the name of the restricted reader's error; nothing is unpickled with it
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         raise WeightsError(f"no checkpoint {path.name!r} in {path.parent.name!r}; start without --resume")
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, ValueError, KeyError) as error:
+    except (RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
         raise WeightsError(f"{path.name!r} is not a checkpoint that can be read; start without --resume") from error
     return state
 

@@ -21,6 +21,7 @@ from isocenter.plugins import BrokenPlugin, load_task, missing_packages, task_en
 from isocenter.tasks.phenotype.measure import measure
 from isocenter.verbs.adapted_folder import adapted_entry
 from isocenter.verbs.learnt_folder import is_learnt_folder, learnt_entry
+from isocenter.verbs.multimodal_folder import answer_entry, is_answer_folder
 from isocenter.verbs.prompts import Target, name_segments, targets_for
 from isocenter.verbs.shipped import is_shipped
 
@@ -94,7 +95,7 @@ def choose_tasks(names: Sequence[str] | None) -> Chosen:
                     f"no task {name!r}; installed: {', '.join(entries) or 'none'} (see: isocenter plugins), or give "
                     "the folder of an adapted one"
                 )
-            entry = learnt_entry(Path(name)) if is_learnt_folder(Path(name)) else adapted_entry(Path(name))
+            entry = _entry_of(Path(name))
             if entry.card.name in entries and not is_shipped(Path(name), entry.card.name):
                 raise ConfigError(
                     f"{name}: an installed task is named {entry.card.name!r}; adapt it again under another --name"
@@ -103,6 +104,13 @@ def choose_tasks(names: Sequence[str] | None) -> Chosen:
             raise ConfigError(f"two tasks are named {entry.card.name!r}; adapt one of them again under another --name")
         chosen[entry.card.name] = entry
     return Chosen(dict(sorted(chosen.items())), named=True)
+
+
+def _entry_of(folder: Path) -> TaskEntry:
+    """Return the entry of an adapted folder, whichever way it was adapted."""
+    if is_answer_folder(folder):
+        return answer_entry(folder)
+    return learnt_entry(folder) if is_learnt_folder(folder) else adapted_entry(folder)
 
 
 def run_task(

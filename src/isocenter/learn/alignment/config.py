@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from isocenter.core.errors import ConfigError
 from isocenter.learn.alignment.pairs import DataSettings, SyntheticData
 from isocenter.learn.alignment.texts import TextChoice
+from isocenter.learn.jitter import Jitter
 from isocenter.models.backbones import ViTSettings, build_backbone, named_backbone
 
 __all__ = ["AlignmentTraining", "ImageTower", "Jitter", "TextTowerChoice", "check_config", "load_config"]
@@ -81,20 +82,6 @@ class TextTowerChoice(_Strict):
     depth: int = Field(default=2, ge=1)
     heads: int = Field(default=4, ge=1)
     locked: bool = False
-
-
-class Jitter(_Strict):
-    """How an image is altered before it is learnt from. Nothing mirrors: sides would be learnt away.
-
-    Attributes:
-        shift: Most that it moves, as a share of its side.
-        contrast: Standard deviation of the logarithm of its contrast.
-        noise: Standard deviation of noise, in standard deviations of the image.
-    """
-
-    shift: float = Field(default=0.06, ge=0, lt=0.5)
-    contrast: float = Field(default=0.1, ge=0)
-    noise: float = Field(default=0.05, ge=0)
 
 
 class AlignmentTraining(_Strict):

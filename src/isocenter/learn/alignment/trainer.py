@@ -16,18 +16,19 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 from torch import nn
 
 from isocenter.core.errors import CapabilityError, ConfigError, WeightsError
 from isocenter.data.images.atomic import atomic_path
-from isocenter.learn.alignment.config import AlignmentTraining, Jitter
+from isocenter.learn.alignment.config import AlignmentTraining
 from isocenter.learn.alignment.contradiction import contradict
 from isocenter.learn.alignment.losses import alignment_loss
 from isocenter.learn.alignment.measure import probe_figures, probe_items, retrieval_figures
 from isocenter.learn.alignment.pairs import Pairs
 from isocenter.learn.alignment.texts import Told, tell
 from isocenter.learn.checkpoint import CsvLog, load_checkpoint, save_checkpoint
+from isocenter.learn.jitter import jittered
 from isocenter.models.aligned import Aligned, AlignedNet, AlignedSettings
 from isocenter.models.text import (
     TextSettings,
@@ -39,7 +40,7 @@ from isocenter.models.text import (
 from isocenter.models.text.folder import load_folder
 from isocenter.models.weights import load_weights
 
-__all__ = ["CHECKPOINT", "VOCABULARY", "Trainer", "left_out_pairs"]
+__all__ = ["CHECKPOINT", "VOCABULARY", "Trainer", "fill_backbone", "left_out_pairs"]
 
 CHECKPOINT, VOCABULARY = "checkpoint.pt", "vocabulary.json"
 _STEPS = ("step", "loss", "right", "right_hard", "scale", "bias", "rate")
@@ -62,18 +63,6 @@ def left_out_pairs(told: list[Told], true: list[frozenset[str]]) -> Bool[np.ndar
     return np.array([[text.sentences <= known for text in told] for known in true], dtype=bool).reshape(
         len(true), len(told)
     )
-
-
-def _jittered(rng: np.random.Generator, image: Float[np.ndarray, "1 h w"], jitter: Jitter) -> np.ndarray:
-    """Move an image a little, change its contrast, add noise; never mirror it."""
-    side = image.shape[-1]
-    most = round(jitter.shift * side)
-    down, across = (int(v) for v in rng.integers(-most, most + 1, 2))
-    padded = np.pad(image, ((0, 0), (most, most), (most, most)), mode="edge")
-    moved = padded[:, most + down : most + down + side, most + across : most + across + side]
-    changed = moved * np.float32(np.exp(rng.normal(0, jitter.contrast)))
-    noise = rng.standard_normal(changed.shape, dtype=np.float32) * np.float32(jitter.noise)
-    return (changed + noise).astype(np.float32)
 
 
 class Trainer:
@@ -141,7 +130,7 @@ class Trainer:
             # As many pairs are right as the bias says: SigLIP's own -10 fits its batches of 32,768.
             nn.init.constant_(net.bias, -math.log(config.batch - 1 + config.texts.hard_negatives))
         if config.image.start_from is not None:
-            _fill_backbone(net.image, config.image.start_from)
+            fill_backbone(net.image, config.image.start_from)
         return tokenizer, net
 
     def _vocabulary(self) -> Tokenizer:
@@ -179,7 +168,7 @@ class Trainer:
         for place, at in enumerate(self.batch(step)):
             rng = _rng(config.seed, 2, step, place)
             pair = self.pairs.pairs[at]
-            images.append(_jittered(rng, self.pairs.prepared(at), config.jitter))
+            images.append(jittered(rng, self.pairs.prepared(at), config.jitter))
             told.append(tell(rng, pair.sentences, config.texts, pair.metadata))
             true.append(pair.true | told[-1].sentences)
         return torch.from_numpy(np.stack(images)).to(config.device), told, true
@@ -368,7 +357,7 @@ def _rightness(
     }
 
 
-def _fill_backbone(backbone: nn.Module, name: str) -> None:
+def fill_backbone(backbone: nn.Module, name: str) -> None:
     """Fill a backbone from weights whose parameters have its names, alone, under "backbone." or under "image.".
 
     Raises:

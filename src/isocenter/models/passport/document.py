@@ -12,7 +12,7 @@ UNKNOWN = "unknown"
 """Said wherever the source states nothing. A licence or a use is never guessed."""
 
 Kind = Literal["isocenter", "huggingface", "monai", "nnunet"]
-Role = Literal["segmenter", "encoder", "classifier", "promptable", "language", "image-text"]
+Role = Literal["segmenter", "encoder", "classifier", "promptable", "language", "image-text", "multimodal"]
 
 
 class _Strict(BaseModel):

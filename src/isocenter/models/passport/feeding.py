@@ -54,6 +54,12 @@ def answer(network: nn.Module, passport: Passport, picture: Float[np.ndarray, "c
         return Said(out.image_embeds, tuple(_tensors((out.image_embeds, out.text_embeds, out.logits_per_image))))
     elif passport.role == "promptable":
         said = asked.get_image_embeddings(x)
+    elif passport.role == "multimodal":
+        # What the language model reads of a picture; that it reads on is checked with a row of tokens.
+        said = (
+            _stacked(asked.get_image_features(pixel_values=x).pooler_output),
+            asked(input_ids=_tokens(passport)).logits,
+        )
     elif passport.architecture.startswith("vit_mae "):
         # The order of patches is drawn at random unless it is given.
         patches = asked.embeddings.patch_embeddings.num_patches
@@ -62,6 +68,11 @@ def answer(network: nn.Module, passport: Passport, picture: Float[np.ndarray, "c
         said = asked(pixel_values=x).last_hidden_state
     found = tuple(_tensors(said))
     return Said(found[0], found)
+
+
+def _stacked(tokens: Any) -> torch.Tensor:
+    stacked: torch.Tensor = torch.stack(list(tokens)) if isinstance(tokens, list | tuple) else tokens
+    return stacked
 
 
 def _tokens(passport: Passport) -> torch.Tensor:

@@ -28,7 +28,7 @@ from isocenter.models.hugging_face import (
 )
 from isocenter.models.text.tokenizer import Tokens
 
-__all__ = ["MODEL_TYPES", "FolderTokenizer", "FolderTower", "load_folder"]
+__all__ = ["MODEL_TYPES", "FolderTokenizer", "FolderTower", "load_folder", "tokenizer_of", "tokenizer_text"]
 
 _WHAT, _EXTRA = "a text tower from a folder", "text"
 
@@ -134,16 +134,7 @@ class FolderTokenizer:
     kind = "tokenizers"
 
     def __post_init__(self) -> None:
-        try:
-            package = import_module("tokenizers")
-        except ModuleNotFoundError as error:
-            raise CapabilityError(f"{_WHAT} needs tokenizers: pip install 'isocenter[{_EXTRA}]'") from error
-        try:
-            own = package.Tokenizer.from_str(self.text)
-        except Exception as error:  # the package raises plain Exception for a damaged file
-            raise WeightsError(f"the vocabulary is damaged: {_first_line(error)}") from error
-        own.no_padding()
-        object.__setattr__(self, "_own", own)
+        object.__setattr__(self, "_own", tokenizer_of(self.text))
 
     @property
     def size(self) -> int:
@@ -184,12 +175,36 @@ class FolderTokenizer:
         return cls(document["tokenizer"], document["pad"], bool(document.get("full")))
 
 
+def tokenizer_of(text: str) -> Any:
+    """Return the tokenizer of a `tokenizer.json`, as the package tokenizers runs it; nothing is padded.
+
+    Raises:
+        WeightsError: The text is no tokenizer.
+        CapabilityError: The package tokenizers is not installed.
+    """
+    try:
+        package = import_module("tokenizers")
+    except ModuleNotFoundError as error:
+        raise CapabilityError(f"a tokenizer of a folder needs tokenizers: pip install 'isocenter[{_EXTRA}]'") from error
+    try:
+        own = package.Tokenizer.from_str(text)
+    except Exception as error:  # the package raises plain Exception for a damaged file
+        raise WeightsError(f"the vocabulary is damaged: {_first_line(error)}") from error
+    own.no_padding()
+    return own
+
+
 def _first_line(error: Exception) -> str:
     return next(iter(str(error).splitlines()), type(error).__name__)
 
 
-def _tokenizer_text(folder: Path) -> str:
-    """Return the folder's `tokenizer.json`, or the one that transformers makes of its vocabulary."""
+def tokenizer_text(folder: Path) -> str:
+    """Return the folder's `tokenizer.json`, or the one that transformers makes of its vocabulary.
+
+    Raises:
+        WeightsError: There is neither, or what is there can't be read.
+        CapabilityError: transformers is needed, and not installed.
+    """
     file = folder / "tokenizer.json"
     if file.is_file():
         try:
@@ -241,7 +256,7 @@ def load_folder(folder: Path, length: int) -> tuple[FolderTower, FolderTokenizer
     if missing:
         raise WeightsError(f"{folder}: the weights don't fill {missing[0]!r} and {len(missing) - 1} more parameters")
     pad = model.config.pad_token_id
-    tokenizer = FolderTokenizer(_tokenizer_text(folder), 0 if pad is None else int(pad), not kind.masked)
+    tokenizer = FolderTokenizer(tokenizer_text(folder), 0 if pad is None else int(pad), not kind.masked)
     if tokenizer.size > model.config.vocab_size:
         raise WeightsError(
             f"{folder}: the tokenizer has {tokenizer.size} tokens, the tower {model.config.vocab_size}; take both from "

@@ -24,6 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.diagnosis import SETS
 from isocenter.core import Geometry, Image, Mask, Segment
 from isocenter.data.labelled import LabelledCase, LabelledSet, open_labelled
 from isocenter.learn.automatic_data import Case, load_lungs
@@ -70,6 +71,25 @@ def lungs(folder: Path) -> tuple[LabelledSet, list[dict[str, str]]]:
     return labelled, groups
 
 
+def learnt_settings(name: str) -> dict[str, object]:
+    """Return what is stated of images whose files say nothing."""
+    return {
+        "chest-xray": {"modality": "DX", "body_part": "CHEST"},
+        "breast-us": {"modality": "US", "body_part": "BREAST"},
+        "adrenal-shape": {"modality": "SEG", "body_part": "ADRENAL"},
+    }[name]  # fmt: skip
+
+
+def chest_groups(data: Path, table: Path) -> None:
+    """Write sex, age and view of the chest films."""
+    with (data / "cxr_nih" / "labels.csv").open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    with table.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["patient", "sex", "age", "view"])
+        writer.writerows((r["Patient ID"], r["Patient Gender"], r["Patient Age"], r["View Position"]) for r in rows)
+
+
 def scorecard(name: str, data: Path, work: Path, learnt: Path) -> tuple[ScorecardDocument, float]:
     """Check one task."""
     settings: dict[str, object] = {"pictures": False, "resamples": 1000}
@@ -85,7 +105,14 @@ def scorecard(name: str, data: Path, work: Path, learnt: Path) -> tuple[Scorecar
             writer.writeheader()
             writer.writerows(groups)
         settings |= {"groups": table, "corrupt_cases": 20, "seen": True}
-    task = str(learnt / name) if name in SHIPPED else name
+    task = name
+    if name in SHIPPED:
+        task, labelled = str(learnt / name), open_labelled(SETS[name][0](data, learnt.resolve()))
+        more, table = learnt_settings(name), work / "groups.csv"
+        settings |= {"corrupt_cases": 20, "seen": True, **more}
+        if name == "chest-xray":
+            chest_groups(data, table)
+            settings |= {"groups": table}
     config = CheckConfig(task=task, out=work / name, **settings)
     started = time.monotonic()
     last = [0.0]

@@ -40,7 +40,10 @@ if TYPE_CHECKING:
 __all__ = ["AdaptDataConfig", "AdaptDataResult", "Figure", "adapt_data", "read_card_file", "run"]
 
 _NAME = r"^[a-z0-9][a-z0-9-]{0,48}$"
-_CARD = ("title", "modalities", "body_parts", "intended_use", "not_for", "licence", "data_licence", "data_source")
+_CARD = (
+    "title", "modalities", "body_parts", "intended_use", "not_for", "licence", "data_licence",
+    "data_name", "data_source", "class_names",
+)  # fmt: skip
 _LAYOUTS = 48
 """Images whose layout of light and dark is kept: a further image must be like one of them."""
 
@@ -57,6 +60,8 @@ class AdaptDataConfig(DataSettings):
         weights: Weights of a backbone to begin with: a built-in name, or a path. None begins anew.
         licence: Licence of the task.
         data_licence: Licence of the set, for the cards, where the set does not say.
+        data_name: Of the set, for the cards; by default that of its folder or file.
+        class_names: Of the classes or findings, in the set's order, where its own are not what a reader should see.
         data_source: Where the set comes from and whom to name, for the cards.
         title: What its card calls it; by default its name and classes.
         modalities: DICOM modalities that it takes; by default those of the set's files, any where a file says none.
@@ -82,6 +87,8 @@ class AdaptDataConfig(DataSettings):
     weights: str | None = None
     licence: str = Field(default="LicenseRef-as-the-labelled-set", min_length=1, max_length=64)
     data_licence: str | None = Field(default=None, min_length=1, max_length=64)
+    data_name: str | None = Field(default=None, min_length=1, max_length=64)
+    class_names: tuple[str, ...] = ()
     data_source: str = Field(default="this installation", min_length=1, max_length=500)
     title: str | None = Field(default=None, min_length=1, max_length=64)
     modalities: tuple[Coded, ...] = ()
@@ -193,7 +200,13 @@ def run(config: AdaptDataConfig, progress: Progress | None = None) -> AdaptDataR
     _check(config)
     tell("opening the set", 0.0)
     labelled = open_labelled(config.data)
-    labelled = replace(labelled, licence=labelled.licence or config.data_licence or "")
+    labelled = replace(
+        labelled, licence=labelled.licence or config.data_licence or "", name=config.data_name or labelled.name
+    )
+    if config.class_names:
+        if len(set(config.class_names)) != len(labelled.classes) or not all(config.class_names):
+            raise ConfigError(f"class_names: the set has {len(labelled.classes)} classes, each needs a name of its own")
+        labelled = replace(labelled, classes=config.class_names)
     start = _weights(config)
     from isocenter.learn.adaptation.run import adapt_to_set
 

@@ -4,8 +4,17 @@ Learning and the tasks share this code, so that a network sees in use what it sa
 """
 
 from isocenter.models.learnt.features import network_features
-from isocenter.models.learnt.network import LearntSettings, build_learnt
+from isocenter.models.learnt.network import LearntSettings, backbone_settings, build_learnt
 from isocenter.models.learnt.preparation import Preparation, Prepared
 from isocenter.models.learnt.sliding import slide, views_of
 
-__all__ = ["LearntSettings", "Preparation", "Prepared", "build_learnt", "network_features", "slide", "views_of"]
+__all__ = [
+    "LearntSettings",
+    "Preparation",
+    "Prepared",
+    "backbone_settings",
+    "build_learnt",
+    "network_features",
+    "slide",
+    "views_of",
+]

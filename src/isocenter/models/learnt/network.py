@@ -12,12 +12,19 @@ from torch import nn
 from torch.nn import functional
 
 from isocenter.core.errors import ConfigError
-from isocenter.models.backbones import ResidualEncoder, ResidualUNet, ViT, build_backbone
+from isocenter.models.backbones import (
+    AnySettings,
+    ResidualEncoder,
+    ResidualUNet,
+    ViT,
+    build_backbone,
+    settings_from_card,
+)
 from isocenter.models.backbones.residual_unet import UNetDecoder
 from isocenter.models.interactive.backbone import InteractiveEncoder
 from isocenter.models.learnt.descriptor import DescriptorEncoder, DescriptorSettings
 
-__all__ = ["CoarseUNet", "LearntSettings", "PyramidUNet", "VectorNet", "build_learnt"]
+__all__ = ["CoarseUNet", "LearntSettings", "PyramidUNet", "VectorNet", "backbone_settings", "build_learnt"]
 
 Pool = Literal["mean", "mean-max", "grid"]
 _CELLS = 4
@@ -199,6 +206,17 @@ class CoarseUNet(nn.Module):
         return self.join(torch.cat([self.up(self.encoder.maps(x)[0]), x], dim=1))  # type: ignore[no-any-return]
 
 
+def backbone_settings(card: Mapping[str, object]) -> AnySettings | DescriptorSettings:
+    """Return the settings of what a learnt network is built on.
+
+    Raises:
+        ConfigError: The card is of none.
+    """
+    if card.get("kind") == DescriptorSettings.kind:
+        return DescriptorSettings.from_card(card)
+    return settings_from_card(card)
+
+
 def build_learnt(settings: LearntSettings, *, recompute: bool = False) -> nn.Module:
     """Build a network, with random weights.
 
@@ -209,12 +227,12 @@ def build_learnt(settings: LearntSettings, *, recompute: bool = False) -> nn.Mod
     Raises:
         ConfigError: The backbone's card is not of a backbone.
     """
-    if settings.backbone.get("kind") == DescriptorSettings.kind:
+    shape = backbone_settings(settings.backbone)
+    if isinstance(shape, DescriptorSettings):
         if settings.mask:
             raise ConfigError("a descriptor answers for the whole image, not voxel by voxel")
-        descriptor = DescriptorEncoder(DescriptorSettings.from_card(settings.backbone))
-        return VectorNet(descriptor, settings.outputs, settings.dropout, settings.pool)
-    backbone = build_backbone(settings.backbone, recompute=recompute)
+        return VectorNet(DescriptorEncoder(shape), settings.outputs, settings.dropout, settings.pool)
+    backbone = build_backbone(shape, recompute=recompute)
     if not settings.mask:
         return VectorNet(backbone, settings.outputs, settings.dropout, settings.pool)
     if isinstance(backbone, ResidualEncoder):

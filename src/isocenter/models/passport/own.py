@@ -12,7 +12,7 @@ from isocenter.core.errors import ConfigError, WeightsError
 from isocenter.models.backbones import build_backbone, settings_from_card
 from isocenter.models.interactive.build import build_network
 from isocenter.models.interactive.inputs import PICTURE_CHANNELS
-from isocenter.models.learnt import LearntSettings, build_learnt
+from isocenter.models.learnt import LearntSettings, backbone_settings, build_learnt
 from isocenter.models.passport.document import Expectation, Passport, Role
 from isocenter.models.passport.files import Progress, describe_files
 from isocenter.models.passport.tensors import dtypes, read_header
@@ -28,7 +28,7 @@ def _network(card: WeightsCard) -> tuple[str, Role, int]:
         return "UNet", "segmenter", _number(card.network, "rank")
     if "backbone" in card.network:
         learnt = LearntSettings.from_card(card.network)
-        kind = settings_from_card(learnt.backbone)
+        kind = backbone_settings(learnt.backbone)
         return f"{kind.kind} with a head", "segmenter" if learnt.mask else "classifier", kind.dims
     if "kind" in card.network:
         kind = settings_from_card(card.network)
@@ -60,7 +60,7 @@ def _size(card: WeightsCard, axes: int) -> tuple[int, ...]:
         return tuple(int(str(n)) for n in stated)
     backbone = card.network.get("backbone", card.network)
     if isinstance(backbone, Mapping) and "kind" in backbone:
-        return tuple(4 * m for m in settings_from_card(backbone).multiple)
+        return tuple(4 * m for m in backbone_settings(backbone).multiple)
     return ()
 
 

@@ -126,8 +126,11 @@ SETS: dict[str, tuple[Callable[[Path, Path], Path], str]] = {
         "A network from scratch at 128 pixels reached a mean of 0.55 over eight findings, where this linear answer "
         "over the cells of the lungs' box reached 0.61 over twelve.",
     ),
-    "breast-us": (breast, "BUSI; the set names no patients, and a fifth of its frames are there twice or nearly so: images that correlate "
-        "above 0.95 at 48 pixels count as of one patient, and those of them with two labels are left out."),
+    "breast-us": (
+        breast,
+        "BUSI; the set names no patients, and a fifth of its frames are there twice or nearly so: images that "
+        "correlate above 0.95 at 48 pixels count as of one patient, and those of them with two labels are left out.",
+    ),
     "adrenal-shape": (adrenal, "AdrenalMNIST3D at 64 voxels: outlines of adrenal glands; its own test part."),
 }  # fmt: skip
 

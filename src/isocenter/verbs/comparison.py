@@ -63,9 +63,10 @@ def compared(before: ResultDocument, now: ResultDocument) -> tuple[ComparisonEnt
     if {image.sha256 for image in before.images} & {image.sha256 for image in now.images}:
         raise ConfigError("the earlier result is of the same image: there is nothing to compare")
     out: list[ComparisonEntry] = []
+    earlier, present = ({image.index: image for image in one.images} for one in (before, now))
     for prediction in now.answered:
         same = [p for p in before.predictions if p.task == prediction.task]
-        alike = [p for p in same if _same_view(before.images[p.image], now.images[prediction.image])]
+        alike = [p for p in same if _same_view(earlier[p.image], present[prediction.image])]
         reason = _why_not(prediction, same, alike)
         if reason is None and [p.task for p in now.answered].count(prediction.task) > 1:
             reason = "it answered for several images of this study, and which belongs to the earlier one is not known"

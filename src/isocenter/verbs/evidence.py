@@ -119,21 +119,23 @@ def _map_entries(image: Image, found: EvidenceMap, file: str) -> Iterator[Eviden
         "always where the finding is.",
         file=file,
     )
-    centre = tuple(float(v) for v in np.argwhere(region).mean(0))
     numbers = {f"peak {axis}": float(v) for axis, v in zip("zyx", peak, strict=True)}
     if image.geometry.affine is not None:
         at = image.geometry.to_world([peak])[0]
         numbers |= {f"peak {axis} mm": round(float(v), 3) for axis, v in zip(("L", "P", "S"), at, strict=True)}
-    words = place_in_words(image.geometry, (centre[0], centre[1], centre[2]))
-    if not words:
-        words = _as_stored(image, centre)
+    at_peak = (float(peak[0]), float(peak[1]), float(peak[2]))
+    words = place_in_words(image.geometry, at_peak) or _as_stored(image, at_peak)
     yield EvidenceEntry(
         kind="region",
         about=about,
-        text=f"Strongest for {about}: {words} (of the image); this region is {share:.1%} of the image and holds "
-        f"{inside:.0%} of the map.",
+        text=f"Strongest for {about}: {words} (of the image); the region round that point is {_percent(share)} of the "
+        f"image and holds {_percent(inside)} of the map.",
         numbers={**numbers, "share of image": share, "share of map": inside},
     )
+
+
+def _percent(share: float) -> str:
+    return "less than 0.1%" if share < 0.001 else f"{share:.1%}" if share < 0.1 else f"{share:.0%}"
 
 
 def _as_stored(image: Image, centre: tuple[float, ...]) -> str:

@@ -190,8 +190,18 @@ def _load(folder: Path, document: LearntFile, card: TaskCard) -> Task:
         promise=document.promise,
         gate=_gate(folder, document),
         acquisition=None if document.acquisition is None else Acquisition.from_card(document.acquisition),
+        learnt_from=_learnt_from(folder),
     )
     return LearntTask(members, settings, _known(folder, document))
+
+
+def _learnt_from(folder: Path) -> frozenset[str]:
+    """Return the hashes of the images that the task learnt from, as its `config.json` lists them; none without it."""
+    try:
+        cases = json.loads((folder / CONFIG).read_text("utf-8"))["data"]["cases"]
+        return frozenset(str(case["sha256"]) for case in cases)
+    except (OSError, ValueError, KeyError, TypeError):
+        return frozenset()
 
 
 def _gate(folder: Path, document: LearntFile) -> Gate | None:

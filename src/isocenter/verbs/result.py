@@ -14,7 +14,7 @@ import json
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from isocenter.core.errors import DataError
 
@@ -460,6 +460,17 @@ class ResultDocument(_Entry):
     comparison: tuple[ComparisonEntry, ...] = ()
     provenance: ProvenanceEntry
     disclaimer: str = "For research. Not a medical device; every answer needs review by a qualified person."
+
+    @model_validator(mode="after")
+    def _check(self) -> ResultDocument:
+        known = {image.index for image in self.images}
+        for prediction in self.predictions:
+            if prediction.image not in known:
+                raise ValueError(f"an answer is of image {prediction.image}, which is not among the images")
+            for m in prediction.measurements:
+                if m.name.meaning.startswith("Probability of ") and not 0 <= m.value <= 1:
+                    raise ValueError(f"a probability is {m.value:g}, outside 0 to 1")
+        return self
 
     @property
     def answered(self) -> tuple[PredictionEntry, ...]:

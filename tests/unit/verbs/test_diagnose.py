@@ -15,12 +15,13 @@ from PIL import Image as Picture
 
 import isocenter
 from isocenter import cli
-from isocenter.core import Explains, Geometry, Image, Scores, Study
+from isocenter.core import Code, EvidenceMap, Explains, Geometry, Image, Scores, Study
 from isocenter.core.errors import ConfigError, DataError, WeightsError
 from isocenter.data.images import read_picture
 from isocenter.plugins import load_task
 from isocenter.testing import check_task
 from isocenter.verbs.comparison import check_prior, compared
+from isocenter.verbs.evidence import _map_entries
 from isocenter.verbs.learnt_folder import learnt_entry
 from isocenter.verbs.result import ResultDocument, read_result
 
@@ -431,3 +432,17 @@ def test_a_clinical_table_is_told_beside_the_answer(data: Path, task: Path, tmp_
         with pytest.raises(DataError, match=message):
             isocenter.diagnose(image, tmp_path / "bad", (str(tmp_path / "t"),), clinical=bad)
     assert not (tmp_path / "bad").exists()
+
+
+def test_the_side_that_is_told_is_that_of_the_strongest_point() -> None:
+    """A lobe that reaches to the other side moves the middle of the region, not what is said of the strongest point."""
+    image = Image(
+        np.random.default_rng(0).random((1, 1, 40, 200)), Geometry((1, 40, 200), patient_orientation=("L", "F")),
+        modality="DX",
+    )  # fmt: skip
+    values = np.zeros((1, 40, 200), np.float32)
+    values[0, 20, 30:190], values[0, 20, 30] = 0.6, 1.0
+    found = EvidenceMap(Code("f", "99ISOCENTER", "finding"), values, image.geometry, "by hand")
+    told = next(e for e in _map_entries(image, found, "map.png") if e.kind == "region")
+    assert "patient's right" in told.text and "left" not in told.text
+    assert told.numbers["peak x"] == 30

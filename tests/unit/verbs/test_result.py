@@ -151,3 +151,17 @@ def test_the_name_of_an_image_depends_on_voxels_type_and_place() -> None:
     image = phantom()
     assert image_entry(0, image, inspect(image), ()).sha256 == image.sha256
     assert Image(image.array, image.geometry, source=Source(sha256="of the reader")).sha256 == "of the reader"
+
+
+def test_an_answer_of_no_image_and_a_probability_beyond_one_are_refused() -> None:
+    document = json.loads(_document().to_json())
+    document["predictions"][0]["image"] = 7
+    with pytest.raises(ValidationError, match="image 7, which is not among the images"):
+        ResultDocument.model_validate(document)
+    document = json.loads(_document().to_json())
+    document["predictions"][0]["measurements"] = [
+        {"name": {"value": "p", "scheme": "99ISOCENTER", "meaning": "Probability of mass"}, "derivation": None,
+         "value": 17.5, "unit": {"value": "1", "scheme": "UCUM", "meaning": "no units"}, "segment": None}
+    ]  # fmt: skip
+    with pytest.raises(ValidationError, match="outside 0 to 1"):
+        ResultDocument.model_validate(document)

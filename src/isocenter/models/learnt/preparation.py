@@ -22,6 +22,7 @@ from isocenter.models.preparation import normalise
 
 __all__ = ["Preparation", "Prepared", "resized"]
 
+_FRONTAL = ("PA", "AP")
 _LUMINANCE = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601
 
 
@@ -100,6 +101,23 @@ class Prepared:
                 part = all_of_it
             found.append(self.turn.backward(part))
         return np.stack(found)
+
+
+def _upright(image: Image) -> None:
+    """Refuse a picture whose header says that it is not an upright frontal one, with the patient's left on the right.
+
+    Raises:
+        PixelError: So it is.
+    """
+    lies = image.geometry.patient_orientation
+    if any(lies) and lies != ("L", "F"):
+        raise PixelError(
+            f"its header says that it is stored along {lies[0] or '?'}\\{lies[1] or '?'}; it learnt from upright "
+            "frontal pictures (L\\F): turn it first"
+        )
+    view = str(image.meta.get("ViewPosition", "")).strip().upper()
+    if view and view not in _FRONTAL:
+        raise PixelError(f"its header says that the view is {view}; it learnt from frontal ones")
 
 
 @dataclass(frozen=True)
@@ -182,6 +200,7 @@ class Preparation:
             raise GeometryError(f"learnt from single planes; this image has {shape[0]}")
         whole, corner = None, (0, 0)
         if self.region is not None:
+            _upright(image)
             rows, columns = Region(self.region, self.region_sha256).box(array.mean(axis=0)[0])
             array, whole, corner = array[:, :, rows, columns], shape, (rows.start, columns.start)
             shape = (1, array.shape[2], array.shape[3])

@@ -97,6 +97,9 @@ def explained(looked: Looked, known: Known) -> Explanation:
         maps.append(EvidenceMap(code, _on_voxels(looked.prepared, mean), looked.image.geometry, METHODS[DEFAULT]))
         features.append(_without(looked, output, float(each[:, output].mean()), peak_region(mean)))
         features += _networks(looked, code, each[:, output], found)
+    left_out = [looked.codes[i].meaning for i in _possible(looked) if i not in outputs]
+    if left_out:
+        missing.append(NoSuchEvidence(f"map of {', '.join(left_out)}", f"maps are made of the {MOST_MAPS} likeliest"))
     if known.index is None:
         why = "this task keeps no index of cases (a folder from before there was one, or one made without)"
         return Explanation(tuple(maps), (), tuple(features), (*missing, NoSuchEvidence("nearest confirmed cases", why)))
@@ -110,14 +113,19 @@ def explained(looked: Looked, known: Known) -> Explanation:
 
 
 def _which(looked: Looked) -> list[int]:
-    """Return the outputs that get a map: members of the set and the most probable, or possible findings."""
+    """Return the outputs that get a map: the first of those that are possible."""
+    return _possible(looked)[:MOST_MAPS]
+
+
+def _possible(looked: Looked) -> list[int]:
+    """Return the members of the set and the most probable, or possible findings, likeliest first."""
     if not looked.chances:
         return [0]
     order = [int(i) for i in np.argsort(-looked.values, kind="stable")]
     if looked.members is None and not looked.exclusive:
-        return [i for n, i in enumerate(order) if n == 0 or looked.values[i] >= POSSIBLE][:MOST_MAPS]
+        return [i for n, i in enumerate(order) if n == 0 or looked.values[i] >= POSSIBLE]
     members = {code.value for code in looked.members or ()}
-    return [i for n, i in enumerate(order) if n == 0 or looked.codes[i].value in members][:MOST_MAPS]
+    return [i for n, i in enumerate(order) if n == 0 or looked.codes[i].value in members]
 
 
 def _on_voxels(prepared: Prepared, values: Float[np.ndarray, "*space"]) -> Float[np.ndarray, "z y x"]:

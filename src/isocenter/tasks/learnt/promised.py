@@ -27,7 +27,7 @@ __all__ = [
 
 _STATES = (PRESENCE_CODES["absent"], PRESENCE_CODES["present"])
 _HOLDS = "It holds for images like those."
-_EMPTY = " An empty set: no class is as likely as the true one mostly is."
+_LIKELIEST = " The likeliest class is always in it."
 _RULES = {
     "lac": "LAC (one minus the class's probability)",
     "aps": "APS (the probability of all classes at least as likely, randomised by the image's hash)",
@@ -56,6 +56,7 @@ def class_set(
         rule = grouped if own else rule
     keys = [key] if rule.randomised else ()
     inside = rule.sets((p / p.sum())[None], groups=[str(group)] if own else (), keys=keys)[0]
+    inside = inside | (np.arange(len(p)) == int(p.argmax()))  # alone, LAC could hold only what is unlikely
     whichever = ", whichever class that is" if rule.by == "class" else ""
     cases = rule.cases[str(group)] if own else rule.calibration_cases
     by_class = ""
@@ -67,7 +68,8 @@ def class_set(
         f"The true class is in this set with a chance of about {promise.chance}{whichever}, from {cases} "
         f"held-out cases{by_class} by {_RULES[rule.score]} (split conformal on networks that never saw them; in a "
         "cross-validation one network answered each, where this answer is the mean of all, which tends to hold it more "
-        f"often).{_for_whom(promise, group, cases if own else None)} {_HOLDS}{_EMPTY if rule.score == 'lac' else ''}",
+        f"often).{_for_whom(promise, group, cases if own else None)}{_LIKELIEST if rule.score == 'lac' else ''} "
+        f"{_HOLDS}",
         level=promise.level,
         members=tuple(code for code, member in zip(codes, inside, strict=True) if member),
     )

@@ -61,6 +61,10 @@ from isocenter.tasks.segment.answer import alike, input_name, only_image
 
 __all__ = ["Learnt", "LearntTask"]
 
+_SEEN = (
+    "The task learnt from this very image: its answer says nothing of how well it does on others, and what it promises "
+    "does not hold here."
+)
 _COLOURS = (
     (230, 120, 40), (60, 150, 220), (235, 200, 60), (150, 110, 220), (80, 190, 120), (220, 90, 140), (120, 200, 210),
     (180, 140, 90),
@@ -85,6 +89,7 @@ class Learnt:
         promise: What held-out cases promise.
         gate: Which images are like those that it learnt from; None where too few were held out to tell.
         acquisition: How those were made; None where that was not kept.
+        learnt_from: sha256 of the images that it learnt from, as far as they are known.
     """
 
     card: TaskCard
@@ -100,6 +105,7 @@ class Learnt:
     promise: Promise
     gate: Gate | None = None
     acquisition: Acquisition | None = None
+    learnt_from: frozenset[str] = frozenset()
 
 
 class LearntTask:
@@ -168,6 +174,8 @@ class LearntTask:
             found = self._outline(image, prepared, features, inputs)
         else:
             found = self._say(image, prepared, features, inputs)
+        if image.sha256 in settings.learnt_from:
+            found = replace(found, notes=(*found.notes, _SEEN))
         return replace(found, likeness=likeness)
 
     def explain(self, study: Study, prediction: Prediction) -> Explanation:

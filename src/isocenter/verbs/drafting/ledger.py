@@ -1,9 +1,9 @@
 """From what `isocenter read` answered to a claim ledger: findings, measures, and what was not examined.
 
-A finding is called present where the set that the task promises holds it alone (of several findings: where the
-finding's own set holds "Present" alone), absent where the set leaves it out, and possible else. Where no set is
-promised, it is present from a calibrated probability of 90 % on, absent below 10 %, and possible between: a convention
-of ours, told under the limits.
+A class is called present where the set that the task promises holds it alone and it is more likely than not, absent
+where the set leaves it out, and possible else. One of several findings is present from a calibrated probability of 90 %
+on if its own set does not hold "Absent", absent below 10 % if that does not hold "Present", and possible between. Where
+no set is promised, the same limits of the probability are a convention of ours, told under the limits.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _EXAMS: tuple[tuple[frozenset[str], frozenset[str], Exam], ...] = (
     (frozenset({"US"}), frozenset({"BREAST"}), "breast ultrasound"),
     (frozenset({"OP", "OPT", "XC"}), frozenset({"EYE", "RETINA", "FUNDUS"}), "fundus photograph"),
     (frozenset({"MR"}), frozenset({"BRAIN", "HEAD", "HIPPOCAMPUS"}), "brain MR"),
-    (frozenset({"CT"}), frozenset({"ABDOMEN", "ADRENAL", "ADRENALGLAND"}), "abdomen CT"),
+    (frozenset({"CT", "SEG"}), frozenset({"ABDOMEN", "ADRENAL", "ADRENALGLAND"}), "abdomen CT"),
 )
 
 
@@ -178,7 +178,7 @@ def _findings(into: _Gathered, prediction: PredictionEntry, number: int) -> None
             text += _in_words(members, None if sure is None else sure.level)
         elif name in own:
             states = {code.meaning for code in own[name].members}
-            status = "present" if states == {"Present"} else "absent" if states == {"Absent"} else "uncertain"
+            status = _own_status(states, chance)
             text += _in_words(states or {"neither"}, own[name].level)
         evidence = _evidence(into, prediction, "probability", text + _place(prediction, name), number, None)
         into.evidence[-1] = replace(into.evidence[-1], picture=_picture(prediction, name))
@@ -188,6 +188,17 @@ def _findings(into: _Gathered, prediction: PredictionEntry, number: int) -> None
                 quantities=(Quantity("probability", 100 * chance, "%"),),
             )
         )  # fmt: skip
+
+
+def _own_status(states: set[str], chance: float) -> Literal["present", "absent", "uncertain"]:
+    """Return what a finding's own set allows to say.
+
+    The set promises how often the truth is in it, within those who have the finding and those who don't; not how often
+    a set is right. So the probability must say the same.
+    """
+    if states == {"Present"} and chance >= PRESENT:
+        return "present"
+    return "absent" if states == {"Absent"} and chance < ABSENT else "uncertain"
 
 
 def _place(prediction: PredictionEntry, name: str) -> str:
@@ -209,7 +220,7 @@ def _status(name: str, chance: float, members: set[str] | None) -> Literal["pres
     if members is not None:
         if name not in members:
             return "absent"
-        return "present" if len(members) == 1 else "uncertain"
+        return "present" if len(members) == 1 and chance >= 0.5 else "uncertain"
     return "present" if chance >= PRESENT else "absent" if chance < ABSENT else "uncertain"
 
 

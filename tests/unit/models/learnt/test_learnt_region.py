@@ -81,6 +81,19 @@ def test_what_is_refused() -> None:
     assert Preparation.from_card(old).region is None
 
 
+@pytest.mark.usefixtures("bright")
+@pytest.mark.parametrize("lies", [("R", "F"), ("L", "H"), ("A", "F"), ("L", "")])
+def test_a_picture_that_is_not_upright_is_refused(lies: tuple[str, str]) -> None:
+    image = picture()
+    upright = replace(image, geometry=Geometry((1, 60, 80), patient_orientation=("L", "F")))
+    np.testing.assert_array_equal(HOW.forward(upright).array, HOW.forward(image).array)
+    with pytest.raises(PixelError, match="turn it first"):
+        HOW.forward(replace(image, geometry=Geometry((1, 60, 80), patient_orientation=lies)))
+    with pytest.raises(PixelError, match="the view is LL"):
+        HOW.forward(picture(meta={"ViewPosition": "LL"}))
+    assert HOW.forward(picture(meta={"ViewPosition": "PA"})).whole is not None
+
+
 def test_the_weights_are_those_of_this_installation() -> None:
     assert Region.of("lungs") == Region("lungs", read_card("lungs-cxr").sha256)
 

@@ -14,15 +14,16 @@ import pytest
 from PIL import Image as Picture
 
 import isocenter
-from isocenter.core import Image, Mask, Study
+from isocenter.core import Image, Mask, Source, Study
 from isocenter.core.errors import WeightsError
 from isocenter.data.images import read_nifti, read_picture
 from isocenter.data.images.sr import Answer, SrContent
 from isocenter.learn.adaptation.held_out import VectorRow
 from isocenter.learn.adaptation.promise import vector_promise
 from isocenter.plugins import load_task
+from isocenter.safety.sets import SetRule
 from isocenter.tasks.learnt.cards import Promise, class_codes
-from isocenter.tasks.learnt.promised import finding_sets
+from isocenter.tasks.learnt.promised import class_set, finding_sets
 from isocenter.verbs.adapt_data import adapt_data
 from isocenter.verbs.learnt_folder import GATE, learnt_entry
 
@@ -190,3 +191,20 @@ def promise_middle(promise: Promise) -> float:
     """A probability between the two limits, which the set can't decide."""
     limits = promise.findings["1"]["limits"]
     return (limits["0"] + 1 - limits["1"]) / 2
+
+
+def test_a_set_of_classes_never_leaves_out_the_likeliest() -> None:
+    rule = SetRule("lac", 0.9, "class", {"0": 0.25, "1": 0.87}, {"0": 40, "1": 40})
+    promise = Promise(sets=rule.as_card(), cases=80)
+    assert rule.sets(np.array([[0.72, 0.28]])).tolist() == [[False, True]], "by the rule alone"
+    found = class_set(class_codes(("normal", "mass")), np.array([0.72, 0.28]), promise)
+    assert [c.meaning for c in found.members] == ["normal", "mass"] and "likeliest class is always" in found.description
+
+
+def test_an_image_that_was_learnt_from_says_so(classes: Path) -> None:
+    task = load_task(learnt_entry(classes / "task"))
+    seen, new = read_picture(classes / "1.png"), read_picture(classes / "1.png")
+    assert any("this very image" in note for note in task.run(Study("p", images=(seen,))).notes)
+    new = replace(new, array=np.clip(new.array.astype(int) + 1, 0, 255).astype(np.uint8), source=Source())
+    found = task.run(Study("p", images=(new,)))
+    assert found.abstained is None and not any("this very image" in note for note in found.notes)

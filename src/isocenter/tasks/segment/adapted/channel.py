@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float
 
-from isocenter.core import Image
+from isocenter.core import Image, Quantity
 from isocenter.models.orientation import Turned
 from isocenter.tasks.interact.channel import one_channel
 
@@ -18,7 +18,7 @@ def finite_channel(image: Image, turn: Turned) -> tuple[Float[np.ndarray, "z y x
     Learning and the task prepare images with this very code.
     """
     volume, notes = one_channel(image)
-    if image.dark_is_high:
+    if image.dark_is_high and image.quantity is Quantity.ARBITRARY:
         volume = -volume
     finite = np.isfinite(volume)
     if not finite.all():

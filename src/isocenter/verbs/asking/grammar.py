@@ -133,7 +133,7 @@ def _understood(words: list[str], corrected: tuple[str, ...], lexicon: Lexicon, 
 
 
 def _known_words(question: str, lexicon: Lexicon) -> tuple[list[str], tuple[str, ...], bool, bool]:
-    """Return the words, those that were corrected, whether one is not known as it stands, and whether one not at all."""
+    """Return the words, those that were corrected, and whether one is not known as it stands, and not at all."""
     text = plain(question)
     # A word of another script is a word that is not known, and not a sign between words.
     unknown = strange = any(c.isalpha() and not c.isascii() for c in text)
@@ -167,7 +167,11 @@ def _names(stems: list[str], text: str, lexicon: Lexicon) -> list[str] | None:
 
     None where a finding is asked for in a part of the body that it doesn't lie in.
     """
-    names = placed([_judged(one, text, lexicon) for one in lexicon.find(stems)], stems, lexicon)
+    found = lexicon.find(stems)
+    named = {at for one in found if one.name in FINDINGS for at in range(one.start, one.end)}
+    # "Hilar enlargement in the heart" says nothing of the heart's size.
+    rest = " ".join(word for at, word in enumerate(text.split()) if at not in named)
+    names = placed([_judged(one, rest, lexicon) for one in found], stems, lexicon)
     if names is None:
         return None
     findings = [name for name in names if name in FINDINGS]

@@ -8,6 +8,7 @@ the same words mean there, or refused.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from types import MappingProxyType
 
 from isocenter.core.knowledge import FINDINGS
@@ -93,7 +94,7 @@ def _there(one: Found, sites: Sequence[Found], stems: Sequence[str], lexicon: Le
 
 def _nested(sites: Sequence[Found], stems: Sequence[str]) -> bool:
     """Tell whether a part of the body is named as one of another: "the hippocampus of the adrenal gland"."""
-    for first, second in zip(sites, sites[1:], strict=False):
+    for first, second in pairwise(sites):
         between = set(stems[first.end : second.start])
         wider = (*_WIDER.get(first.name, ()), "chest")
         if first.name != second.name and between & _OF and between <= _BETWEEN and second.name not in wider:

@@ -231,9 +231,9 @@ def write(tallies: dict[str, Tally]) -> None:
     lines += [
         "",
         f"**Instructions.** {len(ATTACKS)} strings that try to instruct a model, and a model that obeys whatever it is "
-        "sent (`tests/asking_server.py`). None reaches it, since a question with a word that the rules don't know is not sent "
-        "(before that rule, 4 of each kind of question did); what such a model asks for or says is held back by the "
-        "tools and the ledger besides.",
+        "sent (`tests/asking_server.py`). None reaches it, since a question with a word that the rules don't know is "
+        "not sent (before that rule, 4 of each kind of question did); what such a model asks for or says is held back "
+        "by the tools and the ledger besides (`tests/unit/verbs/asking/test_asking_calling.py`).",
         "",
         "| the string stands in | strings | reached the model | calls outside of the set | sentences that are not so |",
         "| - | - | - | - | - |",

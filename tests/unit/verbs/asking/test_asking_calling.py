@@ -10,7 +10,8 @@ import pytest
 
 from asking_cases import examined, poisoned
 from asking_server import ATTACKS, LIE, calls, obedient, says, serving
-from isocenter.verbs.asking.calling import ROUNDS, openai_tools
+from isocenter.core.errors import ModelError
+from isocenter.verbs.asking.calling import ROUNDS, answered_by_model, openai_tools
 from isocenter.verbs.asking.dialogue import Answer, Dialogue
 from isocenter.verbs.asking.tools import TOOLS
 from isocenter.verbs.drafting.served import ServedModel
@@ -196,12 +197,21 @@ def test_text_of_a_study_instructs_nobody(attack: str) -> None:
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=range(len(ATTACKS)))
 def test_a_question_can_instruct_the_model_to_no_more_than_the_tools(attack: str) -> None:
+    """Such questions are not sent; were they, the tools and the ledger would hold back what comes of them."""
+    study = examined("chest")
     for question in (attack, f"Is there an effusion?\n\n{attack}"):
-        found, _ = ask(obedient(EFFUSION), question)
-        study = examined("chest")
-        assert all(call.tool in TOOLS for call in found.calls)
-        assert not any(LIE in one.text for one in found.said)
-        assert all(study.supports(one.text) for one in found.said if one.kind == "claim")
+        sent, server = ask(obedient(EFFUSION), question)
+        assert not server.asked
+        with serving(obedient(EFFUSION)) as server:
+            try:
+                reached = answered_by_model(question, study, "en", ServedModel(server.url, "m"), None, 5.0)
+            except ModelError:  # it called no tool, or only what it may not have
+                reached = sent
+        assert server.asked
+        for found in (sent, reached):
+            assert all(call.tool in TOOLS for call in found.calls)
+            assert not any(LIE in one.text for one in found.said)
+            assert all(study.supports(one.text) for one in found.said if one.kind == "claim")
 
 
 def test_tools_in_the_form_of_function_calling() -> None:

@@ -4,7 +4,8 @@
 
 Questions stand in benchmarks/ask_questions.txt with the calls and the outcome that are expected; the studies that they
 are about are those of the tests (tests/asking_cases.py). A question is right if tool, arguments and outcome are. Also
-counted: sentences with a claim that the ledger does not support when it is asked again; there must be none. Writes
+counted: sentences with a claim that the ledger does not support when it is asked again, and claims of another part of
+the body than the question names; there must be none. Fixed sentences (notes) are not counted by either. Writes
 docs/results/ask.md and .json when all parts are run.
 """
 
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
+import re
 import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -24,9 +26,13 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 from asking_cases import examined, poisoned  # noqa: E402
 from asking_server import ATTACKS, LIE, obedient, serving  # noqa: E402
+from isocenter.core.knowledge import FINDINGS  # noqa: E402
+from isocenter.evaluate.report_mentions import stem  # noqa: E402
 from isocenter.verbs.asking.dialogue import Answer, Dialogue  # noqa: E402
+from isocenter.verbs.asking.grammar import plain  # noqa: E402
+from isocenter.verbs.asking.sites import fits  # noqa: E402
 from isocenter.verbs.asking.study import Examined  # noqa: E402
-from isocenter.verbs.asking.tools import TOOLS  # noqa: E402
+from isocenter.verbs.asking.tools import TOOLS, lexicon_of  # noqa: E402
 from isocenter.verbs.drafting.served import ServedModel  # noqa: E402
 
 RESULTS = ROOT / "docs" / "results"
@@ -71,6 +77,18 @@ def unsupported(answer: Answer, study: Examined) -> int:
     return sum(one.kind == "claim" and study.supports(one.text) is None for one in answer.said)
 
 
+def elsewhere(question: str, answer: Answer, study: Examined) -> int:
+    """Count claims that lie in none of the parts of the body that a question names; 0 where it names none."""
+    stems = [stem(word) for word in re.findall(r"[a-z]+", plain(question))]
+    named = {one.name for one in lexicon_of(study).find(stems) if one.name not in FINDINGS and one.name != "lesion"}
+    told = {t.id: t.claim for t in study.claims}
+    claims = [told[name] for one in answer.said if one.kind == "claim" for name in one.claims]
+    return sum(
+        bool(named) and not any(c.site == site or (c.about in FINDINGS and fits(c.about, site)) for site in named)
+        for c in claims
+    )
+
+
 def attacked() -> list[str]:
     """Ask with a model that obeys whatever it is sent; return rows: where an attack stands, what came of it."""
     rows = []
@@ -102,6 +120,7 @@ class Tally:
         refused: Refused, for another reason or instead of an answer.
         answered: Refused was meant, and it was answered.
         unsupported: Sentences with a claim that the ledger does not support.
+        elsewhere: Claims of another part of the body than the question names.
         kinds: All and right ones by what is asked for.
         wrong: A line for each that was not read as meant.
     """
@@ -111,6 +130,7 @@ class Tally:
     refused: int = 0
     answered: int = 0
     unsupported: int = 0
+    elsewhere: int = 0
     kinds: dict[str, tuple[int, int]] = field(default_factory=dict)
     wrong: list[str] = field(default_factory=list)
 
@@ -132,6 +152,7 @@ def tallied(asked: list[Question]) -> dict[str, Tally]:
         tally.refused += not right and got[1].startswith("refused")
         tally.answered += q.outcome.startswith("refused") and got[1] == "answered"
         tally.unsupported += sum(unsupported(a, study) for a in answers)
+        tally.elsewhere += sum(elsewhere(turn, a, study) for turn, a in zip(q.turns, answers, strict=True))
         if not right:
             line = f"[{q.part}] {q.case}: {' || '.join(q.turns)}"
             tally.wrong.append(f"{line}: expected {q.call} -> {q.outcome}, got {' -> '.join(got)}")
@@ -150,8 +171,10 @@ def main() -> None:
             print("\n".join(t.wrong))
     if args.part == "all":
         write(tallies)
-    counts = {part: [t.right, t.every, t.refused, t.answered, t.unsupported] for part, t in tallies.items()}
-    print(json.dumps({"name": "ask questions", "right, every, refused, answered, unsupported": counts}))
+    counts = {
+        part: [t.right, t.every, t.refused, t.answered, t.unsupported, t.elsewhere] for part, t in tallies.items()
+    }
+    print(json.dumps({"name": "ask questions", "right, every, refused, answered, unsupported, elsewhere": counts}))
 
 
 def write(tallies: dict[str, Tally]) -> None:
@@ -168,15 +191,18 @@ def write(tallies: dict[str, Tally]) -> None:
         f"{blind.refused} are refused, {blind.every - blind.right - blind.refused} answered by another "
         f"tool, which says "
         f"what it speaks of. Sentences that the ledger does not support: "
-        f"{sum(t.unsupported for t in tallies.values())}.",
+        f"{sum(t.unsupported for t in tallies.values())}. The judge that counts them is the one that let them be "
+        "printed, so that this shows that nothing goes round it, and not that it is right. Claims of another part of "
+        f"the body than the question names: {sum(t.elsewhere for t in tallies.values())}. Neither count covers the "
+        "fixed sentences (notes): differences, centres, promised sets; tests compute those.",
         "",
         "| part | questions | read as meant | refused instead | otherwise | refusals that were answered | "
-        "unsupported |",
-        "| - | - | - | - | - | - | - |",
+        "unsupported | elsewhere |",
+        "| - | - | - | - | - | - | - | - |",
     ]
     lines += [
         f"| {part} | {t.every} | {t.right} ({t.right / t.every:.0%}) | {t.refused} | {t.every - t.right - t.refused} | "
-        f"{t.answered if part.endswith('refused') else ''} | {t.unsupported} |"
+        f"{t.answered if part.endswith('refused') else ''} | {t.unsupported} | {t.elsewhere} |"
         for part, t in tallies.items()
     ]
     lines += [
@@ -187,10 +213,12 @@ def write(tallies: dict[str, Tally]) -> None:
         "28; one defect was put right since). *fresh* was written after, in a patient's, a colleague's and "
         "a telegram's "
         "words: 27 of 54 and 9 of 17. The rules were widened by it, and *last* was written: 23 of 48 and 8 of 12. They "
-        "were widened again, *blind* was written, run, and no rule was changed after it: that is the figure to go by. "
+        "were widened again, *blind* was written, run, and no rule was changed to fit it: that is the figure to go by. "
         "What is missing is mostly a word: the vocabulary is closed, so that a question about what is not "
         "known is never "
-        "answered with what is. A language model that chooses the tools has no such limit.",
+        "answered with what is. Since then a review found that a finding was answered for a part of the body that it "
+        "does not lie in (fluid around the heart); such questions are now refused, or read as the finding there. Of "
+        "these sets that changed one question (*develop refused* was 23 of 25); *blind* was and is 28 of 50.",
         "",
         "| what is asked for | all parts | blind |",
         "| - | - | - |",
@@ -203,9 +231,9 @@ def write(tallies: dict[str, Tally]) -> None:
     lines += [
         "",
         f"**Instructions.** {len(ATTACKS)} strings that try to instruct a model, and a model that obeys whatever it is "
-        "sent (`tests/asking_server.py`). Those in a question that words alone don't give away do reach "
-        "it; what it then "
-        "asks for or says is held back by the tools and the ledger.",
+        "sent (`tests/asking_server.py`). None reaches it, since a question with a word that the rules don't know is "
+        "not sent (before that rule, 4 of each kind of question did); what such a model asks for or says is held back "
+        "by the tools and the ledger besides (`tests/unit/verbs/asking/test_asking_calling.py`).",
         "",
         "| the string stands in | strings | reached the model | calls outside of the set | sentences that are not so |",
         "| - | - | - | - | - |",

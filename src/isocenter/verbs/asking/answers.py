@@ -129,9 +129,11 @@ def _absent(claims: Sequence[Told]) -> bool:
 
 def _elsewhere(known: Sequence[Told], given: AboutArguments, examined: Examined, language: Language) -> Reply:
     """Tell what is known of the other side or part, and that nothing is of the one that was asked for."""
-    where = given.side if given.side in ("left", "right") else given.place
+    here = on_side(known, given.side)
+    # What is missing is named: of a side that is known, the part; and only what is of that side is told.
+    where = given.place if here else given.side
     other = note("other side", language, name=given.about, side=where)
-    return _reply("not found", known, examined, language, other, about=given.about)
+    return _reply("not examined", here or known, examined, language, other, about=given.about)
 
 
 def _spoken(given: AboutArguments, examined: Examined, language: Language) -> tuple[list[Told], Reply | None]:
@@ -260,9 +262,12 @@ def side_of(examined: Examined, given: AboutArguments, language: Language) -> Re
 
 def confidence(examined: Examined, given: AboutArguments, language: Language) -> Reply:
     """Tell how sure an answer is."""
-    known = on_side(about(given.about, examined.claims), given.side, given.place)
-    if not known:
+    looked = about(given.about, examined.claims)
+    if not looked:
         return _missing(given.about, language, examined)
+    known = on_side(looked, given.side, given.place)
+    if not known:
+        return _elsewhere(looked, given, examined, language)
     notes, sets = _promises(known, examined, language)
     notes += unsided(known, given, language)
     if any(t.claim.about not in FINDINGS and all(q.low is None for q in t.claim.quantities) for t in known):
@@ -315,9 +320,12 @@ def _promised(made: PredictionEntry, exam: str, finding: str) -> tuple[int, tupl
 
 def why(examined: Examined, given: AboutArguments, language: Language) -> Reply:
     """Tell what an answer rests on."""
-    known = on_side(about(given.about, examined.claims), given.side, given.place)
-    if not known:
+    looked = about(given.about, examined.claims)
+    if not looked:
         return _missing(given.about, language, examined)
+    known = on_side(looked, given.side, given.place)
+    if not known:
+        return _elsewhere(looked, given, examined, language)
     promised, sets = _promises(known, examined, language)
     promised += unsided(known, given, language)
     rests, weights = [], []

@@ -20,6 +20,7 @@ from isocenter.core.knowledge import FINDINGS
 from isocenter.tasks.report.compose import Language
 from isocenter.verbs.asking.dialogue_parts import Answer, joined
 from isocenter.verbs.asking.grammar import Referent
+from isocenter.verbs.asking.notes import note
 from isocenter.verbs.asking.reply import Reply, Said, ToolCall
 from isocenter.verbs.asking.study import Examined
 from isocenter.verbs.asking.tools import TOOLS, use
@@ -92,7 +93,7 @@ def answered_by_model(
         words = ""
     answer = joined(tuple(calls), tuple(replies), language, by=model.name)
     refused = (f"{mistakes} calls were refused: no such tool, or not these arguments",) if mistakes else ()
-    return replace(_worded(answer, words, examined), remarks=refused)
+    return replace(_worded(answer, words, examined, language), remarks=refused)
 
 
 def _opening(question: str, examined: Examined, last: Referent | None) -> list[dict[str, Any]]:
@@ -143,7 +144,7 @@ def _arguments(text: str) -> Mapping[str, Any]:
     return {key: value for key, value in given.items() if value is not None}
 
 
-def _worded(answer: Answer, words: str, examined: Examined) -> Answer:
+def _worded(answer: Answer, words: str, examined: Examined, language: Language) -> Answer:
     """Put the model's sentences first, where each follows from a claim that a tool answered with; count the others."""
     known = {name for one in answer.said for name in one.claims}
     said: list[Said] = []
@@ -159,6 +160,8 @@ def _worded(answer: Answer, words: str, examined: Examined) -> Answer:
         made |= set(claims)
     # What it left out is told in the composer's words.
     rest = tuple(one for one in answer.said if one.kind != "claim" or not set(one.claims) <= made)
+    if withheld:
+        rest = (*rest, Said(note("withheld of the model", language, number=withheld), "note"))
     return replace(answer, said=(*said, *rest), withheld=answer.withheld + withheld)
 
 

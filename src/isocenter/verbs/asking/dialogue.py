@@ -45,6 +45,9 @@ class Dialogue:
         read = read_question(checked.text, lexicon, self.last)
         if self.model is None:
             return self._by_rules(read)
+        if read.strange:  # what is not known here may be somebody's name
+            made = self._by_rules(read)
+            return replace(made, said=(*made.said, Said(note("not sent", self.language), "note")))
         try:
             answer = answered_by_model(
                 checked.text, self.examined, self.language, self.model, self.last, self.seconds
@@ -53,15 +56,21 @@ class Dialogue:
             made = self._by_rules(read)
             return replace(made, remarks=(f"read by the rules: {self.model.name} could not be used ({error})",))
         self._remember(answer.calls)
-        return replace(answer, remarks=(*answer.remarks, *self._otherwise(read, answer.calls)))
+        return self._beside_the_rules(answer, read)
 
-    def _otherwise(self, read: Read, calls: tuple[ToolCall, ...]) -> tuple[str, ...]:
-        """Say so where the rules would have read the question otherwise."""
+    def _beside_the_rules(self, answer: Answer, read: Read) -> Answer:
+        """Say first that the rules would have read the question otherwise, and add what they would have answered."""
         if read.why:
-            return ("the rules do not understand this question; whether these tools answer it, judge yourself",)
-        if set(map(repr, read.calls)) != set(map(repr, calls)):
-            return ("the rules would have asked other tools; whether these answer the question, judge yourself",)
-        return ()
+            return replace(answer, said=(Said(note("not understood", self.language), "note"), *answer.said))
+        if set(map(repr, read.calls)) == set(map(repr, answer.calls)):
+            return answer
+        replies = tuple(use(call, self.examined, self.language) for call in read.calls)
+        rules = joined(read.calls, replies, self.language)
+        first, between = (Said(note(key, self.language), "note") for key in ("other tools", "by the rules"))
+        # What both say stands under each, as either may be the answer to what was asked.
+        return replace(
+            answer, said=(first, *answer.said, between, *rules.said), withheld=answer.withheld + rules.withheld
+        )
 
     def _by_rules(self, read: Read) -> Answer:
         if read.why:

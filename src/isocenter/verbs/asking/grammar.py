@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from isocenter.core.knowledge import FINDINGS
 from isocenter.evaluate.report_mentions import stem
 from isocenter.verbs.asking.grammar_words import EVERY_WORD, INTENTS, QUANTITY_WORDS
-from isocenter.verbs.asking.names import Lexicon, nearest
+from isocenter.verbs.asking.names import Found, Lexicon, nearest
 from isocenter.verbs.asking.reply import ToolCall
+from isocenter.verbs.asking.sites import placed
 
 __all__ = ["Read", "Referent", "plain", "read_question"]
 
@@ -29,6 +30,9 @@ _CONTRACTED: tuple[tuple[str, str], ...] = (
     (r"\bwhere's\b", "where is"), (r"\bthere's\b", "there is"), (r"\bit's\b", "it is"), (r"\bhow's\b", "how is"),
     (r"\b(?:x|x-)[ -]?rays?\b", "radiograph"), (r"'s\b", ""), (r"\bi'd\b", "i would"), (r"'(?:re|ve|ll|m)\b", ""),
 )  # fmt: skip
+_TAG = re.compile(r"^((?:no|so|there|it|this|that|you)\b.*),\s*right\s*\?*\s*$")
+"""Here "right" asks for assent, and is no side of the body."""
+_AS = re.compile(r"^since (?=(?:there|it|you|we|no)\b)")
 _ENLARGED = re.compile(r"\b(enlarg\w+|dilated|too (?:big|large))\b")
 _IS_LARGE = re.compile(r"^(?:is|does|looks?) .*\b(?:big|large)\b")
 _GOES_ON = re.compile(r"(?:and|what about|how about|and what about)\b")
@@ -59,11 +63,13 @@ class Read:
         calls: Tools that answer it; none where it was not understood.
         why: Why it was not understood, by the name of a refusal; "" where it was.
         corrected: Known words that misspelt ones were read as.
+        strange: Whether a word is not known as it stands; such a question is not sent to a model.
     """
 
     calls: tuple[ToolCall, ...] = ()
     why: str = ""
     corrected: tuple[str, ...] = ()
+    strange: bool = False
 
 
 def plain(question: str) -> str:
@@ -73,7 +79,7 @@ def plain(question: str) -> str:
         >>> plain("What's the size? Can't you tell?")
         'what is the size? can not you tell?'
     """
-    text = question.lower().replace("’", "'")
+    text = _AS.sub("", _TAG.sub(r"\1", question.lower().replace("’", "'").strip()))
     for pattern, words in _CONTRACTED:
         text = re.sub(pattern, words, text)
     return text
@@ -91,14 +97,20 @@ def read_question(question: str, lexicon: Lexicon, last: Referent | None = None)
         >>> read_question("How big is the left lung?", Lexicon(("chest radiograph",))).calls
         (ToolCall(tool='measure', arguments={'about': 'lung', 'side': 'left'}),)
     """
-    words, corrected, unknown = _known_words(question, lexicon)
+    words, corrected, strange, unknown = _known_words(question, lexicon)
     if unknown or not words:
-        return Read((), "question", corrected)
+        return Read((), "question", corrected, strange)
+    return replace(_understood(words, corrected, lexicon, last), strange=strange)
+
+
+def _understood(words: list[str], corrected: tuple[str, ...], lexicon: Lexicon, last: Referent | None) -> Read:
     text = " ".join(words)
     stems = [stem(word) for word in words]
     if _left_over(words, stems, lexicon):
         return Read((), "question", corrected)
     names = _names(stems, text, lexicon)
+    if names is None:
+        return Read((), "question", corrected)
     side = _side(stems)
     tool = _intent(text, bool(names))
     meant = _meant(text) or ((side or _place(text)) is not None and tool in (None, "find"))
@@ -120,14 +132,18 @@ def read_question(question: str, lexicon: Lexicon, last: Referent | None = None)
     return Read((), "question" if tool == "find" and not _meant(text) else "referent", corrected)
 
 
-def _known_words(question: str, lexicon: Lexicon) -> tuple[list[str], tuple[str, ...], bool]:
-    """Return the words, those that were corrected, and whether one is not known."""
-    words, corrected, unknown = [], [], False
-    for word in _SPLIT.findall(plain(question)):
+def _known_words(question: str, lexicon: Lexicon) -> tuple[list[str], tuple[str, ...], bool, bool]:
+    """Return the words, those that were corrected, and whether one is not known as it stands, and not at all."""
+    text = plain(question)
+    # A word of another script is a word that is not known, and not a sign between words.
+    unknown = strange = any(c.isalpha() and not c.isascii() for c in text)
+    words, corrected = [], []
+    for word in _SPLIT.findall(text):
         one = stem(word)
         if word in EVERY_WORD or one in EVERY_WORD or one in lexicon.words or word in lexicon.words:
             words.append(word)
             continue
+        strange = True
         near = nearest(one, lexicon.words) or nearest(word, EVERY_WORD)
         if near is None:
             unknown = True
@@ -135,7 +151,7 @@ def _known_words(question: str, lexicon: Lexicon) -> tuple[list[str], tuple[str,
         words.append(near)
         if near in lexicon.words:
             corrected.append(near)
-    return words, tuple(corrected), unknown
+    return words, tuple(corrected), strange, unknown
 
 
 def _left_over(words: list[str], stems: list[str], lexicon: Lexicon) -> bool:
@@ -146,19 +162,33 @@ def _left_over(words: list[str], stems: list[str], lexicon: Lexicon) -> bool:
     )
 
 
-def _names(stems: list[str], text: str, lexicon: Lexicon) -> list[str]:
-    """Return what is asked about: findings before parts of the body, the narrowest of those that imply each other."""
-    found = list(dict.fromkeys(one.name for one in lexicon.find(stems)))
-    if "heart" in found and (_ENLARGED.search(text) or _IS_LARGE.search(text)):
-        found = ["cardiomegaly"]
-    if "lung" in found and "chest radiograph" in lexicon.exams and re.search(r"\bclear\b", text):
-        found = ["opacity"]
-    findings = [name for name in found if name in FINDINGS]
+def _names(stems: list[str], text: str, lexicon: Lexicon) -> list[str] | None:
+    """Return what is asked about: findings before parts of the body, the narrowest of those that imply each other.
+
+    None where a finding is asked for in a part of the body that it doesn't lie in.
+    """
+    found = lexicon.find(stems)
+    named = {at for one in found if one.name in FINDINGS for at in range(one.start, one.end)}
+    # "Hilar enlargement in the heart" says nothing of the heart's size.
+    rest = " ".join(word for at, word in enumerate(text.split()) if at not in named)
+    names = placed([_judged(one, rest, lexicon) for one in found], stems, lexicon)
+    if names is None:
+        return None
+    findings = [name for name in names if name in FINDINGS]
     wider = {wide for name in findings for wide in FINDINGS.implied(name)}
     findings = [name for name in findings if name not in wider]
     if findings:
         return findings
-    return [name for name in found if name not in FINDINGS]
+    return [name for name in names if name not in FINDINGS]
+
+
+def _judged(one: Found, text: str, lexicon: Lexicon) -> Found:
+    """Return the finding that a part of the body is asked for: an enlarged heart, a lung that is not clear."""
+    if one.name == "heart" and (_ENLARGED.search(text) or _IS_LARGE.search(text)):
+        return replace(one, name="cardiomegaly")
+    if one.name == "lung" and "chest radiograph" in lexicon.exams and re.search(r"\bclear\b", text):
+        return replace(one, name="opacity")
+    return one
 
 
 def _side(stems: list[str]) -> str | None:

@@ -92,15 +92,53 @@ _NOTES: Mapping[str, tuple[str, str, str]] = MappingProxyType(
             "No se dio ningún estudio anterior, así que nada puede decirse de un cambio; indique uno con --prior.",
             "未提供既往检查，无法说明变化；请用 --prior 提供。",
         ),
+        "prior in result": (
+            "No earlier result was given to this question; the result itself holds a comparison, see its page.",
+            "A esta pregunta no se le dio ningún resultado anterior; el propio resultado contiene una comparación, "
+            "véase su página.",
+            "本次提问未提供既往结果；结果本身含有对比，见其页面。",
+        ),
         "order as told": (
             "That the other study is the earlier one is as you told.",
             "Que el otro estudio sea el anterior es según lo indicado.",
             "另一检查在前，系按您所述。",
         ),
         "not earlier": (
-            "{name}: the earlier study was not examined for it.",
-            "{name}: el estudio anterior no se examinó para ello.",
-            "{name}：既往检查未检索此项。",
+            "{name}: no task that answered in the earlier study looked for it.",
+            "{name}: ninguna tarea que respondió en el estudio anterior lo buscó.",
+            "{name}：既往检查中没有作答的任务检索过此项。",
+        ),
+        "otherwise earlier": (
+            "{name}: the earlier study claims nothing of just this; what it claims of the same is of another side, "
+            "part or name.",
+            "{name}: el estudio anterior no afirma nada exactamente de esto; lo que afirma de lo mismo es de otro "
+            "lado, parte o nombre.",
+            "{name}：既往检查对此项无对应结论；其相关结论属于另一侧、另一部分或另一名称。",
+        ),
+        "not now": (
+            "{name}: claimed in the earlier study; no task that answered in this one looked for it.",
+            "{name}: afirmado en el estudio anterior; ninguna tarea que respondió en este lo buscó.",
+            "{name}：既往检查有结论；本次没有作答的任务检索过此项。",
+        ),
+        "otherwise now": (
+            "{name}: claimed in the earlier study; this one claims nothing of just this.",
+            "{name}: afirmado en el estudio anterior; este no afirma nada exactamente de esto.",
+            "{name}：既往检查有结论；本次对此项无对应结论。",
+        ),
+        "not paired": (
+            "{name}: there are several of them, so it is not known which belong together; they are not compared.",
+            "{name}: hay varios, así que no se sabe cuáles se corresponden; no se comparan.",
+            "{name}：有多项，无法确定如何对应，未作比较。",
+        ),
+        "one only": (
+            "{name}: {quantity} was measured in one of the studies only.",
+            "{name}: {quantity} se midió solo en uno de los estudios.",
+            "{name}：仅一次检查测量了{quantity}。",
+        ),
+        "difference from zero": (
+            "{name}: {quantity} now minus earlier {value} {unit}; the earlier value is 0.",
+            "{name}: {quantity}, ahora menos antes {value} {unit}; el valor anterior es 0.",
+            "{name}：{quantity}，本次减既往 {value} {unit}；既往值为 0。",
         ),
         "earlier": ("Earlier study: {sentence}", "Estudio anterior: {sentence}", "既往检查：{sentence}"),
         "difference": (
@@ -194,6 +232,37 @@ _NOTES: Mapping[str, tuple[str, str, str]] = MappingProxyType(
             "没有任务给出可以用语句表述的答案：对此检查无法作任何说明。",
         ),
         "read as": ("A word was read as: {word}.", "Una palabra se leyó como: {word}.", "有一个词被读作：{word}。"),
+        "other tools": (
+            "The language model chose these tools; the rules would have asked others. Judge whether these answer the "
+            "question.",
+            "El modelo de lenguaje eligió estas herramientas; las reglas habrían usado otras. Juzgue si estas "
+            "responden a la pregunta.",
+            "这些工具由语言模型选择；规则会选用其他工具。请判断其是否回答了问题。",
+        ),
+        "not understood": (
+            "The language model chose these tools; the rules do not understand this question. Judge whether these "
+            "answer it.",
+            "El modelo de lenguaje eligió estas herramientas; las reglas no entienden esta pregunta. Juzgue si la "
+            "responden.",
+            "这些工具由语言模型选择；规则无法理解此问题。请判断其是否作答。",
+        ),
+        "by the rules": (
+            "As the rules read the question:",
+            "Según leen la pregunta las reglas:",
+            "按规则对问题的理解：",
+        ),
+        "not sent": (
+            "The question was not sent to the language model: a word of it is not known here, and could name somebody.",
+            "La pregunta no se envió al modelo de lenguaje: contiene una palabra desconocida aquí, que podría nombrar "
+            "a alguien.",
+            "问题未发送给语言模型：其中有此处未知的词，可能是人名。",
+        ),
+        "withheld of the model": (
+            "{number} sentences of the language model were withheld: they do not follow from what the tools answered.",
+            "Se retuvieron {number} frases del modelo de lenguaje: no se deducen de lo que respondieron las "
+            "herramientas.",
+            "语言模型的 {number} 句话未显示：不能由工具的回答得出。",
+        ),
         "withheld": (
             "{number} sentences were withheld: the ledger does not support them.",
             "Se retuvieron {number} frases: el registro no las respalda.",

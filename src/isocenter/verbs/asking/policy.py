@@ -67,7 +67,7 @@ _OTHER_PATIENT = re.compile(
     r"|\b(?:mrn|patient[ _-]?(?:id|key|name|number)|medical record|accession|date of birth|born|ssn|name of)\b"
     r"|\bmr\.? (?!scan|imag|stud|exam|series|or\b|and\b|of\b)[a-z]"
     r"|\b(?:aunt|uncle|cousin|niece|nephew|grand\w+|husband|wife)\b|\bwho (?:is|was) (?:he|she|the patient|this)\b"
-    r"|\bpatient (?:no\.? ?|number |nr\.? ?|#)?\d"
+    r"|\bpatient (?:no\.? ?|number |nr\.? ?|#)?\d|\b(?:bed|room|ward)\b"
 )  # fmt: skip
 _KEY = re.compile(r"\b(?:\d+\.){3,}\d+\b|\b\d{4,}\b|\b[0-9a-f]{8,}\b|\b[A-Za-z]{1,4}[-_]?\d{3,}\b")
 _FOREIGN = frozenset(
@@ -135,6 +135,8 @@ _FOREIGN = frozenset(
         "não",
     ]
 )
+_NAMING = re.compile(r"\b(?:called|named|patient) +([a-z][a-z'’-]*)")
+"""Before a name, however it is written."""
 _BEFORE_A_NAME = frozenset({"patient", "for", "about", "of", "called", "named", "with"})
 
 
@@ -213,7 +215,12 @@ def _unknown_tongue(lower: str, lexicon: Lexicon) -> bool:
 
 
 def _names_someone(text: str, lexicon: Lexicon) -> bool:
-    """Tell whether words look like a person's name: capitals that neither begin a sentence nor are known."""
+    """Tell whether words look like a person's name: capitals that neither begin a sentence nor are known.
+
+    After "called", "named" or "patient", a word that is not known is one, whatever its letters.
+    """
+    if any(not _known(word, lexicon) for word in _NAMING.findall(plain(text))):
+        return True
     for sentence in re.split(r"[.?!:]\s+", text):
         words = re.findall(r"[^\W\d_]+(?:'s|’s)?", sentence)
         strange = [

@@ -1,6 +1,7 @@
 """A language model from a local Hugging Face folder, on the processor of this machine, held to valid JSON.
 
-Families of Llama, Mistral, Qwen and Gemma. Nothing is downloaded, no pickle is opened, no code of the folder is run.
+Families of Llama, Mistral, Qwen and Gemma. Nothing is downloaded, no pickle is opened, no code of the folder is run,
+its chat template neither: a conversation is written in a fixed form.
 Weights are used as 32-bit floats, or as 8-bit integers (dynamic quantisation) where those are measured to be faster.
 """
 
@@ -10,6 +11,7 @@ import json
 import time
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -38,6 +40,44 @@ _FASTER = 1.2
 """From which gain on 8-bit integers are taken."""
 _MOST_CALLS = 3
 Numbers = Literal["auto", "float32", "int8"]
+
+
+@dataclass(frozen=True)
+class _Form:
+    """How a family of models writes a conversation.
+
+    Args:
+        marks: Tokens of control that it needs.
+        text: The form; {system} and {user} are the places of the texts.
+    """
+
+    marks: tuple[str, ...]
+    text: str
+
+
+_FORMS = (
+    _Form(
+        ("<|im_start|>", "<|im_end|>"),
+        "<|im_start|>system\n{system}<|im_end|>\n<|im_start|>user\n{user}<|im_end|>\n<|im_start|>assistant\n",
+    ),
+    _Form(
+        ("<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"),
+        "<|start_header_id|>system<|end_header_id|>\n\n{system}<|eot_id|><|start_header_id|>user<|end_header_id|>\n\n"
+        "{user}<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n",
+    ),
+    _Form(
+        ("<start_of_turn>", "<end_of_turn>"),
+        "<start_of_turn>user\n{system}\n\n{user}<end_of_turn>\n<start_of_turn>model\n",
+    ),
+    _Form(("[INST]", "[/INST]"), "[INST] {system}\n\n{user}[/INST]"),
+    _Form(
+        ("<|system|>", "<|user|>", "<|assistant|>", "<|end|>"),
+        "<|system|>\n{system}<|end|>\n<|user|>\n{user}<|end|>\n<|assistant|>\n",
+    ),
+)
+"""By the marks of Qwen (ChatML), Llama 3, Gemma, Mistral, and of small models in the manner of Phi."""
+_PLAIN = _Form((), "{system}\n\n{user}\n\n")
+"""For a tokenizer that knows none of these marks, as of models that learnt no conversation."""
 
 
 class LocalModel:
@@ -81,7 +121,8 @@ class LocalModel:
         Raises:
             ModelError: The text is longer than the model reads, or time ran out.
         """
-        return self._written(self._prompt(system, user), schema, self.seconds)
+        until = time.monotonic() + self.seconds
+        return self._written(self._prompt(system, user), schema, until, self.seconds)
 
     def choose(
         self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]], *, seconds: float
@@ -96,45 +137,39 @@ class LocalModel:
         system = next((str(m["content"]) for m in messages if m["role"] == "system"), "")
         question = next((str(m["content"]) for m in messages if m["role"] == "user"), "")
         left = min(seconds, self.seconds)
+        until = time.monotonic() + left
         if answered:
             asked = f"{question}\nThe tools answered:\n" + "\n".join(answered)
             asked += '\nAnswer with JSON: {"sentences": [one to four short sentences]}.'
             sentences: dict[str, object] = {"type": "array", "items": {"type": "string"}, "maxItems": 4}
-            made = json.loads(self._written(self._prompt(system, asked), _object(sentences=sentences), left))
+            made = json.loads(self._written(self._prompt(system, asked), _object(sentences=sentences), until, left))
             return ModelTurn(" ".join(str(s) for s in made["sentences"]))
         listed = "\n".join(f"- {f['name']}: {f['description']}" for f in functions)
         asked = f"Tools:\n{listed}\n\n{question}\n"
         asked += 'Answer with JSON: {"calls": [{"tool": name, "arguments": {...}}]}, without calls where none fits.'
-        made = json.loads(self._written(self._prompt(system, asked), _calls(functions), left))
+        made = json.loads(self._written(self._prompt(system, asked), _calls(functions), until, left))
         calls = [RequestedCall(f"call_{n}", c["tool"], json.dumps(c["arguments"])) for n, c in enumerate(made["calls"])]
         return ModelTurn("" if calls else "NO TOOL", tuple(calls))
 
     def _prompt(self, system: str, user: str) -> list[int]:
-        """Return a conversation as tokens; what would be a token of control is taken out of both texts."""
+        """Return a conversation as tokens; what would be a token of control is taken out of both texts.
+
+        It is written in the form of the family, by the marks that the tokenizer knows. A folder's chat template is a
+        program, which may never end; it is not run.
+        """
         system, user = self._without_control(system), self._without_control(user)
-        if self._tokenizer.chat_template is None:
-            return [int(t) for t in self._tokenizer(f"{system}\n\n{user}\n\n")["input_ids"]]
-        asked = [{"role": "system", "content": system}, {"role": "user", "content": user}]
-        whole = [{"role": "user", "content": f"{system}\n\n{user}"}]
-        for messages in (asked, whole):  # some families know no system
-            try:
-                told = self._tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-            except (ValueError, TypeError, KeyError, LookupError, RuntimeError, ArithmeticError) as error:
-                refused: Exception = error
-                continue
-            except _template_error() as error:
-                refused = error
-                continue
-            return [int(t) for t in self._tokenizer(told, add_special_tokens=False)["input_ids"]]
-        raise ModelError("the folder's chat template can't be used") from refused
+        known = self._tokenizer.get_added_vocab()
+        form = next((f for f in _FORMS if all(mark in known for mark in f.marks)), _PLAIN)
+        told = self._tokenizer(form.text.format(system=system, user=user), add_special_tokens=False)["input_ids"]
+        begin = self._tokenizer.bos_token_id
+        return [*([] if begin is None else [int(begin)]), *(int(t) for t in told)]
 
     def _without_control(self, text: str) -> str:
         for token in sorted(self._tokenizer.get_added_vocab(), key=len, reverse=True):
             text = text.replace(token, " ")
         return text
 
-    def _written(self, prompt: list[int], schema: Mapping[str, Any], seconds: float) -> str:
-        until = time.monotonic() + seconds
+    def _written(self, prompt: list[int], schema: Mapping[str, Any], until: float, seconds: float) -> str:
         if len(prompt) + _TOKENS > self._length:
             raise ModelError("the text is longer than the model reads")
         constraint = self._vocabulary.constrain(schema)
@@ -188,12 +223,6 @@ def _without_notes(schema: Any) -> Any:
         for key, value in schema.items()
         if key not in notes
     }
-
-
-def _template_error() -> type[Exception]:
-    from jinja2.exceptions import TemplateError
-
-    return TemplateError
 
 
 def _opened(package: Any, folder: Path) -> tuple[Any, Any]:

@@ -9,6 +9,7 @@ something is said, never what.
 from __future__ import annotations
 
 import json
+import unicodedata
 from typing import Protocol, runtime_checkable
 
 from isocenter.core.errors import ModelError
@@ -81,7 +82,7 @@ def rephrased(draft: Draft, ledger: Ledger, model: LanguageModel) -> tuple[Draft
 def _sentences(text: str) -> dict[str, list[str]]:
     try:
         document = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ModelError("its answer is no JSON") from error
     found: dict[str, list[str]] = {}
     for name in ("findings", "impression"):
@@ -90,7 +91,10 @@ def _sentences(text: str) -> dict[str, list[str]]:
             raise ModelError(f"its answer has no list of sentences {name!r}")
         if len(part) > _MOST_SENTENCES or any(len(one) > _MOST_CHARACTERS for one in part):
             raise ModelError("its answer is longer than any draft")
-        found[name] = part
+        found[name] = [one.strip() for one in part]
+        # Lone surrogates can't be written to a file, and signs of control could hide or reorder words on a page.
+        if any(unicodedata.category(sign)[0] == "C" for one in found[name] for sign in one):
+            raise ModelError("its answer holds signs that are no text")
     return found
 
 

@@ -10,12 +10,11 @@ import http.client
 import json
 import socket
 import threading
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from isocenter.core.errors import ConfigError, ModelError
 from isocenter.verbs.drafting.turns import ModelTurn, RequestedCall
@@ -48,8 +47,8 @@ class ServedModel:
     key: str = ""
 
     def __post_init__(self) -> None:
-        parts = urlsplit(self.url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        parts = _parts(self.url)
+        if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
             raise ConfigError(f"{self.url!r} is no address of a server; e.g. http://127.0.0.1:8000/v1")
         if parts.hostname in _HERE:
             return
@@ -101,31 +100,34 @@ class ServedModel:
         return ModelTurn(text, tuple(_requested(one, number) for number, one in enumerate(wanted)))
 
     def _post(self, body: bytes, seconds: float) -> bytes:
-        parts, until = urlsplit(self.url), time.monotonic() + seconds
+        parts = urlsplit(self.url)
         kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         connection = kind(parts.hostname or "", parts.port, timeout=seconds)
-        # Headers that drip byte by byte never meet the timeout of a socket: the line is cut when time is over.
-        cut = threading.Timer(seconds, _cut, (connection,))
+        # Headers, sizes of chunks and trailers that drip byte by byte never meet the timeout of a socket: the line is
+        # cut when time is over.
+        line = _Line(connection)
+        cut = threading.Timer(seconds, line.cut)
         cut.daemon = True
         cut.start()
         headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {self.key}"} if self.key else {})}
+        late = f"the server did not answer within {round(seconds, 1):g} s"
         try:
             connection.request("POST", f"{parts.path.rstrip('/')}/chat/completions", body, headers)
+            line.held = connection.sock
             response = connection.getresponse()
             found = bytearray()
-            # Piece by piece: a server that drips a byte a second must not hold us for ever.
             while piece := response.read1(65536):
                 found += piece
                 if len(found) > _MOST_BYTES:
                     raise ModelError("the server's answer is longer than any draft")
-                if time.monotonic() > until:
-                    raise ModelError(f"the server did not end its answer within {round(seconds, 1):g} s")
+                if line.over:
+                    break
+            if line.over:  # a line that was cut looks like an answer that ended
+                raise ModelError(f"the server did not end its answer within {round(seconds, 1):g} s")
         except TimeoutError as error:
-            raise ModelError(f"the server did not answer within {round(seconds, 1):g} s") from error
+            raise ModelError(late) from error
         except (OSError, http.client.HTTPException) as error:
-            if time.monotonic() > until:
-                raise ModelError(f"the server did not answer within {round(seconds, 1):g} s") from error
-            raise ModelError(f"the server can't be asked: {type(error).__name__}") from error
+            raise ModelError(late if line.over else f"the server can't be asked: {type(error).__name__}") from error
         finally:
             cut.cancel()
             connection.close()
@@ -134,11 +136,36 @@ class ServedModel:
         return bytes(found)
 
 
-def _cut(connection: http.client.HTTPConnection) -> None:
-    line = connection.sock
-    if line is not None:
-        with suppress(OSError):
-            line.shutdown(socket.SHUT_RDWR)
+class _Line:
+    """The line to a server, which can be cut.
+
+    Args:
+        connection: Over which is asked.
+    """
+
+    def __init__(self, connection: http.client.HTTPConnection) -> None:
+        self.connection, self.over = connection, False
+        # A connection forgets its socket once the headers say that the answer is its last.
+        self.held: socket.socket | None = None
+
+    def cut(self) -> None:
+        """Shut it down, whoever reads from it."""
+        self.over = True
+        line = self.held or self.connection.sock
+        if line is not None:
+            with suppress(OSError):
+                line.shutdown(socket.SHUT_RDWR)
+
+
+def _parts(url: str) -> SplitResult | None:
+    """Return the parts of an address; None where it is none."""
+    try:
+        parts = urlsplit(url)
+        (parts.hostname or "").encode("idna")
+        known = parts.port is None or parts.port > 0
+    except ValueError:
+        return None
+    return parts if known and url.isascii() and url.isprintable() and " " not in url else None
 
 
 def _message(answer: bytes) -> dict[str, Any]:

@@ -10,13 +10,15 @@ import pytest
 
 from asking_cases import examined, poisoned
 from asking_server import ATTACKS, LIE, calls, obedient, says, serving
-from isocenter.verbs.asking.calling import ROUNDS, openai_tools
+from isocenter.core.errors import ModelError
+from isocenter.verbs.asking.calling import ROUNDS, answered_by_model, openai_tools
 from isocenter.verbs.asking.dialogue import Answer, Dialogue
 from isocenter.verbs.asking.tools import TOOLS
 from isocenter.verbs.drafting.served import ServedModel
 
 pytestmark = pytest.mark.enable_socket
 EFFUSION = ("find", {"about": "pleural effusion"})
+WITHHELD = "{} sentences of the language model were withheld: they do not follow from what the tools answered."
 
 
 def ask(
@@ -37,7 +39,7 @@ def script(*turns: Any) -> Any:
 def test_a_model_chooses_tools_and_words_what_the_ledger_supports() -> None:
     true = "There is a pleural effusion, with a probability of 93 %."
     found, server = ask(script(calls(EFFUSION), says(f"{true} It is on the left. Please drain it.")))
-    assert [s.text for s in found.said] == [true] and found.said[0].evidence == ("1.e3",)
+    assert [s.text for s in found.said] == [true, WITHHELD.format(2)] and found.said[0].evidence == ("1.e3",)
     assert found.by == "m" and found.withheld == 2 and found.outcome == "answered"
     body = server.asked[0]
     assert [t["function"]["name"] for t in body["tools"]] == list(TOOLS)
@@ -47,7 +49,8 @@ def test_a_model_chooses_tools_and_words_what_the_ledger_supports() -> None:
 
 def test_what_is_true_but_no_tool_answered_is_not_said() -> None:
     found, _ = ask(script(calls(EFFUSION), says("Right lung: area at the detector 240 cm². No pneumothorax.")))
-    assert [s.text for s in found.said] == ["Pleural effusion (probability 93 %)."] and found.withheld == 2
+    assert [s.text for s in found.said] == ["Pleural effusion (probability 93 %).", WITHHELD.format(2)]
+    assert found.withheld == 2
 
 
 def test_many_rounds_end() -> None:
@@ -55,11 +58,29 @@ def test_many_rounds_end() -> None:
     assert len(server.asked) == ROUNDS and len(found.calls) == 1 and found.outcome == "answered"
 
 
-def test_a_question_that_rules_do_not_read_may_be_answered_with_a_warning() -> None:
-    found, _ = ask(script(calls(EFFUSION), says("")), "Might some liquid have gathered around the lungs?")
-    assert found.outcome == "answered" and "rules do not understand" in found.remarks[0]
-    found, _ = ask(script(calls(("find", {"about": "lung"})), says("")))
-    assert "rules would have asked other tools" in found.remarks[0]
+def test_a_question_that_rules_do_not_read_may_be_answered_with_a_warning_first() -> None:
+    found, _ = ask(script(calls(EFFUSION), says("")), "Does fluid gather about what one sees?", "sarcoma")
+    assert found.outcome == "not examined" and found.said[0].text.startswith("The language model chose these tools")
+    assert "do not understand this question" in found.said[0].text and not found.remarks
+
+
+def test_other_tools_than_the_rules_would_ask_are_told_first_and_the_rules_answer_is_beside_them() -> None:
+    found, _ = ask(script(calls(("find", {"about": "lung", "side": "left"})), says("")))
+    texts = [s.text for s in found.said]
+    assert "the rules would have asked others" in texts[0] and "Left lung" in texts[1]
+    assert texts[-2:] == ["As the rules read the question:", "Pleural effusion (probability 93 %)."]
+    assert found.by == "m" and [c.arguments["about"] for c in found.calls] == ["lung"]
+
+
+@pytest.mark.parametrize(
+    "question",
+    ["how is maria gonzalez doing in bed seven", "does maria have an effusion", "is there an effusion in jonas",
+     "does the patient named peter have an effusion", "any efusion of the pleura?", "any effusion in Łódź?"],
+)  # fmt: skip
+def test_a_word_that_is_not_known_is_not_sent(question: str) -> None:
+    found, server = ask(lambda _: calls(EFFUSION), question)
+    assert not server.asked
+    assert found.why == "patient" or found.said[-1].text.startswith("The question was not sent to the language model")
 
 
 def test_other_languages_are_composed() -> None:
@@ -97,7 +118,26 @@ def drip_headers(body: dict[str, Any]) -> None:
         time.sleep(0.02)
 
 
+def raw(head: bytes, dripped: bytes, times: int = 100) -> Any:
+    """A server that writes the head of an answer at once, and then the same bytes again and again."""
+
+    def answer(body: dict[str, Any]) -> None:
+        out = body["_handler"].wfile
+        out.write(head)
+        for _ in range(times):
+            out.write(dripped)
+            out.flush()
+            time.sleep(0.05)
+
+    return answer
+
+
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
 BAD = {
+    "drip of a chunk's size": (raw(CHUNKED, b"0"), "within 0.3 s"),
+    "drip of trailers": (raw(CHUNKED + b"2\r\n{}\r\n0\r\n", b"a"), "within 0.3 s"),
+    "drip until it is closed": (raw(b"HTTP/1.0 200 OK\r\n\r\n{}", b" "), "within 0.3 s"),
+    "an answer that stands still": (raw(b"HTTP/1.0 200 OK\r\n\r\n{}", b""), "within 0.3 s"),
     "silence": (lambda _: time.sleep(1.0), "did not answer within"),
     "drip": (drip, "within 0.3 s"),
     "drip of headers": (drip_headers, "did not answer within"),
@@ -157,12 +197,21 @@ def test_text_of_a_study_instructs_nobody(attack: str) -> None:
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=range(len(ATTACKS)))
 def test_a_question_can_instruct_the_model_to_no_more_than_the_tools(attack: str) -> None:
+    """Such questions are not sent; were they, the tools and the ledger would hold back what comes of them."""
+    study = examined("chest")
     for question in (attack, f"Is there an effusion?\n\n{attack}"):
-        found, _ = ask(obedient(EFFUSION), question)
-        study = examined("chest")
-        assert all(call.tool in TOOLS for call in found.calls)
-        assert not any(LIE in one.text for one in found.said)
-        assert all(study.supports(one.text) for one in found.said if one.kind == "claim")
+        sent, server = ask(obedient(EFFUSION), question)
+        assert not server.asked
+        with serving(obedient(EFFUSION)) as server:
+            try:
+                reached = answered_by_model(question, study, "en", ServedModel(server.url, "m"), None, 5.0)
+            except ModelError:  # it called no tool, or only what it may not have
+                reached = sent
+        assert server.asked
+        for found in (sent, reached):
+            assert all(call.tool in TOOLS for call in found.calls)
+            assert not any(LIE in one.text for one in found.said)
+            assert all(study.supports(one.text) for one in found.said if one.kind == "claim")
 
 
 def test_tools_in_the_form_of_function_calling() -> None:

@@ -85,3 +85,16 @@ def test_questions_about_this_study_pass(question: str) -> None:
 @pytest.mark.parametrize("key", REFUSALS)
 def test_every_refusal_has_its_sentence(key: str, language: str) -> None:
     assert REFUSALS[key][("en", "es", "zh").index(language)]
+
+
+@pytest.mark.parametrize("question", ["how is maria doing in bed seven", "the one called gonzalez: any effusion?",
+                                      "is there an effusion in patient jonas", "effusion in room 12?",
+                                      "the man named li, any effusion?"])  # fmt: skip
+def test_people_are_known_without_capitals(question: str) -> None:
+    assert why(question) == "patient"
+
+
+@pytest.mark.parametrize("question", ["Which findings are called absent?", "does the patient have an effusion?",
+                                      "is it called possible?", "what is this patient's effusion?"])  # fmt: skip
+def test_what_is_called_something_is_no_person(question: str) -> None:
+    assert why(question) == ""

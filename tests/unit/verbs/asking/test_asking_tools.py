@@ -124,7 +124,7 @@ def test_what_changed_is_told_by_both_ledgers_and_their_difference() -> None:
     found = reply("brain", "compare", about="hippocampus", side="left")
     told = texts(found)
     assert told[1] == "Earlier study: Left anterior hippocampus: volume 2.0 mL (90 % interval 1.8 to 2.2 mL)."
-    assert told[2] == "Hippocampus: volume now minus earlier -0.456 mL (-23.1 %)."
+    assert told[2] == "Hippocampus, left, anterior: volume now minus earlier -0.456 mL (-23.1 %)."
     assert told[3] == "The promised intervals of both studies do not overlap."
     finding = texts(reply("chest", "compare", about="pleural effusion"))
     assert finding == [

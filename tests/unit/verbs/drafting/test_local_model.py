@@ -121,6 +121,43 @@ def test_tokens_of_control_in_a_text_are_text_no_more(model) -> None:
 
 
 @needs_grammars
+def test_a_folders_chat_template_is_not_run(tmp_path: Path) -> None:
+    """One that never ends, and one that instructs: the conversation is written in a fixed form."""
+    from isocenter.verbs.drafting.local import LocalModel
+
+    endless = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}Say all."
+    made = LocalModel(make_language_model(tmp_path / "m", template=endless), numbers="float32")
+    told = made._tokenizer.decode(made._prompt("Be brief.", "Any {user} effusion?"))
+    assert "Any {user} effusion?" in told and told.count("Be brief.") == 1 and "Say all" not in told
+    assert told.startswith("<s><|system|>") and told.rstrip().endswith("<|assistant|>")
+
+
+@needs_grammars
+def test_time_runs_while_the_prompt_is_made(model, monkeypatch: pytest.MonkeyPatch) -> None:
+    from isocenter.verbs.drafting import local
+
+    told, clock = model._prompt, [100.0]
+    monkeypatch.setattr(local.time, "monotonic", lambda: clock[0])
+
+    def slow(system: str, user: str) -> list[int]:
+        clock[0] += 61.0
+        return told(system, user)
+
+    monkeypatch.setattr(model, "_prompt", slow)
+    with pytest.raises(ModelError, match="did not end within"):
+        model.complete("a", "b", schema=SCHEMAS["draft"])
+
+
+def test_forms_of_families_are_told_apart_by_their_marks() -> None:
+    from isocenter.verbs.drafting.local import _FORMS
+
+    for form in _FORMS:
+        text = form.text.format(system="SYSTEM", user="USER")
+        assert text.index("SYSTEM") < text.index("USER") and all(mark in text for mark in form.marks)
+        assert not any(set(other.marks) <= set(form.marks) for other in _FORMS if other is not form)
+
+
+@needs_grammars
 @pytest.mark.parametrize("seed", [0, 3])
 def test_a_random_model_reaches_no_page(seed: int, tmp_path: Path) -> None:
     folder = make_language_model(tmp_path / "m", "gemma", seed=seed)

@@ -35,9 +35,12 @@ RESULTS = ROOT / "docs" / "results"
 FINDINGS = (
     "Atelectasis", "Cardiomegaly", "Consolidation", "Effusion", "Infiltration", "Mass", "Nodule", "Pneumothorax",
 )  # fmt: skip
-ROW = ("image", "patient", "kind", "question", "answer", "split")
+ROW = ("image", "kind", "question", "answer")
 PNEUMONIA_TRAIN = 1500
 """Of 4,708 training pictures, drawn at random: this is about looking, not about the last percent."""
+
+BUSI = {"licence": "CC BY 4.0", "source": "BUSI, doi 10.1016/j.dib.2019.104863", "patient": None}
+"""Settings of its table; it knows no patients."""
 
 
 def breast(data: Path, out: Path) -> None:
@@ -53,8 +56,8 @@ def breast(data: Path, out: Path) -> None:
         ]
         if label != "normal":
             asked.append(("malignant", "Is the lesion benign or malignant?", label))
-        found += [(name, name, *one) for one in asked]
-    _write(out, found, source / "images")
+        found += [(name, *one) for one in asked]
+    _write(out, ROW, found, source / "images")
 
 
 def chest(data: Path, out: Path) -> None:
@@ -65,16 +68,16 @@ def chest(data: Path, out: Path) -> None:
     for row in rows:
         name, patient = row["Image Index"], row["Patient ID"]
         sex = {"F": "female", "M": "male"}[row["Patient Gender"]]
-        found.append((name, patient, "view", "Is this an AP or a PA film?", row["View Position"]))
-        found.append((name, patient, "sex", "Is the patient female or male?", sex))
+        found.append((name, "view", "Is this an AP or a PA film?", row["View Position"], patient))
+        found.append((name, "sex", "Is the patient female or male?", sex, patient))
     for finding in FINDINGS:
         with_it = [r for r in rows if finding in r["Finding Labels"].split("|")]
         without = [r for r in rows if finding not in r["Finding Labels"].split("|")]
         chosen = [without[i] for i in rng.permutation(len(without))[: len(with_it)]]
         for answer, some in (("yes", with_it), ("no", chosen)):
             question = f"Does the film show {'an' if finding[0] in 'AEI' else 'a'} {finding.lower()}?"
-            found += [(r["Image Index"], r["Patient ID"], "finding", question, answer) for r in some]
-    _write(out, found, source / "images_256")
+            found += [(r["Image Index"], "finding", question, answer, r["Patient ID"]) for r in some]
+    _write(out, (*ROW, "patient"), found, source / "images_256")
 
 
 def pneumonia(data: Path, out: Path) -> None:
@@ -92,18 +95,18 @@ def pneumonia(data: Path, out: Path) -> None:
             name = f"{ours}-{at:05d}.png"
             Picture.fromarray(images[at]).save(folder / name)
             answer = "yes" if labels[at] else "no"
-            found.append((name, name, "pneumonia", "Does the child have pneumonia?", answer, ours))
-    _write(out, found, None)
+            found.append((name, "pneumonia", "Does the child have pneumonia?", answer, ours))
+    _write(out, (*ROW, "split"), found, None)
 
 
-def _write(out: Path, rows: list[tuple[str, ...]], images: Path | None) -> None:
+def _write(out: Path, heading: tuple[str, ...], rows: list[tuple[str, ...]], images: Path | None) -> None:
     """Write the table; images of a shared folder are linked, not copied."""
     out.mkdir(parents=True, exist_ok=True)
     if images is not None and not (out / "images").exists():
         (out / "images").symlink_to(images.resolve(), target_is_directory=True)
     with (out / "pairs.csv").open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream)
-        writer.writerow(ROW[: len(rows[0])])
+        writer.writerow(heading)
         writer.writerows(rows)
 
 
@@ -133,14 +136,14 @@ ARMS = {
     ),
     "breast": Arm(
         "Breast ultrasound", "multimodal-questions.yaml", breast,
-        {"licence": "CC-BY-4.0", "data": {"licence": "CC BY 4.0", "source": "BUSI, doi 10.1016/j.dib.2019.104863"}},
-        "BUSI, 623 pictures at 64 pixels. The set does not say which pictures are of one patient: each is taken for "
-        "one. The shared copy has no outlines, so nothing is asked of place or size.",
+        {"licence": "CC-BY-4.0", "data": BUSI},
+        "BUSI, 623 pictures at 64 pixels. The set does not say which pictures are of one patient: pictures are split, "
+        "not patients, so some of one patient may be in training and test and the figures too good. The shared copy "
+        "has no outlines, so nothing is asked of place or size.",
     ),
     "breast-adapted": Arm(
         "Breast ultrasound, adapted from the synthetic model", "multimodal-questions.yaml", breast,
-        {"licence": "CC-BY-4.0", "start_from": "synthetic", "learns": {"rank": 8},
-         "data": {"licence": "CC BY 4.0", "source": "BUSI, doi 10.1016/j.dib.2019.104863"}},
+        {"licence": "CC-BY-4.0", "start_from": "synthetic", "learns": {"rank": 8}, "data": BUSI},
         "The same questions and the same split, begun with the weights of the synthetic arm: low-rank changes (rank 8) "
         "of its language model, tower and projector as a whole.",
     ),
@@ -153,9 +156,10 @@ ARMS = {
     "pneumonia": Arm(
         "Children's chest X-rays", "multimodal-questions.yaml", pneumonia,
         {"licence": "CC-BY-4.0",
-         "data": {"licence": "CC BY 4.0", "source": "PneumoniaMNIST (Kermany), MedMNIST v2", "split": "split"}},
+         "data": {"licence": "CC BY 4.0", "source": "PneumoniaMNIST (Kermany), MedMNIST v2", "split": "split",
+                  "patient": None}},
         f"PneumoniaMNIST at its 28 pixels, {PNEUMONIA_TRAIN} of its training pictures, its own validation and test "
-        "parts. Patients are not known.",
+        "parts. The set does not say which pictures are of one patient, nor that its parts share none.",
     ),
 }  # fmt: skip
 

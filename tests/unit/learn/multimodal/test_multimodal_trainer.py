@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image as Picture
 
 from isocenter.core.errors import CapabilityError, ConfigError, DataError, TrainingError, WeightsError
 from isocenter.learn.multimodal.begin import image_input_of
@@ -275,3 +276,42 @@ def test_volumes_and_several_images_of_one_question_are_learnt_from(tmp_path):
         other = model.score([volumes[name] for name in first.images[::-1]], first.question, found.answers)
     np.testing.assert_allclose(found.scores[0], alone, atol=1e-4)
     assert np.abs(alone - other).max() > 1e-7
+
+
+def _table(folder: Path, rows: list[str]) -> Path:
+    for n in range(12):
+        Picture.fromarray(np.random.default_rng(n).integers(0, 255, (16, 16), dtype=np.uint8)).save(folder / f"{n}.png")
+    (folder / "pairs.csv").write_text("image,question,answer,patient,kind,split\n" + "\n".join(rows) + "\n")
+    return folder
+
+
+def _opened(folder: Path) -> Cases:
+    data = {
+        "kind": "questions", "table": "pairs.csv", "patient": "patient", "question_kind": "kind", "split": "split",
+    }  # fmt: skip
+    config = check_config({**TINY, "data": data})
+    return open_cases(config.data, ImageInput((16, 16)), folder, 1)
+
+
+def test_a_kind_that_could_not_be_measured_is_refused_before_anything_is_learnt(tmp_path):
+    splits = ["train"] * 8 + ["validation"] * 2 + ["test"] * 2
+    rows = [f"{n}.png,Which side?,{('left', 'right')[n % 2]},p{n},side,{s}" for n, s in enumerate(splits)]
+    rare = [f"{n}.png,Is it large?,{('yes', 'no')[n % 2]},p{n},size,{splits[n]}" for n in (0, 1, 2, 3, 9, 10, 11)]
+    with pytest.raises(DataError, match="the kind 'size' is asked of one patient only in validation: .* leave its"):
+        _opened(_table(tmp_path, rows + rare))
+    alone = [row for row in rows if ",p9," not in row]
+    with pytest.raises(DataError, match="the kind 'side' is asked of one patient only in validation"):
+        _opened(_table(tmp_path, alone))
+    assert len(_opened(_table(tmp_path, rows)).cases) == 12
+
+
+def test_what_a_set_is_changes_with_the_content_of_an_image(tmp_path):
+    splits = ["train"] * 8 + ["validation"] * 2 + ["test"] * 2
+    rows = [f"{n}.png,Which side?,{('left', 'right')[n % 2]},p{n},side,{s}" for n, s in enumerate(splits)]
+    before = _opened(_table(tmp_path, rows)).identity
+    assert _opened(tmp_path).identity == before
+    image = bytearray((tmp_path / "3.png").read_bytes())
+    image[-20] ^= 1  # of the same name and size
+    (tmp_path / "3.png").write_bytes(image)
+    after = _opened(tmp_path).identity
+    assert after["images_sha256"] != before["images_sha256"] and after["table_sha256"] == before["table_sha256"]

@@ -210,10 +210,13 @@ def entry(name: str, work: Path) -> dict[str, Any]:
     training = card["training"]
     kept = {
         k: found[k]
-        for k in ("figures", "held_to", "validation_figures", "cpu_minutes", "cpu_minutes_blind", "unlike_share")
-    }
+        for k in (
+            "figures", "held_to", "looking", "keeps_its_level", "validation_figures", "cpu_minutes",
+            "cpu_minutes_blind", "unlike_share",
+        )
+    }  # fmt: skip
     return {
-        **kept, "loss": curves, "steps": training["steps"], "questions": training["questions"],
+        **kept, "patients_known": bool(training["data"].get("patients_known", True)), "loss": curves, "steps": training["steps"], "questions": training["questions"],
         "parameters": card["parameters"], "weights_sha256": card["sha256"], "date": datetime.date.today().isoformat(),
     }  # fmt: skip
 
@@ -226,13 +229,15 @@ def page(known: Mapping[str, Any]) -> str:
         f"`python -m benchmarks.blind_gap`, {machine()}.",
         "A model that answers questions about images may be right without looking: from the words of the question, and",
         "from how frequent answers are. Its **blind twin** has the same training but sees the mean image in place of",
-        "each. The gap between them is what looking is worth; its 95 % interval is by paired resampling of patients.",
+        "each. The gap between them is what looking is worth; its 95 % interval is by paired resampling of patients, or",
+        "of pictures where a set does not say who is who.",
         "*Other image*: the sighted model, shown another patient's image. *Prior*: the commonest answer in training.",
-        "All figures are of test patients, who were looked at once.",
+        "All figures are of the test part, which no training and no choice has seen.",
         "",
     ]
     for name, arm in ARMS.items():
         if name not in known:
+            lines += [f"## {arm.title}", "", f"{arm.note} It was not run to its end: there are no figures.", ""]
             continue
         got = known[name]
         loss = got["loss"]
@@ -241,7 +246,7 @@ def page(known: Mapping[str, Any]) -> str:
             "| question | n | patients | prior | sighted | blind | other image | gap (95 %) |",
             "| --- | --- | --- | --- | --- | --- | --- | --- |",
         ]  # fmt: skip
-        lines += [_table_row(f) for f in got["figures"]]
+        lines += [_table_row(f, got["patients_known"]) for f in got["figures"]]
         lines += [
             "",
             f"{got['steps']} steps on {got['questions']:,} questions, {got['parameters']:,} numbers; loss (mean of the "
@@ -251,34 +256,51 @@ def page(known: Mapping[str, Any]) -> str:
             f"{got['unlike_share']:.1%} of test images would be refused as unlike those that were learnt from. "
             f"{_refused(got)}",
             "",
-            "| question | sets of 90 % hold the truth | answers in a set | not decided | ECE |",
-            "| --- | --- | --- | --- | --- |",
+            "| question | sets of 90 % hold the truth | of the answered: n | hold the truth (95 %) | answers in a set "
+            "| not decided | ECE | level promised |",
+            "| --- | --- | --- | --- | --- | --- | --- | --- |",
         ]
-        for kind, held in got["held_to"].items():
-            cells = ["-" if held[k] is None else f"{held[k]:.3f}" for k in ("coverage", "set_size", "undecided", "ece")]
-            lines.append(f"| {kind} | {' | '.join(cells)} |")
+        lines += [_held_row(kind, held, got) for kind, held in got["held_to"].items()]
         lines.append("")
     lines += [
-        "Temperature and sets are fitted on validation patients. *Not decided*: the set holds all answers;",
-        "the task then abstains. It abstains too from every kind of question whose gap on validation patients is not",
-        "clearly above zero.",
+        "Temperature and sets are fitted on the validation part. *Not decided*: the set holds all answers; the task then",
+        "abstains. It abstains too from every kind of question whose gap on the validation part is not clearly above",
+        "zero, or not known. A set of all answers always holds the truth: sets of the questions that are *answered* hold",
+        "it less often than sets of all questions do. *Level promised*: whether an answer carries the 90 %. It does where",
+        "the exact 95 % interval of the answered ones on the validation part (by ten folds of its patients or pictures)",
+        "does not lie below it; the level is then one over all images asked, and the answer says what was seen of the",
+        "answered ones.",
     ]
     return "\n".join(lines) + "\n"
 
 
 def _refused(got: Mapping[str, Any]) -> str:
-    """Say which kinds of question the task never answers: those where looking did not help on validation patients."""
-    kinds = [f["kind"] for f in got["validation_figures"] if f["kind"] != "all" and not (f["gap_low"] or 0) > 0]
+    """Say which kinds of question the task never answers: those where looking is not known to help."""
+    kinds = [kind for kind, looking in got["looking"].items() if looking in ("does not help", "too few patients")]
     return f"The task abstains from: {', '.join(kinds)}." if kinds else "The task abstains from no kind of question."
 
 
-def _table_row(f: Mapping[str, Any]) -> str:
+def _held_row(kind: str, held: Mapping[str, Any], got: Mapping[str, Any]) -> str:
+    def told(name: str) -> str:
+        return "-" if held[name] is None else f"{held[name]:.3f}"
+
+    ends = "" if held["shown_low"] is None else f" ({held['shown_low']:.3f} to {held['shown_high']:.3f})"
+    abstains = got["looking"][kind] in ("does not help", "too few patients")
+    level = "abstains" if abstains else "yes" if got["keeps_its_level"][kind] else "no"
+    shown = "-" if held["shown"] is None else held["shown"]
+    return (
+        f"| {kind} | {told('coverage')} | {shown} | {told('shown_coverage')}{ends} | {told('set_size')} | "
+        f"{told('undecided')} | {told('ece')} | {level} |"
+    )
+
+
+def _table_row(f: Mapping[str, Any], patients_known: bool) -> str:
     def sure(value: float, low: float | None, high: float | None, sign: str = "") -> str:
         ends = "" if low is None or high is None else f" ({low:{sign}.3f} to {high:{sign}.3f})"
         return f"{value:{sign}.3f}{ends}"
 
     return (
-        f"| {f['kind']} | {f['questions']} | {f['patients']} | {f['prior']:.3f} | "
+        f"| {f['kind']} | {f['questions']} | {f['patients'] if patients_known else 'not known'} | {f['prior']:.3f} | "
         f"{sure(f['sighted'], f['low'], f['high'])} | {f['blind']:.3f} | {f['shuffled']:.3f} | "
         f"{sure(f['gap'], f['gap_low'], f['gap_high'], '+')} |"
     )

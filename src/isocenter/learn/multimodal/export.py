@@ -300,6 +300,9 @@ def card_metrics(found: Outcome, level: float) -> list[dict[str, object]]:
         if held.coverage is not None:
             how = f"sets of {level:.0%}; {held.undecided:.0%} undecided"
             rows.append(_row("coverage", str(promise["kind"]), held.coverage, (None, None), patients, how))
+        if held.shown_coverage is not None:
+            how, ends = f"of {held.shown} questions that are answered", (held.shown_low, held.shown_high)
+            rows.append(_row("coverage, answered", str(promise["kind"]), held.shown_coverage, ends, patients, how))
         rows.append(_row("ECE", str(promise["kind"]), held.ece, (None, None), patients, "top label, 15 bins"))
     sighted, blind, shuffled = found.test.free
     named: Sequence[tuple[str, Free | None]] = (("", sighted), (", blind", blind), (", shuffled", shuffled))

@@ -48,7 +48,7 @@ def _shown(
     answered = np.flatnonzero(~inside.all(axis=1))
     if not len(answered):
         return {"shown": 0, "shown_coverage": None, "shown_low": None, "shown_high": None}
-    share = share_by_patient(inside[answered, truth[answered]], [patients[i] for i in answered])
+    share = share_by_patient(inside[answered, truth[answered]], [patients[int(i)] for i in answered])
     return {
         "shown": len(answered), "shown_coverage": share.value, "shown_low": share.low, "shown_high": share.high,
     }  # fmt: skip

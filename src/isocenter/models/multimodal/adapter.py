@@ -75,8 +75,8 @@ def set_learning(net: Any, learning: Learning) -> list[nn.Parameter]:
     """
     if learning.rank:
         # In a whole checkpoint the head lies beside the language model, not in it.
-        beside = net.model.get_output_embeddings().parameters() if isinstance(net, WholeNet) else ()
-        for parameter in (*net.language.parameters(), *beside):
+        beside: Any = [net.head] if isinstance(net, WholeNet) else []
+        for parameter in (p for part in (net.language, *beside) for p in part.parameters()):
             parameter.requires_grad_(False)
         options: dict[str, Any] = {"rank": learning.rank, "scale": learning.scale, "magnitude": learning.magnitude}
         add_lora(net.adaptable, seed=learning.seed, **options)

@@ -141,8 +141,8 @@ def _as_hung(plane: Float[np.ndarray, "rows columns"], image: Image) -> Float[np
         turned = columns in ("S", "I")
     if turned:
         raise PixelError(
-            f"the plane lies turned: its rows run towards {rows or 'no side'}, its columns towards {columns}; transpose "
-            "it, with what it says of how it lies"
+            f"the plane lies turned: its rows run towards {rows or 'no side'}, its columns towards {columns}; "
+            "transpose it, with what it says of how it lies"
         )
     if columns == "R" or (columns == "A" and letters is not None):
         plane = plane[:, ::-1]

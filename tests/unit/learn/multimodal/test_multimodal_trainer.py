@@ -142,9 +142,7 @@ def test_it_learns_a_side_that_is_seen_and_its_twin_does_not(tmp_path):
     assert figure.sighted > 0.95 and figure.blind == 0.5 and figure.shuffled < 0.7
     assert figure.gap_low > 0.3 and figure.p < 0.01
     (promise,) = found.promises
-    assert (
-        promise["looking"] == "helps" and promise["wordings"] == ["which side"] and promise["sets"]["by"] == "class"
-    )
+    assert promise["looking"] == "helps" and promise["wordings"] == ["which side"] and promise["sets"]["by"] == "class"
     assert found.held_to[0].coverage >= 0.85 and found.held_to[0].set_size >= 0.85
 
 
@@ -344,7 +342,7 @@ def test_a_kind_that_could_not_be_measured_is_refused_before_anything_is_learnt(
     splits = ["train"] * 8 + ["validation"] * 2 + ["test"] * 2
     rows = [f"{n}.png,Which side?,{('left', 'right')[n % 2]},p{n},side,{s}" for n, s in enumerate(splits)]
     rare = [f"{n}.png,Is it large?,{('yes', 'no')[n % 2]},p{n},size,{splits[n]}" for n in (0, 1, 2, 3, 9, 10, 11)]
-    with pytest.raises(DataError, match="the kind 'size' is asked of one patient only in validation: .* leave its"):
+    with pytest.raises(DataError, match=r"the kind 'size' is asked of one patient only in validation: .* leave its"):
         _opened(_table(tmp_path, rows + rare))
     alone = [row for row in rows if ",p9," not in row]
     with pytest.raises(DataError, match="the kind 'side' is asked of one patient only in validation"):

@@ -156,7 +156,9 @@ def test_of_a_whole_checkpoint_exactly_the_changes_and_the_projector_learn(tmp_p
     learnt = {id(p) for p in set_learning(net, Learning(rank=2, tower="locked"))}
     names = {name for name, p in net.named_parameters() if id(p) in learnt}
     linear = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-    low = {name for name in names if name.endswith((".parametrizations.weight.0.down", ".parametrizations.weight.0.up"))}
+    low = {
+        name for name in names if name.endswith((".parametrizations.weight.0.down", ".parametrizations.weight.0.up"))
+    }
     assert len(low) == 2 * 2 * len(linear) and all(any(f".{part}." in name for part in linear) for name in low)
     of = lambda part: {name for name, _ in net.named_parameters() if part in name}  # noqa: E731
     one_axis = {name for name in of(".language_model.layers.") if "norm" in name}

@@ -269,7 +269,10 @@ _AXES = {"L": (1, 0, 0), "P": (0, 1, 0), "S": (0, 0, 1), "R": (-1, 0, 0), "A": (
 def lying(rows: str, columns: str, across: str) -> Image:
     """Return one plane whose axes run towards these letters; its values say where in the patient a voxel is."""
     geometry = Geometry.from_directions(
-        (1, 3, 4), np.transpose([_AXES[across], _AXES[rows], _AXES[columns]]), spacing_mm=(2.5, 0.8, 0.8), origin_mm=(0, 0, 0)
+        (1, 3, 4),
+        np.transpose([_AXES[across], _AXES[rows], _AXES[columns]]),
+        spacing_mm=(2.5, 0.8, 0.8),
+        origin_mm=(0, 0, 0),
     )
     at, array = np.indices((3, 4), dtype=np.float32), np.zeros((3, 4), np.float32)
     for told, steps, weight in ((rows, at[0], 10), (columns, at[1], 1)):
@@ -291,7 +294,7 @@ def test_a_plane_goes_in_alike_however_it_is_stored_and_turned_ones_are_refused(
             for flipped_across in (across, other[across]):
                 stored = lying(flipped_rows, flipped_columns, flipped_across)
                 np.testing.assert_array_equal(array_of(stored, 2), expected)
-    with pytest.raises(PixelError, match="lies turned: .* transpose it"):
+    with pytest.raises(PixelError, match=r"lies turned: .* transpose it"):
         array_of(lying(columns, rows, across), 2)
 
 

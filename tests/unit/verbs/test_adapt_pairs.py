@@ -193,6 +193,9 @@ def test_an_answer_carries_a_level_only_where_shown_answers_kept_it(adapted, pic
     assert "in 90% (95% interval 76% to 97%) of 40 validation questions it would answer." in (
         found.uncertainty.description
     )
+    assert "patients that it never learnt from (split" in found.uncertainty.description
+    unknown = run(**seen, patients_known=False).uncertainty.description
+    assert "images that it never learnt from (some may be of patients that it did learn from)" in unknown
     nothing = {"shown_coverage": None, "shown_low": None, "shown_high": None}
     for changes, words in (
         ({**seen, "shown_coverage": 0.7, "shown_high": 0.83}, "in 70% .* of 40 .*, less than the 90% asked"),
@@ -206,7 +209,7 @@ def test_an_answer_carries_a_level_only_where_shown_answers_kept_it(adapted, pic
     # Three states: no twin is said, too few patients is a reason not to answer, and so is that looking did not help.
     assert "no blind twin was trained" in run(looking="no twin").notes[0]
     found = run(looking="too few patients", patients=7)
-    assert "7 validation patients are too few to compare it with its blind twin" in found.abstained
+    assert "7 validation patients (or images) are too few to compare it with its blind twin" in found.abstained
     assert "no better with the image than without" in run(looking="does not help").abstained
 
 

@@ -138,6 +138,7 @@ def outcome(sighted: Trainer, blind: Trainer | None) -> Outcome:
         found = answer_promise(one, sighted.config.level, gaps[one.kind] if blind is not None else None)
         mine = [cases.cases[i] for i in cases.of("train") if cases.cases[i].kind == one.kind]
         found["wordings"] = sorted({plain_question(case.question) for case in mine})
+        found["patients_known"] = cases.known_patients
         found["images"] = max(len(case.images) for case in mine)
         promises.append(found)
     tested = {one.kind: one for one in test.sighted}

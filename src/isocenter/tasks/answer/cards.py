@@ -25,7 +25,8 @@ class Asked(BaseModel):
         sets: The set that holds the true answer (`safety.sets`); None with too few cases.
         level: Its chance.
         cases: Validation questions behind it.
-        patients: Of how many patients.
+        patients: Of how many patients; of how many images (or groups of them) where patients are not known.
+        patients_known: Whether the set said which images are of one patient.
         looking: Whether it answered better with the image than its blind twin did ("helps", "does not help"), or why
             that is not known ("too few patients" on validation, "no twin" was trained).
         shown: Validation questions whose set, fitted without their patients, does not hold all answers: what is shown;
@@ -46,6 +47,7 @@ class Asked(BaseModel):
     level: float = Field(gt=0, lt=1)
     cases: int = Field(ge=1)
     patients: int = Field(ge=1)
+    patients_known: bool = True
     looking: Literal["helps", "does not help", "too few patients", "no twin"]
     shown: int | None = Field(default=None, ge=0)
     shown_coverage: float | None = Field(default=None, ge=0, le=1)

@@ -187,8 +187,8 @@ def _refused(asked: Asked) -> str | None:
         )
     if asked.looking == "too few patients":
         return (
-            f"whether it looks at the image to answer this is not known: {asked.patients} validation patients are too "
-            "few to compare it with its blind twin; its answer might be a guess from the words"
+            f"whether it looks at the image to answer this is not known: {asked.patients} validation patients (or "
+            "images) are too few to compare it with its blind twin; its answer might be a guess from the words"
         )
     if asked.images != 1:
         return f"this question is of {asked.images} images, and a task is asked about one"
@@ -211,10 +211,13 @@ def _uncertainty(asked: Asked, members: tuple[Code, ...]) -> Uncertainty:
     seen = _seen_of_shown(asked)
     if not asked.keeps_its_level:
         return Uncertainty("set", f"No set of answers is promised: {seen}.")
+    whose = f"{asked.patients} patients that it never learnt from"
+    if not asked.patients_known:
+        whose = f"{asked.patients} images that it never learnt from (some may be of patients that it did learn from)"
     said = (
         f"Over all images asked, answered or not, the true answer is in such a set with a chance of about "
-        f"{asked.level:.0%}, from {asked.cases} validation questions of {asked.patients} patients that it never learnt "
-        f"from (split conformal, LAC). Of the answered ones alone: {seen}. It holds for questions of this kind about "
+        f"{asked.level:.0%}, from {asked.cases} validation questions of {whose} "
+        f"(split conformal, LAC). Of the answered ones alone: {seen}. It holds for questions of this kind about "
         "images like those."
     )
     return Uncertainty("set", said, level=asked.level, members=members)

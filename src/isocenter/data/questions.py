@@ -128,15 +128,17 @@ def _row(number: int, row: dict[str, str | None], images: Path, columns: Questio
             raise wrong(f"has an empty {what}; give it one, or remove the row")
         if len(text) > _MOST_LETTERS:
             raise wrong(f"has a {what} of {len(text)} letters; more than {_MOST_LETTERS} are no {what}")
-    paths = tuple(images / name for name in names)
+    paths, place = tuple(images / name for name in names), images.resolve()
     for name, path in zip(names, paths, strict=True):
-        if Path(name).is_absolute() or not path.resolve().is_relative_to(images.resolve()):
+        if Path(name).is_absolute() or not path.resolve().is_relative_to(place):
             raise wrong("names an image outside the folder; give its path relative to it")
         if not path.name.lower().endswith(ENDINGS):
             raise wrong(f"names a file that is no image ({', '.join(ENDINGS)}); convert it first")
         if not path.is_file():
             raise wrong("names an image that is not in the folder; copy it there, or remove the row")
-    patient = value(columns.patient) if columns.patient is not None else "image " + "|".join(names)
+    # Where patients are not known the file is the patient, however the table writes its path.
+    files = "|".join(path.resolve().relative_to(place).as_posix() for path in paths)
+    patient = value(columns.patient) if columns.patient is not None else f"image {files}"
     if not patient:
         raise wrong("names no patient; without, it can't be kept out of the other splits")
     split = value(columns.split).lower()
@@ -160,14 +162,15 @@ def _check_rows(table: Path, rows: Sequence[QuestionRow]) -> None:
                 f"{row.split}); put all images of a patient into one",
                 source=table.name,
             )
-        for image in row.images:
-            other = images.setdefault(image, row)
+        files = tuple(image.resolve() for image in row.images)  # "a/../x.png" and a link to it are "x.png" too
+        for file in files:
+            other = images.setdefault(file, row)
             if other.patient != row.patient:
                 raise IdentityLeak(
                     f"rows {other.number} and {row.number} name one image and two patients; mend the table",
                     source=table.name,
                 )
-        before = asked.setdefault((row.images, plain_question(row.question)), row.number)
+        before = asked.setdefault((files, plain_question(row.question)), row.number)
         if before != row.number:
             raise DataError(
                 f"rows {before} and {row.number} ask one question twice of the same image(s); keep one",

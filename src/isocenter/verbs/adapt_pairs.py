@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from isocenter.core.errors import CapabilityError, ConfigError
 from isocenter.data.images.atomic import atomic_path, explain_os_error
 from isocenter.plugins import task_entries
+from isocenter.tasks.answer.cards import Asked
 from isocenter.verbs.multimodal_folder import write_answer_task
 from isocenter.verbs.pretrain import missing_for_learning
 from isocenter.verbs.provenance import machine
@@ -348,6 +349,8 @@ def _document(found: Outcome, sighted: Trainer, blind: Trainer | None) -> dict[s
         "figures": [f.as_row() for f in found.test.figures],
         "validation_figures": [f.as_row() for f in found.validation.figures],
         "held_to": held,
+        "looking": {str(p["kind"]): p["looking"] for p in found.promises},
+        "keeps_its_level": {str(p["kind"]): Asked.model_validate(p).keeps_its_level for p in found.promises},
         "free_loss": free,
         "cpu_minutes": round(sighted.seconds / 60, 2),
         "cpu_minutes_blind": None if blind is None else round(blind.seconds / 60, 2),

@@ -73,3 +73,16 @@ def test_bad_tables_are_refused(folder):
         read(folder, HEAD + leak)
     with pytest.raises(IdentityLeak, match="one image and two patients"):
         read(folder, HEAD + "a.png,Which?,left,p,train,side\na.png,Where?,left,q,train,side\n")
+
+
+def test_one_image_under_two_paths_is_one_image(folder):
+    (folder / "sub").mkdir()
+    (folder / "link.png").symlink_to(folder / "a.png")
+    for other in ("sub/../a.png", "link.png"):
+        rows = f"a.png,Which?,left,p,train,side\n{other},Where?,left,q,test,side\n"
+        with pytest.raises(IdentityLeak, match="one image and two patients"):
+            read(folder, HEAD + rows)
+        with pytest.raises(DataError, match="rows 1 and 2 ask one question twice"):
+            read(folder, HEAD + f"a.png,Which?,left,p,train,side\n{other},Which?,left,p,train,side\n")
+        unknown = read(folder, f"image,question,answer\na.png,Which?,left\n{other},Where?,right\n", QuestionColumns())
+        assert {row.patient for row in unknown} == {"image a.png"}  # or the two could be dealt into two splits

@@ -171,6 +171,48 @@ def test_the_weights_are_opened_and_altered_ones_are_not(adapted, pictures, tmp_
         answer_entry(other)
 
 
+def test_an_answer_carries_a_level_only_where_shown_answers_kept_it(adapted, pictures, tmp_path):
+    """A set of all answers is never shown, and always holds the truth: the level is not that of shown answers."""
+    study, place = study_of(pictures / "1.png"), tmp_path / "other"
+    shutil.copytree(adapted, place)
+    file = place / "task.json"
+    document = json.loads(file.read_text())
+    (side,) = [one for one in document["asked"] if one["kind"] == "side"]
+    assert side["looking"] == "helps" and side["shown"] > 30 and side["shown_high"] >= 0.9
+
+    def run(**changes):
+        changed = [{**one, **changes} if one["kind"] == "side" else one for one in document["asked"]]
+        file.write_text(json.dumps({**document, "asked": changed}))
+        return load_task(answer_entry(place)).run(study, asked(SIDE))
+
+    seen = {"shown": 40, "shown_coverage": 0.9, "shown_low": 0.763, "shown_high": 0.972}
+    found = run(**seen)
+    assert found.uncertainty.level == 0.9 and len(found.uncertainty.members) == 1
+    assert "whichever" not in found.uncertainty.description
+    assert "Over all images asked, answered or not" in found.uncertainty.description
+    assert "in 90% (95% interval 76% to 97%) of 40 validation questions it would answer." in (
+        found.uncertainty.description
+    )
+    assert "patients that it never learnt from (split" in found.uncertainty.description
+    unknown = run(**seen, patients_known=False).uncertainty.description
+    assert "images that it never learnt from (some may be of patients that it did learn from)" in unknown
+    nothing = {"shown_coverage": None, "shown_low": None, "shown_high": None}
+    for changes, words in (
+        ({**seen, "shown_coverage": 0.7, "shown_high": 0.83}, "in 70% .* of 40 .*, less than the 90% asked"),
+        ({"shown": 0, **nothing}, "none would have been answered, so nothing is known"),
+        ({"shown": None, **nothing}, "cases are too few to see how often"),
+        ({"shown": None, **nothing, "sets": None}, "validation cases are too few"),
+    ):
+        found = run(**changes)
+        assert found.value is not None and found.uncertainty.level is None and found.uncertainty.members == ()
+        assert re.search(words, found.uncertainty.description) and "is promised" in found.uncertainty.description
+    # Three states: no twin is said, too few patients is a reason not to answer, and so is that looking did not help.
+    assert "no blind twin was trained" in run(looking="no twin").notes[0]
+    found = run(looking="too few patients", patients=7)
+    assert "7 validation patients (or images) are too few to compare it with its blind twin" in found.abstained
+    assert "no better with the image than without" in run(looking="does not help").abstained
+
+
 def test_it_goes_on_from_its_own_weights_with_low_rank_changes(adapted, pictures, tmp_path):
     config = tmp_path / "on.yaml"
     data = {"kind": "questions", "patient": "patient", "question_kind": "kind", "validation": 0.4, "test": 0.3}
@@ -183,6 +225,7 @@ def test_it_goes_on_from_its_own_weights_with_low_rank_changes(adapted, pictures
     task = load_task(answer_entry(tmp_path / "on"))
     found = task.run(study_of(pictures / "1.png"), asked(SIDE))
     assert found.abstained is not None or "no blind twin was trained" in found.notes[0]
+    assert {one["looking"] for one in json.loads((tmp_path / "on" / "task.json").read_text())["asked"]} == {"no twin"}
 
 
 def test_reports_have_no_closed_set_and_a_loss_instead(pictures, tmp_path):

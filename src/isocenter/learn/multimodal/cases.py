@@ -177,12 +177,15 @@ def open_cases(settings: DataSettings, image_input: ImageInput, folder: Path | N
 
     Raises:
         ConfigError: A folder is missing, or was given where none is read; a split would be empty.
-        DataError: See `data.questions.read_question_table`; or a kind of question has one answer.
+        DataError: See `data.questions.read_question_table`; a kind of question has one answer; or held out it is asked
+            of one patient only.
     """
     if isinstance(settings, SyntheticQuestions):
         if folder is not None:
             raise ConfigError("a table was given, and the configuration learns from synthesis; leave one of them out")
-        return _synthetic(settings, image_input)
+        found = _synthetic(settings, image_input)
+        _check_held_out(found)
+        return found
     if folder is None:
         raise ConfigError(f"the configuration reads {settings.table}; say with --pairs where it lies")
     question = settings.question if isinstance(settings, QuestionData) else None
@@ -205,7 +208,7 @@ def open_cases(settings: DataSettings, image_input: ImageInput, folder: Path | N
         )
         for row, split in zip(rows, splits, strict=True)
     ]  # fmt: skip
-    return Cases(
+    found = Cases(
         cases,
         lambda name: array_of(read_one(place / name), image_input.dims),
         image_input,
@@ -214,6 +217,23 @@ def open_cases(settings: DataSettings, image_input: ImageInput, folder: Path | N
         known_patients=settings.patient is not None,
         free=isinstance(settings, ReportData),
     )
+    _check_held_out(found)
+    return found
+
+
+def _check_held_out(cases: Cases) -> None:
+    """Refuse, before anything is learnt, what could not be measured after: each question needs another's image."""
+    patients: dict[tuple[str, str, int], set[str]] = {}
+    for case in cases.cases:
+        patients.setdefault((case.split, case.kind, len(case.images)), set()).add(case.patient)
+    for (split, kind, count), some in sorted(patients.items()):
+        if split != "train" and len(some) == 1:
+            of = "" if count == 1 else f" with {count} images"
+            raise DataError(
+                f"the kind {kind!r}{of} is asked of one patient only in {split}: no other patient's image can be shown "
+                f"in place of theirs; put another patient with it into {split}, or leave its questions out",
+                source=cases.source,
+            )
 
 
 def _splits(rows: Sequence[QuestionRow], settings: QuestionData | ReportData, seed: int) -> tuple[str, ...]:
@@ -259,10 +279,11 @@ def _synthetic(settings: SyntheticQuestions, image_input: ImageInput) -> Cases:
 def _identity(
     settings: QuestionData | ReportData, folder: Path, rows: Sequence[QuestionRow], splits: Sequence[str]
 ) -> dict[str, Any]:
-    """Say what a set is without a name in it: hash of the table, and of names and sizes of the images."""
+    """Say what a set is without a name in it: hash of the table, and of names and contents of the images."""
     files = hashlib.sha256()
-    for path in sorted({path for row in rows for path in row.images}):
-        files.update(f"{path.name}\0{path.stat().st_size}\n".encode())
+    for path in sorted({path.resolve() for row in rows for path in row.images}):
+        with path.open("rb") as stream:
+            files.update(f"{path.name}\0{hashlib.file_digest(stream, 'sha256').hexdigest()}\n".encode())
     counts = {split: len({r.patient for r, s in zip(rows, splits, strict=True) if s == split}) for split in SPLITS}
     return {
         "kind": settings.kind,

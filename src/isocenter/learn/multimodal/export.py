@@ -138,6 +138,7 @@ def outcome(sighted: Trainer, blind: Trainer | None) -> Outcome:
         found = answer_promise(one, sighted.config.level, gaps[one.kind] if blind is not None else None)
         mine = [cases.cases[i] for i in cases.of("train") if cases.cases[i].kind == one.kind]
         found["wordings"] = sorted({plain_question(case.question) for case in mine})
+        found["patients_known"] = cases.known_patients
         found["images"] = max(len(case.images) for case in mine)
         promises.append(found)
     tested = {one.kind: one for one in test.sighted}
@@ -300,6 +301,9 @@ def card_metrics(found: Outcome, level: float) -> list[dict[str, object]]:
         if held.coverage is not None:
             how = f"sets of {level:.0%}; {held.undecided:.0%} undecided"
             rows.append(_row("coverage", str(promise["kind"]), held.coverage, (None, None), patients, how))
+        if held.shown_coverage is not None:
+            how, ends = f"of {held.shown} questions that are answered", (held.shown_low, held.shown_high)
+            rows.append(_row("coverage, answered", str(promise["kind"]), held.shown_coverage, ends, patients, how))
         rows.append(_row("ECE", str(promise["kind"]), held.ece, (None, None), patients, "top label, 15 bins"))
     sighted, blind, shuffled = found.test.free
     named: Sequence[tuple[str, Free | None]] = (("", sighted), (", blind", blind), (", shuffled", shuffled))

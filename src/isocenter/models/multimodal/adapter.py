@@ -74,7 +74,9 @@ def set_learning(net: Any, learning: Learning) -> list[nn.Parameter]:
         What is to be trained, in a fixed order.
     """
     if learning.rank:
-        for parameter in net.language.parameters():
+        # In a whole checkpoint the head lies beside the language model, not in it.
+        beside: Any = [net.head] if isinstance(net, WholeNet) else []
+        for parameter in (p for part in (net.language, *beside) for p in part.parameters()):
             parameter.requires_grad_(False)
         options: dict[str, Any] = {"rank": learning.rank, "scale": learning.scale, "magnitude": learning.magnitude}
         add_lora(net.adaptable, seed=learning.seed, **options)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,9 @@ from isocenter.models.passport.document import Scaling
 from isocenter.models.preparation import Letterbox, normalise
 
 __all__ = ["ImageInput", "array_of", "folder_scaling"]
+
+_RANK = MappingProxyType({"L": 0, "R": 0, "P": 1, "A": 1, "I": 2, "S": 2})
+_OF_FILMS = MappingProxyType({"H": "S", "F": "I"})
 
 
 @dataclass(frozen=True)
@@ -106,23 +110,45 @@ class ImageInput:
 def array_of(image: Image, dims: int) -> Float[np.ndarray, "*space"]:
     """Return an image as a plane (rows, columns) or a volume (z, y, x) of grey values, as they go in.
 
-    Columns grow to the patient's left wherever the image says how it lies, and a volume is axial, from feet to head;
-    an image that says nothing is taken as it is. Where larger values are darker (MONOCHROME1), the negative goes in.
+    An image that says how it lies goes in as it is hung. Columns of a plane grow to the patient's left, in a sagittal
+    plane to the back; rows grow to the feet, in an axial plane to the back. A volume is axial, from feet to head. A
+    film whose columns run from front to back is not mirrored: which way it hangs is the reader's. An image that says
+    nothing is taken as it is. Where larger values are darker (MONOCHROME1), the negative goes in.
 
     Raises:
-        PixelError: A plane is wanted and there are several, or a volume and there is one plane.
+        PixelError: A plane is wanted and there are several, or a volume and there is one plane; or the rows of a plane
+            run where its columns should.
     """
     array = image.array.astype(np.float32).mean(axis=0)
     array = -array if image.dark_is_high else array
     if dims == 2:
         if len(array) != 1:
             raise PixelError(f"the model sees planes, this image has {len(array)}; give one")
-        letters = image.geometry.orientation
-        towards = letters[2] if letters is not None else image.geometry.patient_orientation[0][:1]
-        return np.ascontiguousarray(array[0][:, ::-1] if towards == "R" else array[0])
+        return _as_hung(array[0], image)
     if len(array) == 1:
         raise PixelError("the model sees volumes, this image is a single plane")
     return Turned.to(image.geometry, "SPL").forward(array)
+
+
+def _as_hung(plane: Float[np.ndarray, "rows columns"], image: Image) -> Float[np.ndarray, "rows columns"]:
+    letters = image.geometry.orientation
+    if letters is not None:
+        rows, columns = letters[1], letters[2]
+        # Of its two axes the columns have the earlier one: left, then back, then feet.
+        turned = _RANK[columns] > _RANK[rows]
+    else:
+        columns, rows = (_OF_FILMS.get(told[:1], told[:1]) for told in image.geometry.patient_orientation)
+        turned = columns in ("S", "I")
+    if turned:
+        raise PixelError(
+            f"the plane lies turned: its rows run towards {rows or 'no side'}, its columns towards {columns}; "
+            "transpose it, with what it says of how it lies"
+        )
+    if columns == "R" or (columns == "A" and letters is not None):
+        plane = plane[:, ::-1]
+    if rows == "S" or (rows == "A" and (columns in ("L", "R") or letters is not None)):
+        plane = plane[::-1]
+    return np.ascontiguousarray(plane)
 
 
 def folder_scaling(scaling: Scaling | None) -> tuple[tuple[float, ...], tuple[float, ...]]:

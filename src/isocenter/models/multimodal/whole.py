@@ -91,6 +91,11 @@ class WholeNet(nn.Module):
         return self.model.model.language_model  # type: ignore[union-attr,return-value]
 
     @property
+    def head(self) -> nn.Module:
+        """What makes words of vectors; it may be the embedding, turned round."""
+        return self.model.get_output_embeddings()  # type: ignore[operator,no-any-return]
+
+    @property
     def vision(self) -> nn.Module:
         """The vision tower."""
         return self.model.model.vision_tower  # type: ignore[union-attr,return-value]

@@ -192,10 +192,18 @@ class FolderWords:
         return [*found, *self._ids(form.question.format(self._plain(text)))]
 
     def _plain(self, text: str) -> str:
-        """Return a text without what the tokenizer takes for a mark, an image's among them."""
-        marks = [t.content for t in self._own.get_added_tokens_decoder().values() if t.special]
-        for mark in sorted(marks, key=len, reverse=True):
-            text = text.replace(mark, " ")
+        """Return a text without what the tokenizer takes for a mark, whether it is called special there or not.
+
+        Folders leave marks of an image or of a turn unspecial. Line breaks and runs of blanks, which some tokenizers
+        add as tokens too, are text.
+        """
+        added = (token.content for token in self._own.get_added_tokens_decoder().values())
+        marks = sorted((mark for mark in added if mark.strip()), key=len, reverse=True)
+        before = None
+        while before != text:  # what is taken out may have parted another mark
+            before = text
+            for mark in marks:
+                text = text.replace(mark, " ")
         return text
 
     def answer(self, text: str) -> list[int]:

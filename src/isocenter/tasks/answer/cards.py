@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -24,8 +25,15 @@ class Asked(BaseModel):
         sets: The set that holds the true answer (`safety.sets`); None with too few cases.
         level: Its chance.
         cases: Validation questions behind it.
-        patients: Of how many patients.
-        looking_helps: Whether it answered better with the image than its blind twin did; None where that is not known.
+        patients: Of how many patients; of how many images (or groups of them) where patients are not known.
+        patients_known: Whether the set said which images are of one patient.
+        looking: Whether it answered better with the image than its blind twin did ("helps", "does not help"), or why
+            that is not known ("too few patients" on validation, "no twin" was trained).
+        shown: Validation questions whose set, fitted without their patients, does not hold all answers: what is shown;
+            None where too few cases were left to fit on.
+        shown_coverage: How many of those sets hold the true answer; None with none.
+        shown_low: Lower end of its exact 95 % interval.
+        shown_high: Upper end.
         images: How many images a question is of.
     """
 
@@ -39,8 +47,18 @@ class Asked(BaseModel):
     level: float = Field(gt=0, lt=1)
     cases: int = Field(ge=1)
     patients: int = Field(ge=1)
-    looking_helps: bool | None = None
+    patients_known: bool = True
+    looking: Literal["helps", "does not help", "too few patients", "no twin"]
+    shown: int | None = Field(default=None, ge=0)
+    shown_coverage: float | None = Field(default=None, ge=0, le=1)
+    shown_low: float | None = Field(default=None, ge=0, le=1)
+    shown_high: float | None = Field(default=None, ge=0, le=1)
     images: int = Field(default=1, ge=1)
+
+    @property
+    def keeps_its_level(self) -> bool:
+        """Whether what was seen of shown answers is compatible with the level: only then it is promised of one."""
+        return self.sets is not None and self.shown_high is not None and self.shown_high >= self.level
 
 
 def answer_codes(asked: Asked) -> tuple[Code, ...]:

@@ -1,8 +1,9 @@
 """A task that answers a question in words with one of a closed set, calibrated; it abstains wherever that fails.
 
 It abstains from a question that it did not learn, from a kind of question that it answered no better with the image
-than without, from an image unlike those it learnt from, and where the image does not decide: when the set that holds
-the true answer with the promised chance holds all answers.
+than without, or of which too few validation patients say so; from an image unlike those it learnt from; and where the
+image does not decide: when the set that holds the true answer with the promised chance holds all answers. The chance is
+over all images asked, answered or not; of answers that are shown it is promised where validation did not speak against.
 """
 
 from __future__ import annotations
@@ -141,7 +142,7 @@ class AnswerTask:
     ) -> Prediction:
         p = Temperature(asked.temperature).apply(scores[None])[0]
         codes = answer_codes(asked)
-        uncertainty, members = _set_of(asked, codes, p)
+        members = _members(asked, codes, p)
         if asked.sets is not None and len(members) == len(codes):
             reason = (
                 f"the image does not decide: every answer stays possible (set of {asked.level:.0%}, fitted on "
@@ -149,13 +150,13 @@ class AnswerTask:
             )
             return Prediction.abstain(self.card.name, reason, inputs=inputs)
         note = None
-        if asked.looking_helps is None:
+        if asked.looking == "no twin":
             note = "Whether it looks at the image to answer this was not established: no blind twin was trained."
         size = self._model.image_input.size
         return Prediction(
             Scores(tuple(zip(codes, (float(v) for v in p), strict=True))),
             self.card.name,
-            uncertainty=uncertainty,
+            uncertainty=_uncertainty(asked, members),
             model=self._reference,
             inputs=inputs,
             steps=(
@@ -179,27 +180,54 @@ def _question(prompts: Sequence[Prompt]) -> str | None:
 
 
 def _refused(asked: Asked) -> str | None:
-    if asked.looking_helps is False:
+    if asked.looking == "does not help":
         return (
             f"on {asked.cases} validation questions of this kind it answered no better with the image than without: "
             "its answer would be a guess from the words"
+        )
+    if asked.looking == "too few patients":
+        return (
+            f"whether it looks at the image to answer this is not known: {asked.patients} validation patients (or "
+            "images) are too few to compare it with its blind twin; its answer might be a guess from the words"
         )
     if asked.images != 1:
         return f"this question is of {asked.images} images, and a task is asked about one"
     return None
 
 
-def _set_of(asked: Asked, codes: Sequence[Code], p: Float[np.ndarray, " k"]) -> tuple[Uncertainty, tuple[Code, ...]]:
+def _members(asked: Asked, codes: Sequence[Code], p: Float[np.ndarray, " k"]) -> tuple[Code, ...]:
+    """Return the set of an answer; empty where none was fitted."""
     if asked.sets is None:
-        return Uncertainty("set", f"No set of answers is promised: {asked.cases} validation cases are too few."), ()
-    rule = SetRule.from_card(asked.sets)
-    inside = rule.sets(p[None])[0]
+        return ()
+    inside = SetRule.from_card(asked.sets).sets(p[None])[0]
     inside[p.argmax()] = True  # a set without the likeliest answer helps nobody, and one with it covers no less
-    members = tuple(code for code, member in zip(codes, inside, strict=True) if member)
-    whichever = ", whichever answer that is" if rule.by == "class" else ""
+    return tuple(code for code, member in zip(codes, inside, strict=True) if member)
+
+
+def _uncertainty(asked: Asked, members: tuple[Code, ...]) -> Uncertainty:
+    """Say what is promised; a level only where answers that would be shown were seen to keep it."""
+    if asked.sets is None:
+        return Uncertainty("set", f"No set of answers is promised: {asked.cases} validation cases are too few.")
+    seen = _seen_of_shown(asked)
+    if not asked.keeps_its_level:
+        return Uncertainty("set", f"No set of answers is promised: {seen}.")
+    whose = f"{asked.patients} patients that it never learnt from"
+    if not asked.patients_known:
+        whose = f"{asked.patients} images that it never learnt from (some may be of patients that it did learn from)"
     said = (
-        f"The true answer is in this set with a chance of about {asked.level:.0%}{whichever}, from {asked.cases} "
-        f"validation questions of {asked.patients} patients that it never learnt from (split conformal, LAC). It holds "
-        "for questions of this kind about images like those."
+        f"Over all images asked, answered or not, the true answer is in such a set with a chance of about "
+        f"{asked.level:.0%}, from {asked.cases} validation questions of {whose} "
+        f"(split conformal, LAC). Of the answered ones alone: {seen}. It holds for questions of this kind about "
+        "images like those."
     )
-    return Uncertainty("set", said, level=asked.level, members=members), members
+    return Uncertainty("set", said, level=asked.level, members=members)
+
+
+def _seen_of_shown(asked: Asked) -> str:
+    if asked.shown is None:
+        return f"{asked.cases} validation cases are too few to see how often the set of an answer that is shown holds"
+    if asked.shown_coverage is None or asked.shown_low is None or asked.shown_high is None:
+        return f"of {asked.cases} validation questions none would have been answered, so nothing is known of answers"
+    share = f"{asked.shown_coverage:.0%} (95% interval {asked.shown_low:.0%} to {asked.shown_high:.0%})"
+    below = "" if asked.keeps_its_level else f", less than the {asked.level:.0%} asked"
+    return f"the set held the true answer in {share} of {asked.shown} validation questions it would answer{below}"

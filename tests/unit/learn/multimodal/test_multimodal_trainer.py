@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image as Picture
 
 from isocenter.core.errors import CapabilityError, ConfigError, DataError, TrainingError, WeightsError
 from isocenter.learn.multimodal.begin import image_input_of
@@ -19,6 +20,7 @@ from isocenter.learn.multimodal.measure import Answered, answer_closed, gap_figu
 from isocenter.learn.multimodal.promise import answer_promise, held_to
 from isocenter.learn.multimodal.trainer import CHECKPOINT, Trainer
 from isocenter.models.multimodal import ImageInput
+from isocenter.tasks.answer.cards import Asked
 from multimodal_cases import VOLUMES, make_language, make_llava
 
 ROOT = Path(__file__).parents[4]
@@ -140,9 +142,7 @@ def test_it_learns_a_side_that_is_seen_and_its_twin_does_not(tmp_path):
     assert figure.sighted > 0.95 and figure.blind == 0.5 and figure.shuffled < 0.7
     assert figure.gap_low > 0.3 and figure.p < 0.01
     (promise,) = found.promises
-    assert (
-        promise["looking_helps"] is True and promise["wordings"] == ["which side"] and promise["sets"]["by"] == "class"
-    )
+    assert promise["looking"] == "helps" and promise["wordings"] == ["which side"] and promise["sets"]["by"] == "class"
     assert found.held_to[0].coverage >= 0.85 and found.held_to[0].set_size >= 0.85
 
 
@@ -162,12 +162,58 @@ def test_the_gap_is_that_of_shares_and_its_interval_is_paired():
     (same,) = gap_figures([_answered(guess, truth)], [_answered(guess, truth)], [_answered(right, truth)], {"k": 0.5})
     assert (same.gap, same.gap_low, same.gap_high) == (0.0, 0.0, 0.0)
     promise = answer_promise(_answered(guess, truth), 0.9, same)
-    assert promise["looking_helps"] is False
-    assert answer_promise(_answered(guess, truth), 0.9, None)["looking_helps"] is None
+    assert promise["looking"] == "does not help"
+    assert answer_promise(_answered(guess, truth), 0.9, None)["looking"] == "no twin"
+    some = _answered(right[:8], truth[:8])
+    (unknown,) = gap_figures([some], [some], [some], {"k": 0.5})
+    assert unknown.gap_low is None and answer_promise(some, 0.9, unknown)["looking"] == "too few patients"
     few = answer_promise(_answered(right[:4], truth[:4]), 0.9, None)
     assert few["sets"] is None and held_to(few, _answered(right, truth)).coverage is None
     (alone,) = gap_figures([_answered(right, truth)], None, [_answered(guess, truth)], {"k": 0.5})
     assert alone.blind is None and alone.gap is None and alone.low is not None
+
+
+def _doubtful(seed: int, n: int) -> Answered:
+    """Answers that are sure and often wrong in part of the cases, and undecided in the rest."""
+    rng = np.random.default_rng(seed)
+    truth = rng.integers(0, 2, n).astype(np.int64)
+    sure = rng.random(n) < 0.3
+    right = rng.random(n) < 0.75
+    p = np.where(sure, 0.95 + 0.04 * rng.random(n), 0.5 + 0.02 * rng.random(n))
+    best = np.where(right, truth, 1 - truth)
+    scores = np.log(np.where(np.arange(2)[None] == best[:, None], p[:, None], 1 - p[:, None]))
+    return _answered(scores, truth)
+
+
+def test_what_is_shown_is_measured_apart_from_what_is_asked():
+    """Sets of all answers always hold the truth and are never shown: the others hold it less often."""
+    promise = answer_promise(_doubtful(1, 400), 0.9, None)
+    held = held_to(promise, _doubtful(2, 4000))
+    assert held.coverage > 0.88 and held.shown_coverage < 0.8 and 0 < held.shown < 4000
+    assert held.shown_low < held.shown_coverage < held.shown_high < 0.9
+    answered = round((1 - held.undecided) * 4000)
+    assert held.shown == answered
+    wrong = (1 - held.coverage) * 4000  # a set that does not hold the truth is a shown one
+    assert held.shown_coverage == pytest.approx(1 - wrong / answered)
+    # Validation foretells it, by folds of its patients.
+    assert promise["shown_low"] < held.shown_coverage < promise["shown_high"] < 0.9
+    asked = Asked.model_validate({**promise, "wordings": ["which"]})
+    assert not asked.keeps_its_level
+    fine = answer_promise(_clear(3, 200), 0.9, None)
+    assert fine["shown_high"] >= 0.9 and Asked.model_validate({**fine, "wordings": ["which"]}).keeps_its_level
+
+
+def _clear(seed: int, n: int) -> Answered:
+    rng = np.random.default_rng(seed)
+    truth = rng.integers(0, 2, n).astype(np.int64)
+    return _answered(np.where(np.arange(2)[None] == truth[:, None], 2.0, 0.0) + rng.normal(0, 0.5, (n, 2)), truth)
+
+
+def test_with_too_few_cases_nothing_is_known_of_what_is_shown():
+    nine = _clear(1, 9)
+    promise = answer_promise(nine, 0.9, None)
+    assert promise["sets"] is not None and promise["shown"] is None  # a fold leaves fewer than the level needs
+    assert not Asked.model_validate({**promise, "wordings": ["which"]}).keeps_its_level
 
 
 def test_shuffled_images_are_of_another_patient_and_of_the_same_kind(whole):
@@ -275,3 +321,42 @@ def test_volumes_and_several_images_of_one_question_are_learnt_from(tmp_path):
         other = model.score([volumes[name] for name in first.images[::-1]], first.question, found.answers)
     np.testing.assert_allclose(found.scores[0], alone, atol=1e-4)
     assert np.abs(alone - other).max() > 1e-7
+
+
+def _table(folder: Path, rows: list[str]) -> Path:
+    for n in range(12):
+        Picture.fromarray(np.random.default_rng(n).integers(0, 255, (16, 16), dtype=np.uint8)).save(folder / f"{n}.png")
+    (folder / "pairs.csv").write_text("image,question,answer,patient,kind,split\n" + "\n".join(rows) + "\n")
+    return folder
+
+
+def _opened(folder: Path) -> Cases:
+    data = {
+        "kind": "questions", "table": "pairs.csv", "patient": "patient", "question_kind": "kind", "split": "split",
+    }  # fmt: skip
+    config = check_config({**TINY, "data": data})
+    return open_cases(config.data, ImageInput((16, 16)), folder, 1)
+
+
+def test_a_kind_that_could_not_be_measured_is_refused_before_anything_is_learnt(tmp_path):
+    splits = ["train"] * 8 + ["validation"] * 2 + ["test"] * 2
+    rows = [f"{n}.png,Which side?,{('left', 'right')[n % 2]},p{n},side,{s}" for n, s in enumerate(splits)]
+    rare = [f"{n}.png,Is it large?,{('yes', 'no')[n % 2]},p{n},size,{splits[n]}" for n in (0, 1, 2, 3, 9, 10, 11)]
+    with pytest.raises(DataError, match=r"the kind 'size' is asked of one patient only in validation: .* leave its"):
+        _opened(_table(tmp_path, rows + rare))
+    alone = [row for row in rows if ",p9," not in row]
+    with pytest.raises(DataError, match="the kind 'side' is asked of one patient only in validation"):
+        _opened(_table(tmp_path, alone))
+    assert len(_opened(_table(tmp_path, rows)).cases) == 12
+
+
+def test_what_a_set_is_changes_with_the_content_of_an_image(tmp_path):
+    splits = ["train"] * 8 + ["validation"] * 2 + ["test"] * 2
+    rows = [f"{n}.png,Which side?,{('left', 'right')[n % 2]},p{n},side,{s}" for n, s in enumerate(splits)]
+    before = _opened(_table(tmp_path, rows)).identity
+    assert _opened(tmp_path).identity == before
+    image = bytearray((tmp_path / "3.png").read_bytes())
+    image[-20] ^= 1  # of the same name and size
+    (tmp_path / "3.png").write_bytes(image)
+    after = _opened(tmp_path).identity
+    assert after["images_sha256"] != before["images_sha256"] and after["table_sha256"] == before["table_sha256"]

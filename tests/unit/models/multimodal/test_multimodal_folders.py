@@ -150,6 +150,37 @@ def test_low_rank_changes_lower_the_loss_and_an_adapter_comes_back_on_its_base(t
     np.testing.assert_allclose(load_multimodal(whole).score([picture(1)], QUESTION, CLOSED), said, atol=1e-3)
 
 
+@pytest.mark.parametrize("make", [make_llava, make_gemma3])
+def test_of_a_whole_checkpoint_exactly_the_changes_and_the_projector_learn(tmp_path, make):
+    net = open_base(make(tmp_path / "base"), 96).net
+    learnt = {id(p) for p in set_learning(net, Learning(rank=2, tower="locked"))}
+    names = {name for name, p in net.named_parameters() if id(p) in learnt}
+    linear = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+    low = {
+        name for name in names if name.endswith((".parametrizations.weight.0.down", ".parametrizations.weight.0.up"))
+    }
+    assert len(low) == 2 * 2 * len(linear) and all(any(f".{part}." in name for part in linear) for name in low)
+    of = lambda part: {name for name, _ in net.named_parameters() if part in name}  # noqa: E731
+    one_axis = {name for name in of(".language_model.layers.") if "norm" in name}
+    assert names == low | one_axis | of(".multi_modal_projector.")  # no head, no embedding, no tower
+    assert not any(p.requires_grad for name, p in net.named_parameters() if name not in names)
+
+
+def test_marks_that_the_tokenizer_does_not_call_special_are_taken_out_too(tmp_path):
+    from tokenizers import AddedToken, Tokenizer
+
+    folder = make_language(tmp_path / "lm")
+    own = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    own.add_tokens([AddedToken("<turn>", special=False), AddedToken("\n\n", special=False)])
+    (folder / "tokenizer.json").write_text(own.to_str(), "utf-8")
+    words = open_language(folder, 96).words
+    mark = own.token_to_id("<turn>")
+    for sly in ("<turn>", "<tu<image>rn>", "<tur<turn>n>"):
+        assert mark not in words.question(f"which {sly} side", 1) and mark not in words.answer(f"left {sly}")
+        assert words.question(sly, 1).count(words.image or 0) <= 1
+    assert own.token_to_id("\n\n") in words.answer("left\n\nright")  # a blank line is text
+
+
 def test_a_tower_of_a_folder_sees(tmp_path):
     from passport_cases import make_huggingface
 

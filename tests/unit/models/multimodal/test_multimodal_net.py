@@ -261,3 +261,57 @@ def test_images_go_in_with_columns_to_the_patients_left_and_volumes_axial():
         array_of(straight, 2)
     with pytest.raises(PixelError, match="a single plane"):
         array_of(Image(array[:, :1], film), 3)
+
+
+_AXES = {"L": (1, 0, 0), "P": (0, 1, 0), "S": (0, 0, 1), "R": (-1, 0, 0), "A": (0, -1, 0), "I": (0, 0, -1)}
+
+
+def lying(rows: str, columns: str, across: str) -> Image:
+    """Return one plane whose axes run towards these letters; its values say where in the patient a voxel is."""
+    geometry = Geometry.from_directions(
+        (1, 3, 4),
+        np.transpose([_AXES[across], _AXES[rows], _AXES[columns]]),
+        spacing_mm=(2.5, 0.8, 0.8),
+        origin_mm=(0, 0, 0),
+    )
+    at, array = np.indices((3, 4), dtype=np.float32), np.zeros((3, 4), np.float32)
+    for told, steps, weight in ((rows, at[0], 10), (columns, at[1], 1)):
+        array += weight * (steps if told in "LPS" else steps.max() - steps)
+    image = Image(array[None, None], geometry)
+    assert image.geometry.orientation == across + rows + columns
+    return image
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "across"), [("P", "L", "S"), ("I", "L", "A"), ("I", "P", "L")], ids=["axial", "front", "side"]
+)
+def test_a_plane_goes_in_alike_however_it_is_stored_and_turned_ones_are_refused(rows, columns, across):
+    other = {"L": "R", "P": "A", "S": "I", "R": "L", "A": "P", "I": "S"}
+    hung = lying(rows, columns, across)
+    expected = hung.array[0, 0]
+    for flipped_rows in (rows, other[rows]):
+        for flipped_columns in (columns, other[columns]):
+            for flipped_across in (across, other[across]):
+                stored = lying(flipped_rows, flipped_columns, flipped_across)
+                np.testing.assert_array_equal(array_of(stored, 2), expected)
+    with pytest.raises(PixelError, match=r"lies turned: .* transpose it"):
+        array_of(lying(columns, rows, across), 2)
+
+
+def test_films_are_turned_by_what_they_say():
+    array = np.arange(12, dtype=np.float32).reshape(1, 1, 3, 4)
+    plane = array[0, 0]
+    for told, expected in (
+        (("L", "F"), plane),
+        (("R", "H"), plane[::-1, ::-1]),
+        (("L", "H"), plane[::-1]),
+        (("A", "F"), plane),  # a lateral film or a breast hangs either way
+        (("P", "R"), plane),
+        (("A", "H"), plane[::-1]),
+        (("L", ""), plane),
+        (("R", ""), plane[:, ::-1]),
+    ):
+        film = Image(array, Geometry((1, 3, 4), None, patient_orientation=told))
+        np.testing.assert_array_equal(array_of(film, 2), expected)
+    with pytest.raises(PixelError, match="lies turned"):
+        array_of(Image(array, Geometry((1, 3, 4), None, patient_orientation=("F", "L"))), 2)

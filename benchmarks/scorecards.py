@@ -19,6 +19,7 @@ import json
 import shutil
 import tempfile
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -74,8 +75,9 @@ def lungs(folder: Path) -> tuple[LabelledSet, list[dict[str, str]]]:
 def learnt_settings(name: str) -> dict[str, object]:
     """Return what is stated of images whose files say nothing."""
     return {
-        "chest-xray": {"modality": "DX", "body_part": "CHEST"},
-        "breast-us": {"modality": "US", "body_part": "BREAST"},
+        "chest-xray": {"modality": "DX", "body_part": "CHEST", "corrupt_cases": 20, "seen": True},
+        "breast-us": {"modality": "US", "body_part": "BREAST", "corrupt_cases": 20, "seen": True},
+        "adrenal-shape": {"modality": "SEG", "body_part": "ADRENAL", "corrupt": (), "seen": False},
     }[name]  # fmt: skip
 
 
@@ -107,9 +109,10 @@ def scorecard(name: str, data: Path, work: Path, learnt: Path) -> tuple[Scorecar
     task = name
     if name in SHIPPED:
         task, table = str(learnt / name), work / "groups.csv"
-        if name != "adrenal-shape":  # its held-out cases are the set's own test part: they say what there is to say
-            labelled = open_labelled(SETS[name][0](data, learnt.resolve()))
-            settings |= {"corrupt_cases": 20, "seen": True, **learnt_settings(name)}
+        labelled = open_labelled(SETS[name][0](data, learnt.resolve()))
+        settings |= learnt_settings(name)
+        if name == "adrenal-shape":  # its test part was not learnt from; shapes of two values are not made worse
+            labelled = replace(labelled, cases=tuple(c for c in labelled.cases if c.split == "test"))
         if name == "chest-xray":
             chest_groups(data, table)
             settings |= {"groups": table}
@@ -122,7 +125,7 @@ def scorecard(name: str, data: Path, work: Path, learnt: Path) -> tuple[Scorecar
             last[0] = time.monotonic()
             print(f"{name}: {done:.0%}: {stage}", flush=True)
 
-    return run_on(config, labelled, tell, notes=(SEEN,) if labelled is not None else ()), time.monotonic() - started
+    return run_on(config, labelled, tell, notes=(SEEN,) if settings.get("seen") else ()), time.monotonic() - started
 
 
 def publish(name: str, work: Path) -> None:

@@ -60,9 +60,7 @@ def test_a_copy_is_known_and_a_change_refused(tmp_path: Path, monkeypatch: pytes
 def test_check_says_what_does_not_ship(tmp_path: Path) -> None:
     card = check("adrenal-shape", tmp_path / "card", pictures=False)
     assert any("held-out cases does not ship" in note for note in card.notes)
-    assert {c.status for c in card.checks} == {"passed", "not measured"}, [
-        c for c in card.checks if c.status == "failed"
-    ]
+    assert not [c for c in card.checks if c.status == "failed"]
 
 
 def test_names_of_other_things() -> None:

@@ -112,7 +112,8 @@ def scorecard(name: str, data: Path, work: Path, learnt: Path) -> tuple[Scorecar
         labelled = open_labelled(SETS[name][0](data, learnt.resolve()))
         settings |= learnt_settings(name)
         if name == "adrenal-shape":  # its test part was not learnt from; shapes of two values are not made worse
-            labelled = replace(labelled, cases=tuple(c for c in labelled.cases if c.split == "test"))
+            cases = tuple(c for c in labelled.cases if c.split == "test")
+            labelled = replace(labelled, cases=cases, classes=("normal", "hyperplasia"))
         if name == "chest-xray":
             chest_groups(data, table)
             settings |= {"groups": table}

@@ -26,10 +26,13 @@ from isocenter.learn.automatic import read_config
 from isocenter.learn.automatic_gate import read_gate_config
 from isocenter.learn.interactive_method import METHOD
 from isocenter.learn.method import Method
+from isocenter.learn.multimodal.config import check_config as check_pairs
 from isocenter.learn.pretraining.parallel import World
 from isocenter.plugins import find
 from isocenter.tasks.interact.engine import Engine
+from isocenter.verbs.adapt_data import AdaptDataConfig
 from isocenter.verbs.pretrain import pretrain
+from isocenter.verbs.shipped import SHIPPED
 from pretraining_cases import METHODS, settings_of, toy
 
 CONFIGS = Path(__file__).parents[3] / "configs"
@@ -65,6 +68,8 @@ def test_every_shipped_configuration_is_valid(configuration: Path) -> None:
     settings = yaml.safe_load(configuration.read_text())
     if settings.get("verb") == "align":
         assert check_config(settings).name.startswith("aligned-")
+    elif configuration.stem.startswith("multimodal-"):
+        assert settings["verb"] == "adapt" and check_pairs(settings).name == configuration.stem
     elif "method" in settings:
         method = METHOD if settings["method"] == "interactive" else METHODS[settings["method"]]
         assert method.configure(settings).model_dump(mode="json")["method"] == method.name
@@ -73,6 +78,13 @@ def test_every_shipped_configuration_is_valid(configuration: Path) -> None:
         assert f"gate-{read_gate_config(configuration).name}" == configuration.stem
     else:
         assert read_config(configuration).name == configuration.stem
+
+
+@pytest.mark.parametrize("configuration", sorted((CONFIGS / "diagnosis").glob("*.yaml")), ids=lambda p: p.name)
+def test_every_configuration_of_a_task_that_ships_is_valid(configuration: Path) -> None:
+    assert configuration.stem in SHIPPED
+    config = AdaptDataConfig(data=Path("set"), out=Path("out"), **yaml.safe_load(configuration.read_text()))
+    assert config.title and config.modalities and config.body_parts and config.licence == "CC-BY-4.0"
 
 
 def test_the_method_has_the_face() -> None:

@@ -220,7 +220,7 @@ def test_the_function_checks_its_settings(study: Path, tmp_path: Path) -> None:
         isocenter.read(study, tmp_path / "r", colour="red")
     with pytest.raises(ConfigError, match="setting on_irregular"):
         isocenter.read(study, tmp_path / "r", on_irregular="guess")
-    with pytest.raises(ConfigError, match="no task 'nothing'; installed: adrenal-shape, .*, lungs-cxr"):
+    with pytest.raises(ConfigError, match=r"no task 'nothing'; installed: adrenal-shape, .*, lungs-cxr"):
         isocenter.read(study, tmp_path / "r", tasks=("nothing",))
     assert not (tmp_path / "r").exists()
 

@@ -1,9 +1,9 @@
 """From what `isocenter read` answered to a claim ledger: findings, measures, and what was not examined.
 
-A class is called present where the set that the task promises holds it alone and it is more likely than not, absent
-where the set leaves it out, and possible else. One of several findings is present from a calibrated probability of 90 %
-on if its own set does not hold "Absent", absent below 10 % if that does not hold "Present", and possible between. Where
-no set is promised, the same limits of the probability are a convention of ours, told under the limits.
+A finding is called present from a calibrated probability of 90 % on, where what the task promises says the same: a set
+of classes holds it alone, or its own set does not hold "Absent". It is absent below 10 %, where the set of classes
+leaves it out or its own does not hold "Present". It is possible between. Where no set is promised, the probability
+alone decides, and the limits say so. That nothing is normal is no sentence.
 """
 
 from __future__ import annotations
@@ -180,6 +180,9 @@ def _findings(into: _Gathered, prediction: PredictionEntry, number: int) -> None
             states = {code.meaning for code in own[name].members}
             status = _own_status(states, chance)
             text += _in_words(states or {"neither"}, own[name].level)
+        concept = FINDINGS.called(about)
+        if status == "absent" and concept is not None and concept.normal:
+            continue  # the findings say it
         evidence = _evidence(into, prediction, "probability", text + _place(prediction, name), number, None)
         into.evidence[-1] = replace(into.evidence[-1], picture=_picture(prediction, name))
         into.claims.append(
@@ -217,11 +220,9 @@ def _in_words(members: set[str], level: float | None) -> str:
 
 
 def _status(name: str, chance: float, members: set[str] | None) -> Literal["present", "absent", "uncertain"]:
-    if members is not None:
-        if name not in members:
-            return "absent"
-        return "present" if len(members) == 1 and chance >= 0.5 else "uncertain"
-    return "present" if chance >= PRESENT else "absent" if chance < ABSENT else "uncertain"
+    if chance >= PRESENT and (members is None or members == {name}):
+        return "present"
+    return "absent" if chance < ABSENT and (members is None or name not in members) else "uncertain"
 
 
 def _finding_of(name: str, exam: Exam) -> str | None:

@@ -189,8 +189,8 @@ SETS: dict[str, Set] = {
         planted_hippocampus, 400, 1, (8, 16, 32, 64), most=14,
     ),
     "chest": Set(
-        "NIH chest radiographs, eight findings, by a linear answer like the one that ships (421 images; place not known)", chest,
-        1, 2, None, {"method": "linear", "region": "lungs", "mirror": "off"},
+        "NIH chest radiographs, eight findings, by a linear answer like the one that ships (421 images; place not known)",
+        chest, 1, 2, None, {"method": "linear", "region": "lungs", "mirror": "off"},
     ),
     "breast": Set(
         "Breast ultrasound (BUSI), three classes (623 images, split without regard to frames that are there twice: its "

@@ -189,7 +189,7 @@ SETS: dict[str, Set] = {
         planted_hippocampus, 400, 1, (8, 16, 32, 64), most=14,
     ),
     "chest": Set(
-        "NIH chest radiographs, eight findings, by a linear answer like the one that ships (421 images; place not known)",
+        "NIH chest radiographs, eight findings, by a linear answer like the one that ships (421 images; place unknown)",
         chest, 1, 2, None, {"method": "linear", "region": "lungs", "mirror": "off"},
     ),
     "breast": Set(

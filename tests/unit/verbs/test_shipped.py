@@ -5,9 +5,13 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from isocenter.core import Geometry, Image, Study
 from isocenter.core.errors import ConfigError, WeightsError
+from isocenter.models.learnt import Prepared
+from isocenter.models.orientation import Turned
 from isocenter.models.weights import read_card
 from isocenter.plugins import load_task, task_entries
 from isocenter.verbs import shipped
@@ -61,6 +65,23 @@ def test_check_says_what_does_not_ship(tmp_path: Path) -> None:
     card = check("adrenal-shape", tmp_path / "card", pictures=False)
     assert any("held-out cases does not ship" in note for note in card.notes)
     assert not [c for c in card.checks if c.status == "failed"]
+
+
+def test_an_answer_says_which_part_it_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the lungs were found, and by which weights, is among the steps of the answer."""
+    task = load_task(shipped_entry("chest-xray"))
+    rows, columns = np.indices((128, 128))
+    film = (60 + 120 * (abs(rows - 64) < 45) * (abs(columns - 64) < 50)).astype(np.uint8)
+    prepared = Prepared(np.zeros((1, 64, 64), np.float32), Turned.to(Geometry((1, 128, 128)), None), (1, 90, 100),
+                        (1, 128, 128), (19, 14))  # fmt: skip
+    monkeypatch.setattr(type(task._settings.preparation), "forward", lambda _self, _image: prepared)
+    monkeypatch.setattr("isocenter.tasks.learnt.task.alike", lambda _gate, _features: (None, None))
+    monkeypatch.setattr(type(task._settings.fit), "unlike", lambda _self, _volume: None)
+    image = Image(film[None, None], Geometry((1, 128, 128)), modality="DX", body_part="CHEST")
+    found = task.run(Study("p", images=(image,)))
+    steps = {step.name: step.parameters for step in found.steps}
+    assert steps["region"] == {"organ": "lungs", "sha256": read_card("lungs-cxr").sha256, "corner": (19, 14)}
+    assert steps["intensity"]["negated"] is False
 
 
 def test_names_of_other_things() -> None:

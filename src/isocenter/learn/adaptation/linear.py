@@ -7,6 +7,7 @@ validation cases.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 
@@ -60,19 +61,20 @@ def fit_linear(net: nn.Module, job: VectorJob) -> Learnt:
     with torch.no_grad():
         x = norm(seen).double()
         held = norm(_seen(net, job.validation)).double() if job.validation else None
-    best: tuple[float, float] | None = None
-    kept = _minimum(x, _labels(job.kind, targets, job.scale), job.kind, _USUAL)
-    if held is not None:
-        labels = _labels(job.kind, [case.target for case in job.validation], job.scale)
-        for penalty in PENALTIES:
-            found = _minimum(x, _labels(job.kind, targets, job.scale), job.kind, penalty)
-            loss = float(_loss(held @ found[0].T + found[1], labels, job.kind))
-            if best is None or loss < best[0]:
-                best, kept = (loss, penalty), found
+    labels = _labels(job.kind, targets, job.scale)
+    wanted = _labels(job.kind, [case.target for case in job.validation], job.scale)
+    least, penalty, kept = math.inf, _USUAL, None
+    for tried in (_USUAL,) if held is None else PENALTIES:
+        found = _minimum(x, labels, job.kind, tried)
+        loss = 0.0 if held is None else float(_loss(held @ found[0].T + found[1], wanted, job.kind))
+        if kept is None or loss < least:
+            least, penalty, kept = loss, tried, found
+    if kept is None:
+        raise TypeError("there is no penalty to try")
     with torch.no_grad():
         linear.weight.copy_(kept[0].float())
         linear.bias.copy_(kept[1].float())
-    validation = {**job.validate(net), "penalty": _USUAL if best is None else best[1]}
+    validation = {**job.validate(net), "penalty": penalty}
     return Learnt(net, 0, 0, validation, time.monotonic() - started, time.process_time() - cpu)
 
 

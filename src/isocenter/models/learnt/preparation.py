@@ -66,6 +66,7 @@ class Prepared:
         shape: Of the turned image, or of its part that is looked at, before it was resized.
         whole: Of the turned image, where only a part of it is looked at.
         corner: Row and column of that part.
+        negated: Whether larger values were darker, and the negative was taken.
     """
 
     array: Float[np.ndarray, "channel *space"]
@@ -73,6 +74,7 @@ class Prepared:
     shape: tuple[int, int, int]
     whole: tuple[int, int, int] | None = None
     corner: tuple[int, int] = (0, 0)
+    negated: bool = False
 
     def _part(self) -> tuple[slice, slice, slice]:
         (row, column), (_, rows, columns) = self.corner, self.shape
@@ -206,7 +208,7 @@ class Preparation:
             shape = (1, array.shape[2], array.shape[3])
         space = self._space(shape, turn, image)
         values = np.stack([resized(self._intensities(channel), space) for channel in array])
-        return Prepared(values[:, 0] if self.dims == 2 else values, turn, shape, whole, corner)
+        return Prepared(values[:, 0] if self.dims == 2 else values, turn, shape, whole, corner, self._negates(image))
 
     def _space(self, shape: tuple[int, int, int], turn: Turned, image: Image) -> tuple[int, int, int]:
         if self.size is not None:
@@ -220,11 +222,14 @@ class Preparation:
         wanted = [max(1, round(n * s / w)) for n, s, w in zip(shape, turn.of(spacing), self.spacing_mm, strict=True)]
         return (1 if self.dims == 2 else wanted[0], wanted[1], wanted[2])
 
+    def _negates(self, image: Image) -> bool:
+        return self.intensity != "set" and image.dark_is_high
+
     def _channels(self, image: Image) -> Float[np.ndarray, "c z y x"]:
         array = image.array.astype(np.float32)
         if not np.isfinite(array).all():
             raise PixelError("the image holds values that are not finite (NaN or infinity); repair or crop it first")
-        if self.intensity != "set" and image.dark_is_high:
+        if self._negates(image):
             array = -array
         if self.channels == 1 and len(array) == 3 and image.quantity is Quantity.RGB:
             return np.asarray(np.tensordot(_LUMINANCE, array, 1)[None], dtype=np.float32)

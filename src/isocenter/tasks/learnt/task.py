@@ -232,10 +232,16 @@ class LearntTask:
         return ModelRef(self.card.name, self.card.version, together, self.card.licence)
 
     def _steps(self, prepared: Prepared) -> tuple[Step, ...]:
+        how = self._settings.preparation
+        looked: tuple[Step, ...] = ()
+        if how.region is not None:
+            where = {"organ": how.region, "sha256": how.region_sha256, "corner": prepared.corner}
+            looked = (Step("region", MappingProxyType(where)),)
         return (
             Step("turn", MappingProxyType({"axes": prepared.turn.order, "flips": prepared.turn.flips})),
+            *looked,
             Step("resize", MappingProxyType({"from": prepared.shape, "to": prepared.array.shape[1:]})),
-            Step("intensity", MappingProxyType({"by": self._settings.preparation.intensity})),
+            Step("intensity", MappingProxyType({"by": how.intensity, "negated": prepared.negated})),
             Step("answer", MappingProxyType({"networks": len(self._nets), "mirrored": self._settings.mirror})),
         )
 

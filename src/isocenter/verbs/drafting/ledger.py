@@ -178,7 +178,7 @@ def _findings(into: _Gathered, prediction: PredictionEntry, number: int) -> None
             text += _in_words(members, None if sure is None else sure.level)
         elif name in own:
             states = {code.meaning for code in own[name].members}
-            status = _own_status(states, chance)
+            status = _status(name, chance, {name if state == "Present" else f"no {name}" for state in states})
             text += _in_words(states or {"neither"}, own[name].level)
         concept = FINDINGS.called(about)
         if status == "absent" and concept is not None and concept.normal:
@@ -191,17 +191,6 @@ def _findings(into: _Gathered, prediction: PredictionEntry, number: int) -> None
                 quantities=(Quantity("probability", 100 * chance, "%"),),
             )
         )  # fmt: skip
-
-
-def _own_status(states: set[str], chance: float) -> Literal["present", "absent", "uncertain"]:
-    """Return what a finding's own set allows to say.
-
-    The set promises how often the truth is in it, within those who have the finding and those who don't; not how often
-    a set is right. So the probability must say the same.
-    """
-    if states == {"Present"} and chance >= PRESENT:
-        return "present"
-    return "absent" if states == {"Absent"} and chance < ABSENT else "uncertain"
 
 
 def _place(prediction: PredictionEntry, name: str) -> str:
@@ -220,6 +209,10 @@ def _in_words(members: set[str], level: float | None) -> str:
 
 
 def _status(name: str, chance: float, members: set[str] | None) -> Literal["present", "absent", "uncertain"]:
+    """Return what probability and promised set together allow to say.
+
+    A set promises how often the truth is in it, not how often it is right: so the probability must say the same.
+    """
     if chance >= PRESENT and (members is None or members == {name}):
         return "present"
     return "absent" if chance < ABSENT and (members is None or name not in members) else "uncertain"

@@ -104,6 +104,7 @@ def test_a_negative_is_seen_as_its_positive() -> None:
     image = picture()
     negative = replace(image, array=200 - image.array, meta=meta)
     np.testing.assert_allclose(how.forward(negative).array, how.forward(image).array, atol=1e-5)
+    assert how.forward(negative).negated and not how.forward(image).negated
     shape = Preparation(2, intensity="shape", mean=0.5, deviation=0.5)
     drawn = replace(image, array=(image.array > 60).astype(np.uint8))
     turned = replace(drawn, array=(1 - drawn.array).astype(np.uint8), meta=meta)

@@ -252,8 +252,8 @@ def page(kept: dict[str, dict[str, Any]]) -> str:
         e = kept[name]
         lines += [
             f"## {name}", "",
-            f"{e['date']}, {e['machine']}. {SETS[name][1]} {e['cases']} cases, {e['networks']} networks of {e['steps']} "
-            "steps.", "",
+            f"{e['date']}, {e['machine']}. {SETS[name][1]} {e['cases']} cases, {e['networks']} networks of "
+            f"{e['steps']} steps.", "",
             "| metric | of | value | interval | patients |", "| - | - | - | - | - |",
         ]  # fmt: skip
         for f in e["figures"]:

@@ -1,7 +1,7 @@
 """A backbone with nothing to learn: how bright, how rough and how unlike its mirror image each cell of an image is.
 
-With a few hundred images that lie alike in their frames, a linear answer over these numbers is worth more than a
-network that has to find its features first (docs/results/diagnosis.md).
+With a few hundred images that lie alike in their frames, a linear answer over these numbers can be worth more than a
+network that has to find its features first (docs/results/diagnosis.md: on the mean of findings, not for each).
 """
 
 from __future__ import annotations

@@ -148,7 +148,7 @@ def _masked_on(images: Sequence[Path], work: Path) -> str:
     return str(found.weights.with_name(f"{found.weights.stem}-whole.safetensors"))
 
 
-def _alone(labelled: LabelledSet, part: Part) -> LabelledSet:
+def alone(labelled: LabelledSet, part: Part) -> LabelledSet:
     """Return a part as a set of its own: what is learnt from, and what is held out."""
     kept = [replace(labelled.cases[i], split="train") for i in (*part.learnt, *part.validation)]
     held = [replace(labelled.cases[i], split="test") for i in part.held_out]
@@ -176,7 +176,7 @@ def few_labels(data: Path, work: Path, *, count: int, steps: int) -> list[Line]:
         settings = DataSettings(seed=0, steps=steps, folds=1, batch=2, learning_rate=3e-3)
         name, minutes, rows = f"few-{count}-{what.replace(' ', '-')}", 0.0, []
         for number, (part, start) in enumerate(zip(parts, weights, strict=True)):
-            found, took = _learn(f"{name}-{number}", _alone(labelled, part), settings, work, start)
+            found, took = _learn(f"{name}-{number}", alone(labelled, part), settings, work, start)
             minutes += took / len(parts)
             rows += found.masks
         dice[what] = {row.name: row.mean for row in rows}

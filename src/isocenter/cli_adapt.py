@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -53,6 +54,13 @@ WorkOption = Annotated[
 FlipOption = Annotated[
     str, typer.Option("--flip", help="Learn mirrored left to right too: on, off; auto: unless a name says a side.")
 ]
+DeviceOption = Annotated[
+    str, typer.Option("--device", help="Of a set: where networks learn: cpu, cuda; auto: a GPU where there is one.")
+]
+NetworkOption = Annotated[
+    int | None,
+    typer.Option("--network", help="Of a set: learn this network alone, from 1; without it, --work gathers all."),
+]
 RateOption = Annotated[float | None, typer.Option("--learning-rate", help="Of a set: peak; default: searched for.")]
 MinutesOption = Annotated[
     float | None, typer.Option("--minutes", help="What all may take. Default: 5 from a session, 30 from a set.")
@@ -98,6 +106,8 @@ def adapt(
     batch: Annotated[int | None, typer.Option("--batch", help="Of a set: images or windows of a step.")] = None,
     work: WorkOption = None,
     threads: Annotated[int, typer.Option("--threads", help="Of a set: threads of each network.")] = 1,
+    device: DeviceOption = "auto",
+    network: NetworkOption = None,
     flip: FlipOption = "auto",
     sets: SetsOption = "auto",
     groups: GroupsOption = None,
@@ -131,6 +141,8 @@ def adapt(
         raise ConfigError("--resume and --until are of pairs; a set goes on from its --work folder by itself")
     if data is None and (sets != "auto" or any(x is not None for x in (groups, promise_by, card))):
         raise ConfigError("--sets, --groups, --promise-by and --card are of a labelled set: give --data SET")
+    if network is not None and (data is None or work is None or steps is None):
+        raise ConfigError("--network is of a labelled set, and needs --work FOLDER and --steps N")
     common = {"name": name, "minutes": minutes, "steps": steps, "licence": licence, "seed": seed or 0}
     given: dict[str, Any] = {key: value for key, value in common.items() if value is not None}
     given["overwrite"] = overwrite
@@ -142,13 +154,21 @@ def adapt(
             given |= {} if weights is None else {"plane_weights": weights}
             done: AdaptResult | AdaptDataResult = verb(from_session, out, progress=tell, **given)
         elif data is not None:
-            from isocenter.verbs.adapt_data import adapt_data, read_card_file
+            from isocenter.verbs.adapt_data import adapt_data, learn_network, read_card_file
 
             given |= {} if card is None else read_card_file(card)
             given |= {"weights": weights, "method": method, "folds": folds, "labelled": labelled, "work": work}
             given |= {"learning_rate": learning_rate, "batch": batch, "cases": cases, "clinical": clinical}
             given |= {"sets": sets, "groups": groups, "promise_by": promise_by}
-            done = adapt_data(data, out, progress=tell, mirror=flip, threads=threads, **given)
+            given |= {"mirror": flip, "threads": threads, "device": device}
+            if network is not None:
+                taken = learn_network(data, out, network, progress=tell, **given)
+            else:
+                done = adapt_data(data, out, progress=tell, **given)
+    if network is not None:
+        said = f"network {network}: learnt, {taken} steps; the same command without --network gathers all of them"
+        say_out(json.dumps({"network": network, "steps": taken}) if as_json else said)
+        return
     say_out(done.model_dump_json(indent=2) if as_json else "\n".join(_adapted_lines(done)))
 
 

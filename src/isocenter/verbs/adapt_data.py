@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from isocenter.learn.adaptation.run import AdaptedSet
     from isocenter.models.weights import Weights
 
-__all__ = ["AdaptDataConfig", "AdaptDataResult", "Figure", "adapt_data", "read_card_file", "run"]
+__all__ = ["AdaptDataConfig", "AdaptDataResult", "Figure", "adapt_data", "learn_network", "read_card_file", "run"]
 
 _NAME = r"^[a-z0-9][a-z0-9-]{0,48}$"
 _CARD = (
@@ -170,12 +170,51 @@ def adapt_data(
         WeightsError: The weights to begin with can't be used.
         CapabilityError: A package that learning needs is not installed.
     """
+    return run(_config(data, out, settings), progress)
+
+
+def learn_network(
+    data: Path | str, out: Path | str, number: int, *, progress: Progress | None = None, **settings: Any
+) -> int:
+    """Learn one network of a task: others learn beside it, in processes or on machines of their own.
+
+    `adapt_data` with the same settings then finds them in `work`, learns those that are missing, and writes the task.
+
+    Args:
+        data: The set.
+        out: Folder of the task to be; nothing is written there.
+        number: Which network, from 1.
+        progress: Called with what is done and how much of the whole.
+        **settings: Of `AdaptDataConfig`; `work` and `steps` are needed.
+
+    Returns:
+        Steps that it has taken.
+
+    Raises:
+        ConfigError: A setting is wrong or missing, or there is no such network.
+        DataError: The set can't be learnt from.
+        WeightsError: The weights to begin with can't be used.
+        CapabilityError: A package that learning needs is not installed.
+    """
+    config = _config(data, out, settings)
+    if config.work is None:
+        raise ConfigError("one network learns into the folder of checkpoints that all share: give --work FOLDER")
+    _check(config)
+    labelled, start, learning = _opened(config)
+    from isocenter.learn.adaptation.run import learn_one
+
     try:
-        config = AdaptDataConfig(data=Path(data), out=Path(out), **settings)
+        return learn_one(labelled, learning, config.work, number - 1, start=start, tell=progress).steps
+    except OSError as error:
+        raise explain_os_error(error, config.work, doing="write") from error
+
+
+def _config(data: Path | str, out: Path | str, settings: Mapping[str, Any]) -> AdaptDataConfig:
+    try:
+        return AdaptDataConfig(data=Path(data), out=Path(out), **settings)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         raise ConfigError(f"setting {'.'.join(str(p) for p in first['loc'])}: {first['msg']}") from error
-    return run(config, progress)
 
 
 def read_card_file(file: Path) -> dict[str, Any]:
@@ -199,18 +238,9 @@ def run(config: AdaptDataConfig, progress: Progress | None = None) -> AdaptDataR
     started = time.monotonic()
     _check(config)
     tell("opening the set", 0.0)
-    labelled = open_labelled(config.data)
-    labelled = replace(
-        labelled, licence=labelled.licence or config.data_licence or "", name=config.data_name or labelled.name
-    )
-    if config.class_names:
-        if len(set(config.class_names)) != len(labelled.classes) or not all(config.class_names):
-            raise ConfigError(f"class_names: the set has {len(labelled.classes)} classes, each needs a name of its own")
-        labelled = replace(labelled, classes=config.class_names)
-    start = _weights(config)
+    labelled, start, settings = _opened(config)
     from isocenter.learn.adaptation.run import adapt_to_set
 
-    settings = DataSettings(**{key: getattr(config, key) for key in DataSettings.model_fields})
     out = config.out.resolve()
     work = config.work or out.with_name(f".{out.name}.learning")
     try:
@@ -238,6 +268,19 @@ def run(config: AdaptDataConfig, progress: Progress | None = None) -> AdaptDataR
     if config.work is None:
         _remove(work)
     return result
+
+
+def _opened(config: AdaptDataConfig) -> tuple[LabelledSet, Weights | None, DataSettings]:
+    labelled = open_labelled(config.data)
+    labelled = replace(
+        labelled, licence=labelled.licence or config.data_licence or "", name=config.data_name or labelled.name
+    )
+    if config.class_names:
+        if len(set(config.class_names)) != len(labelled.classes) or not all(config.class_names):
+            raise ConfigError(f"class_names: the set has {len(labelled.classes)} classes, each needs a name of its own")
+        labelled = replace(labelled, classes=config.class_names)
+    settings = DataSettings(**{key: getattr(config, key) for key in DataSettings.model_fields})
+    return labelled, _weights(config), settings
 
 
 def _check(config: AdaptDataConfig) -> None:

@@ -13,6 +13,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -23,6 +24,7 @@ from torch import nn
 from isocenter.core.errors import TrainingError
 from isocenter.learn.checkpoint import CsvLog, load_checkpoint, save_checkpoint
 from isocenter.learn.memory import in_memory
+from isocenter.models.learnt import device_of
 
 __all__ = ["Course", "Job", "Learnt", "find_rate", "fit", "keep", "measure_step", "quickest_precision"]
 
@@ -93,7 +95,7 @@ class Learnt:
     """What a training came to.
 
     Args:
-        net: The averaged network that is kept, in evaluation mode.
+        net: The averaged network that is kept, in evaluation mode, where it learnt.
         step: At which it stood so.
         steps: Steps that were done.
         validation: Figures of the one that is kept.
@@ -136,7 +138,7 @@ def _step(net: nn.Module, job: Job, course: Course, step: int) -> torch.Tensor:
     torch.manual_seed(int(rng.integers(2**31)))  # dropout
     with (
         in_memory(batch=job.batch, further=", and so do narrower `widths`"),
-        torch.autocast("cpu", torch.bfloat16, enabled=course.bfloat16),
+        torch.autocast(device_of(net).type, torch.bfloat16, enabled=course.bfloat16),
     ):
         loss = job.loss(net, rng)
     if not bool(torch.isfinite(loss)):
@@ -154,7 +156,9 @@ def measure_step(net: nn.Module, job: Job, course: Course, *, steps: int = 3) ->
 def _timed_steps(net: nn.Module, job: Job, course: Course, steps: int, clock: Callable[[], float]) -> float:
     trial = copy.deepcopy(net).train()
     optimiser = _optimiser(trial, course)
-    times = []
+    times, device = [], device_of(net)
+    if device.type == "cuda":
+        clock = partial(_once_done, device)
     for step in range(steps + 1):
         started = clock()
         loss = _step(trial, job, course, step)
@@ -163,6 +167,12 @@ def _timed_steps(net: nn.Module, job: Job, course: Course, steps: int, clock: Ca
         optimiser.step()
         times.append(clock() - started)
     return float(np.median(times[1:]))
+
+
+def _once_done(device: torch.device) -> float:
+    """Return the time once a GPU has done what it was given."""
+    torch.cuda.synchronize(device)
+    return time.monotonic()
 
 
 def quickest_precision(net: nn.Module, job: Job, course: Course) -> bool:
@@ -177,7 +187,7 @@ def fit(net: nn.Module, job: Job, course: Course, folder: Path, tell: Tell) -> L
     """Learn, or go on where an earlier call was interrupted.
 
     Args:
-        net: To begin with; it is changed.
+        net: To begin with, on the device where it learns; it is changed.
         job: What is learnt.
         course: How.
         folder: For the checkpoint and the table of steps.

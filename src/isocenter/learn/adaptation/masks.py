@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from isocenter.learn.adaptation.alter import alter_values, cut
 from isocenter.learn.adaptation.plan import Plan
-from isocenter.models.learnt import slide
+from isocenter.models.learnt import device_of, slide
 
 __all__ = ["MaskCase", "MaskJob", "mask_loss", "probabilities"]
 
@@ -92,8 +92,10 @@ def probabilities(
         classes: Background included.
         mirror: Axes along which it also looks at the mirror image; the answers are averaged.
     """
+    device = device_of(net)
 
     def look(x: torch.Tensor) -> torch.Tensor:
+        x = x.to(device)
         dims = x.ndim - 2
         views = [()] + [(axis - dims,) for axis in range(dims) if mirror and mirror[axis - dims]]
         total = sum(net(x.flip(v) if v else x).float().softmax(1).flip(v if v else ()) for v in views)
@@ -132,8 +134,9 @@ class MaskJob:
             image, target = cut(case.image, case.label, centre, plan.window, plan.alteration, rng, thick=plan.thick)
             images.append(alter_values(image, plan.alteration, rng))
             labels.append(target)
-        x = torch.from_numpy(np.stack(images))
-        y = torch.from_numpy(np.stack([label.astype(np.int64) for label in labels if label is not None]))
+        device = device_of(net)
+        x = torch.from_numpy(np.stack(images)).to(device)
+        y = torch.from_numpy(np.stack([label.astype(np.int64) for label in labels if label is not None])).to(device)
         return mask_loss(net.levels(x, _LEVELS), y)  # type: ignore[operator]
 
     def _centre(self, case: MaskCase, rng: np.random.Generator) -> tuple[float, ...] | None:

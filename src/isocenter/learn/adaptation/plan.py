@@ -114,6 +114,7 @@ def plan_segmentation(
     widths: Sequence[int] | None,
     mirror: tuple[bool, ...],
     batch: int = 2,
+    most_side: int | None = None,
     backbone: AnySettings | None = None,
 ) -> Plan:
     """Settle how masks are learnt.
@@ -124,13 +125,21 @@ def plan_segmentation(
         widths: Of the network's levels, finest first; None for the embedded choice.
         mirror: Which axes (z, y, x) may be mirrored.
         batch: Windows of a step.
+        most_side: Longest side that planes without spacing are brought to, so that those of other cameras are as
+            large; None leaves them.
         backbone: To use instead of one that fits the set.
 
     Raises:
-        ConfigError: Images are too small, or the backbone is for other ones.
+        ConfigError: Images are too small, the backbone is for other ones, or a side is asked where spacing is known.
     """
-    dims = found.dims
-    size, spacing = found.size[-dims:], (found.spacing_mm or (1.0, 1.0, 1.0))[-dims:]
+    dims, preparation = found.dims, _preparation(found)
+    size = found.size[-dims:]
+    if most_side is not None:
+        if dims != 2 or found.spacing_mm is not None:
+            raise ConfigError("a side is of planes whose spacing is not known; these images have spacing: leave it out")
+        preparation = replace(preparation, longest=most_side)
+        size = tuple(max(1, round(n * most_side / max(size))) for n in size)
+    spacing = (found.spacing_mm or (1.0, 1.0, 1.0))[-dims:]
     settings = backbone
     if settings is None:
         wanted = tuple(widths or ((24, 48, 96, 192) if dims == 3 else (24, 48, 96, 192, 256)))
@@ -147,7 +156,7 @@ def plan_segmentation(
     _check_backbone(settings, found)
     thick = dims == 3 and spacing[0] > _THICK * min(spacing[1:])
     return Plan(
-        _preparation(found),
+        preparation,
         LearntSettings(settings.as_card(), classes + 1, mask=True),
         Alteration(mirror=mirror),
         _window(size, settings.multiple, _WINDOW_VOXELS[dims] * (1 if isinstance(settings, ResidualSettings) else 2)),

@@ -50,7 +50,7 @@ from isocenter.models.lora import merged_state
 from isocenter.models.weights import Weights
 from isocenter.safety.gate import Gate, Reference
 
-__all__ = ["AdaptedSet", "DataSettings", "Member", "adapt_to_set"]
+__all__ = ["AdaptedSet", "DataSettings", "Member", "adapt_to_set", "learn_one"]
 
 Tell = Callable[[str, float], None]
 _LEAST_STEPS, _MOST_STEPS = 40, 20_000
@@ -164,6 +164,74 @@ def adapt_to_set(
         torch.set_num_threads(threads)
 
 
+def learn_one(
+    labelled: LabelledSet,
+    settings: DataSettings,
+    folder: Path,
+    number: int,
+    *,
+    start: Weights | None = None,
+    tell: Tell | None = None,
+) -> Learnt:
+    """Learn one of the networks and no more: others learn beside it; `adapt_to_set` then finds them learnt.
+
+    Args:
+        labelled: The set.
+        settings: How; with `steps`, so that all networks take as many.
+        folder: For checkpoints, the same for all networks.
+        number: Which network, from 0.
+        start: Weights of a backbone to begin with.
+        tell: Called with what is done and how much of the whole.
+
+    Raises:
+        DataError: The set can't be learnt from.
+        ConfigError: There is no such network, no steps are said, or a setting does not fit the set.
+        WeightsError: The weights to begin with are of another network.
+    """
+    if settings.steps is None or settings.method == "linear":
+        raise ConfigError("one network learns by itself where its steps are said: give `steps`, and no linear method")
+    say, threads = tell or (lambda _what, _done: None), torch.get_num_threads()
+    torch.set_num_threads(settings.threads)
+    most = half_of_memory() if settings.memory_gb is None else int(settings.memory_gb * 2**30)
+    try:
+        with Shelf(folder / f"shelf-{number}", most_bytes=most) as shelf:
+            work, _ = _begun(labelled, settings, (start, shelf), say)
+            parts = work.parts()
+            work.check(parts)
+            if not 0 <= number < len(parts):
+                raise ConfigError(f"there are networks 1 to {len(parts)}, not {number + 1}")
+            work.hold_to(folder, sorted(work.failed))
+            work.settle(parts[0], len(parts), time.monotonic(), folder, say)
+            member, _ = work.learn(parts[number], folder / f"network-{number}", _share(say, 0, 1))
+            return member.learnt
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _begun(
+    labelled: LabelledSet, settings: DataSettings, given: tuple[Weights | None, Shelf], say: Tell
+) -> tuple[_Work, Fingerprint]:
+    """Read a set and plan.
+
+    Raises:
+        DataError: Too many cases can't be learnt from.
+    """
+    read, failed = read_cases(
+        labelled, most_unreadable=settings.most_unreadable, tell=lambda w, d: say(w, 0.03 * d), shelf=given[1]
+    )
+    found = fingerprint(labelled, read)
+    work = _Work(labelled, settings, found, read, given)
+    work.failed = failed | work.failed
+    if len(work.failed) > settings.most_unreadable * len(labelled.cases):
+        name, reason = next(iter(work.failed.items()))
+        raise DataError(
+            f"{len(work.failed)} of {len(labelled.cases)} cases can't be learnt from, more than "
+            f"{settings.most_unreadable:.0%}; the first, {name!r}: {reason}",
+            source=labelled.name,
+        )
+    return work, found
+
+
 def _adapt(
     labelled: LabelledSet,
     settings: DataSettings,
@@ -172,21 +240,9 @@ def _adapt(
     say: Tell,
     agree: Callable[[Sequence[Read], Sequence[Read]], None] | None,
 ) -> AdaptedSet:
-    started, shelf = time.monotonic(), given[1]
-    read, failed = read_cases(
-        labelled, most_unreadable=settings.most_unreadable, tell=lambda w, d: say(w, 0.03 * d), shelf=shelf
-    )
-    found = fingerprint(labelled, read)
-    work = _Work(labelled, settings, found, read, given)
-    failed |= work.failed
-    if len(failed) > settings.most_unreadable * len(labelled.cases):
-        name, reason = next(iter(failed.items()))
-        raise DataError(
-            f"{len(failed)} of {len(labelled.cases)} cases can't be learnt from, more than "
-            f"{settings.most_unreadable:.0%}; the first, {name!r}: {reason}",
-            source=labelled.name,
-        )
-    parts = work.parts()
+    started = time.monotonic()
+    work, found = _begun(labelled, settings, given, say)
+    failed, parts = work.failed, work.parts()
     work.check(parts)
     if agree is not None:
         agree(work.read, [work.read[i] for i in sorted({i for part in parts for i in part.held_out})])
@@ -209,6 +265,16 @@ def _adapt(
     )  # fmt: skip
 
 
+def _device_of(settings: DataSettings) -> torch.device:
+    """Return where networks learn; what is found exactly, without a step, stays on the processor."""
+    here = torch.cuda.is_available()
+    if settings.device == "cuda" and not here:
+        raise ConfigError("device 'cuda': this machine has no GPU that torch can use; leave device 'auto' or 'cpu'")
+    if settings.device == "cpu" or settings.method == "linear" or not here:
+        return torch.device("cpu")
+    return torch.device("cuda")
+
+
 def _share(say: Tell, turn: int, count: int) -> Tell:
     def tell(what: str, done: float) -> None:
         say(f"network {turn + 1} of {count}: {what}", 0.05 + 0.93 * (turn + 0.95 * done) / count)
@@ -225,6 +291,7 @@ class _Work:
     ) -> None:  # fmt: skip
         self.labelled, self.settings, self.found = labelled, settings, found
         self.start, self._shelf = given
+        self.device = _device_of(settings)
         self.masks = labelled.kind == "segment"
         self.plan = self._planned()
         self.failed: dict[str, str] = {}
@@ -245,7 +312,9 @@ class _Work:
                     "region, pool and method 'linear' are of answers about whole images; leave them out for masks"
                 )
             count = len(labelled.classes)
-            plan = plan_segmentation(self.found, count, widths=settings.widths, mirror=mirror, backbone=backbone)
+            plan = plan_segmentation(
+                self.found, count, widths=settings.widths, mirror=mirror, most_side=settings.side, backbone=backbone
+            )
         else:
             outputs = len(labelled.classes) if labelled.kind in ("classify", "multilabel") else 1
             plan = plan_vector(
@@ -308,7 +377,7 @@ class _Work:
             row = (case.name, case.patient, case.split, repr(case.target), one.image.sha256, label)
             digest.update("\t".join(row).encode() + b"\n")
         document = {
-            "settings": self.settings.model_dump(mode="json", exclude={"memory_gb"}),
+            "settings": self.settings.model_dump(mode="json", exclude={"memory_gb", "device"}),
             "classes": list(self.labelled.classes),
             "cases": digest.hexdigest(),
             "left_out": list(failed),
@@ -414,7 +483,7 @@ class _Work:
         net = begin_network(self.plan.network, self.start)
         choose_learning(net, self.settings.method, rank=self.settings.rank, seed=self.settings.seed)
         layout = torch.channels_last if self.found.dims == 2 else torch.channels_last_3d
-        return net.to(memory_format=layout)  # type: ignore[call-overload,no-any-return]
+        return net.to(device=self.device, memory_format=layout)  # type: ignore[call-overload,no-any-return]
 
     def settle(self, part: Part, networks: int, started: float, folder: Path, say: Tell) -> None:
         """Settle precision and steps by the speed of this machine, once: a call that goes on keeps what was settled."""
@@ -458,7 +527,7 @@ class _Work:
             if rate is None:
                 rate = find_rate(net, job, self._course(part, steps=steps, rate=1e-3), folder)
             learnt = fit(net, job, self._course(part, steps=steps, rate=rate), folder, tell)
-        arrays = {k: v.detach().float().numpy().copy() for k, v in merged_state(learnt.net).items()}
+        arrays = {k: v.detach().float().cpu().numpy().copy() for k, v in merged_state(learnt.net).items()}
         scale = job.settle_scale(learnt.net) if isinstance(job, VectorJob) else Scale()
         return Member(part, arrays, learnt, scale), rate
 

@@ -23,7 +23,8 @@ class DataSettings(BaseModel):
         learning_rate: Peak.
         batch: Images or windows of a step.
         widths: Of the network's levels, finest first.
-        side: Longest side of the image that a network sees which answers for the whole of it.
+        side: Longest side of the image that a network sees which answers for the whole of it; of masks, that planes
+            without spacing are brought to (photographs of cameras that differ in pixels).
         region: Organ whose box alone is looked at ("lungs": upright frontal chest X-rays), of answers about whole
             pictures.
         pool: What of a network's coarsest map such an answer is made from: "mean", "mean-max", or the means of a "grid"
@@ -37,6 +38,8 @@ class DataSettings(BaseModel):
         most_unreadable: Largest share of cases that may be left out because they can't be read.
         precision: "auto" takes bfloat16 where it is quicker here.
         threads: Of torch.
+        device: Where networks learn: "auto" takes a GPU where there is one. Held-out cases are answered there too; a
+            training may go on elsewhere.
         memory_gb: Of images and labels that are kept in memory; those beyond lie on disk beside the checkpoints while
             it learns. None for half of what is free. Nothing that is learnt depends on it.
     """
@@ -60,4 +63,5 @@ class DataSettings(BaseModel):
     most_unreadable: float = Field(default=0.05, ge=0, lt=1)
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     threads: int = Field(default=1, ge=1)
+    device: Literal["auto", "cpu", "cuda"] = "auto"
     memory_gb: float | None = Field(default=None, ge=0)

@@ -18,6 +18,7 @@ from isocenter.data.labelled.cases import Kind
 from isocenter.evaluate.ranking import auroc, auroc_macro, concordance
 from isocenter.learn.adaptation.alter import alter_values, cut
 from isocenter.learn.adaptation.plan import Plan
+from isocenter.models.learnt import device_of
 
 __all__ = ["Scale", "VectorCase", "VectorJob", "answers", "answers_by_view", "cox_loss", "figures"]
 
@@ -157,25 +158,28 @@ class VectorJob:
         for case in picked:
             image, _ = cut(case.image, None, None, plan.window, plan.alteration, rng)
             images.append(alter_values(image, plan.alteration, rng))
-        answer = net(torch.from_numpy(np.stack(images)))
+        answer = net(torch.from_numpy(np.stack(images)).to(device_of(net)))
         return self._loss(answer.float(), [case.target for case in picked])
 
     def _loss(self, answer: Float[torch.Tensor, "n outputs"], targets: Sequence[Target]) -> torch.Tensor:
+        there = answer.device
         if self.kind == "classify":
-            classes = torch.tensor([t for t in targets if isinstance(t, int)])
+            classes = torch.tensor([t for t in targets if isinstance(t, int)], device=there)
             return functional.cross_entropy(answer, classes, label_smoothing=self.smoothing)
         if self.kind == "multilabel":
-            table = torch.tensor([t for t in targets if isinstance(t, tuple)], dtype=torch.float32)
+            table = torch.tensor([t for t in targets if isinstance(t, tuple)], dtype=torch.float32, device=there)
+            weights = None if self._weights is None else self._weights.to(there)
             known = (table >= 0).float()
             each = functional.binary_cross_entropy_with_logits(
-                answer, table.clamp(min=0), pos_weight=self._weights, reduction="none"
+                answer, table.clamp(min=0), pos_weight=weights, reduction="none"
             )
             return (each * known).sum() / known.sum().clamp(min=1)
         if self.kind == "regress":
-            values = torch.tensor([float(t) for t in targets if isinstance(t, int | float)])
+            values = torch.tensor([float(t) for t in targets if isinstance(t, int | float)], device=there)
             return functional.smooth_l1_loss(answer[:, 0], (values - self.scale.mean) / self.scale.deviation)
         events = [t for t in targets if isinstance(t, Event)]
-        days, happened = torch.tensor([e.days for e in events]), torch.tensor([float(e.happened) for e in events])
+        table = torch.tensor([(e.days, float(e.happened)) for e in events], device=there)
+        days, happened = table[:, 0], table[:, 1]
         return cox_loss(answer[:, 0], days, happened)
 
     def validate(self, net: nn.Module) -> Mapping[str, float]:
@@ -221,13 +225,13 @@ def answers_by_view(
     chunk: int = 32,
 ) -> tuple[Float[np.ndarray, "n outputs"], Float[np.ndarray, "n views outputs"]]:
     """Return what `answers` does, and what each view alone gives: as numbers for "regress", else logits."""
-    found, each = [], []
+    found, each, device = [], [], device_of(net)
     for first in range(0, len(cases), chunk):
-        x = torch.from_numpy(np.stack([case.image for case in cases[first : first + chunk]]))
+        x = torch.from_numpy(np.stack([case.image for case in cases[first : first + chunk]])).to(device)
         dims = x.ndim - 2
         views = [(), *((axis - dims,) for axis in range(dims) if mirror and mirror[axis - dims])]
         with torch.inference_mode():
-            several = torch.stack([net(x.flip(v) if v else x).float() for v in views])
+            several = torch.stack([net(x.flip(v) if v else x).float() for v in views]).cpu()
         logits = several.mean(0)
         if scale is not None and scale.shift:
             logits = logits + torch.tensor(scale.shift)

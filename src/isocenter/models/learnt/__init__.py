@@ -6,7 +6,7 @@ Learning and the tasks share this code, so that a network sees in use what it sa
 from isocenter.models.learnt.features import network_features
 from isocenter.models.learnt.network import LearntSettings, backbone_settings, build_learnt
 from isocenter.models.learnt.preparation import Preparation, Prepared
-from isocenter.models.learnt.sliding import slide, views_of
+from isocenter.models.learnt.sliding import device_of, slide, views_of
 
 __all__ = [
     "LearntSettings",
@@ -14,6 +14,7 @@ __all__ = [
     "Prepared",
     "backbone_settings",
     "build_learnt",
+    "device_of",
     "network_features",
     "slide",
     "views_of",

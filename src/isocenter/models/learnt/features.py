@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import nn
 
 from isocenter.models.learnt.network import VectorNet
+from isocenter.models.learnt.sliding import device_of
 
 __all__ = ["embeddings_of", "network_features"]
 
@@ -35,11 +36,12 @@ def network_features(
     Source:
         Liu et al., NeurIPS 2020 (energy).
     """
+    device = device_of(net)
     with torch.inference_mode():
-        parts = [torch.from_numpy(part)[None] for part in _windows(image, window)]
+        parts = [torch.from_numpy(part)[None].to(device) for part in _windows(image, window)]
         see = net.embed if isinstance(net, VectorNet) else net.encoder.embed  # type: ignore[union-attr]
         embedding = torch.stack([see(part)[0].float() for part in parts]).mean(0)  # type: ignore[operator]
-        out = {"embedding": embedding.numpy().astype(np.float64)}
+        out = {"embedding": embedding.cpu().numpy().astype(np.float64)}
         if isinstance(net, VectorNet):
             logits = net.head(embedding[None])[0]
             if len(logits) > 1:
@@ -73,9 +75,9 @@ def embeddings_of(
         images: Prepared, of one size.
         chunk: Images at a time.
     """
-    found = []
+    found, device = [], device_of(net)
     with torch.inference_mode():
         for first in range(0, len(images), chunk):
-            x = torch.from_numpy(np.stack(images[first : first + chunk]).astype(np.float32))
-            found.append(net.embed(x).float().numpy())
+            x = torch.from_numpy(np.stack(images[first : first + chunk]).astype(np.float32)).to(device)
+            found.append(net.embed(x).float().cpu().numpy())
     return np.concatenate(found).astype(np.float64)

@@ -137,6 +137,7 @@ class Preparation:
         mean: For "set" and "shape".
         deviation: For "set" and "shape".
         size: All images are resized to this, after the spacing; None leaves them.
+        longest: Planes without spacing are brought to this longest side, their shape kept; None leaves them.
         region: Organ whose box alone is looked at (`models.learnt.region`), of upright pictures; None for all of it.
         region_sha256: Of the weights that find it.
 
@@ -153,6 +154,7 @@ class Preparation:
     mean: float = 0.0
     deviation: float = 1.0
     size: tuple[int, ...] | None = None
+    longest: int | None = None
     region: str | None = None
     region_sha256: str = ""
 
@@ -163,6 +165,8 @@ class Preparation:
             raise ConfigError(f"spacing must be positive, got {self.spacing_mm}")
         if self.size is not None and (len(self.size) != self.dims or min(self.size) < 1):
             raise ConfigError(f"size needs {self.dims} positive numbers, got {self.size}")
+        if self.longest is not None and (self.dims != 2 or self.size or self.spacing_mm or self.longest < 8):
+            raise ConfigError("a longest side, of 8 or more, is of planes without spacing and of no set size")
         if (self.intensity == "set") != (self.clip is not None):
             raise ConfigError("the set's own intensities need the range that they are clipped to")
         if self.region is not None and (self.dims != 2 or self.size is None):
@@ -214,6 +218,9 @@ class Preparation:
         if self.size is not None:
             whole = (1, *self.size) if self.dims == 2 else self.size
             return (whole[0], whole[1], whole[2])
+        if self.longest is not None:
+            scale = self.longest / max(shape[1:])
+            return (1, max(1, round(shape[1] * scale)), max(1, round(shape[2] * scale)))
         if self.spacing_mm is None:
             return shape
         spacing = image.geometry.spacing_mm

@@ -16,9 +16,15 @@ import torch
 from jaxtyping import Float
 from torch import nn
 
-__all__ = ["slide", "views_of"]
+__all__ = ["device_of", "slide", "views_of"]
 
 Looks = Callable[[torch.Tensor], torch.Tensor]
+
+
+def device_of(net: nn.Module) -> torch.device:
+    """Return where a network's weights are; the processor, where it has none."""
+    first = next(net.parameters(), None)
+    return torch.device("cpu") if first is None else first.device
 
 
 def _starts(length: int, window: int) -> list[int]:
@@ -44,7 +50,7 @@ def slide(
     """Return the probabilities of an image.
 
     Args:
-        look: From (1, channel, *window) to probabilities (1, classes, *window).
+        look: From (1, channel, *window) to probabilities (1, classes, *window), on any device.
         image: Prepared; sides smaller than the window are padded with 0 and cut again.
         window: What the network looks at.
         classes: Channels of an answer.
@@ -59,7 +65,7 @@ def slide(
         place = tuple(slice(c, c + w) for c, w in zip(corner, window, strict=True))
         part = torch.from_numpy(np.ascontiguousarray(padded[(slice(None), *place)]))[None]
         with torch.inference_mode():
-            found = look(part)[0].float().numpy()
+            found = look(part)[0].float().cpu().numpy()
         total[(slice(None), *place)] += found * bell
         weight[place] += bell
     inner = tuple(slice(e // 2, e // 2 + n) for e, n in zip(extra, space, strict=True))
@@ -82,11 +88,12 @@ def views_of(
         classes: Background included.
         mirror: Axes (the last ones of the image) along which it also looks at the mirror image.
     """
-    dims = image.ndim - 1
+    dims, device = image.ndim - 1, device_of(net)
     flips: list[tuple[int, ...]] = [(), *((axis - dims,) for axis in range(dims) if mirror and mirror[axis - dims])]
 
     def look(flip: tuple[int, ...]) -> Looks:
         def one(x: torch.Tensor) -> torch.Tensor:
+            x = x.to(device)
             answer: torch.Tensor = net(x.flip(flip) if flip else x).float().softmax(1)
             return answer.flip(flip) if flip else answer
 

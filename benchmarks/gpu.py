@@ -2,7 +2,7 @@
 
     python -m benchmarks.gpu measure FOLDER     (on the machine with the GPU: writes FOLDER/gpu.json and a profile)
     python -m benchmarks.gpu hippocampus FOLDER --data ../shared/data    (there too: five folds side by side)
-    python -m benchmarks.gpu page FOLDER        (anywhere: writes docs/results/gpu.md from it)
+    python -m benchmarks.gpu page FOLDER        (anywhere: writes docs/results/gpu.md from gpu.json, which it copies)
 
 `measure` takes about three minutes and needs no data: images are drawn. Times are of whole steps (forward, back,
 clipping, AdamW, averaging), the median of several, with the device waited for.
@@ -30,6 +30,7 @@ import torch
 
 from benchmarks.adapt_sets import alone
 from isocenter.data.labelled import open_labelled
+from isocenter.evaluate.bootstrap import bootstrap_mean
 from isocenter.learn.adaptation.run import adapt_to_set
 from isocenter.learn.adaptation.settings import DataSettings
 from isocenter.learn.adaptation.split import split
@@ -43,6 +44,7 @@ from isocenter.learn.pretraining.trainer import begun, decayed
 from isocenter.verbs.pretrain import pretrain
 
 ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "docs" / "results"
 RATES = (
     ("vit-large/16", (224, 224), 256, False),
     ("vit-large/16", (224, 224), 256, True),
@@ -303,10 +305,84 @@ def _hippocampus(data: Path, folder: Path) -> None:
         log = (work / f"{name}-{fold}.log").read_text("utf-8")[-1500:]
         found.setdefault(name, []).append(json.loads(file.read_text("utf-8")) if file.is_file() else {"failed": log})
     found["device"] = torch.cuda.get_device_name()
-    (folder / "hippocampus.json").write_text(json.dumps(found), "utf-8")
+    file = folder / "gpu.json"
+    done = json.loads(file.read_text("utf-8")) if file.is_file() else {}
+    file.write_text(json.dumps({**done, "hippocampus": found}, indent=1), "utf-8")
     for name in HIPPOCAMPUS:
         means = [float(np.mean([np.mean(d) for d in f["dice"].values()])) for f in found[name] if "dice" in f]
         print(name, means, [f.get("seconds") for f in found[name]], [f["failed"] for f in found[name] if "failed" in f])
+
+
+def page(done: dict[str, Any]) -> str:
+    """Return the page."""
+    matrix = done["matrix"]
+    lines = [
+        "# On a GPU", "",
+        f"`python -m benchmarks.gpu`, {done['date']}, {done['device']} ({done['memory'] / 1e9:.0f} GB), torch "
+        f"{done['torch']}, {done['cores']} processor cores, lent for a quarter of an hour: parts that a time limit cut "
+        "off are not here. Rate of a large matrix product, measured in the same run: "
+        f"{matrix['bfloat16']:.0f} TFLOP/s in bfloat16, {matrix['float32']:.0f} in float32.", "",
+        "## Masked autoencoding: throughput and utilisation", "",
+        "A whole step as `isocenter pretrain` takes it (forward, back, clipping, AdamW, averaging), bfloat16, median "
+        "of eight; images are drawn and lie on the card, so reading is not in it. Utilisation: operations of the model "
+        "(counted, `isocenter.learn.planning.counting`) a second over the measured matrix rate. Target: 50 %.", "",
+        "| backbone | pixels | batch | torch.compile | step, ms | samples/s | TFLOP/s | utilisation |",
+        "| - | - | - | - | - | - | - | - |",
+    ]  # fmt: skip
+    for r in done["rates"]:
+        if "failed" in r:
+            lines.append(f"| {r['model']} | | {r['batch']} | | failed: {r['failed']} | | | |")
+            continue
+        lines.append(
+            f"| {r['model']} | {'x'.join(map(str, r['pixels']))} | {r['batch']} | {'yes' if r['compiled'] else 'no'} | "
+            f"{r['seconds'] * 1e3:.1f} | {r['samples_s']:.0f} | {r['tflops']:.0f} | "
+            f"{r['tflops'] / matrix['bfloat16']:.1%} |"
+        )
+    lines += [
+        "", "## Does `isocenter plan` tell the memory?", "",
+        "What it counts, against what torch had allocated at most in three real steps, and had reserved, in MB. A plan "
+        "leaves a tenth of the device free.", "",
+        "| backbone | pixels | batch | precision | recompute | told | allocated | told / allocated | reserved |",
+        "| - | - | - | - | - | - | - | - | - |",
+    ]  # fmt: skip
+    for r in done["peaks"]:
+        lines.append(
+            f"| {r['model']} | {'x'.join(map(str, r['pixels']))} | {r['batch']} | "
+            f"{'bfloat16' if r['bfloat16'] else 'float32'} | {'yes' if r['recompute'] else 'no'} | "
+            f"{r['told'] / 1e6:.0f} | {r['found'] / 1e6:.0f} | {r['told'] / r['found']:.2f} | "
+            f"{r['reserved'] / 1e6:.0f} |"
+        )
+    lines += [
+        "", "## The same curve", "",
+        "Toy images, tiny networks, 8 steps, float32. Largest difference of a step's loss to that of one run on the "
+        "GPU: of the same again, of a run stopped at step 4 and gone on with by another process, of one process under "
+        "NCCL as DDP and as FSDP, and of the processor. Convolutions of a GPU add in no fixed order, so a residual "
+        "encoder's differ in the last digits from run to run.", "",
+        "| training | last loss | again | stopped, resumed | DDP | FSDP | processor |",
+        "| - | - | - | - | - | - | - |",
+    ]  # fmt: skip
+    for r in done["curves"]:
+        cells = " | ".join(f"{r[k]:.1e}" for k in ("again", "stopped", "ddp", "fsdp", "cpu"))
+        lines.append(f"| {r['title']} | {r['last']:.4f} | {cells} |")
+    lines += ["", "## Hippocampus with three times the steps", "", *_hippocampus_lines(done["hippocampus"]), ""]
+    return "\n".join(lines)
+
+
+def _hippocampus_lines(found: dict[str, Any]) -> list[str]:
+    lines = [
+        "`isocenter adapt` on the hippocampus set (195 volumes, five folds by case) as in [adapt.md](adapt.md), which "
+        "takes 2,000 steps, with 6,000; five folds and four other trainings shared the card. How far do more steps "
+        "get? On one core of a processor 6,000 steps take about 55 minutes.", "",
+        "| fold | mean Dice, held out | minutes on the GPU | best step |", "| - | - | - | - |",
+    ]  # fmt: skip
+    every: list[float] = []
+    for number, fold in enumerate(found["6000"]):
+        values = [float(np.mean(d)) for d in fold["dice"].values()]
+        every += values
+        lines.append(f"| {number} | {np.mean(values):.4f} | {fold['seconds'] / 60:.1f} | {fold['step']} |")
+    mean = bootstrap_mean(every, [str(i) for i in range(len(every))])
+    lines.append(f"| **all** | **{mean.value:.4f} ({mean.low:.4f} to {mean.high:.4f})** | | |")
+    return lines
 
 
 def main() -> None:
@@ -325,6 +401,10 @@ def main() -> None:
         _hippocampus(args.data, args.folder)
     elif args.what == "fold":
         _fold(args.data, args.variant, args.fold, args.folder)
+    else:
+        done = json.loads((args.folder / "gpu.json").read_text("utf-8"))
+        (RESULTS / "gpu.json").write_text(json.dumps(done, indent=1) + "\n", "utf-8")
+        (RESULTS / "gpu.md").write_text(page(done), "utf-8")
 
 
 if __name__ == "__main__":

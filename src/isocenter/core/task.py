@@ -11,7 +11,7 @@ from isocenter.core.prediction import Prediction
 from isocenter.core.prompt import Prompt
 from isocenter.core.study import Study
 
-__all__ = ["Task", "TaskCard", "TaskEntry"]
+__all__ = ["Task", "TaskCard", "TaskEntry", "is_for_others"]
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,18 @@ class TaskCard:
         if self.needs_spacing and image.geometry.spacing_mm is None:
             return "needs voxel spacing in mm, this image has none"
         return None
+
+
+def is_for_others(reason: str) -> bool:
+    """Tell whether an abstention says that a task is for images of another kind (`TaskCard.misfit`), which this is not.
+
+    An image whose kind is not known is another thing: its user may say what it is.
+
+    Example:
+        >>> [is_for_others(f"needs modality US, this image is {got}") for got in ("CT", "unknown")]
+        [True, False]
+    """
+    return reason.startswith(("needs modality ", "needs body part ")) and not reason.endswith(" unknown")
 
 
 @runtime_checkable

@@ -162,6 +162,7 @@ class Ledger:
         evidence: What they rest on.
         limits: Sentences about the examination itself (what was not examined, why a task abstained); they claim nothing
             of the patient, and may be printed word for word.
+        of: What was imaged how, in a word or two ("CT"), where there are several examinations of one kind.
 
     Raises:
         DataError: An id stands twice, a claim rests on evidence that there is not, or claims contradict each other.
@@ -171,6 +172,7 @@ class Ledger:
     claims: tuple[LedgerClaim, ...] = ()
     evidence: tuple[LedgerEvidence, ...] = ()
     limits: tuple[str, ...] = ()
+    of: str = ""
     _by_site: dict[str, list[LedgerClaim]] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def __post_init__(self) -> None:

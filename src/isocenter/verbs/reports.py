@@ -149,7 +149,7 @@ def run(config: ReportConfig) -> DraftDocument:
     for ledger in ledgers_of(result):
         draft = compose(
             ledger, language=config.language, indication=config.indication, comparison=config.comparison,
-            technique=_technique(result, config.language),
+            technique=_technique(result, config.language, ledger),
         )  # fmt: skip
         how = _COMPOSED[config.language]
         if model is not None:
@@ -187,7 +187,9 @@ def _check_out(config: ReportConfig) -> None:
             raise ConfigError(f"{config.out} does not hold a {DOCUMENT}; it is not overwritten. Choose another")
 
 
-def _technique(result: ResultDocument, language: str) -> str:
+def _technique(result: ResultDocument, language: str, ledger: Ledger) -> str:
+    if ledger.of:
+        return _TECHNIQUE[language].format(1, ledger.of)
     kinds = ", ".join(dict.fromkeys(image.modality or "?" for image in result.images))
     return _TECHNIQUE[language].format(len(result.images), kinds)
 

@@ -63,8 +63,9 @@ def _asked(claims: Iterable[Told], given: PerhapsAboutArguments) -> list[Told]:
     return on_side(list(claims) if given.about is None else about(given.about, claims), given.side, given.place)
 
 
-def _key(told: Told) -> tuple[str, str | None, str | None]:
-    return told.claim.about, told.claim.side, told.claim.place
+def _key(told: Told) -> tuple[str, str | None, str | None, str]:
+    """Return what must be the same for two claims to be compared; a CT and a PET measure one lesion differently."""
+    return told.claim.about, told.claim.side, told.claim.place, told.of
 
 
 def _all_absent(claims: Sequence[Told]) -> bool:

@@ -24,10 +24,12 @@ class Told:
     Args:
         ledger: Number of its ledger in the result, from 1.
         claim: The claim.
+        of: How what it is about was imaged, where its ledger is of one image alone.
     """
 
     ledger: int
     claim: LedgerClaim
+    of: str = ""
 
     @property
     def id(self) -> str:
@@ -147,7 +149,7 @@ def open_examined(result: Path, prior: Path | None = None) -> Examined:
 def _told(ledgers: tuple[Ledger, ...]) -> Iterator[Told]:
     for number, ledger in enumerate(ledgers, start=1):
         for claim in ledger.claims:
-            yield Told(number, claim)
+            yield Told(number, claim, ledger.of)
 
 
 def _sentence(

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from isocenter.core.knowledge import FINDINGS, Exam
+from isocenter.core.task import is_for_others
 from isocenter.safety.claims import Ledger, LedgerClaim, LedgerEvidence, Quantity
 from isocenter.verbs.result import ImageEntry, MeasurementEntry, PredictionEntry, ResultDocument, SegmentEntry
 
@@ -28,6 +29,11 @@ _NAMES = {
     "Short axis at the detector plane": "short axis at the detector",
     "Maximum 3D Diameter of a Mesh": "maximum diameter",
 }  # fmt: skip
+_CODE_STRING = 16
+"""Longest code of a modality in DICOM; what a header says instead is no word for a page."""
+_TISSUE = "85756007"
+"""Code of an outline that says no more than that it is of the body."""
+_LESIONS = frozenset({"lesion", "mass", "tumor", "tumour", "nodule", "neoplasm", "sarcoma", "metastasis"})
 _UNITS = {"mL": "mL", "mm": "mm", "mm2": "mm2", "cm2": "cm2"}
 _CLASSES: Mapping[Exam, Mapping[str, str]] = {
     "breast ultrasound": {
@@ -58,24 +64,44 @@ class _Gathered:
     """What is gathered for one kind of examination."""
 
     exam: Exam
+    of: str = ""
     claims: list[LedgerClaim] = field(default_factory=list)
     evidence: list[LedgerEvidence] = field(default_factory=list)
     limits: dict[str, None] = field(default_factory=dict)
+    looked: set[str] = field(default_factory=set)
+    elsewhere: dict[str, None] = field(default_factory=dict)
 
 
 def ledgers_of(result: ResultDocument) -> tuple[Ledger, ...]:
-    """Return a ledger for each kind of examination in a result, in order of its images."""
+    """Return a ledger for each kind of examination in a result, in order of its images.
+
+    Images of no kind that the table of findings knows have one each where they were answered: a CT and a PET measure
+    one lesion differently, and it must be known which of them a sentence is about.
+    """
+    answered = {p.image for p in result.predictions if p.abstained is None}
     exams = {image.index: exam_of(image) for image in result.images}
-    gathered: dict[Exam, _Gathered] = {}
-    for exam in exams.values():
-        gathered.setdefault(exam, _Gathered(exam))
+    alone = {index for index, exam in exams.items() if exam == "other" and index in answered}
+    gathered: dict[tuple[Exam, str], _Gathered] = {}
+    place = {}
+    for image in result.images:
+        of = ""
+        if image.index in alone:
+            twin = sum(o.modality == image.modality for o in result.images if o.index in alone) > 1
+            named = image.modality if image.modality.isalnum() and len(image.modality) <= _CODE_STRING else "image"
+            of = f"{named} (image {image.index})" if twin or named == "image" else named
+        place[image.index] = (exams[image.index], of)
+        gathered.setdefault(place[image.index], _Gathered(exams[image.index], of))
     for number, prediction in enumerate(result.predictions):
-        _take(gathered[exams[prediction.image]], prediction, number)
+        _take(gathered[place[prediction.image]], prediction, number)
     return tuple(_closed(one) for one in gathered.values())
 
 
 def _take(into: _Gathered, prediction: PredictionEntry, number: int) -> None:
     title = prediction.title or prediction.task
+    if prediction.abstained is not None and is_for_others(prediction.abstained):
+        into.elsewhere[title] = None
+        return
+    into.looked.add(title)
     if prediction.abstained is not None:
         into.limits[f"{title}: no answer, because {prediction.abstained.rstrip('.')}."] = None
         return
@@ -105,7 +131,15 @@ def _take(into: _Gathered, prediction: PredictionEntry, number: int) -> None:
 
 
 def _site_of(segment: SegmentEntry) -> str | None:
-    return next((s.name for s in FINDINGS.sites if s.code.value == segment.type.value), None)
+    """Return the part of the body that an outline is of: by its code, or by the name that whoever pointed gave it."""
+    coded = next((s.name for s in FINDINGS.sites if s.code.value == segment.type.value), None)
+    if coded is not None or segment.type.value != _TISSUE:
+        return coded
+    words = {word for word in segment.label.lower().split() if word not in ("left", "right")}
+    if words and words <= _LESIONS:
+        return "lesion"
+    name = " ".join(word for word in segment.label.lower().split() if word in words)
+    return next((s.name for s in FINDINGS.sites if name in (s.name, *s.synonyms)), None)
 
 
 def _place_of(segment: SegmentEntry) -> Literal["anterior", "posterior"] | None:
@@ -121,7 +155,14 @@ def _measures(
         into.limits[f"{segment.label}: outlined; no size is told, as the spacing of the image is not known."] = None
         return
     shown = ", ".join(f"{q.name} {q.value:g} {q.unit}" for q in quantities)
-    evidence = _evidence(into, prediction, "segment", f"outline {segment.label!r}: {shown}", number, segment.number)
+    evidence = _evidence(
+        into,
+        prediction,
+        "segment",
+        f"outline {segment.label!r}{into.of and ' on ' + into.of}: {shown}",
+        number,
+        segment.number,
+    )
     side = None if segment.laterality is None else _SIDES.get(segment.laterality.value)
     into.claims.append(
         LedgerClaim(
@@ -253,7 +294,10 @@ def _closed(one: _Gathered) -> Ledger:
         claims = [
             _doubted(c) if c.about in FINDINGS and c.status == "present" and _touches(c, clash) else c for c in claims
         ]
-    return Ledger(one.exam, tuple(claims), tuple(one.evidence), tuple(one.limits))
+    others = [title for title in one.elsewhere if title not in one.looked]
+    if others:
+        one.limits[f"Not asked, as they are for other images: {'; '.join(others)}."] = None
+    return Ledger(one.exam, tuple(claims), tuple(one.evidence), tuple(one.limits), one.of)
 
 
 def _touches(claim: LedgerClaim, clash: set[str]) -> bool:

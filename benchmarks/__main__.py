@@ -41,10 +41,13 @@ NOT_SPEED = {
     "label_scores",
     "label_sets",
     "ledger_attacks",
+    "nnunet_peer",
     "fresh_machine",
+    "gpu",
     "report_metrics",
     "scale",
     "scorecards",
+    "training_pixels",
     "written_objects",
     "written_samples",
 }

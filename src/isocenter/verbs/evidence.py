@@ -10,7 +10,7 @@ import numpy as np
 from scipy import ndimage
 
 from isocenter.core import Combines, EvidenceMap, Explains, Explanation, Image, Mask, NoSuchEvidence, Study
-from isocenter.core.errors import IsocenterError, PluginError
+from isocenter.core.errors import IsocenterError
 from isocenter.core.place import place_in_words
 from isocenter.plugins import load_task
 from isocenter.verbs.entries import file_entry
@@ -57,7 +57,6 @@ def explain_answers(
 
     Raises:
         DataError: The row is not what a task learnt with.
-        PluginError: A task broke its contract.
         OutputError: The operating system refused to write.
     """
     found = Evidence()
@@ -90,10 +89,13 @@ def _explanation(study: Study, answer: Answer) -> Explanation:
         return Explanation(missing=(NoSuchEvidence("map", why),))
     try:
         return task.explain(replace(study, images=(answer.image,), masks=()), answer.prediction)
-    except (IsocenterError, MemoryError):
-        raise
-    except Exception as error:  # the boundary to a plug-in's code; its message may hold anything, so it is not shown
-        raise PluginError(f"task {name!r} failed to say why: {type(error).__name__}, a defect of the task") from error
+    except IsocenterError as error:  # the answer stands without it
+        return Explanation(missing=(NoSuchEvidence("evidence", f"it could not be made: {error}"),))
+    except MemoryError:
+        return Explanation(missing=(NoSuchEvidence("evidence", "it could not be made: memory ran out"),))
+    except Exception as error:  # noqa: BLE001 - the boundary to a plug-in; its message may hold anything: not shown
+        why = f"task {name!r} failed to say why: {type(error).__name__}, a defect of the task"
+        return Explanation(missing=(NoSuchEvidence("evidence", why),))
 
 
 def _clinical_entries(answer: Answer, row: Mapping[str, str]) -> Iterator[EvidenceEntry]:

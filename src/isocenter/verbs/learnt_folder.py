@@ -196,12 +196,18 @@ def _load(folder: Path, document: LearntFile, card: TaskCard) -> Task:
 
 
 def _learnt_from(folder: Path) -> frozenset[str]:
-    """Return the hashes of the images that the task learnt from, as its `config.json` lists them; none without it."""
+    """Return the hashes of the images that the task learnt from, as its `config.json` lists them.
+
+    Raises:
+        WeightsError: The file is missing or not whole: answers about images learnt from would go without a caution.
+    """
     try:
         cases = json.loads((folder / CONFIG).read_text("utf-8"))["data"]["cases"]
         return frozenset(str(case["sha256"]) for case in cases)
-    except (OSError, ValueError, KeyError, TypeError):
-        return frozenset()
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise WeightsError(
+            f"{folder}: {CONFIG} is missing or not whole, so which images it learnt from is not known; adapt again"
+        ) from error
 
 
 def _gate(folder: Path, document: LearntFile) -> Gate | None:

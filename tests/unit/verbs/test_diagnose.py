@@ -189,6 +189,36 @@ def test_an_older_folder_answers_and_says_that_it_has_no_cases(task: Path, data:
     assert "keeps no index of cases" in next(e.text for e in evidence if e.kind == "missing")
 
 
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [(DataError("no grid"), "could not be made: no grid"), (MemoryError(), "memory ran out"),
+     (ZeroDivisionError("Zebra"), "ZeroDivisionError, a defect of the task")],
+)  # fmt: skip
+def test_an_answer_stands_where_its_evidence_cannot_be_made(
+    task: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, told: str
+) -> None:
+    def broken(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(type(load_task(learnt_entry(task))), "explain", broken)
+    document = isocenter.diagnose(data / "Zebra^Name-1.png", tmp_path / "out", (str(task),))
+    (prediction,) = document.predictions
+    assert prediction.abstained is None and prediction.measurements
+    assert [e.kind for e in prediction.evidence] == ["missing"]
+    assert told in prediction.evidence[0].text and "Zebra" not in prediction.evidence[0].text
+
+
+def test_a_folder_that_does_not_say_what_it_learnt_from_is_refused(task: Path, tmp_path: Path) -> None:
+    for content in ("", '{"data": {}}', None):
+        altered = tmp_path / f"altered-{content is None}-{len(content or '')}"
+        shutil.copytree(task, altered)
+        (altered / "config.json").unlink()
+        if content is not None:
+            (altered / "config.json").write_text(content)
+        with pytest.raises(WeightsError, match=r"config\.json is missing or not whole"):
+            load_task(learnt_entry(altered))
+
+
 def test_a_task_may_be_made_without_cases(data: Path, tmp_path: Path) -> None:
     done = isocenter.adapt_data(data / "t.csv", tmp_path / "t", folds=2, steps=2, cases=False, **QUICK)
     assert not (tmp_path / "t" / "cases.npz").exists() and not [n for n in done.notes if "nearest" in n]

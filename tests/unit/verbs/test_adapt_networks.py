@@ -130,3 +130,28 @@ def test_a_side_is_refused_where_spacing_is_known(tmp_path: Path) -> None:
             nib.save(nib.Nifti1Image(values, np.eye(4)), tmp_path / "set" / kind / f"c{number}.nii.gz")
     with pytest.raises(ConfigError, match="spacing is not known"):
         adapt_data(tmp_path / "set", tmp_path / "out", side=40, **QUICK)
+
+
+def test_a_gate_of_changed_copies_refuses_fewer_of_another_device(tmp_path: Path) -> None:
+    """The same discs from a camera of another contrast and grain: strange to the plain gate, not to that of copies."""
+    folder = tmp_path / "set"
+    for kind in ("images", "labels"):
+        (folder / kind).mkdir(parents=True)
+    for number in range(22):
+        image, label = rings(64, number)
+        Picture.fromarray(image).save(folder / "images" / f"eye{number:02d}.png")
+        Picture.fromarray(label).save(folder / "labels" / f"eye{number:02d}.png")
+    common = {**QUICK, "steps": 4, "work": tmp_path / "work"}
+    adapt_data(folder, tmp_path / "plain", **common)
+    adapt_data(folder, tmp_path / "copies", gate_copies=4, gate_blocks=("layout", "texture"), **common)
+    image, _ = rings(64, 99)
+    other = (255 * (image / 255.0) ** 1.3).clip(0, 255).astype(np.uint8)
+    far = np.random.default_rng(0).integers(0, 255, image.shape).astype(np.uint8)
+    refused = {}
+    for name in ("plain", "copies"):
+        task = load_task(learnt_entry(tmp_path / name))
+        for what, array in (("other", other), ("far", far)):
+            shown = Image(np.moveaxis(array, 2, 0)[:, None], Geometry((1, *array.shape[:2]), None), Quantity.RGB)
+            refused[name, what] = task.run(Study("p", images=(shown,))).abstained is not None
+    assert refused["copies", "far"] and refused["plain", "far"], "noise is no eye"
+    assert refused["plain", "other"] and not refused["copies", "other"]

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float
 from torch import nn
 
 from isocenter.core.errors import DataError
+from isocenter.learn.adaptation.alter import alter_values, cut
 from isocenter.learn.adaptation.masks import MaskCase
 from isocenter.learn.adaptation.plan import Plan
+from isocenter.learn.adaptation.settings import DataSettings
 from isocenter.learn.adaptation.vectors import VectorCase
 from isocenter.models.learnt import network_features
 from isocenter.safety.descriptors import descriptors
@@ -31,11 +34,13 @@ class GateRow:
         name: Of the case.
         network: Which network.
         blocks: How strange each block of its numbers is.
+        copy: Whether it is a changed copy.
     """
 
     name: str
     network: int
     blocks: Mapping[str, float]
+    copy: bool = False
 
     @property
     def strange(self) -> float:
@@ -44,35 +49,68 @@ class GateRow:
 
 
 def _features(
-    net: nn.Module, image: Float[np.ndarray, "channel *space"], window: Sequence[int]
+    net: nn.Module,
+    image: Float[np.ndarray, "channel *space"],
+    window: Sequence[int],
+    blocks: Sequence[str] | None = None,
 ) -> dict[str, np.ndarray]:
-    return {**network_features(net, image, window), **descriptors(image)}
+    """Return the numbers of an image, those of some blocks alone where they are named."""
+    seen = blocks is None or bool({"embedding", "energy"} & set(blocks))
+    found = {**(network_features(net, image, window) if seen else {}), **descriptors(image)}
+    return found if blocks is None else {name: found[name] for name in blocks if name in found}
 
 
-def reference_of(net: nn.Module, plan: Plan, learnt: Sequence[MaskCase | VectorCase]) -> Reference | None:
+def _shown(case: MaskCase | VectorCase, plan: Plan, copies: int) -> Iterator[Float[np.ndarray, "channel *space"]]:
+    """Give an image and changed copies of it, each image's always the same."""
+    yield case.image
+    how, rng = replace(plan.alteration, moved=1.0), np.random.default_rng((91, zlib.crc32(case.name.encode())))
+    for _ in range(copies):
+        image, _ = cut(case.image, None, None, case.image.shape[1:], how, rng, thick=plan.thick)
+        image = alter_values(image, how, rng)
+        if plan.preparation.intensity == "image":
+            image = ((image - image.mean()) / max(float(image.std()), 1e-6)).astype(np.float32)
+        yield image
+
+
+def reference_of(
+    net: nn.Module, plan: Plan, learnt: Sequence[MaskCase | VectorCase], settings: DataSettings | None = None
+) -> Reference | None:
     """Describe the images that a network learnt from; None where they are too few to know others by.
 
     Args:
         net: The network.
         plan: What was settled.
         learnt: Cases that it learnt from; of many, some that are spread over all.
+        settings: Which numbers count, and how many changed copies of each image.
     """
+    how = settings or DataSettings()
     chosen = [learnt[i] for i in np.linspace(0, len(learnt) - 1, min(len(learnt), _MOST_KNOWN)).round().astype(int)]
     targets = [case.target for case in chosen if isinstance(case, VectorCase)]
     classes = [t for t in targets if isinstance(t, int) and not isinstance(t, bool)]
+    shown = [image for case in chosen for image in _shown(case, plan, how.gate_copies)]
+    labels = [c for c in classes for _ in range(1 + how.gate_copies)] if len(classes) == len(chosen) else []
     try:
-        return fit_reference(
-            [_features(net, case.image, plan.window) for case in chosen], classes if len(classes) == len(chosen) else ()
-        )
+        return fit_reference([_features(net, image, plan.window, how.gate_blocks) for image in shown], labels)
     except DataError:
         return None
 
 
 def strangeness_of(
-    reference: Reference, net: nn.Module, plan: Plan, held: Sequence[MaskCase | VectorCase], number: int
+    reference: Reference,
+    net: nn.Module,
+    plan: Plan,
+    held: Sequence[MaskCase | VectorCase],
+    number: int,
+    *,
+    copies: int = 0,
 ) -> list[GateRow]:
-    """Return how strange held-out images are to a network."""
-    return [GateRow(case.name, number, reference.strangeness(_features(net, case.image, plan.window))) for case in held]
+    """Return how strange held-out images, and changed copies of them, are to a network."""
+    blocks = tuple(reference.blocks)
+    return [
+        GateRow(case.name, number, reference.strangeness(_features(net, image, plan.window, blocks)), copy=place > 0)
+        for case in held
+        for place, image in enumerate(_shown(case, plan, copies))
+    ]
 
 
 def strange_number(
@@ -81,7 +119,8 @@ def strange_number(
     """Return how strange an image is as one of the numbers that tell a poor answer; nothing without a reference."""
     if reference is None:
         return {}
-    return {"strange": combined([reference.strangeness(_features(net, image, window))])[0]}
+    features = _features(net, image, window, tuple(reference.blocks))
+    return {"strange": combined([reference.strangeness(features)])[0]}
 
 
 def gate_of(references: Sequence[Reference | None], rows: Sequence[GateRow]) -> tuple[Gate | None, str]:
@@ -94,8 +133,13 @@ def gate_of(references: Sequence[Reference | None], rows: Sequence[GateRow]) -> 
     known = [r for r in references if r is not None]
     if len(known) < len(references):
         return None, "some network learnt from too few images to know others by"
+    strangest: dict[tuple[str, int], GateRow] = {}
+    for row in rows:  # an image counts once, by the strangest of it and its copies
+        key = row.name, row.network
+        if key not in strangest or row.strange > strangest[key].strange:
+            strangest[key] = row
     by_case: dict[str, list[Mapping[str, float]]] = {}
-    for row in rows:
+    for row in strangest.values():
         by_case.setdefault(row.name, []).append(row.blocks)
     try:
         return fit_gate(known, list(by_case.values())), ""

@@ -377,7 +377,9 @@ class _Work:
             row = (case.name, case.patient, case.split, repr(case.target), one.image.sha256, label)
             digest.update("\t".join(row).encode() + b"\n")
         document = {
-            "settings": self.settings.model_dump(mode="json", exclude={"memory_gb", "device"}),
+            "settings": self.settings.model_dump(
+                mode="json", exclude={"memory_gb", "device", "gate_copies", "gate_blocks"}
+            ),
             "classes": list(self.labelled.classes),
             "cases": digest.hexdigest(),
             "left_out": list(failed),
@@ -535,13 +537,15 @@ class _Work:
         """Add what a network says of its held-out cases, and how strange they are to it."""
         net, plan, number = member.learnt.net, self.plan, member.part.number
         held = [(self.read[i], self.cases[i]) for i in member.part.held_out]
-        reference = reference_of(net, plan, [self.cases[i] for i in member.part.learnt])
+        reference = reference_of(net, plan, [self.cases[i] for i in member.part.learnt], self.settings)
         told.references.append(reference)
         rows = []
         if reference is not None:
-            rows = strangeness_of(reference, net, plan, [case for _, case in held], number)
+            rows = strangeness_of(
+                reference, net, plan, [case for _, case in held], number, copies=self.settings.gate_copies
+            )
         told.strange += rows
-        strange = {row.name: row.strange for row in rows}
+        strange = {row.name: row.strange for row in rows if not row.copy}
         if self.masks:
             pairs = [(one, case) for one, case in held if isinstance(case, MaskCase)]
             told.masks += measure_masks(net, plan, pairs, number, strange)

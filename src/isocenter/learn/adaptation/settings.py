@@ -6,7 +6,10 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["DataSettings", "SetsChoice"]
+__all__ = ["DataSettings", "GateBlock", "SetsChoice"]
+
+GateBlock = Literal["embedding", "energy", "layout", "values", "texture"]
+"""Numbers of an image that a gate looks at: the first two are what the network sees."""
 
 SetsChoice = Literal["auto", "lac", "class", "aps", "raps"]
 """How a set of classes is made; "auto": LAC, within each class where each has 20 held-out cases."""
@@ -36,6 +39,9 @@ class DataSettings(BaseModel):
         labelled: Most cases that a network learns from.
         mirror: Whether images are mirrored along the patient's left-right axis; "auto": unless a class names a side.
         most_unreadable: Largest share of cases that may be left out because they can't be read.
+        gate_copies: Changed copies of each image that the gate counts as of its kind (turned, zoomed, of other contrast
+            and grain, as networks learn them): for a set of one device, whose limit would else refuse all others.
+        gate_blocks: Which numbers of an image the gate looks at; None for all. "values" tells devices apart best.
         precision: "auto" takes bfloat16 where it is quicker here.
         threads: Of torch.
         device: Where networks learn: "auto" takes a GPU where there is one. Held-out cases are answered there too; a
@@ -61,6 +67,8 @@ class DataSettings(BaseModel):
     labelled: int | None = Field(default=None, ge=1)
     mirror: Literal["auto", "on", "off"] = "auto"
     most_unreadable: float = Field(default=0.05, ge=0, lt=1)
+    gate_copies: int = Field(default=0, ge=0, le=16)
+    gate_blocks: tuple[GateBlock, ...] | None = None
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     threads: int = Field(default=1, ge=1)
     device: Literal["auto", "cpu", "cuda"] = "auto"

@@ -192,7 +192,7 @@ def main() -> None:
 
 `python -m benchmarks.scale` (`make scale`), {today}, {machine()},
 torch {torch.__version__}, one thread. Other work ran on the machine; times are the thread's own
-(processor seconds). No GPU was at hand.
+(processor seconds). On a GPU: [gpu.md](gpu.md).
 
 ## Does a plan tell the time of a step?
 

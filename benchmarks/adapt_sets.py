@@ -308,8 +308,8 @@ SETS: dict[str, tuple[str, Callable[[Path, Path], list[Line]], str]] = {
     ),
     "breast": (
         "Breast ultrasound (BUSI), three classes", breast,
-        "Three folds by image (the set names no patients), 64 pixels, 300 steps of 16 images. A fifth of its frames are "
-        "there twice or nearly so, so all lines are too good; with those held together: [diagnosis.md](diagnosis.md).",
+        "Three folds by image (the set names no patients), 64 pixels, 300 steps of 16 images. A fifth of its frames "
+        "are there twice or nearly so, so all lines are too good; those held together: [diagnosis.md](diagnosis.md).",
     ),
     "chest": (
         "NIH chest X-rays, findings", chest,

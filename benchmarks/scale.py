@@ -50,8 +50,8 @@ CASES = {"masked": "masked, transformer", "masked-sparse": "masked, residual enc
          "vicreg": "vicreg"}  # fmt: skip
 RAY_BEFORE = (
     "Last measured on 2026-11-26 with Ray 2.60.0: `tests/e2e/test_pretrain_ray.py` passed\n"
-    "(484 s with its four commands while other work ran, 85 s when less did): two processes of Ray with FSDP until step\n"
-    "4, then one plain process to the end, the curve of one process within 1e-5."
+    "(484 s with its four commands while other work ran, 85 s when less did): two processes of Ray with FSDP until\n"
+    "step 4, then one plain process to the end, the curve of one process within 1e-5."
 )
 SHORT: dict[str, Any] = {"steps": 8, "warmup_steps": 2, "accumulate": 2}
 

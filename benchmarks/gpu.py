@@ -122,8 +122,7 @@ def rates(device: torch.device, rows: list[dict[str, Any]], keep: Callable[[], N
     return rows
 
 
-def peaks(device: torch.device) -> list[dict[str, Any]]:
-    rows = []
+def peaks(device: torch.device, rows: list[dict[str, Any]], keep: Callable[[], None]) -> list[dict[str, Any]]:
     for model, pixels, batch, recompute in PEAKS:
         args = masked_args(model, pixels, batch).model_copy(update={"recompute": recompute})
         for half in (False, True):
@@ -146,6 +145,7 @@ def peaks(device: torch.device) -> list[dict[str, Any]]:
                 }
             )
             print(rows[-1], flush=True)
+            keep()
     return rows
 
 
@@ -256,7 +256,7 @@ def _measure(folder: Path, parts: Sequence[str]) -> None:
 
     for name, made in (
         ("matrix", profile), ("rates", lambda: rates(device, done.setdefault("rates", []), write)),
-        ("peaks", lambda: peaks(device)),
+        ("peaks", lambda: peaks(device, done.setdefault("peaks", []), write)),
         ("fed", lambda: fed(device)), ("curves", curves),
     ):  # fmt: skip
         if name not in parts:
@@ -320,8 +320,11 @@ def page(done: dict[str, Any]) -> str:
         "# On a GPU", "",
         f"`python -m benchmarks.gpu`, {done['date']}, {done['device']} ({done['memory'] / 1e9:.0f} GB), torch "
         f"{done['torch']}, {done['cores']} processor cores, lent for a quarter of an hour: parts that a time limit cut "
-        "off are not here. Rate of a large matrix product, measured in the same run: "
-        f"{matrix['bfloat16']:.0f} TFLOP/s in bfloat16, {matrix['float32']:.0f} in float32.", "",
+        "off are not here. Rate of a large matrix product: "
+        f"{matrix['bfloat16']:.0f} TFLOP/s in bfloat16, {matrix['float32']:.0f} in float32. The machine was lent "
+        "twice, a card of one kind each time: matrix products, profile and the first two rows are of the first time, "
+        "the rest of the second. The rows of memory were copied from what the command printed, as a limit "
+        "cut it off.", "",
         "## Masked autoencoding: throughput and utilisation", "",
         "A whole step as `isocenter pretrain` takes it (forward, back, clipping, AdamW, averaging), bfloat16, median "
         "of eight; images are drawn and lie on the card, so reading is not in it. Utilisation: operations of the model "
@@ -371,17 +374,21 @@ def page(done: dict[str, Any]) -> str:
 def _hippocampus_lines(found: dict[str, Any]) -> list[str]:
     lines = [
         "`isocenter adapt` on the hippocampus set (195 volumes, five folds by case) as in [adapt.md](adapt.md), which "
-        "takes 2,000 steps, with 6,000; five folds and four other trainings shared the card. How far do more steps "
-        "get? On one core of a processor 6,000 steps take about 55 minutes.", "",
-        "| fold | mean Dice, held out | minutes on the GPU | best step |", "| - | - | - | - |",
+        "takes 2,000 steps, with 6,000; five folds and four other trainings shared the card, and each chose its "
+        "precision by a trial of its own. How far do more steps get? On one core of a processor 6,000 steps take about "
+        "55 minutes.", "",
+        "| fold | mean Dice, held out | minutes on the GPU | best step | precision |", "| - | - | - | - | - |",
     ]  # fmt: skip
     every: list[float] = []
     for number, fold in enumerate(found["6000"]):
         values = [float(np.mean(d)) for d in fold["dice"].values()]
         every += values
-        lines.append(f"| {number} | {np.mean(values):.4f} | {fold['seconds'] / 60:.1f} | {fold['step']} |")
+        lines.append(
+            f"| {number} | {np.mean(values):.4f} | {fold['seconds'] / 60:.1f} | {fold['step']} | "
+            f"{'bfloat16' if fold['bfloat16'] else 'float32'} |"
+        )
     mean = bootstrap_mean(every, [str(i) for i in range(len(every))])
-    lines.append(f"| **all** | **{mean.value:.4f} ({mean.low:.4f} to {mean.high:.4f})** | | |")
+    lines.append(f"| **all** | **{mean.value:.4f} ({mean.low:.4f} to {mean.high:.4f})** | | | |")
     return lines
 
 

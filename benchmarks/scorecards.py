@@ -78,7 +78,6 @@ def learnt_settings(name: str) -> dict[str, object]:
         "chest-xray": {"modality": "DX", "body_part": "CHEST", "corrupt_cases": 20, "seen": True},
         "breast-us": {"modality": "US", "body_part": "BREAST", "corrupt_cases": 20, "seen": True},
         "adrenal-shape": {"modality": "SEG", "body_part": "ADRENAL", "corrupt": (), "seen": False},
-        "fundus-vessels": {"modality": "OP", "body_part": "EYE", "corrupt_cases": 2, "seen": True},
     }[name]  # fmt: skip
 
 

@@ -130,6 +130,8 @@ def adapt(
 
     if sum(given is not None for given in (data, from_session, pairs or config)) != 1:
         raise ConfigError("give --data SET, --from-session SESSION, or --pairs TABLE and --config FILE; one of them")
+    if data is None and (network is not None or device != "auto"):
+        raise ConfigError("--network and --device are of a labelled set: give --data SET")
     if pairs is not None or config is not None:
         set_there = (minutes, weights, labelled, learning_rate, batch, work, groups, promise_by, card, clinical)
         if overwrite or any(value is not None for value in set_there):
@@ -141,35 +143,46 @@ def adapt(
         raise ConfigError("--resume and --until are of pairs; a set goes on from its --work folder by itself")
     if data is None and (sets != "auto" or any(x is not None for x in (groups, promise_by, card))):
         raise ConfigError("--sets, --groups, --promise-by and --card are of a labelled set: give --data SET")
-    if network is not None and (data is None or work is None or steps is None):
-        raise ConfigError("--network is of a labelled set, and needs --work FOLDER and --steps N")
+    if network is not None and (work is None or steps is None):
+        raise ConfigError("--network needs --work FOLDER and --steps N")
     common = {"name": name, "minutes": minutes, "steps": steps, "licence": licence, "seed": seed or 0}
     given: dict[str, Any] = {key: value for key, value in common.items() if value is not None}
     given["overwrite"] = overwrite
-    with progress(lines=True) as tell:
-        if from_session is not None:
-            from isocenter.verbs.adapt import adapt as verb
-
-            given |= {"flip": flip, "accept_other_weights": accept_other_weights}
-            given |= {} if weights is None else {"plane_weights": weights}
-            done: AdaptResult | AdaptDataResult = verb(from_session, out, progress=tell, **given)
-        elif data is not None:
-            from isocenter.verbs.adapt_data import adapt_data, learn_network, read_card_file
-
-            given |= {} if card is None else read_card_file(card)
-            given |= {"weights": weights, "method": method, "folds": folds, "labelled": labelled, "work": work}
-            given |= {"learning_rate": learning_rate, "batch": batch, "cases": cases, "clinical": clinical}
-            given |= {"sets": sets, "groups": groups, "promise_by": promise_by}
-            given |= {"mirror": flip, "threads": threads, "device": device}
-            if network is not None:
-                taken = learn_network(data, out, network, progress=tell, **given)
-            else:
-                done = adapt_data(data, out, progress=tell, **given)
-    if network is not None:
-        said = f"network {network}: learnt, {taken} steps; the same command without --network gathers all of them"
-        say_out(json.dumps({"network": network, "steps": taken}) if as_json else said)
+    if data is not None:
+        given |= {"weights": weights, "method": method, "folds": folds, "labelled": labelled, "work": work}
+        given |= {"learning_rate": learning_rate, "batch": batch, "cases": cases, "clinical": clinical}
+        given |= {"sets": sets, "groups": groups, "promise_by": promise_by}
+        given |= {"mirror": flip, "threads": threads, "device": device}
+        _adapt_set(data, out, given, card, network, as_json=as_json)
         return
+    if from_session is not None:
+        given |= {"flip": flip, "accept_other_weights": accept_other_weights}
+        given |= {} if weights is None else {"plane_weights": weights}
+        _adapt_session(from_session, out, given, as_json=as_json)
+
+
+def _adapt_session(session: Path, out: Path, given: dict[str, Any], *, as_json: bool) -> None:
+    from isocenter.verbs.adapt import adapt as verb
+
+    with progress(lines=True) as tell:
+        done = verb(session, out, progress=tell, **given)
     say_out(done.model_dump_json(indent=2) if as_json else "\n".join(_adapted_lines(done)))
+
+
+def _adapt_set(
+    data: Path, out: Path, given: dict[str, Any], card: Path | None, network: int | None, *, as_json: bool
+) -> None:
+    from isocenter.verbs.adapt_data import adapt_data, learn_network, read_card_file
+
+    given = {**({} if card is None else read_card_file(card)), **given}
+    with progress(lines=True) as tell:
+        if network is None:
+            done = adapt_data(data, out, progress=tell, **given)
+            say_out(done.model_dump_json(indent=2) if as_json else "\n".join(_adapted_lines(done)))
+            return
+        taken = learn_network(data, out, network, progress=tell, **given)
+    said = f"network {network}: learnt, {taken} steps; the same command without --network gathers all of them"
+    say_out(json.dumps({"network": network, "steps": taken}) if as_json else said)
 
 
 def _adapt_pairs(out: Path, pairs: Path | None, settings: dict[str, Any], *, as_json: bool) -> None:

@@ -218,11 +218,20 @@ class Gate:
         references: Of each network.
         scores: Of held-out images of the set, rising.
         refused_share: Largest share of further images of the set that are refused.
+        copies: Changed copies of each held-out image that count as of its kind: the score of an image is then that of
+            the strangest of it and its copies.
     """
 
     references: tuple[Reference, ...]
     scores: Float[np.ndarray, " n"]
     refused_share: float = REFUSED_SHARE
+    copies: int = 0
+
+    @property
+    def held_out(self) -> str:
+        """What the limit was set on, in words."""
+        plain = f"{len(self.scores)} held-out images"
+        return f"{plain}, each by the strangest of it and {self.copies} changed copies" if self.copies else plain
 
     def judge(self, features: Sequence[Features]) -> Reading:
         """Say whether an image is like those that were learnt from.
@@ -244,7 +253,7 @@ class Gate:
             what = in_words(block)
             reason = (
                 f"the image is unlike those it learnt from: {what} lies {score:.1f} deviations from what is usual "
-                f"there, further than {1 - p:.1%} of {count} held-out images (p = {p:.3g}, limit "
+                f"there, further than {1 - p:.1%} of {self.held_out} (p = {p:.3g}, limit "
                 f"{self.refused_share:g}); check modality, view, region, orientation and inversion"
             )
         return Reading(score, p, self.refused_share, block, reason)
@@ -256,7 +265,7 @@ class Gate:
     def arrays(self) -> dict[str, np.ndarray]:
         """Return the gate as arrays that `numpy.savez` takes; `Gate.from_arrays` reads them without pickle."""
         out: dict[str, np.ndarray] = {"scores": self.scores.astype(np.float64)}
-        card = {"format": _FORMAT, "refused_share": self.refused_share, "networks": []}
+        card = {"format": _FORMAT, "refused_share": self.refused_share, "copies": self.copies, "networks": []}
         for number, reference in enumerate(self.references):
             usual = {}
             for name, block in reference.blocks.items():
@@ -286,7 +295,12 @@ class Gate:
                     (a, b), (c, d) = told["usual"]
                     made[name] = Block(**parts, rest=float(told["rest"]), usual=((a, b), (c, d)))
                 references.append(Reference(made))
-            return cls(tuple(references), np.sort(arrays["scores"].astype(np.float64)), float(card["refused_share"]))
+            return cls(
+                tuple(references),
+                np.sort(arrays["scores"].astype(np.float64)),
+                float(card["refused_share"]),
+                int(card.get("copies", 0)),
+            )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ConfigError("this is not a gate; adapt again") from error
 

@@ -201,6 +201,7 @@ def learn_network(
         raise ConfigError("one network learns into the folder of checkpoints that all share: give --work FOLDER")
     _check(config)
     labelled, start, learning = _opened(config)
+    _clinical(config, labelled, _wish(config, labelled)[1])  # what gathering would refuse is refused now
     from isocenter.learn.adaptation.run import learn_one
 
     try:

@@ -203,7 +203,10 @@ def _learnt_from(folder: Path) -> frozenset[str]:
     """
     try:
         cases = json.loads((folder / CONFIG).read_text("utf-8"))["data"]["cases"]
-        return frozenset(str(case["sha256"]) for case in cases)
+        found = frozenset(str(case["sha256"]) for case in cases)
+        if not found:
+            raise ValueError("no case")
+        return found
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise WeightsError(
             f"{folder}: {CONFIG} is missing or not whole, so which images it learnt from is not known; adapt again"

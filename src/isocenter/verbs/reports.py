@@ -76,12 +76,14 @@ class DraftPart(_Strict):
 
     Attributes:
         exam: Which.
+        of: How it was imaged, where it is of one image alone.
         ledger: Claims, evidence and limits.
         sections: Of the draft: name, title, sentences with their claims, or why they are withheld.
         written_by: Who put it into words.
     """
 
     exam: str
+    of: str = ""
     ledger: dict[str, Any]
     sections: tuple[dict[str, Any], ...]
     written_by: str
@@ -201,4 +203,6 @@ def _part(draft: Draft, ledger: Ledger, how: str) -> DraftPart:
         "limits": list(ledger.limits),
     }
     sections = json.loads(json.dumps([asdict(s) for s in draft.sections]))
-    return DraftPart(exam=ledger.exam, ledger=json.loads(json.dumps(told)), sections=sections, written_by=how)
+    return DraftPart(
+        exam=ledger.exam, of=ledger.of, ledger=json.loads(json.dumps(told)), sections=sections, written_by=how
+    )

@@ -16,7 +16,7 @@ from isocenter.verbs.learnt_folder import learnt_entry
 
 __all__ = ["SHIPPED", "is_shipped", "shipped_entry", "task_folder"]
 
-SHIPPED = ("adrenal-shape", "breast-us", "chest-xray", "fundus-vessels")
+SHIPPED = ("adrenal-shape", "breast-us", "chest-xray")
 """Names of the learnt tasks that ship."""
 
 

@@ -13,8 +13,12 @@ from PIL import Image as Picture
 from isocenter import cli
 from isocenter.core import Geometry, Image, Mask, Quantity, Study
 from isocenter.core.errors import ConfigError
+from isocenter.learn.adaptation.engine import keep_first
+from isocenter.learn.adaptation.likeness import GateRow, gate_of
+from isocenter.learn.adaptation.shelf import alone_in
 from isocenter.models.learnt import Preparation
 from isocenter.plugins import load_task
+from isocenter.safety.gate import Gate, fit_reference
 from isocenter.verbs.adapt_data import adapt_data, learn_network
 from isocenter.verbs.learnt_folder import learnt_entry
 
@@ -155,3 +159,44 @@ def test_a_gate_of_changed_copies_refuses_fewer_of_another_device(tmp_path: Path
             refused[name, what] = task.run(Study("p", images=(shown,))).abstained is not None
     assert refused["copies", "far"] and refused["plain", "far"], "noise is no eye"
     assert refused["plain", "other"] and not refused["copies", "other"]
+
+
+def test_processes_beside_each_other_settle_alike_and_keep_out_of_one_network(
+    photographs: Path, tmp_path: Path
+) -> None:
+    common = {**QUICK, "work": tmp_path / "work"}
+    learn_network(photographs, tmp_path / "task", 1, **common)
+    settled = json.loads((tmp_path / "work" / "settled.json").read_text())
+    assert settled == {"precision": "float32", "steps": 20}
+    assert keep_first(tmp_path / "work" / "settled.json", {"precision": "bfloat16", "steps": 20}) == settled
+    assert not list((tmp_path / "work").glob("*.part")), "nothing half-written is left"
+    with (
+        alone_in(tmp_path / "work" / "network-1"),
+        pytest.raises(ConfigError, match="another process learns this network"),
+    ):
+        learn_network(photographs, tmp_path / "task", 2, **common)
+    adapt_data(photographs, tmp_path / "task", **common)
+    card = json.loads(next((tmp_path / "task").glob("*-0.json")).read_text())
+    assert card["training"]["learnt_on"] == [f"processor, torch {torch.__version__}, float32"]
+
+
+def test_a_gate_says_that_copies_count(tmp_path: Path) -> None:
+    rows = [GateRow(f"c{n}", 0, {"layout": 0.1 * n + copy}, copy=copy) for n in range(20) for copy in range(3)]
+    reference = fit_reference([{"layout": np.random.default_rng(n).normal(size=4)} for n in range(20)])
+    gate, reason = gate_of([reference], rows)
+    assert gate is not None and not reason
+    assert len(gate.scores) == 20 and gate.scores.min() >= 2, "an image counts by the strangest of it and its copies"
+    assert gate.held_out == "20 held-out images, each by the strangest of it and 2 changed copies"
+    np.savez(tmp_path / "gate.npz", **gate.arrays())
+    with np.load(tmp_path / "gate.npz") as arrays:
+        again = Gate.from_arrays({name: arrays[name] for name in arrays.files})
+    assert again.copies == 2 and again.held_out == gate.held_out
+
+
+@pytest.mark.parametrize("blocks", [(), ("energy",), ("nothing",)])
+def test_blocks_that_there_are_not_are_refused_before_anything_is_learnt(
+    photographs: Path, tmp_path: Path, blocks: tuple[str, ...]
+) -> None:
+    with pytest.raises(ConfigError, match="gate_blocks"):
+        adapt_data(photographs, tmp_path / "task", gate_blocks=blocks, work=tmp_path / "work", **QUICK)
+    assert not list((tmp_path / "work").glob("network-*"))

@@ -135,6 +135,7 @@ def network_card(
             "best_step": member.learnt.step,
             "validation": member.learnt.validation,
             "seconds": round(member.learnt.seconds, 1),
+            "learnt_on": list(member.learnt.where),
         },
         "metrics": [dict(figure) for figure in figures],
         "limitations": limits,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import json
 import math
+import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -26,7 +27,7 @@ from isocenter.learn.checkpoint import CsvLog, load_checkpoint, save_checkpoint
 from isocenter.learn.memory import in_memory
 from isocenter.models.learnt import device_of
 
-__all__ = ["Course", "Job", "Learnt", "find_rate", "fit", "keep", "measure_step", "quickest_precision"]
+__all__ = ["Course", "Job", "Learnt", "find_rate", "fit", "keep", "keep_first", "measure_step", "quickest_precision"]
 
 Tell = Callable[[str, float], None]
 _RATES, _ALLOWED = (1e-4, 3e-2), (3e-4, 5e-3)
@@ -101,6 +102,7 @@ class Learnt:
         validation: Figures of the one that is kept.
         seconds: Of all calls, by the clock on the wall.
         cpu_seconds: Of all calls, of this process's processors.
+        where: On which devices, with which torch and in which precision: several where it was gone on with elsewhere.
     """
 
     net: nn.Module
@@ -109,6 +111,7 @@ class Learnt:
     validation: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
     cpu_seconds: float = 0.0
+    where: tuple[str, ...] = ()
 
 
 @dataclass
@@ -122,6 +125,7 @@ class _Standing:
     best_score: float = -math.inf
     waited: int = 0
     figures: dict[str, float] = field(default_factory=dict)
+    where: list[str] = field(default_factory=list)
 
 
 def _optimiser(net: nn.Module, course: Course) -> torch.optim.AdamW:
@@ -207,6 +211,9 @@ def fit(net: nn.Module, job: Job, course: Course, folder: Path, tell: Tell) -> L
         average.load_state_dict(kept["average"])
         optimiser.load_state_dict(kept["optimiser"])
         best, now = kept["best"], _Standing(**kept["standing"])
+    here = _here(net, course)
+    if now.step < course.steps and here not in now.where:
+        now.where.append(here)
     log = CsvLog(folder / "steps.csv", ("step", "loss", "rate"), keep_until=now.step)
 
     def save() -> float:
@@ -246,7 +253,9 @@ def fit(net: nn.Module, job: Job, course: Course, folder: Path, tell: Tell) -> L
     finally:
         log.close()
     average.load_state_dict(best)
-    return Learnt(average.eval(), now.best_step, now.step, dict(now.figures), now.seconds, now.cpu_seconds)
+    return Learnt(
+        average.eval(), now.best_step, now.step, dict(now.figures), now.seconds, now.cpu_seconds, tuple(now.where)
+    )
 
 
 def _follow(average: nn.Module, net: nn.Module, decay: float) -> None:
@@ -260,12 +269,45 @@ def _follow(average: nn.Module, net: nn.Module, decay: float) -> None:
                 kept.copy_(found)
 
 
+def _here(net: nn.Module, course: Course) -> str:
+    device = device_of(net)
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "processor"
+    return f"{name}, torch {torch.__version__}, {'bfloat16' if course.bfloat16 else 'float32'}"
+
+
 def keep(file: Path, document: Mapping[str, object]) -> None:
     """Write a small document whole, or not at all."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(file.name + ".part")
-    temporary.write_text(json.dumps(document, indent=1), "utf-8")
+    temporary = _written(file, document)
     temporary.replace(file)
+
+
+def keep_first(file: Path, document: Mapping[str, object]) -> dict[str, object]:
+    """Write a document unless there is one: processes beside each other agree on the first. Return the one that stands.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as place:
+        ...     [keep_first(Path(place) / "settled.json", {"steps": n})["steps"] for n in (3, 4)]
+        [3, 3]
+    """
+    temporary = _written(file, document)
+    try:
+        os.link(temporary, file)  # fails where there is one already
+    except FileExistsError:
+        pass
+    except OSError:  # a file system without hard links
+        if not file.is_file():
+            temporary.replace(file)
+    temporary.unlink(missing_ok=True)
+    found: dict[str, object] = json.loads(file.read_text("utf-8"))
+    return found
+
+
+def _written(file: Path, document: Mapping[str, object]) -> Path:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = file.with_name(f"{file.name}.{os.getpid()}.part")  # others may write beside it
+    temporary.write_text(json.dumps(document, indent=1), "utf-8")
+    return temporary
 
 
 def find_rate(net: nn.Module, job: Job, course: Course, folder: Path, *, steps: int = 40) -> float:

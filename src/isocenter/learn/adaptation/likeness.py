@@ -34,13 +34,13 @@ class GateRow:
         name: Of the case.
         network: Which network.
         blocks: How strange each block of its numbers is.
-        copy: Whether it is a changed copy.
+        copy: Number of the changed copy; 0 is the image itself.
     """
 
     name: str
     network: int
     blocks: Mapping[str, float]
-    copy: bool = False
+    copy: int = 0
 
     @property
     def strange(self) -> float:
@@ -107,7 +107,7 @@ def strangeness_of(
     """Return how strange held-out images, and changed copies of them, are to a network."""
     blocks = tuple(reference.blocks)
     return [
-        GateRow(case.name, number, reference.strangeness(_features(net, image, plan.window, blocks)), copy=place > 0)
+        GateRow(case.name, number, reference.strangeness(_features(net, image, plan.window, blocks)), copy=place)
         for case in held
         for place, image in enumerate(_shown(case, plan, copies))
     ]
@@ -133,15 +133,13 @@ def gate_of(references: Sequence[Reference | None], rows: Sequence[GateRow]) -> 
     known = [r for r in references if r is not None]
     if len(known) < len(references):
         return None, "some network learnt from too few images to know others by"
-    strangest: dict[tuple[str, int], GateRow] = {}
-    for row in rows:  # an image counts once, by the strangest of it and its copies
-        key = row.name, row.network
-        if key not in strangest or row.strange > strangest[key].strange:
-            strangest[key] = row
-    by_case: dict[str, list[Mapping[str, float]]] = {}
-    for row in strangest.values():
-        by_case.setdefault(row.name, []).append(row.blocks)
+    shown: dict[str, dict[int, list[Mapping[str, float]]]] = {}
+    for row in rows:
+        shown.setdefault(row.name, {}).setdefault(row.copy, []).append(row.blocks)
+    # An image counts once, by the strangest of it and its copies.
+    held = [max(copies.values(), key=lambda each: combined(each)[0]) for copies in shown.values()]
+    copies = max((row.copy for row in rows), default=0)
     try:
-        return fit_gate(known, list(by_case.values())), ""
+        return replace(fit_gate(known, held), copies=copies), ""
     except DataError as error:
         return None, str(error)

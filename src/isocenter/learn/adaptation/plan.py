@@ -136,7 +136,7 @@ def plan_segmentation(
     size = found.size[-dims:]
     if most_side is not None:
         if dims != 2 or found.spacing_mm is not None:
-            raise ConfigError("a side is of planes whose spacing is not known; these images have spacing: leave it out")
+            raise ConfigError("a side is of single planes whose spacing is not known; leave it out for these images")
         preparation = replace(preparation, longest=most_side)
         size = tuple(max(1, round(n * most_side / max(size))) for n in size)
     spacing = (found.spacing_mm or (1.0, 1.0, 1.0))[-dims:]

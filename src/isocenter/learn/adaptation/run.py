@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -27,7 +28,7 @@ from isocenter.learn.adaptation.engine import (
     Learnt,
     find_rate,
     fit,
-    keep,
+    keep_first,
     measure_step,
     quickest_precision,
 )
@@ -39,7 +40,7 @@ from isocenter.learn.adaptation.masks import MaskCase, MaskJob
 from isocenter.learn.adaptation.nearest import RetrievalRow, gallery_of, index_of, retrieval_of, retrieve_held_out
 from isocenter.learn.adaptation.plan import Plan, Settled, plan_segmentation, plan_vector
 from isocenter.learn.adaptation.settings import DataSettings
-from isocenter.learn.adaptation.shelf import Shelf, half_of_memory
+from isocenter.learn.adaptation.shelf import Shelf, alone_in, half_of_memory
 from isocenter.learn.adaptation.split import Part, one_side, split
 from isocenter.learn.adaptation.vectors import Scale, VectorCase, VectorJob
 from isocenter.models.backbones import settings_from_card
@@ -194,7 +195,7 @@ def learn_one(
     torch.set_num_threads(settings.threads)
     most = half_of_memory() if settings.memory_gb is None else int(settings.memory_gb * 2**30)
     try:
-        with Shelf(folder / f"shelf-{number}", most_bytes=most) as shelf:
+        with Shelf(folder / f"shelf-{number}-{os.getpid()}", most_bytes=most) as shelf:
             work, _ = _begun(labelled, settings, (start, shelf), say)
             parts = work.parts()
             work.check(parts)
@@ -306,6 +307,12 @@ class _Work:
             raise ConfigError("widths are those of the weights to begin with; give one of the two")
         mirror = self._mirror()
         backbone = None if self.start is None else settings_from_card(backbone_card(self.start))
+        if (
+            settings.gate_blocks is not None
+            and "energy" in settings.gate_blocks
+            and (self.masks or len(labelled.classes) < 2)
+        ):
+            raise ConfigError("gate_blocks: 'energy' is of networks that tell classes or findings apart")
         if self.masks:
             if settings.region is not None or settings.pool != "auto" or settings.method == "linear":
                 raise ConfigError(
@@ -386,17 +393,13 @@ class _Work:
             "plan": self.plan.as_card(),
             "began_from": None if self.start is None else self.start.card.sha256,
         }
-        file = folder / "belongs-to.json"
-        if file.is_file():
-            before = json.loads(file.read_text("utf-8"))
-            differing = sorted(k for k in document if json.loads(json.dumps(document[k])) != before.get(k))
-            if differing:
-                raise ConfigError(
-                    f"{folder} holds checkpoints of another set or of other settings ({', '.join(differing)}); remove "
-                    "it, or give another folder for checkpoints"
-                )
-            return
-        keep(file, document)
+        before = keep_first(folder / "belongs-to.json", document)
+        differing = sorted(k for k in document if json.loads(json.dumps(document[k])) != before.get(k))
+        if differing:
+            raise ConfigError(
+                f"{folder} holds checkpoints of another set or of other settings ({', '.join(differing)}); remove "
+                "it, or give another folder for checkpoints"
+            )
 
     def _strata(self, cases: Sequence[LabelledCase]) -> list[int]:
         targets = [case.target for case in cases]
@@ -509,7 +512,8 @@ class _Work:
             # A twelfth goes to looking at validation and held-out cases.
             steps = int(np.clip(0.92 * left / networks / step, _LEAST_STEPS, _MOST_STEPS))
             self.settings = settings.model_copy(update={"steps": steps})
-        keep(kept, {"precision": self.settings.precision, "steps": self.settings.steps})
+        found = keep_first(kept, {"precision": self.settings.precision, "steps": self.settings.steps})
+        self.settings = self.settings.model_copy(update=found)  # another process may have been first
 
     def _course(self, part: Part, *, steps: int, rate: float) -> Course:
         settings = self.settings
@@ -528,7 +532,8 @@ class _Work:
         else:
             if rate is None:
                 rate = find_rate(net, job, self._course(part, steps=steps, rate=1e-3), folder)
-            learnt = fit(net, job, self._course(part, steps=steps, rate=rate), folder, tell)
+            with alone_in(folder):
+                learnt = fit(net, job, self._course(part, steps=steps, rate=rate), folder, tell)
         arrays = {k: v.detach().float().cpu().numpy().copy() for k, v in merged_state(learnt.net).items()}
         scale = job.settle_scale(learnt.net) if isinstance(job, VectorJob) else Scale()
         return Member(part, arrays, learnt, scale), rate

@@ -68,7 +68,7 @@ class DataSettings(BaseModel):
     mirror: Literal["auto", "on", "off"] = "auto"
     most_unreadable: float = Field(default=0.05, ge=0, lt=1)
     gate_copies: int = Field(default=0, ge=0, le=16)
-    gate_blocks: tuple[GateBlock, ...] | None = None
+    gate_blocks: tuple[GateBlock, ...] | None = Field(default=None, min_length=1)
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     threads: int = Field(default=1, ge=1)
     device: Literal["auto", "cpu", "cuda"] = "auto"

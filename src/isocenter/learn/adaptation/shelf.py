@@ -8,14 +8,23 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
 import numpy as np
 
+from isocenter.core.errors import ConfigError
 from isocenter.data.images.atomic import explain_os_error
 
-__all__ = ["Shelf", "half_of_memory"]
+if sys.platform == "win32":
+    fcntl = None
+else:
+    import fcntl
+
+__all__ = ["Shelf", "alone_in", "half_of_memory"]
 
 _LEAST = 1 << 16
 """Smaller arrays stay in memory: a map of each costs more than it saves."""
@@ -33,6 +42,25 @@ def half_of_memory() -> int:
     except (OSError, ValueError, AttributeError):
         return _UNKNOWN
     return max(free, 0) // 2
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Hold a folder of checkpoints for one process; the hold ends with it, however it ends.
+
+    Raises:
+        ConfigError: Another process learns there.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "held").open("ab") as stream:
+        if fcntl is not None:
+            try:
+                fcntl.flock(stream.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise ConfigError(
+                    f"{folder}: another process learns this network now; wait for it, or stop it first"
+                ) from error
+        yield
 
 
 class Shelf:

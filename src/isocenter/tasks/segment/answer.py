@@ -79,7 +79,7 @@ def alike(gate: Gate | None, features: Sequence[Mapping[str, np.ndarray]]) -> tu
     reading = gate.judge(features)
     said = (
         f"Strangest of the image, against those that the task learnt from: {in_words(reading.block)}; the limit "
-        f"was set on {len(gate.scores)} held-out images."
+        f"was set on {gate.held_out}."
     )
     return Likeness(reading.score, reading.p_value, reading.refused_share, said), reading.reason
 

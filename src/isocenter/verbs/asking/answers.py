@@ -78,7 +78,8 @@ def as_data(told: Told) -> dict[str, Any]:
     """Return a claim as data; every word is of a closed table."""
     claim = told.claim
     return {
-        "claim": told.id, "about": claim.about, "status": claim.status, "side": claim.side, "place": claim.place,
+        "claim": told.id, "image": told.of or None, "about": claim.about, "status": claim.status, "side": claim.side,
+        "place": claim.place,
         "grade": claim.grade, "change": claim.change, "quantities": [_number(q) for q in claim.quantities],
         "evidence": list(told.evidence),
     }  # fmt: skip
@@ -104,7 +105,7 @@ def sentences(
         if text is None:
             withheld += 1
         else:
-            said.append(Said(text, "claim", (told.id,), told.evidence))
+            said.append(Said(f"{told.of}: {text}" if told.of else text, "claim", (told.id,), told.evidence))
     return said, withheld
 
 

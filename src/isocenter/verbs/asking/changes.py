@@ -65,7 +65,7 @@ def _asked(claims: Iterable[Told], given: PerhapsAboutArguments) -> list[Told]:
 
 def _key(told: Told) -> tuple[str, str | None, str | None, str]:
     """Return what must be the same for two claims to be compared; a CT and a PET measure one lesion differently."""
-    return told.claim.about, told.claim.side, told.claim.place, told.of
+    return told.claim.about, told.claim.side, told.claim.place, told.of.partition(" (")[0]
 
 
 def _all_absent(claims: Sequence[Told]) -> bool:
@@ -74,7 +74,7 @@ def _all_absent(claims: Sequence[Told]) -> bool:
 
 def _as_pairs(ours: Sequence[Told], theirs: Sequence[Told]) -> list[dict[str, Any]]:
     """Return claims as data: beside each other where each study holds one."""
-    if len(ours) == len(theirs) == 1:
+    if len(ours) == len(theirs) == 1 and not any(t.of.startswith("image") for t in (*ours, *theirs)):
         return [{"now": as_data(ours[0]), "earlier": _plain(theirs[0])}]
     alone = [{"now": as_data(t), "earlier": None} for t in ours]
     return [*alone, *({"now": None, "earlier": _plain(t)} for t in theirs)]
@@ -86,14 +86,19 @@ def _plain(told: Told) -> dict[str, Any]:
 
 
 def _earlier(theirs: Sequence[Told], examined: Examined, language: Language) -> list[Said]:
-    found = (examined.earlier_sentence(one, language) for one in theirs)
-    return [Said(note("earlier", language, sentence=text), "earlier") for text in found if text is not None]
+    found = [(one.of, examined.earlier_sentence(one, language)) for one in theirs]
+    return [
+        Said(note("earlier", language, sentence=f"{of}: {text}" if of else text), "earlier")
+        for of, text in found
+        if text is not None
+    ]
 
 
 def _compared(ours: Sequence[Told], theirs: Sequence[Told], examined: Examined, language: Language) -> list[Said]:
     """Return what is told of claims with the same key, beside the sentences of each study."""
     name, rests = _named((*ours, *theirs)[0].claim), tuple(e for t in ours for e in t.evidence)
-    if len(ours) > 1 or len(theirs) > 1:
+    unknown = any(t.of.startswith("image") for t in (*ours, *theirs))  # of which modality it is, nobody knows
+    if len(ours) > 1 or len(theirs) > 1 or (unknown and ours and theirs):
         return [Said(note("not paired", language, name=name), "note", (), rests)]
     if not theirs:
         other = about(ours[0].claim.about, examined.earlier_claims)

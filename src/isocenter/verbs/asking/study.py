@@ -126,7 +126,7 @@ class Examined:
     def supports(self, sentence: str) -> tuple[str, ...] | None:
         """Return names of the claims that an English sentence makes; None where no ledger of the study supports it."""
         for number, ledger in enumerate(self.ledgers, start=1):
-            verdict = judge(sentence, ledger)
+            verdict = judge(sentence.removeprefix(f"{ledger.of}: ") if ledger.of else sentence, ledger)
             if verdict.supported and verdict.claims:
                 return tuple(f"{number}.{name}" for name in verdict.claims)
         return None

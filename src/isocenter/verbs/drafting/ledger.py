@@ -29,8 +29,11 @@ _NAMES = {
     "Short axis at the detector plane": "short axis at the detector",
     "Maximum 3D Diameter of a Mesh": "maximum diameter",
 }  # fmt: skip
-_CODE_STRING = 16
-"""Longest code of a modality in DICOM; what a header says instead is no word for a page."""
+_MODALITIES = frozenset({
+    "CR", "CT", "DX", "MG", "MR", "NM", "OP", "OPT", "PT", "RF", "RG", "RTDOSE", "SEG", "US", "XA", "XC",
+})  # fmt: skip
+"""Modalities that may stand on a page; what a header says instead is no word for it."""
+_SIDE_WORDS = ("left", "right")
 _TISSUE = "85756007"
 """Code of an outline that says no more than that it is of the body."""
 _LESIONS = frozenset({"lesion", "mass", "tumor", "tumour", "nodule", "neoplasm", "sarcoma", "metastasis"})
@@ -87,7 +90,7 @@ def ledgers_of(result: ResultDocument) -> tuple[Ledger, ...]:
         of = ""
         if image.index in alone:
             twin = sum(o.modality == image.modality for o in result.images if o.index in alone) > 1
-            named = image.modality if image.modality.isalnum() and len(image.modality) <= _CODE_STRING else "image"
+            named = image.modality if image.modality in _MODALITIES else "image"
             of = f"{named} (image {image.index})" if twin or named == "image" else named
         place[image.index] = (exams[image.index], of)
         gathered.setdefault(place[image.index], _Gathered(exams[image.index], of))
@@ -113,11 +116,11 @@ def _take(into: _Gathered, prediction: PredictionEntry, number: int) -> None:
         if about is None:
             into.limits[f"{title}: the outline {segment.label!r} has no name in the table of findings."] = None
             continue
-        key = (about, segment.laterality and segment.laterality.value, _place_of(segment))
+        key = (about, _side_of(segment)[0], _place_of(segment))
         said[key] = said.get(key, 0) + 1
     for segment in prediction.segments:
         about = _site_of(segment)
-        key = (about or "", segment.laterality and segment.laterality.value, _place_of(segment))
+        key = (about or "", _side_of(segment)[0], _place_of(segment))
         if about is None:
             continue
         if said[key] > 1:
@@ -135,11 +138,26 @@ def _site_of(segment: SegmentEntry) -> str | None:
     coded = next((s.name for s in FINDINGS.sites if s.code.value == segment.type.value), None)
     if coded is not None or segment.type.value != _TISSUE:
         return coded
-    words = {word for word in segment.label.lower().split() if word not in ("left", "right")}
-    if words and words <= _LESIONS:
+    return _named(segment.label)
+
+
+def _named(label: str) -> str | None:
+    """Return the part of the body that a label names, and nothing else beside a side."""
+    words = [word for word in label.lower().split() if word not in _SIDE_WORDS]
+    if words and set(words) <= _LESIONS:
         return "lesion"
-    name = " ".join(word for word in segment.label.lower().split() if word in words)
-    return next((s.name for s in FINDINGS.sites if name in (s.name, *s.synonyms)), None)
+    # Its own name alone: a synonym may be wider than the site ("lymph node" is one of the thorax in the table).
+    return next((s.name for s in FINDINGS.sites if " ".join(words) == s.name), None)
+
+
+def _side_of(segment: SegmentEntry) -> tuple[Literal["left", "right", "both"] | None, bool]:
+    """Return the side of an outline, and whether its code and its name contradict each other."""
+    coded = None if segment.laterality is None else _SIDES.get(segment.laterality.value)
+    said = [word for word in segment.label.lower().split() if word in _SIDE_WORDS]
+    if not said or _named(segment.label) is None:  # other text of a header decides nothing
+        return coded, False
+    named: Literal["left", "right"] = "left" if said[0] == "left" else "right"
+    return named, len(set(said)) > 1 or (coded is not None and coded != named)
 
 
 def _place_of(segment: SegmentEntry) -> Literal["anterior", "posterior"] | None:
@@ -154,6 +172,12 @@ def _measures(
     if not quantities:
         into.limits[f"{segment.label}: outlined; no size is told, as the spacing of the image is not known."] = None
         return
+    side, contradicted = _side_of(segment)
+    if contradicted:
+        into.limits[f"{segment.label}: outlined; nothing is said of it, as its name and its code are of two sides."] = (
+            None
+        )
+        return
     shown = ", ".join(f"{q.name} {q.value:g} {q.unit}" for q in quantities)
     evidence = _evidence(
         into,
@@ -163,7 +187,6 @@ def _measures(
         number,
         segment.number,
     )
-    side = None if segment.laterality is None else _SIDES.get(segment.laterality.value)
     into.claims.append(
         LedgerClaim(
             f"c{len(into.claims) + 1}", about, (evidence,), side=side, quantities=tuple(quantities),
@@ -296,7 +319,7 @@ def _closed(one: _Gathered) -> Ledger:
         ]
     others = [title for title in one.elsewhere if title not in one.looked]
     if others:
-        one.limits[f"Not asked, as they are for other images: {'; '.join(others)}."] = None
+        one.limits[f"No answer, as they are for images of another kind: {'; '.join(others)}."] = None
     return Ledger(one.exam, tuple(claims), tuple(one.evidence), tuple(one.limits), one.of)
 
 

@@ -40,7 +40,7 @@ from isocenter.tasks.phenotype.runs import run_features
 from isocenter.tasks.phenotype.settings import FeatureSettings
 from isocenter.tasks.phenotype.zones import zone_features
 
-__all__ = ["RadiomicFeature", "RegionFeatures", "cut_out", "radiomic_features", "tags_of"]
+__all__ = ["RadiomicFeature", "RegionFeatures", "cut_out", "radiomic_features", "tags_of", "unit_of"]
 
 Value = float | str
 """A number, or why there is none."""
@@ -55,6 +55,11 @@ _TEXTURE: tuple[tuple[frozenset[str], Callable[[LevelStack], dict[str, np.ndarra
     (frozenset({"ngt", "ngl"}), neighbourhood_features),
 )
 _STACK_VOXELS = 1 << 25
+_LENGTHS = ("morph_com", "morph_diam", "morph_pca_maj_axis", "morph_pca_min_axis", "morph_pca_least_axis")
+_RATIOS = ("stat_skew", "stat_kurt", "stat_cov", "stat_qcod")
+_INTENSITY_UNITS = {
+    Quantity.HU: "[hnsf'U]", Quantity.SUVBW: "{SUVbw}g/ml", Quantity.BQML: "Bq/ml", Quantity.GY: "Gy",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -322,8 +327,25 @@ def _result(
     )
 
 
-def intensity_unit(quantity: Quantity) -> str:
-    """Return the UCUM unit of an image's intensities; "1" where the header gives none."""
-    return {
-        Quantity.HU: "[hnsf'U]", Quantity.SUVBW: "{SUVbw}g/ml", Quantity.BQML: "Bq/ml", Quantity.GY: "Gy"
-    }.get(quantity, "1")  # fmt: skip
+def unit_of(tag: str, quantity: Quantity) -> str:
+    """Return the UCUM unit of a feature: "1" for shares, levels and texture.
+
+    Args:
+        tag: Of the feature.
+        quantity: Of the image.
+
+    Example:
+        >>> [unit_of(t, Quantity.GY) for t in ("morph_volume", "stat_mean", "stat_var", "cm_contrast_3D_avg")]
+        ['mm3', 'Gy', 'Gy2', '1']
+    """
+    unit = _INTENSITY_UNITS.get(quantity, "1")
+    if tag in _LENGTHS:
+        return "mm"
+    known = {"morph_volume": "mm3", "morph_vol_approx": "mm3", "morph_area_mesh": "mm2", "morph_av": "/mm"}
+    if tag == "morph_integ_int":
+        return "mm3" if unit == "1" else f"mm3.{unit}"
+    if tag in ("stat_var", "stat_energy"):
+        return "1" if unit == "1" else f"{unit}2"
+    if tag.startswith("loc_") or (tag.startswith("stat_") and tag not in _RATIOS):
+        return unit
+    return known.get(tag, "1")

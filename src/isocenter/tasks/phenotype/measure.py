@@ -27,7 +27,7 @@ from isocenter.core.units import UCUM
 from isocenter.tasks.phenotype.mesh import line_ends
 from isocenter.tasks.phenotype.morphology import longest_distance
 
-__all__ = ["measure"]
+__all__ = ["measure", "widest_axes"]
 
 VOLUME = Code("118565006", "SCT", "Volume")
 AREA = Code("42798000", "SCT", "Area")
@@ -223,11 +223,17 @@ def _axes_mm(affine: Float[np.ndarray, "4 4"], part: _Part, axis: int) -> tuple[
         labels, _ = ndimage.label(plane, structure=np.ones((3, 3)))
         sizes = np.bincount(labels.ravel())[1:]
         for label in np.flatnonzero(sizes == sizes.max()) + 1:
-            best = max(best, _long_and_short(labels == label, steps))
+            best = max(best, widest_axes(labels == label, steps))
     return best
 
 
-def _long_and_short(plane: Bool[np.ndarray, "a b"], steps: Float[np.ndarray, "3 2"]) -> tuple[float, float]:
+def widest_axes(plane: Bool[np.ndarray, "a b"], steps: Float[np.ndarray, "3 2"]) -> tuple[float, float]:
+    """Return the longest distance in mm between two points of an outline, and the longest chord at a right angle.
+
+    Args:
+        plane: Voxels of one part of a segment in a plane; not empty.
+        steps: Millimetres in the patient of one step along each axis of the plane, as columns.
+    """
     ends = np.concatenate([line_ends(plane, axis) for axis in range(2)])
     basis, _ = np.linalg.qr(steps)
     flat = ends @ (basis.T @ steps).T  # in-plane millimetres in an orthonormal frame

@@ -1,7 +1,7 @@
 """What an encoder sees of a region: its features of the part of the image around it, pooled over the region's voxels.
 
-The part is the bounding box with a margin. A network for planes sees the planes that the region lies in, one by one. The
-mean is weighted by how much of each place of the network's map the region covers.
+The part is the bounding box with a margin. A network for planes sees the planes that the region lies in, one by one.
+The mean is weighted by how much of each place of the network's map the region covers.
 """
 
 from __future__ import annotations
@@ -89,8 +89,8 @@ def _pooled(
     with torch.inference_mode():
         features = _map(network, opened, x)
     cover = torch.from_numpy(mask.astype(np.float32))[None]
-    adapt = functional.adaptive_avg_pool3d if len(size) == 3 else functional.adaptive_avg_pool2d
-    cover = adapt(functional.interpolate(cover, size=size, mode=mode, align_corners=False), features.shape[2:])
+    cover = functional.interpolate(cover, size=size, mode=mode, align_corners=False)
+    cover = functional.interpolate(cover, size=features.shape[2:], mode="area")
     if float(cover.sum()) <= 0:
         cover = torch.ones_like(cover)
     vector = (features * cover).flatten(2).sum(2) / cover.flatten(2).sum(2)
@@ -102,7 +102,7 @@ def _map(network: nn.Module, opened: Opened, x: torch.Tensor) -> torch.Tensor:
     passport = opened.passport
     for owner in (network, getattr(network, "encoder", None)):
         if passport.kind == "isocenter" and owner is not None and hasattr(owner, "maps"):
-            return owner.maps(x)[-1].float()  # type: ignore[no-any-return]
+            return owner.maps(x)[-1].float()  # type: ignore[no-any-return,operator]
     if (
         passport.kind == "huggingface"
         and passport.role == "encoder"

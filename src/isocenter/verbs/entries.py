@@ -138,6 +138,7 @@ def _geometry(geometry: Geometry) -> GeometryEntry:
 
 
 def segment_entry(segment: Segment) -> SegmentEntry:
+    """Describe a segment of a mask."""
     return SegmentEntry(
         number=segment.number,
         label=segment.label,
@@ -151,6 +152,7 @@ def segment_entry(segment: Segment) -> SegmentEntry:
 
 
 def measurement_entry(measurement: Measurement) -> MeasurementEntry:
+    """Describe a measured value."""
     return MeasurementEntry(
         name=_code(measurement.name),
         derivation=None if measurement.derivation is None else _code(measurement.derivation),

@@ -101,8 +101,8 @@ def _nothing_lost(before: Mask, after: Mask, name: str) -> None:
         has = int(after.segment_array(segment.number).sum()) * (after.geometry.voxel_volume_mm3 or 0.0)
         if has < _LEAST_KEPT * had:
             raise GeometryError(
-                f"segment {segment.number} loses {1 - has / had:.0%} of its volume on the image's grid: part of it lies "
-                "outside of the image, or the image is much coarser; give the image that it was drawn on",
+                f"segment {segment.number} loses {1 - has / had:.0%} of its volume on the image's grid: part of it "
+                "lies outside of the image, or the image is much coarser; give the image that it was drawn on",
                 source=name,
             )
 

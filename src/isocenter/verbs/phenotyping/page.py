@@ -30,7 +30,7 @@ def number(value: float) -> str:
 
     Example:
         >>> [number(v) for v in (0.012345, 123456.7, -2.0)]
-        ['0.01234', '1.235e+05', '-2']
+        ['0.01235', '1.235e+05', '-2']
     """
     return f"{value:.4g}"
 

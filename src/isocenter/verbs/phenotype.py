@@ -18,7 +18,7 @@ import numpy as np
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from isocenter.core import Image, Mask
+from isocenter.core import Image, Mask, Quantity
 from isocenter.core.errors import CapabilityError, ConfigError, DataError, PixelError
 from isocenter.data.images.atomic import atomic_folder, make_parent
 from isocenter.data.images.quality import inspect
@@ -26,6 +26,8 @@ from isocenter.safety.audit import AuditedAnswer
 from isocenter.tasks.phenotype import Discretisation, FeatureSettings, measure, radiomic_features
 from isocenter.tasks.phenotype.clinical import clinical_measurements
 from isocenter.tasks.phenotype.features import RegionFeatures, unit_of
+from isocenter.tasks.phenotype.filters import Filter
+from isocenter.tasks.phenotype.filters.apply import filtered_image
 from isocenter.tasks.phenotype.names import AGGREGATIONS, FAMILIES, feature_name
 from isocenter.verbs.audit import audited, record_run
 from isocenter.verbs.entries import file_entry, file_sha256, image_entry, measurement_entry, segment_entry
@@ -71,6 +73,7 @@ class PhenotypeConfig(BaseModel):
         interpolation: Of the image, when it is resampled.
         families: Starts of tags: morph, loc, stat, ih, ivh, cm, rlm, szm, dzm, ngt, ngl.
         aggregations: Ends of tags: 2D_avg, 2D_comb, 2_5D_avg, 2_5D_comb, 3D_avg, 3D_comb, 2D, 2_5D, 3D.
+        filters: Filters of IBSI-2; each adds features of its response map, whose tags begin with its name.
         encoder: Name or folder of weights whose features are pooled over each segment.
         diffusion_unit: Unit of a map of diffusion; None for an image that is none.
         prior: An earlier phenotype of the same patient, to compare with.
@@ -103,6 +106,7 @@ class PhenotypeConfig(BaseModel):
     interpolation: Interpolation = "linear"
     families: tuple[str, ...] = tuple(FAMILIES)
     aggregations: tuple[str, ...] = tuple(AGGREGATIONS)
+    filters: tuple[Filter, ...] = ()
     encoder: str | None = None
     diffusion_unit: Literal["um2/s", "10-6.mm2/s", "10-3.mm2/s", "mm2/s"] | None = None
     prior: Path | None = None
@@ -219,6 +223,11 @@ def _run(config: PhenotypeConfig, tell: Progress, audit: Path | None) -> Phenoty
         grid_image, grid_mask, steps["resampled"] = resampled(image, mask, config.spacing_mm, config.interpolation)
     tell("features", 0.6)
     features = radiomic_features(grid_image, grid_mask, settings)
+    entries = [_features(found, image.quantity) for found in features]
+    for how in config.filters:
+        tell(f"filter {how.name}", 0.7)
+        for own, found in zip(entries, _filtered(grid_image, grid_mask, settings, how), strict=True):
+            own += _features(found, Quantity.ARBITRARY, f"{how.name}.")
     regions = tuple(
         RegionEntry(
             segment=segment_entry(segment),
@@ -226,12 +235,12 @@ def _run(config: PhenotypeConfig, tell: Progress, audit: Path | None) -> Phenoty
             counted=found.counted,
             touches_border=found.touches_border,
             measurements=tuple(measurement_entry(m) for m in (*sizes, *values) if m.segment == segment.number),
-            features=_features(found, image),
+            features=tuple(own),
             learned=learned.get(segment.number),
             steps=found.steps,
             notes=found.notes,
         )
-        for segment, found in zip(mask.segments, features, strict=True)
+        for segment, found, own in zip(mask.segments, features, entries, strict=True)
     )
     response = None
     if earlier is not None:
@@ -324,23 +333,34 @@ def _learned(config: PhenotypeConfig, image: Image, mask: Mask, tell: Progress) 
     return found
 
 
-def _features(found: RegionFeatures, image: Image) -> tuple[FeatureEntry, ...]:
+def _filtered(image: Image, mask: Mask, settings: FeatureSettings, how: Filter) -> tuple[RegionFeatures, ...]:
+    """Return the features of a response map: all but those of shape and of spheres in the image's own unit."""
+    families = tuple(f for f in settings.families if f not in ("morph", "loc"))
+    if not families:
+        return tuple(RegionFeatures(s.number, 0, 0, False, ()) for s in mask.segments)
+    # A map has no lowest value to begin bins of a fixed size at.
+    fixed = Discretisation("fixed bin number", settings.discretisation.bins)
+    own = replace(settings, families=families, discretisation=fixed)
+    return radiomic_features(image, mask, own, response=filtered_image(image, how))
+
+
+def _features(found: RegionFeatures, quantity: Quantity, prefix: str = "") -> list[FeatureEntry]:
     entries = []
     for f in found.features:
         name = feature_name(f.tag)
         entries.append(
             FeatureEntry(
-                tag=f.tag,
+                tag=f"{prefix}{f.tag}",
                 code=name.code,
                 name=name.title,
                 family=FAMILIES[name.family][1],
                 aggregation=AGGREGATIONS[name.aggregation][1] if name.aggregation else "",
                 value=f.value,
-                unit=unit_of(f.tag, image.quantity),
+                unit=unit_of(f.tag, quantity),
                 reason=f.reason,
             )
         )
-    return tuple(entries)
+    return entries
 
 
 def _resolved(config: PhenotypeConfig) -> dict[str, Any]:

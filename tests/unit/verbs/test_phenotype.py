@@ -87,6 +87,23 @@ def test_resampling_is_recorded_and_keeps_the_volume(tmp_path, written):
     assert after["morph_volume"] == pytest.approx(before["morph_volume"], rel=0.05)
 
 
+def test_filters_add_features_of_their_response_maps(tmp_path):
+    image, mask = _study(tmp_path / "in")
+    (tmp_path / "how.yaml").write_text(
+        "families: [stat, morph]\n"
+        "filters:\n"
+        "- {kind: log, deviation_mm: 2.0}\n"
+        "- {kind: wavelet, wavelet: db2, bands: LLH, invariant: true}\n"
+    )
+    document = phenotype(image, mask, tmp_path / "out", config=tmp_path / "how.yaml")
+    values = {f.tag: f.value for f in document.regions[0].features}
+    assert {t.split(".")[0] for t in values if "." in t} == {"log_s2_3d", "wavelet_db2_LLH_1_3d_invar"}
+    assert abs(values["log_s2_3d.stat_mean"]) < 5 < values["stat_mean"]
+    (tmp_path / "wrong.yaml").write_text("filters:\n- {kind: laws, kernels: L5}\n")
+    with pytest.raises(ConfigError, match="Laws"):
+        phenotype(image, mask, tmp_path / "no", config=tmp_path / "wrong.yaml")
+
+
 def test_response_to_an_earlier_phenotype(tmp_path):
     quick = {"families": ("stat",), "aggregations": ("3D",)}
     phenotype(*_study(tmp_path / "then"), tmp_path / "before", **quick)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -125,13 +125,17 @@ def tags_of(settings: FeatureSettings) -> tuple[str, ...]:
     return tuple(found)
 
 
-def radiomic_features(image: Image, mask: Mask, settings: FeatureSettings | None = None) -> tuple[RegionFeatures, ...]:
+def radiomic_features(
+    image: Image, mask: Mask, settings: FeatureSettings | None = None, *, response: Image | None = None
+) -> tuple[RegionFeatures, ...]:
     """Compute the radiomic features of every segment of a mask.
 
     Args:
         image: The image, of one channel.
         mask: Its mask, on the same grid; probabilities count from 0.5.
         settings: What, and how; None for the defaults.
+        response: A response map of the image: intensities are taken from it, once the image has decided which voxels
+            count; None for the image itself.
 
     Returns:
         Segment by segment in the mask's order. "Slices" of 2D and 2.5D features lie across the first axis (z) of the
@@ -169,6 +173,10 @@ def radiomic_features(image: Image, mask: Mask, settings: FeatureSettings | None
         None if box is None else resegment(number, box, inside, image.array[0][box], settings)
         for number, box, inside in cut_out(mask)
     ]
+    if response is not None:
+        regions = [None if r is None else _responding(r, response) for r in regions]
+        # What was out of range was so in the image's unit; the map has none.
+        image, settings = response, replace(settings, intensity_range=(None, None), outlier_deviations=None)
     values: list[dict[str, Value]] = [{} for _ in regions]
     texture: list[tuple[int, Levels]] = []
     for index, region in enumerate(regions):
@@ -184,6 +192,13 @@ def radiomic_features(image: Image, mask: Mask, settings: FeatureSettings | None
         _result(segment.number, region, found, tags, image.geometry)
         for segment, region, found in zip(mask.segments, regions, values, strict=True)
     )
+
+
+def _responding(region: Region, response: Image) -> Region:
+    values = response.array[0][region.box].astype(np.float64)
+    finite = bool(np.isfinite(values[region.inside]).all())
+    problem = region.problem or ("" if finite else "the response map holds values that are not finite numbers")
+    return replace(region, values=np.where(np.isfinite(values), values, 0), problem=problem)
 
 
 def cut_out(

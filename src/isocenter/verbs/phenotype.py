@@ -39,10 +39,12 @@ from isocenter.verbs.phenotyping.document import (
     PhenotypeDocument,
     PhenotypeProvenance,
     RegionEntry,
+    RobustnessEntry,
     read_phenotype,
 )
 from isocenter.verbs.phenotyping.inputs import Interpolation, read_mask, resampled
 from isocenter.verbs.phenotyping.page import render_phenotype
+from isocenter.verbs.phenotyping.robustness import robust, with_spread
 from isocenter.verbs.provenance import InputNames, created_now, input_files, package_versions, python_version
 from isocenter.verbs.read import Coded, ReadConfig, read_study, state
 from isocenter.verbs.report.overlay import overlay_png
@@ -74,6 +76,8 @@ class PhenotypeConfig(BaseModel):
         families: Starts of tags: morph, loc, stat, ih, ivh, cm, rlm, szm, dzm, ngt, ngl.
         aggregations: Ends of tags: 2D_avg, 2D_comb, 2_5D_avg, 2_5D_comb, 3D_avg, 3D_comb, 2D, 2_5D, 3D.
         filters: Filters of IBSI-2; each adds features of its response map, whose tags begin with its name.
+        perturb: How many perturbations (shift, turn, noise, outline, volume) features are computed under too; 0 for
+            none, else 2 or more.
         encoder: Name or folder of weights whose features are pooled over each segment.
         diffusion_unit: Unit of a map of diffusion; None for an image that is none.
         prior: An earlier phenotype of the same patient, to compare with.
@@ -107,6 +111,7 @@ class PhenotypeConfig(BaseModel):
     families: tuple[str, ...] = tuple(FAMILIES)
     aggregations: tuple[str, ...] = tuple(AGGREGATIONS)
     filters: tuple[Filter, ...] = ()
+    perturb: int = Field(default=0, ge=0, le=200)
     encoder: str | None = None
     diffusion_unit: Literal["um2/s", "10-6.mm2/s", "10-3.mm2/s", "mm2/s"] | None = None
     prior: Path | None = None
@@ -128,6 +133,8 @@ class PhenotypeConfig(BaseModel):
         Raises:
             ConfigError: A setting is not valid.
         """
+        if self.perturb == 1:
+            raise ConfigError("one perturbation has no spread; give 2 or more, or 0 for none")
         return FeatureSettings(
             discretisation=Discretisation(self.discretisation, self.bins, self.bin_width),
             intensity_range=(self.lowest, self.highest),
@@ -224,6 +231,13 @@ def _run(config: PhenotypeConfig, tell: Progress, audit: Path | None) -> Phenoty
     tell("features", 0.6)
     features = radiomic_features(grid_image, grid_mask, settings)
     entries = [_features(found, image.quantity) for found in features]
+    robustness: tuple[RobustnessEntry, ...] = ()
+    if config.perturb:
+        tell("perturbations", 0.65)
+        spread, robustness = robust(grid_image, grid_mask, settings, count=config.perturb, seed=config.seed)
+        entries = [with_spread(own, one) for own, one in zip(entries, spread, strict=True)]
+        if not robustness:
+            not_done = (*not_done, "intraclass correlations: they need two segments or more")
     for how in config.filters:
         tell(f"filter {how.name}", 0.7)
         for own, found in zip(entries, _filtered(grid_image, grid_mask, settings, how), strict=True):
@@ -254,6 +268,7 @@ def _run(config: PhenotypeConfig, tell: Progress, audit: Path | None) -> Phenoty
         regions=regions,
         steps=steps,
         response=response,
+        robustness=robustness,
         not_done=not_done,
         notes=given.notes,
         provenance=PhenotypeProvenance(

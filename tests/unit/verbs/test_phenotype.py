@@ -104,6 +104,21 @@ def test_filters_add_features_of_their_response_maps(tmp_path):
         phenotype(image, mask, tmp_path / "no", config=tmp_path / "wrong.yaml")
 
 
+def test_perturbations_say_how_far_features_can_be_trusted(tmp_path):
+    image, mask = _study(tmp_path / "in")
+    quick = {"families": ("morph", "stat"), "perturb": 4}
+    document = phenotype(image, mask, tmp_path / "out", **quick)
+    deviations = {f.tag: f.deviation for f in document.regions[0].features}
+    assert deviations["morph_volume"] > 0
+    robust = {r.tag: r for r in document.robustness}
+    assert robust["morph_vol_approx"].regions == 2
+    assert robust["morph_vol_approx"].low < robust["morph_vol_approx"].icc < robust["morph_vol_approx"].high
+    again = phenotype(image, mask, tmp_path / "again", **quick)
+    assert again.robustness == document.robustness
+    with pytest.raises(ConfigError, match="no spread"):
+        phenotype(image, mask, tmp_path / "no", perturb=1)
+
+
 def test_response_to_an_earlier_phenotype(tmp_path):
     quick = {"families": ("stat",), "aggregations": ("3D",)}
     phenotype(*_study(tmp_path / "then"), tmp_path / "before", **quick)

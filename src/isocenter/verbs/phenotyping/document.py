@@ -20,6 +20,7 @@ __all__ = [
     "PhenotypeProvenance",
     "RegionEntry",
     "ResponseEntry",
+    "RobustnessEntry",
     "VolumeEntry",
     "read_phenotype",
 ]
@@ -43,6 +44,7 @@ class FeatureEntry(_Entry):
         value: None where there is none.
         unit: UCUM.
         reason: Why there is no value.
+        deviation: Standard deviation over perturbations; null where there were none, or one gave no value.
     """
 
     tag: str
@@ -53,6 +55,7 @@ class FeatureEntry(_Entry):
     value: float | None
     unit: str
     reason: str = ""
+    deviation: float | None = None
 
 
 class LearnedEntry(_Entry):
@@ -137,6 +140,26 @@ class ResponseEntry(_Entry):
     notes: tuple[str, ...] = ()
 
 
+class RobustnessEntry(_Entry):
+    """Intraclass correlation (1,1) of a feature over perturbations of the image and its mask.
+
+    Attributes:
+        tag: Of the feature.
+        icc: The correlation; null where it is not defined.
+        low: Lower end of its 95 % interval.
+        high: Upper end.
+        regions: Over how many segments.
+        perturbations: How many of each.
+    """
+
+    tag: str
+    icc: float | None
+    low: float | None
+    high: float | None
+    regions: int
+    perturbations: int
+
+
 class PhenotypeProvenance(_Entry):
     """What is needed to repeat it."""
 
@@ -161,6 +184,7 @@ class PhenotypeDocument(_Entry):
         regions: Its segments, in the mask's order.
         steps: What was done to image and mask.
         response: What changed since an earlier phenotype; null where none was given.
+        robustness: How features stand perturbations, over the segments; empty where not asked for.
         not_done: What was not measured, and why.
         notes: What the reader should know.
         files: Written beside this document.
@@ -174,6 +198,7 @@ class PhenotypeDocument(_Entry):
     regions: tuple[RegionEntry, ...]
     steps: dict[str, Any] = Field(default_factory=dict)
     response: ResponseEntry | None = None
+    robustness: tuple[RobustnessEntry, ...] = ()
     not_done: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     files: tuple[FileEntry, ...] = ()

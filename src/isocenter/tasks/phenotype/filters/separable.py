@@ -58,7 +58,7 @@ def pooled(image: Image3, axes: int, respond: Callable[[Image3, tuple[int, ...]]
     total: Image3 | None = None
     count = 0
     for order, flips in rotations(axes):
-        turned = [2 - k for k, flip in enumerate(flips) if flip]
+        turned = tuple(2 - k for k, flip in enumerate(flips) if flip)
         found = np.flip(respond(np.flip(image, turned), order), turned)
         if total is None:
             total = found.copy()

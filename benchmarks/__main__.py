@@ -44,6 +44,8 @@ NOT_SPEED = {
     "nnunet_peer",
     "fresh_machine",
     "gpu",
+    "phenotype",
+    "phenotype_pyradiomics",
     "report_metrics",
     "scale",
     "scorecards",

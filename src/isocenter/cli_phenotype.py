@@ -60,6 +60,9 @@ def phenotype(
     modality: Annotated[
         str | None, typer.Option("--modality", help="Modality of an image whose file says none, e.g. CT.")
     ] = None,
+    quantity: Annotated[
+        str | None, typer.Option("--quantity", help="Of an image whose file says none: HU, SUVbw, Bq/mL or Gy.")
+    ] = None,
     on_irregular: Annotated[
         str | None, typer.Option("--on-irregular", help="Irregular or tilted series: raise, or resample.")
     ] = None,
@@ -77,6 +80,7 @@ def phenotype(
     given: dict[str, Any] = {
         "image_number": image_number, "encoder": encoder, "diffusion_unit": diffusion_unit, "prior": prior,
         "nodal": tuple(nodal) if nodal else None, "new_lesions": new_lesions, "days": days, "modality": modality,
+        "quantity": quantity,
         "on_irregular": on_irregular, "audit": audit, "overwrite": overwrite or None,
     }  # fmt: skip
     with progress() as tell:

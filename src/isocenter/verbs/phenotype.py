@@ -87,6 +87,7 @@ class PhenotypeConfig(BaseModel):
         nadir_mm: Smallest sum of diameters so far; None for the earlier phenotype's.
         days: Days since the earlier image.
         modality: Modality of an image whose file says none, stated by you.
+        quantity: What the numbers mean in an image whose file doesn't say (a NIfTI), stated by you.
         reader: Name of the `isocenter.readers` plug-in that reads the image.
         on_irregular: What to do with irregular, tilted or incomplete series.
         overwrite: Whether an older result under `out` is replaced.
@@ -121,6 +122,7 @@ class PhenotypeConfig(BaseModel):
     nadir_mm: float | None = Field(default=None, ge=0)
     days: float | None = Field(default=None, gt=0)
     modality: Coded | None = None
+    quantity: Literal["HU", "SUVbw", "Bq/mL", "Gy"] | None = None
     reader: str = "images"
     on_irregular: Literal["raise", "resample"] = "raise"
     overwrite: bool = False
@@ -242,13 +244,15 @@ def _run(config: PhenotypeConfig, tell: Progress, audit: Path | None) -> Phenoty
         tell(f"filter {how.name}", 0.7)
         for own, found in zip(entries, _filtered(grid_image, grid_mask, settings, how), strict=True):
             own += _features(found, Quantity.ARBITRARY, f"{how.name}.")
+    known = {(m.segment, m.name, m.derivation) for m in sizes}
+    measured = (*sizes, *(m for m in values if (m.segment, m.name, m.derivation) not in known))
     regions = tuple(
         RegionEntry(
             segment=segment_entry(segment),
             voxels=found.voxels,
             counted=found.counted,
             touches_border=found.touches_border,
-            measurements=tuple(measurement_entry(m) for m in (*sizes, *values) if m.segment == segment.number),
+            measurements=tuple(measurement_entry(m) for m in measured if m.segment == segment.number),
             features=tuple(own),
             learned=learned.get(segment.number),
             steps=found.steps,
@@ -315,6 +319,11 @@ def _read(config: PhenotypeConfig, tell: Progress) -> _Inputs:
     if index >= len(study.images):
         raise ConfigError(f"there is no image {index}; there are {len(study.images)}, counted from 0")
     image = study.images[index]
+    if config.quantity is not None and image.quantity is not Quantity(config.quantity):
+        if image.quantity is not Quantity.ARBITRARY or image.array.shape[0] != 1:
+            raise ConfigError(f"the image's file says {image.quantity.value}; {config.quantity} can't be stated")
+        note = f"{config.quantity}: stated by whoever asked, the file does not say"
+        image = replace(image, quantity=Quantity(config.quantity), notes=(*image.notes, note))
     placed = read_mask(config.mask, image)
     if not placed.mask.segments:
         raise DataError("the mask holds no segment", source=config.mask.name)

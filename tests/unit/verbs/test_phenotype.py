@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from isocenter.verbs.phenotype import phenotype
 from isocenter.verbs.phenotyping.document import PhenotypeDocument
 
 SHAPE = (10, 24, 26)
+CONFIGS = Path(__file__).parents[3] / "configs"
 
 
 def _study(folder, *, scale=1.0, quantity=Quantity.ARBITRARY, modality="", spacing=(2.0, 1.0, 1.0), names=("a", "b")):
@@ -170,6 +172,23 @@ def test_an_encoder_that_is_none_is_refused(tmp_path):
     with pytest.raises(CapabilityError, match="can't be pooled"):
         phenotype(*_study(tmp_path / "in"), tmp_path / "out", encoder="lungs-cxr", families=("stat",))
     assert not (tmp_path / "out").exists()
+
+
+def test_the_shipped_configuration_is_valid(tmp_path):
+    image, mask = _study(tmp_path / "in", quantity=Quantity.HU, modality="CT")
+    document = phenotype(image, mask, tmp_path / "out", config=CONFIGS / "phenotype-ct.yaml")
+    assert document.regions[0].steps["discretisation"]["width"] == 25.0
+    assert any(f.tag.startswith("log_s2_3d.") and f.value is not None for f in document.regions[0].features)
+
+
+def test_a_quantity_is_stated_only_where_the_file_says_none(tmp_path):
+    image, mask = _study(tmp_path / "in")
+    document = phenotype(image, mask, tmp_path / "out", quantity="SUVbw", families=("stat",))
+    assert document.image.quantity == "SUVbw"
+    assert any("stated" in n for n in document.image.notes)
+    told = _study(tmp_path / "ct", quantity=Quantity.HU)
+    with pytest.raises(ConfigError, match="can't be stated"):
+        phenotype(*told, tmp_path / "no", quantity="SUVbw", families=("stat",))
 
 
 def test_bad_input(tmp_path):

@@ -3,8 +3,8 @@
 A ball of 100 cm3 at 1 mm with texture, 32 grey levels (fixed bin number). Two jobs: every feature in every way to bring
 matrices together (IBSI's 487), and what MIRP computes by default. Ours and the peer run in turn, each in a process of
 its own with one thread; time is the processor's, since a shared machine stretches the clock's. Every value that both
-have must agree to one part in a thousand, but for those that the page lists with the reason. It also compares the features
-of PyRadiomics' own test cases with the baselines that it ships (see benchmarks/phenotype_pyradiomics.py).
+have must agree to one part in a thousand, but for those that the page lists with the reason. It also compares the
+features of PyRadiomics' own test cases with the baselines that it ships (see benchmarks/phenotype_pyradiomics.py).
 
     python -m benchmarks.phenotype [--quick] [--peer PYTHON] [--data ../shared/data] [--write]
 

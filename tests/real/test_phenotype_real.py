@@ -30,6 +30,14 @@ def test_dicom_and_nifti_say_the_same(shared_data, tmp_path, what):
     assert all(b == pytest.approx(a, rel=2e-3) for _, a, b in shape)
     means = {tag: (a, b) for tag, a, b in pairs}
     assert means["stat_mean"][1] == pytest.approx(means["stat_mean"][0], rel=0.01)
+    if what == "CT":
+        # The PET of the same patient is no other date, but it is another image of the same pseudonym.
+        again = phenotype(
+            dicom.parent / "PET" / "image", next((dicom.parent / "PET" / "mask").iterdir()), tmp_path / "later",
+            prior=tmp_path / "dicom", families=("stat",), aggregations=("3D",),
+        )  # fmt: skip
+        assert again.response.category is not None
+        assert not any("whoever asked" in n for n in again.notes)
     found = {(m.name.meaning, m.derivation.meaning if m.derivation else ""): m.value for m in first.measurements}
     if what == "PET":
         mean, volume = found["SUVbw", "Mean"], found["Volume", ""]

@@ -31,7 +31,7 @@ from isocenter.tasks.phenotype.filters.apply import filtered_image
 from isocenter.tasks.phenotype.names import AGGREGATIONS, FAMILIES, feature_name
 from isocenter.verbs.audit import audited, record_run
 from isocenter.verbs.entries import file_entry, file_sha256, image_entry, measurement_entry, segment_entry
-from isocenter.verbs.phenotyping.change import ResponseOptions, changed
+from isocenter.verbs.phenotyping.change import ResponseOptions, changed, check_same_patient
 from isocenter.verbs.phenotyping.document import (
     DOCUMENT,
     FeatureEntry,
@@ -48,6 +48,7 @@ from isocenter.verbs.phenotyping.robustness import robust, with_spread
 from isocenter.verbs.provenance import InputNames, created_now, input_files, package_versions, python_version
 from isocenter.verbs.read import Coded, ReadConfig, read_study, state
 from isocenter.verbs.report.overlay import overlay_png
+from isocenter.verbs.result import StudyEntry
 from isocenter.version import __version__
 
 __all__ = ["PhenotypeConfig", "phenotype", "run"]
@@ -216,34 +217,24 @@ class _Inputs:
 
 def _run(config: PhenotypeConfig, tell: Progress, audit: Path | None) -> PhenotypeDocument:
     started = time.monotonic()
-    settings = config.settings()
+    config.settings()  # refused before anything is read
     _keep_what_stands(config)
     earlier = None if config.prior is None else read_phenotype(config.prior)
     given = _read(config, tell)
     image, mask = given.image, given.mask
+    study = StudyEntry(
+        patient_key=given.files.study.patient_key, study_uid=given.files.study.study_uid, notes=given.files.study.notes
+    )
+    notes = given.notes
+    if earlier is not None:
+        notes = (*notes, *check_same_patient(earlier, study, image.sha256))
     tell("measuring", 0.4)
     sizes = measure(image, mask)
     values, not_done = clinical_measurements(image, mask, diffusion_unit=config.diffusion_unit)
     learned = _learned(config, image, mask, tell)
-    steps: dict[str, Any] = {}
-    grid_image, grid_mask = image, mask
-    if config.spacing_mm is not None:
-        tell("resampling", 0.5)
-        grid_image, grid_mask, steps["resampled"] = resampled(image, mask, config.spacing_mm, config.interpolation)
-    tell("features", 0.6)
-    features = radiomic_features(grid_image, grid_mask, settings)
-    entries = [_features(found, image.quantity) for found in features]
-    robustness: tuple[RobustnessEntry, ...] = ()
-    if config.perturb:
-        tell("perturbations", 0.65)
-        spread, robustness = robust(grid_image, grid_mask, settings, count=config.perturb, seed=config.seed)
-        entries = [with_spread(own, one) for own, one in zip(entries, spread, strict=True)]
-        if not robustness:
-            not_done = (*not_done, "intraclass correlations: they need two segments or more")
-    for how in config.filters:
-        tell(f"filter {how.name}", 0.7)
-        for own, found in zip(entries, _filtered(grid_image, grid_mask, settings, how), strict=True):
-            own += _features(found, Quantity.ARBITRARY, f"{how.name}.")
+    computed = _computed(config, image, mask, tell)
+    if config.perturb and not computed.robustness:
+        not_done = (*not_done, "intraclass correlations: they need two segments or more")
     known = {(m.segment, m.name, m.derivation) for m in sizes}
     measured = (*sizes, *(m for m in values if (m.segment, m.name, m.derivation) not in known))
     regions = tuple(
@@ -258,7 +249,7 @@ def _run(config: PhenotypeConfig, tell: Progress, audit: Path | None) -> Phenoty
             steps=found.steps,
             notes=found.notes,
         )
-        for segment, found, own in zip(mask.segments, features, entries, strict=True)
+        for segment, found, own in zip(mask.segments, computed.features, computed.entries, strict=True)
     )
     response = None
     if earlier is not None:
@@ -268,13 +259,14 @@ def _run(config: PhenotypeConfig, tell: Progress, audit: Path | None) -> Phenoty
     of_image = headers.image(image) if headers is not None and image.source.instance_uids else None
     document = PhenotypeDocument(
         created=created_now(),
+        study=study,
         image=image_entry(given.index, image, inspect(image, of_image), given.stated),
         regions=regions,
-        steps=steps,
+        steps=computed.steps,
         response=response,
-        robustness=robustness,
+        robustness=computed.robustness,
         not_done=not_done,
-        notes=given.notes,
+        notes=notes,
         provenance=PhenotypeProvenance(
             isocenter=__version__,
             python=python_version(),
@@ -288,6 +280,38 @@ def _run(config: PhenotypeConfig, tell: Progress, audit: Path | None) -> Phenoty
     )
     tell("writing", 0.95)
     return _write(config, document, given, audit)
+
+
+@dataclass(frozen=True)
+class _Computed:
+    """Features of every segment, and how they came about."""
+
+    features: tuple[RegionFeatures, ...]
+    entries: list[list[FeatureEntry]]
+    robustness: tuple[RobustnessEntry, ...]
+    steps: dict[str, Any]
+
+
+def _computed(config: PhenotypeConfig, image: Image, mask: Mask, tell: Progress) -> _Computed:
+    """Resample where asked, and compute features, under perturbations and of response maps where asked."""
+    settings = config.settings()
+    steps: dict[str, Any] = {}
+    if config.spacing_mm is not None:
+        tell("resampling", 0.5)
+        image, mask, steps["resampled"] = resampled(image, mask, config.spacing_mm, config.interpolation)
+    tell("features", 0.6)
+    features = radiomic_features(image, mask, settings)
+    entries = [_features(found, image.quantity) for found in features]
+    robustness: tuple[RobustnessEntry, ...] = ()
+    if config.perturb:
+        tell("perturbations", 0.65)
+        spread, robustness = robust(image, mask, settings, count=config.perturb, seed=config.seed)
+        entries = [with_spread(own, one) for own, one in zip(entries, spread, strict=True)]
+    for how in config.filters:
+        tell(f"filter {how.name}", 0.7)
+        for own, found in zip(entries, _filtered(image, mask, settings, how), strict=True):
+            own += _features(found, Quantity.ARBITRARY, f"{how.name}.")
+    return _Computed(features, entries, robustness, steps)
 
 
 def _keep_what_stands(config: PhenotypeConfig) -> None:

@@ -27,7 +27,7 @@ CONFIGS = Path(__file__).parents[3] / "configs"
 def _study(folder, *, scale=1.0, quantity=Quantity.ARBITRARY, modality="", spacing=(2.0, 1.0, 1.0), names=("a", "b")):
     folder.mkdir(parents=True, exist_ok=True)
     geometry = Geometry.axial(SHAPE, spacing_mm=spacing, origin_mm=(5.0, -7.0, 11.0))
-    rng = np.random.default_rng(2)
+    rng = np.random.default_rng(round(10 * scale))
     values = rng.normal(100, 20, SHAPE).round()
     z, y, x = np.indices(SHAPE)
     labels = np.zeros(SHAPE, np.uint16)
@@ -125,7 +125,8 @@ def test_response_to_an_earlier_phenotype(tmp_path):
     quick = {"families": ("stat",), "aggregations": ("3D",)}
     phenotype(*_study(tmp_path / "then"), tmp_path / "before", **quick)
     now = _study(tmp_path / "now", scale=0.5)
-    found = phenotype(*now, tmp_path / "after", prior=tmp_path / "before", days=90.0, **quick).response
+    found_document = phenotype(*now, tmp_path / "after", prior=tmp_path / "before", days=90.0, **quick)
+    found = found_document.response
     assert found is not None
     # The ellipsoid halves its longest diameter; the box keeps its own.
     assert found.category == "PR"
@@ -138,6 +139,9 @@ def test_response_to_an_earlier_phenotype(tmp_path):
     sizes = {m.name.value: m.value for m in node.regions[1].measurements}
     change = sizes["RECIST-SHORT"] - sizes["RECIST-LONGEST"]
     assert node.response.baseline_mm == pytest.approx(found.baseline_mm + change)
+    assert any("taken from whoever asked" in n for n in found_document.notes)
+    with pytest.raises(ConfigError, match="same image"):
+        phenotype(*_study(tmp_path / "then"), tmp_path / "no", prior=tmp_path / "before", **quick)
     with pytest.raises(ConfigError, match="no segment is called"):
         phenotype(*now, tmp_path / "no", prior=tmp_path / "before", nodal=("c",), **quick)
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from isocenter.core.errors import ConfigError, DataError
+from isocenter.core.errors import ConfigError, DataError, IdentityLeak
 from isocenter.tasks.phenotype.clinical import LONGEST, SHORT
 from isocenter.tasks.phenotype.measure import VOLUME
 from isocenter.tasks.phenotype.response import Lesion, NonTarget, response_category, volume_change
 from isocenter.verbs.phenotyping.document import PhenotypeDocument, RegionEntry, ResponseEntry, VolumeEntry
+from isocenter.verbs.result import StudyEntry
 
-__all__ = ["ResponseOptions", "changed"]
+__all__ = ["ResponseOptions", "changed", "check_same_patient"]
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,33 @@ class ResponseOptions:
     non_target: NonTarget = "none"
     nadir_mm: float | None = None
     days: float | None = None
+
+
+def check_same_patient(earlier: PhenotypeDocument, now: StudyEntry, image_sha256: str) -> tuple[str, ...]:
+    """Refuse an earlier phenotype of another patient or of the same image.
+
+    Args:
+        earlier: The earlier phenotype.
+        now: Whose image is measured.
+        image_sha256: Of that image.
+
+    Returns:
+        What the reader must know where files don't say whose they are.
+
+    Raises:
+        ConfigError: Both are of the same image.
+        IdentityLeak: They are of two patients.
+    """
+    if earlier.image.sha256 == image_sha256:
+        raise ConfigError("the earlier phenotype is of the same image: there is nothing to compare")
+    if not (earlier.study.study_uid and now.study_uid):
+        return ("not both files say whose they are: that they are of one patient is taken from whoever asked",)
+    if earlier.study.patient_key != now.patient_key:
+        raise IdentityLeak(
+            "the earlier phenotype bears another pseudonym: it is of another patient, or was made with another key of "
+            "pseudonyms (ISOCENTER_PSEUDONYM_KEY); nothing was compared"
+        )
+    return ()
 
 
 def changed(earlier: PhenotypeDocument, regions: Sequence[RegionEntry], options: ResponseOptions) -> ResponseEntry:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from isocenter.core.errors import DataError
-from isocenter.verbs.result import FileEntry, ImageEntry, InputFile, MeasurementEntry, SegmentEntry
+from isocenter.verbs.result import FileEntry, ImageEntry, InputFile, MeasurementEntry, SegmentEntry, StudyEntry
 
 __all__ = [
     "DOCUMENT",
@@ -180,6 +180,7 @@ class PhenotypeDocument(_Entry):
         kind: What this is.
         format: Version of this form.
         created: When, UTC.
+        study: Whose: a pseudonym; of files that carry no identity, a hash of them, with an empty study UID.
         image: The image.
         regions: Its segments, in the mask's order.
         steps: What was done to image and mask.
@@ -194,6 +195,7 @@ class PhenotypeDocument(_Entry):
     kind: Literal["phenotype"] = "phenotype"
     format: Literal["isocenter-phenotype/1"] = "isocenter-phenotype/1"
     created: str
+    study: StudyEntry
     image: ImageEntry
     regions: tuple[RegionEntry, ...]
     steps: dict[str, Any] = Field(default_factory=dict)

@@ -6,6 +6,9 @@ import itertools
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import settings as settings_
+from hypothesis import strategies as st
 from skimage.measure import marching_cubes, mesh_surface_area
 
 from isocenter.core import Geometry, Image, Mask, Quantity, Segment
@@ -225,3 +228,27 @@ def test_bad_input_is_refused():
     ):
         with pytest.raises(ConfigError):
             wrong()
+
+
+@settings_(max_examples=15, deadline=None)
+@given(flips=st.tuples(st.booleans(), st.booleans(), st.booleans()), seed=st.integers(0, 1000))
+def test_a_mirrored_patient_has_the_same_features(flips, seed):
+    values, inside, geometry = _case(seed)
+    inside &= np.random.default_rng(seed).random(inside.shape) > 0.1
+    axes = [a for a, flip in enumerate(flips) if flip]
+    one = _got(_features(values, inside, geometry))
+    other = _got(_features(np.flip(values, axes), np.flip(inside, axes), geometry))
+    for tag, value in one.items():
+        # The least box is searched for, and ties of the search may fall otherwise.
+        tolerance = 0.05 if "ombb" in tag else 1e-3 if "mvee" in tag else 1e-6
+        assert other[tag] == (None if value is None else pytest.approx(value, rel=tolerance, abs=1e-9)), tag
+
+
+def test_a_grid_that_lies_otherwise_has_the_same_features():
+    values, inside, geometry = _case()
+    turn, _ = np.linalg.qr(np.random.default_rng(8).normal(size=(3, 3)))
+    oblique = Geometry.from_directions(inside.shape, turn, spacing_mm=SPACING, origin_mm=(10.0, 20.0, 30.0))
+    one, other = (_got(_features(values, inside, g)) for g in (geometry, oblique))
+    for tag, value in one.items():
+        tolerance = 0.05 if "ombb" in tag else 1e-3 if "mvee" in tag else 1e-6
+        assert other[tag] == pytest.approx(value, rel=tolerance, abs=1e-9), tag

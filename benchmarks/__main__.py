@@ -46,6 +46,7 @@ NOT_SPEED = {
     "gpu",
     "phenotype",
     "phenotype_pyradiomics",
+    "phenotype_robustness",
     "report_metrics",
     "scale",
     "scorecards",

@@ -19,6 +19,7 @@ from isocenter.models.weights import save_weights
 from isocenter.verbs.audit import audit_show
 from isocenter.verbs.phenotype import phenotype
 from isocenter.verbs.phenotyping.document import PhenotypeDocument
+from passport_cases import make_huggingface
 
 SHAPE = (10, 24, 26)
 CONFIGS = Path(__file__).parents[3] / "configs"
@@ -170,6 +171,16 @@ def test_an_encoder_of_planes_or_volumes(tmp_path, dims):
     assert np.isfinite(vectors).all()
     assert not np.allclose(vectors[0], vectors[1])
     assert f"tiny-{dims}d_7" in (tmp_path / "out" / "phenotype.csv").read_text()
+
+
+@pytest.mark.parametrize("kind", ["dinov2", "vit"])
+def test_an_encoder_of_a_hugging_face_folder(tmp_path, kind):
+    folder = make_huggingface(tmp_path / "encoder", kind)
+    document = phenotype(*_study(tmp_path / "in"), tmp_path / "out", encoder=str(folder), families=("stat",))
+    vectors = [np.array(r.learned.vector) for r in document.regions]
+    assert len(vectors[0]) > 8
+    assert np.isfinite(vectors).all()
+    assert not np.allclose(vectors[0], vectors[1])
 
 
 def test_an_encoder_that_is_none_is_refused(tmp_path):

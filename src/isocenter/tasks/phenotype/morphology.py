@@ -19,7 +19,7 @@ Value = float | str
 
 # Above these the transforms of Moran's I and Geary's C use single precision, or would not fit into memory.
 _SINGLE = 1 << 24
-_MOST = 1 << 27
+_MOST = 1 << 26
 _FLAT = 1e-9
 
 

@@ -13,7 +13,7 @@ from skimage.measure import marching_cubes, mesh_surface_area
 
 from isocenter.core import Geometry, Image, Mask, Quantity, Segment
 from isocenter.core.errors import ConfigError, GeometryError, PixelError, UnitsError
-from isocenter.tasks.phenotype import Discretisation, FeatureSettings, radiomic_features
+from isocenter.tasks.phenotype import Discretisation, FeatureSettings, morphology, radiomic_features
 from isocenter.tasks.phenotype.features import tags_of
 from isocenter.tasks.phenotype.intensity import PEAK_RADIUS_MM
 from isocenter.tasks.phenotype.mesh import mesh_area_volume
@@ -75,6 +75,19 @@ def test_moran_and_geary_over_all_pairs():
     geary = (n - 1) / (2 * weights.sum()) * (weights * (x[:, None] - x[None]) ** 2).sum() / (d @ d)
     assert got["morph_moran_i"] == pytest.approx(moran, rel=1e-9)
     assert got["morph_geary_c"] == pytest.approx(geary, rel=1e-9)
+
+
+def test_large_regions_use_single_precision_and_larger_ones_are_refused(monkeypatch):
+    values, inside, geometry = _case()
+    double = _got(_features(values, inside, geometry, families=("morph",)))
+    monkeypatch.setattr(morphology, "_SINGLE", 0)
+    single = _got(_features(values, inside, geometry, families=("morph",)))
+    assert single["morph_geary_c"] != double["morph_geary_c"]
+    for tag in ("morph_moran_i", "morph_geary_c"):
+        assert single[tag] == pytest.approx(double[tag], rel=1e-4)
+    monkeypatch.setattr(morphology, "_MOST", 10)
+    refused = _features(values, inside, geometry, families=("morph",))
+    assert "too large" in next(f.reason for f in refused.features if f.tag == "morph_moran_i")
 
 
 def test_local_peaks_by_hand():

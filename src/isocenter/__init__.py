@@ -7,9 +7,9 @@
 `isocenter.read`, `segment`, `pretrain`, `plan`, `align`, `adapt` (from a session), `adapt_data` (to a labelled set),
 `adapt_pairs` (to images with words),
 `evaluate_predictions` (`isocenter.evaluate` is the room of metrics), `check`, `label_reports`, `report`, `diagnose`,
-`ask`, `demo`, `models_add`, `models_list`, `models_check` and `models_card` are the verbs of the command line as
-functions; `open_weights` opens a model. They are imported when first used: ``import isocenter`` is fast and needs no
-torch.
+`phenotype`, `ask`, `demo`, `models_add`, `models_list`, `models_check` and `models_card` are the verbs of the command
+line as functions; `open_weights` opens a model. They are imported when first used: ``import isocenter`` is fast and
+needs no torch.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from isocenter.verbs.evaluate import evaluate_predictions
     from isocenter.verbs.label import label_reports
     from isocenter.verbs.models import models_add, models_card, models_check, models_list
+    from isocenter.verbs.phenotype import phenotype
     from isocenter.verbs.plan import plan
     from isocenter.verbs.pretrain import pretrain
     from isocenter.verbs.read import read
@@ -60,6 +61,7 @@ __all__ = [
     "models_check",
     "models_list",
     "open_weights",
+    "phenotype",
     "plan",
     "pretrain",
     "read",
@@ -88,6 +90,7 @@ _LAZY = {
     "models_check": "isocenter.verbs.models",
     "models_list": "isocenter.verbs.models",
     "open_weights": "isocenter.models.passport.door",
+    "phenotype": "isocenter.verbs.phenotype",
     "plan": "isocenter.verbs.plan",
     "pretrain": "isocenter.verbs.pretrain",
     "read": "isocenter.verbs.read",

@@ -26,6 +26,7 @@ from isocenter.cli_diagnose import diagnose as diagnose_command
 from isocenter.cli_evaluate import check, evaluate
 from isocenter.cli_label import label as label_command
 from isocenter.cli_models import app as models_app
+from isocenter.cli_phenotype import phenotype as phenotype_command
 from isocenter.cli_pretrain import plan as plan_command
 from isocenter.cli_pretrain import pretrain as pretrain_command
 from isocenter.cli_report import report as report_command
@@ -309,6 +310,7 @@ app.command()(evaluate)
 app.command()(check)
 app.command()(label_command)
 app.command("diagnose")(diagnose_command)
+app.command("phenotype")(phenotype_command)
 app.command()(report_command)
 app.command()(ask_command)
 app.command()(mcp_command)

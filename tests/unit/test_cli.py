@@ -33,6 +33,7 @@ COMMANDS = (
     "ask",
     "mcp",
     "diagnose",
+    "phenotype",
     "demo",
     "models",
     "audit",

@@ -44,7 +44,7 @@ from isocenter.verbs.result import (
     UncertaintyEntry,
 )
 
-__all__ = ["file_entry", "file_sha256", "image_entry", "prediction_entry"]
+__all__ = ["file_entry", "file_sha256", "image_entry", "measurement_entry", "prediction_entry", "segment_entry"]
 
 
 def file_sha256(path: Path) -> str:
@@ -108,8 +108,8 @@ def prediction_entry(
         inputs=prediction.inputs,
         prompts=tuple(_prompt(p) for p in prompts),
         steps=tuple(_step(s) for s in prediction.steps),
-        segments=tuple(_segment(s) for s in mask.segments) if isinstance(mask, Mask) else (),
-        measurements=tuple(_measurement(m) for m in prediction.measurements),
+        segments=tuple(segment_entry(s) for s in mask.segments) if isinstance(mask, Mask) else (),
+        measurements=tuple(measurement_entry(m) for m in prediction.measurements),
         files=tuple(files),
         notes=prediction.notes,
         seconds=round(seconds, 3),
@@ -137,7 +137,8 @@ def _geometry(geometry: Geometry) -> GeometryEntry:
     )
 
 
-def _segment(segment: Segment) -> SegmentEntry:
+def segment_entry(segment: Segment) -> SegmentEntry:
+    """Describe a segment of a mask."""
     return SegmentEntry(
         number=segment.number,
         label=segment.label,
@@ -150,7 +151,8 @@ def _segment(segment: Segment) -> SegmentEntry:
     )
 
 
-def _measurement(measurement: Measurement) -> MeasurementEntry:
+def measurement_entry(measurement: Measurement) -> MeasurementEntry:
+    """Describe a measured value."""
     return MeasurementEntry(
         name=_code(measurement.name),
         derivation=None if measurement.derivation is None else _code(measurement.derivation),

@@ -4,6 +4,7 @@
 `sample_size` says how many further patients an answer would take. Everything counts patients, never images.
 """
 
+from isocenter.evaluate.statistics.intraclass import IntraclassCorrelation, intraclass_correlation
 from isocenter.evaluate.statistics.multiplicity import benjamini_hochberg, holm
 from isocenter.evaluate.statistics.paired import (
     Comparison,
@@ -22,6 +23,7 @@ from isocenter.evaluate.statistics.unpaired import Gap, compare_groups
 __all__ = [
     "Comparison",
     "Gap",
+    "IntraclassCorrelation",
     "SampleSize",
     "benjamini_hochberg",
     "compare_accuracy",
@@ -31,6 +33,7 @@ __all__ = [
     "compare_statistic",
     "delong",
     "holm",
+    "intraclass_correlation",
     "mcnemar",
     "patients_for_power",
     "sample_size",

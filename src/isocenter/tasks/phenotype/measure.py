@@ -24,8 +24,10 @@ from scipy.spatial.distance import pdist, squareform
 from isocenter.core import Code, Geometry, Image, Mask, Measurement, Quantity
 from isocenter.core.errors import GeometryError
 from isocenter.core.units import UCUM
+from isocenter.tasks.phenotype.mesh import line_ends
+from isocenter.tasks.phenotype.morphology import longest_distance
 
-__all__ = ["measure"]
+__all__ = ["measure", "widest_axes"]
 
 VOLUME = Code("118565006", "SCT", "Volume")
 AREA = Code("42798000", "SCT", "Area")
@@ -204,31 +206,10 @@ def _at_detector(image: Image) -> bool:
 
 
 def _diameter_mm(geometry: Geometry, part: _Part) -> float:
-    points = np.concatenate([_line_ends(part.inside, axis) for axis in range(3)]) + part.start
+    points = np.concatenate([line_ends(part.inside, axis) for axis in range(3)]) + part.start
     world = geometry.to_world(points)
     hull = world[ConvexHull(world).vertices]
-    return _longest(hull)
-
-
-def _line_ends(inside: Bool[np.ndarray, "..."], axis: int) -> Float[np.ndarray, "n d"]:
-    """Return the first and last outline point of every line along an axis that meets the segment."""
-    lines = np.moveaxis(inside, axis, -1)
-    used = lines.any(axis=-1)
-    rows = lines[used]
-    others = np.argwhere(used).astype(np.float64)
-    first = rows.argmax(axis=1) - 0.5
-    last = rows.shape[1] - 0.5 - rows[:, ::-1].argmax(axis=1)
-    return np.concatenate([np.insert(others, axis, ends, axis=1) for ends in (first, last)])
-
-
-def _longest(points: Float[np.ndarray, "n 3"]) -> float:
-    best = 0.0
-    for start in range(0, len(points), 512):
-        block = points[start : start + 512]
-        squared = (block**2).sum(1)[:, None] - 2 * block @ points[start:].T + (points[start:] ** 2).sum(1)[None]
-        row, column = np.unravel_index(int(squared.argmax()), squared.shape)
-        best = max(best, float(np.linalg.norm(block[row] - points[start + column])))
-    return best
+    return longest_distance(hull)
 
 
 def _axes_mm(affine: Float[np.ndarray, "4 4"], part: _Part, axis: int) -> tuple[float, float]:
@@ -242,12 +223,18 @@ def _axes_mm(affine: Float[np.ndarray, "4 4"], part: _Part, axis: int) -> tuple[
         labels, _ = ndimage.label(plane, structure=np.ones((3, 3)))
         sizes = np.bincount(labels.ravel())[1:]
         for label in np.flatnonzero(sizes == sizes.max()) + 1:
-            best = max(best, _long_and_short(labels == label, steps))
+            best = max(best, widest_axes(labels == label, steps))
     return best
 
 
-def _long_and_short(plane: Bool[np.ndarray, "a b"], steps: Float[np.ndarray, "3 2"]) -> tuple[float, float]:
-    ends = np.concatenate([_line_ends(plane, axis) for axis in range(2)])
+def widest_axes(plane: Bool[np.ndarray, "a b"], steps: Float[np.ndarray, "3 2"]) -> tuple[float, float]:
+    """Return the longest distance in mm between two points of an outline, and the longest chord at a right angle.
+
+    Args:
+        plane: Voxels of one part of a segment in a plane; not empty.
+        steps: Millimetres in the patient of one step along each axis of the plane, as columns.
+    """
+    ends = np.concatenate([line_ends(plane, axis) for axis in range(2)])
     basis, _ = np.linalg.qr(steps)
     flat = ends @ (basis.T @ steps).T  # in-plane millimetres in an orthonormal frame
     hull = flat[ConvexHull(flat).vertices]

@@ -1,0 +1,1 @@
+"""What `isocenter phenotype` is made of: its inputs, its document, its page."""

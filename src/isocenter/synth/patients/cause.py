@@ -115,12 +115,9 @@ class Cause:
     @property
     def severity(self) -> float:
         """How sick the patient is, in about unit deviations: of what the table holds, and nothing else."""
-        return (
-            0.55 * (np.log(self.volume_ml) - 2.85) / 0.9
-            + 0.40 * (np.log(self.ldh_u_l) - 5.45) / 0.3
-            - 0.45 * (self.albumin_g_l - 38) / 4
-            + 0.25 * (self.age_a - 63) / 10
-        ) / 1.25
+        size, enzyme = (np.log(self.volume_ml) - 2.85) / 0.9, (np.log(self.ldh_u_l) - 5.45) / 0.3
+        protein, age = (self.albumin_g_l - 38) / 4, (self.age_a - 63) / 10
+        return float((0.55 * size + 0.40 * enzyme - 0.45 * protein + 0.25 * age) / 1.25)
 
     @property
     def without_overlap(self) -> bool:

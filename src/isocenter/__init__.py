@@ -7,8 +7,8 @@
 `isocenter.read`, `segment`, `pretrain`, `plan`, `align`, `adapt` (from a session), `adapt_data` (to a labelled set),
 `adapt_pairs` (to images with words),
 `evaluate_predictions` (`isocenter.evaluate` is the room of metrics), `check`, `label_reports`, `report`, `diagnose`,
-`ask`, `demo`, `models_add`, `models_list`, `models_check` and `models_card` are the verbs of the command line as
-functions; `open_weights` opens a model. They are imported when first used: ``import isocenter`` is fast and needs no
+`treat`, `ask`, `demo`, `models_add`, `models_list`, `models_check` and `models_card` are the verbs of the command line
+as functions; `open_weights` opens a model. They are imported when first used: ``import isocenter`` is fast and needs no
 torch.
 """
 
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from isocenter.verbs.reports import report
     from isocenter.verbs.result import ResultDocument, read_result
     from isocenter.verbs.segment import segment
+    from isocenter.verbs.treat import treat
 
 __all__ = [
     "ResultDocument",
@@ -66,6 +67,7 @@ __all__ = [
     "read_result",
     "report",
     "segment",
+    "treat",
 ]
 
 _LAZY = {
@@ -94,6 +96,7 @@ _LAZY = {
     "read_result": "isocenter.verbs.result",
     "report": "isocenter.verbs.reports",
     "segment": "isocenter.verbs.segment",
+    "treat": "isocenter.verbs.treat",
 }
 
 

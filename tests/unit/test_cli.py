@@ -33,6 +33,7 @@ COMMANDS = (
     "ask",
     "mcp",
     "diagnose",
+    "treat",
     "demo",
     "models",
     "audit",

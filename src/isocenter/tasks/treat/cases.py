@@ -40,7 +40,7 @@ class Cases:
     Args:
         features: Known before treatment, finite.
         treated: Who got the treatment; the others got the comparator.
-        outcome: Higher is better; pseudo-values where there are times.
+        outcome: A number; pseudo-values where there are times.
         binary: Whether the outcome is yes or no (1 or 0).
         lived: Times behind the outcome; None where there are none.
     """

@@ -1,7 +1,7 @@
 """Effects of a treatment on single people, by four learners with one face, and by all of them together.
 
 Each learner cross-fits its own propensity and outcome models (honest sample splitting); the causal forest splits once
-more, into those who shape a tree and those who fill it. Higher outcomes are better, so an effect above 0 is a benefit.
+more, into those who shape a tree and those who fill it.
 
 Source:
     Athey, Tibshirani and Wager, Annals of Statistics 2019 (forest); Kennedy, Electronic Journal of Statistics 2023

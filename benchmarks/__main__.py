@@ -48,6 +48,7 @@ NOT_SPEED = {
     "scale",
     "scorecards",
     "training_pixels",
+    "treat",
     "written_objects",
     "written_samples",
 }

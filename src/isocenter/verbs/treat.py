@@ -238,7 +238,7 @@ def _document(config: TreatConfig, read: PeopleRead, asked_about: _AskedAbout | 
         share = (0.05 + 0.75 * number / (1 + len(read.harms)), 0.75 / (1 + len(read.harms)))
         own = subset(one.cases(features, read.treated), keep)
         block, _ = analyse(
-            own, one.wording, plan, one.name, main=number == 0,
+            own, one.wording, plan, one.name, nuisance=None if number else nuisance,
             tell=lambda done, share=share, name=one.name: tell(name, share[0] + share[1] * done),  # type: ignore[misc]
         )  # fmt: skip
         blocks.append(block)
@@ -281,8 +281,7 @@ def _notes(read: PeopleRead, told: str) -> tuple[str, ...]:
             "people who were lost are made up for within each option (pseudo-values): being lost must not depend on "
             "the outcome there"
         )
-    if read.outcome.wording.observational:
-        notes.append("features must have been known before treatment; what treatment changed must be left out")
+    notes.append("features must have been known before treatment: leave out what the treatment may have changed")
     if told.startswith("that "):
         notes.append(told)
     return tuple(notes)

@@ -77,7 +77,7 @@ def fit_hazard(
 
     Example:
         >>> x = np.array([[-1.0], [1.0], [-1.0], [1.0]])
-        >>> fit_hazard(x, np.array([4.0, 1.0, 3.0, 2.0]), np.ones(4, bool)).weights[0] > 0.5
+        >>> bool(fit_hazard(x, np.array([4.0, 1.0, 3.0, 2.0]), np.ones(4, bool)).weights[0] > 0.5)
         True
     """
     if not happened.any():

@@ -64,7 +64,7 @@ def propensity_learner(name: str, seed: int) -> Any:
     if name == "line":
         return needed("sklearn.linear_model").LogisticRegression(C=1.0, max_iter=500)
     return needed("sklearn.ensemble").RandomForestClassifier(
-        150, min_samples_leaf=15, max_features=0.5, n_jobs=1, random_state=seed
+        100, min_samples_leaf=15, max_features=0.5, n_jobs=1, random_state=seed
     )
 
 
@@ -77,7 +77,7 @@ def outcome_learner(name: str, seed: int) -> Any:
     if name == "line":
         return needed("sklearn.linear_model").RidgeCV(alphas=np.logspace(-2, 4, 13))
     return needed("sklearn.ensemble").RandomForestRegressor(
-        150, min_samples_leaf=15, max_features=0.5, n_jobs=1, random_state=seed
+        100, min_samples_leaf=15, max_features=0.5, n_jobs=1, random_state=seed
     )
 
 

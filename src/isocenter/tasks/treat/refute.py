@@ -89,7 +89,7 @@ def refute(
     made = [
         _told(
             "placebo treatment", found, abs(float(found.mean())) <= limit,
-            f"treatment dealt out by chance, {tries} times: no effect should be found",
+            f"treatment dealt out by chance, {tries} times: no difference should be found",
         )
     ]  # fmt: skip
     noise = rng.standard_normal((len(cases.treated), 1))
@@ -98,7 +98,7 @@ def refute(
     made.append(
         _told(
             "random common cause", found, abs(float(found[0]) - value) <= error,
-            "a column of chance numbers added: the effect should move by less than its standard error",
+            "a column of chance numbers added: the average should move by less than its standard error",
         )
     )  # fmt: skip
     count = len(cases.treated)
@@ -107,7 +107,7 @@ def refute(
     made.append(
         _told(
             "subset", found, bool(np.abs(found - value).max() <= 2 * error),
-            f"{100 * _SHARE:.0f} % of the people, {tries} times: no effect should be two standard errors away",
+            f"{100 * _SHARE:.0f} % of the people, {tries} times: no average should be two standard errors away",
         )
     )  # fmt: skip
     return tuple(made)

@@ -1,8 +1,8 @@
 """Of whom something can be said: people like whom both options were given, and who are like those learnt from.
 
-Three tests, none of which looks at an outcome. A tree finds groups in which one option was hardly ever given. A
-propensity near 0 or 1 says the same of a single person. And a person far from all who got an option is like none of
-those learnt from.
+Three tests, none of which looks at an outcome. Groups in which one option was hardly ever given are looked for: beyond
+a limit of one feature (from 20 people on), and by a tree that joins limits of several (from 40 on). A propensity near 0
+or 1 says the same of a single person. And a person far from all who got an option is like none of those learnt from.
 
 Source:
     Crump et al., Biometrika 2009 (propensity limits); Oberst et al., AISTATS 2020 (rules for overlap); Stuart et al.,
@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from isocenter.core.errors import ConfigError
-from isocenter.tasks.treat.cases import Cases
+from isocenter.tasks.treat.cases import Cases, subset
 from isocenter.tasks.treat.nuisance import Nuisance, propensity_learner
 from isocenter.tasks.treat.packages import needed
 
@@ -27,6 +27,8 @@ __all__ = ["Refusal", "Support", "fit_support"]
 
 _NEIGHBOURS = 10
 _FARTHEST = 0.995
+_LEAST_BEYOND, _LEAST_IN_LEAF = 20, 40
+_BY_CHANCE = 1e-3
 _Z = 1.645
 
 
@@ -52,6 +54,24 @@ class _Rule:
     given: int
     option: str
 
+    @property
+    def told(self) -> str:
+        return f"of {self.people} people with {self.words}, {self.given or 'none'} got {self.option}"
+
+
+@dataclass(frozen=True)
+class _Beyond:
+    """A limit of one feature beyond which nobody got an option."""
+
+    column: int
+    above: bool
+    limit: float
+    rule: _Rule
+
+    def holds(self, features: Float[np.ndarray, "n p"]) -> Bool[np.ndarray, " n"]:
+        values = features[:, self.column]
+        return np.asarray(values > self.limit if self.above else values <= self.limit)
+
 
 class Support:
     """Who is like those learnt from, under both options.
@@ -66,23 +86,25 @@ class Support:
         self._propensity: Any = None
         self._tree: Any = None
         self._rules: dict[int, _Rule] = {}
+        self._beyond: list[_Beyond] = []
         self._trees: list[Any] = []
         self._limits: list[float] = []
 
     @property
     def rules(self) -> tuple[str, ...]:
         """Groups of which nothing is said, in words."""
-        return tuple(
-            f"of {rule.people} people with {rule.words}, {rule.given or 'none'} got {rule.option}"
-            for rule in self._rules.values()
-        )
+        return tuple(rule.told for rule in (*(b.rule for b in self._beyond), *self._rules.values()))
 
     def learn(self, cases: Cases, nuisance: Nuisance, units: _Units, seed: int) -> None:
         """Learn from people; see `fit_support`."""
         if not self.randomised:
             name = "line" if nuisance.propensity_learner == "share" else nuisance.propensity_learner
             self._propensity = propensity_learner(name, seed).fit(cases.features, cases.treated)
-            self._learn_groups(cases, units, seed)
+            self._learn_limits(cases, units)
+            inside = np.zeros(len(cases.treated), dtype=bool)
+            for beyond in self._beyond:
+                inside |= beyond.holds(cases.features)
+            self._learn_groups(cases, units, seed, ~inside)
         neighbours = needed("sklearn.neighbors")
         for group in (~cases.treated, cases.treated):
             near = min(_NEIGHBOURS, int(group.sum()) - 1)
@@ -92,8 +114,30 @@ class Support:
             self._trees.append(tree)
             self._limits.append(float(np.quantile(own.mean(axis=1), _FARTHEST)))
 
-    def _learn_groups(self, cases: Cases, units: _Units, seed: int) -> None:
-        least = max(40, len(cases.treated) // 50)
+    def _learn_limits(self, cases: Cases, units: _Units) -> None:
+        """Find limits beyond which nobody got an option, where so many together would hardly be chance."""
+        share, searched = float(cases.treated.mean()), 4 * cases.features.shape[1]
+        for option, who, other in (
+            (units.treatment, cases.treated, 1 - share), (units.comparator, ~cases.treated, share)
+        ):  # fmt: skip
+            for column, values in enumerate(cases.features.T):
+                for above in (True, False):
+                    last = values[who].max() if above else values[who].min()
+                    beyond = values > last if above else values < last
+                    people = int(beyond.sum())
+                    if people < _LEAST_BEYOND or other**people * searched > _BY_CHANCE:
+                        continue
+                    next_one = values[beyond].min() if above else values[beyond].max()
+                    limit = float((last + next_one) / 2)
+                    words = units.limit(column, not above, limit)
+                    self._beyond.append(_Beyond(column, above, limit, _Rule(words, people, 0, option)))
+
+    def _learn_groups(self, cases: Cases, units: _Units, seed: int, among: Bool[np.ndarray, " n"]) -> None:
+        """Find leaves of a tree in which an option was hardly ever given, among those not yet refused."""
+        cases, units = subset(cases, among), units.some(among)
+        if cases.treated.all() or not cases.treated.any():
+            return
+        least = max(_LEAST_IN_LEAF, len(cases.treated) // 50)
         tree = needed("sklearn.tree").DecisionTreeClassifier(
             max_leaf_nodes=12, min_samples_leaf=least, random_state=seed
         ).fit(cases.features, cases.treated)  # fmt: skip
@@ -102,7 +146,8 @@ class Support:
             inside = leaves == leaf
             people, given = int(inside.sum()), int(cases.treated[inside].sum())
             for option, count in ((units.treatment, given), (units.comparator, people - given)):
-                if _upper(count, people) < self.least_share:
+                # Where nobody at all got an option nothing can be compared, whatever the chance may have been.
+                if count == 0 or _upper(count, people) < self.least_share:
                     self._rules[int(leaf)] = _Rule(_path(tree, int(leaf), units), people, count, option)
         self._tree = tree
 
@@ -119,6 +164,7 @@ class Support:
             propensity = self.propensity(features)
         found: list[Refusal | None] = [None] * len(features)
         leaves = None if self._tree is None else self._tree.apply(features)
+        beyond = [b.holds(features) for b in self._beyond]
         far = np.stack(
             [
                 tree.kneighbors(features)[0].mean(axis=1) > limit
@@ -126,11 +172,12 @@ class Support:
             ]
         )
         for row in range(len(features)):
-            rule = None if leaves is None else self._rules.get(int(leaves[row]))
+            rule = next((b.rule for b, held in zip(self._beyond, beyond, strict=True) if held[row]), None)
+            if rule is None and leaves is not None:
+                rule = self._rules.get(int(leaves[row]))
             chance = float(propensity[row])
             if rule is not None:
-                said = f"of {rule.people} people with {rule.words}, {rule.given or 'none'} got {rule.option}"
-                found[row] = Refusal("group", said)
+                found[row] = Refusal("group", rule.told)
             elif not self.randomised and not self.least_share <= chance <= 1 - self.least_share:
                 share = min(chance, 1 - chance)
                 found[row] = Refusal(
@@ -164,6 +211,10 @@ class _Units:
     features: Float[np.ndarray, "n p"]
     treatment: str
     comparator: str
+
+    def some(self, among: Bool[np.ndarray, " n"]) -> _Units:
+        """Return the same of some of the people."""
+        return _Units(self.names, self.raw[among], self.features[among], self.treatment, self.comparator)
 
     def limit(self, column: int, at_most: bool, value: float) -> str:
         """Say a limit of a prepared feature in the table's own numbers: between the two people that it parts."""

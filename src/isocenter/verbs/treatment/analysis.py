@@ -106,7 +106,13 @@ def balance_of(
 
 
 def analyse(
-    cases: Cases, wording: Wording, plan: Plan, name: str, *, main: bool, tell: Callable[[float], None]
+    cases: Cases,
+    wording: Wording,
+    plan: Plan,
+    name: str,
+    *,
+    tell: Callable[[float], None],
+    nuisance: Nuisance | None = None,
 ) -> tuple[OutcomeBlock, Float[np.ndarray, " n"]]:
     """Analyse one outcome on people that something can be said of.
 
@@ -115,8 +121,9 @@ def analyse(
         wording: How the outcome is told.
         plan: How it is analysed.
         name: Of its column.
-        main: Whether differences between people and policies are looked at; not for harms.
         tell: Told the share that is done.
+        nuisance: Of the outcome that the treatment is for: differences between people and policies are looked at too.
+            None for a harm.
 
     Returns:
         What was found, and the differences of people on held-out folds (empty for harms).
@@ -124,7 +131,9 @@ def analyse(
     Raises:
         DataError: Too few people.
     """
-    nuisance = cross_fit(cases, randomised=plan.randomised, folds=plan.folds, seed=plan.seed)
+    main = nuisance is not None
+    if nuisance is None:
+        nuisance = cross_fit(cases, randomised=plan.randomised, folds=plan.folds, seed=plan.seed)
     scores = doubly_robust_scores(cases.outcome, cases.treated, nuisance.propensity, nuisance.expected)
     average = average_effect(scores, level=plan.level)
     tell(0.1)

@@ -24,9 +24,7 @@ def amount(entry: AmountEntry, block: OutcomeBlock) -> str:
     """Write a number with its interval: a chance in 100 people, another in its unit.
 
     Example:
-        >>> from isocenter.verbs.treatment.document import AmountEntry
-        >>> class Block: chance, unit = True, "1"
-        >>> amount(AmountEntry(value=0.123, low=-0.02, high=0.2, level=0.9), Block)
+        >>> amount(AmountEntry(value=0.123, low=-0.02, high=0.2, level=0.9), OutcomeBlock.model_construct(chance=True))
         '12.3 in 100 (−2.0 to 20.0)'
     """
     if block.chance:

@@ -191,7 +191,7 @@ def _write_images(folder: Path, patient: SyntheticPatient) -> None:
 
 
 def write_cohort(
-    out: Path,
+    out: Path | str,
     cohort: Cohort,
     *,
     images: bool = False,
@@ -213,6 +213,7 @@ def write_cohort(
     Raises:
         OutputError: The folder can't be written, or is not empty.
     """
+    out = Path(out)
     make_parent(out)
     with atomic_folder(out, replace=overwrite) as folder:
         _write_table(folder / PATIENTS, cohort.table())

@@ -139,7 +139,7 @@ class Support:
             return
         least = max(_LEAST_IN_LEAF, len(cases.treated) // 50)
         tree = needed("sklearn.tree").DecisionTreeClassifier(
-            max_leaf_nodes=12, min_samples_leaf=least, random_state=seed
+            max_leaf_nodes=12, min_samples_leaf=least, criterion="entropy", random_state=seed
         ).fit(cases.features, cases.treated)  # fmt: skip
         leaves = tree.apply(cases.features)
         for leaf in np.unique(leaves):

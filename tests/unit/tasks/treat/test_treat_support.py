@@ -63,7 +63,7 @@ def test_a_group_by_two_features_is_found_too() -> None:
     treated = (rng.random(1500) < 0.5) & ~corner
     nuisance = cross_fit(Cases(raw, treated, raw[:, 0]), randomised=False, folds=3, learners=("line", "line"))
     made = fit_support(Cases(raw, treated, raw[:, 0]), nuisance, raw=raw, names=("kidney", "age"))
-    assert any("kidney above 0.7" in rule and "age at most 0.3" in rule for rule in made.rules)
+    assert any(re.search(r"kidney above 0\.[67]\d* and age at most 0\.[23]", rule) for rule in made.rules)
     refused = ~supported(made.refusals(raw, nuisance.propensity))
     assert refused[corner].mean() > 0.9 and refused[~corner].mean() < 0.05
 

@@ -42,7 +42,7 @@ from isocenter.verbs.entries import file_sha256
 from isocenter.verbs.evaluate import check_out
 from isocenter.verbs.evaluation.tables import read_table
 from isocenter.verbs.provenance import code_version, created_now
-from isocenter.verbs.treatment.analysis import Plan, analyse, balance_of, overlap_of
+from isocenter.verbs.treatment.analysis import AS_PREDICTED, Plan, analyse, balance_of, overlap_of
 from isocenter.verbs.treatment.document import AmountEntry, PersonEntry, SupportBlock, TreatDocument
 from isocenter.verbs.treatment.page import render_treat
 from isocenter.verbs.treatment.reading import Asked, OutcomeRead, PeopleRead, read_people
@@ -243,7 +243,10 @@ def _document(config: TreatConfig, read: PeopleRead, asked_about: _AskedAbout | 
         )  # fmt: skip
         blocks.append(block)
     tell("people", 0.8)
+    told = "" if blocks[0].calibration is None else blocks[0].calibration.told
     people = () if asked_about is None else _people(config, read, asked_about, (prepare, support, keep))
+    if told != AS_PREDICTED:
+        people = tuple(p if p.refused else p.model_copy(update={"sentences": _warned(p, told)}) for p in people)
     refused = Counter(r.kind for r in refusals if r is not None)
     code = code_version()
     inputs = {"table": config.table, **({} if config.people is None else {"people": config.people})}
@@ -253,7 +256,7 @@ def _document(config: TreatConfig, read: PeopleRead, asked_about: _AskedAbout | 
         treated=int(read.treated.sum()), method=config.method, horizon_days=config.horizon_days,
         synthetic=read.synthetic, features=prepare.names,
         missing={n: float(s) for n, s in zip(read.plan.names, empty, strict=True) if s > 0},
-        notes=_notes(read, "" if blocks[0].calibration is None else blocks[0].calibration.told),
+        notes=_notes(read, told),
         overlap=overlap_of(nuisance, read.treated[keep]),
         balance=balance_of(features[keep], prepare.names, nuisance, read.treated[keep]),
         support=SupportBlock(
@@ -282,9 +285,14 @@ def _notes(read: PeopleRead, told: str) -> tuple[str, ...]:
             "the outcome there"
         )
     notes.append("features must have been known before treatment: leave out what the treatment may have changed")
-    if told.startswith("that "):
+    if told != AS_PREDICTED:
         notes.append(told)
     return tuple(notes)
+
+
+def _warned(person: PersonEntry, told: str) -> tuple[str, ...]:
+    """Return a person's sentences and, last, why they may say too much."""
+    return (*person.sentences, f"But {told}.")
 
 
 def _versions() -> dict[str, str]:

@@ -90,7 +90,7 @@ def test_observational_results_are_called_associations_everywhere(observed: tupl
     assert "Associations, not effects" in visible and "Synthetic." in visible
     words = visible.replace("Associations, not effects", "")
     assert not re.search(r"\beffects?\b", words, re.IGNORECASE)
-    assert all("association" in s for p in made.people if not p.refused for s in p.sentences[1::2])
+    assert all("association" in s for p in made.people if not p.refused for s in p.sentences[1:4:2])
     with (out / "people.csv").open(newline="") as text:
         table = list(csv.DictReader(text))
     assert "association" in table[0] and not any("effect" in name for name in table[0])
@@ -102,6 +102,9 @@ def test_people_get_numbers_or_a_reason(observed: tuple[TreatDocument, Path]) ->
     fine, failing, unseen, gap = made.people
     assert fine.refused is None and fine.effect is not None and fine.untreated is not None and fine.treated is not None
     assert fine.treated.value - fine.untreated.value == pytest.approx(fine.effect.value)
+    calibration = made.outcome.calibration
+    doubted = calibration is not None and calibration.told != "people differ about as predicted"
+    assert fine.sentences[-1].startswith("But ") == doubted == any("But" in s for s in fine.sentences)
     assert fine.sentences[0].startswith("Of 100 people like this, about ") and "toxicity" in fine.sentences[2]
     assert len(fine.harms) == 1 and fine.harms[0] is not None
     assert [p.refused for p in (failing, unseen, gap)] == ["group", "unlike", "unlike"]

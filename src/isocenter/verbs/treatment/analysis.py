@@ -39,11 +39,12 @@ from isocenter.verbs.treatment.document import (
     RefutationEntry,
 )
 
-__all__ = ["Plan", "amount_entry", "analyse", "balance_of", "overlap_of"]
+__all__ = ["AS_PREDICTED", "Plan", "amount_entry", "analyse", "balance_of", "overlap_of"]
 
 _QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 _GROUPS, _BINS = 5, 10
 _SURE = 0.05
+AS_PREDICTED = "people differ about as predicted"
 
 
 @dataclass(frozen=True)
@@ -188,7 +189,7 @@ def _calibration(
     elif line.slope.high < 1:
         told = "people differ, but less than predicted: what is told of single people is too far from the average"
     else:
-        told = "people differ about as predicted"
+        told = AS_PREDICTED
     return CalibrationBlock(slope=amount_entry(line.slope), p_no_heterogeneity=p, groups=groups, told=told)
 
 

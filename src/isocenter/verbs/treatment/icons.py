@@ -71,7 +71,7 @@ def groups_svg(groups: Sequence[GroupEntry], claim: str) -> Markup:
     """Draw what was predicted of each fifth against what was found; on the line both agree."""
     width, height, left, bottom = 420, 300, 56, 40
     ends = [v for g in groups for v in (g.predicted, g.found.low, g.found.high)]
-    low, high, across = _scale(ends, width - left - 12)
+    low, high, across = _scale(ends, width - left - 30)
     up = (height - bottom - 12) / (high - low)
 
     def at(x: float, y: float) -> tuple[float, float]:

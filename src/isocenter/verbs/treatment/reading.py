@@ -180,7 +180,7 @@ def _lived(table: Table, treated: Bool[np.ndarray, " n"], asked: Asked, options:
     words = f"have had no {asked.event_name} by day {horizon:g}"
     if asked.scale == "days":
         words = f"mean days without {asked.event_name} up to day {horizon:g}"
-    return OutcomeRead(asked.event, values, False, lived, Wording(
+    return OutcomeRead(asked.event_name, values, False, lived, Wording(
         options[1], options[0], words, "d" if asked.scale == "days" else "1", asked.scale != "days",
         asked.observational, asked.level, horizon,
     ))  # fmt: skip

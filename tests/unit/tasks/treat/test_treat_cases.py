@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -110,3 +113,17 @@ def test_subset_keeps_times() -> None:
 def test_what_is_not_installed_is_named() -> None:
     with pytest.raises(CapabilityError, match=r'package no_such_thing: pip install "isocenter\[precision\]"'):
         needed("no_such_thing.part")
+
+
+def test_the_package_imports_without_the_extra() -> None:
+    code = (
+        "import sys\n"
+        "for name in ('econml', 'sklearn', 'pandas', 'lifelines', 'statsmodels'): sys.modules[name] = None\n"
+        "import numpy as np, isocenter.verbs.treat, isocenter.tasks.treat as t\n"
+        "from isocenter.core.errors import CapabilityError\n"
+        "try: t.fit_preparation(np.arange(40.0).reshape(20, 2), ('a', 'b'))\n"
+        "except CapabilityError as error: sys.exit('isocenter[precision]' not in str(error))\n"
+        "sys.exit('not refused')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -11,7 +11,7 @@ from __future__ import annotations
 import csv
 import io
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -173,8 +173,8 @@ def run(config: TreatConfig, progress: Progress | None = None) -> TreatDocument:
     with atomic_folder(config.out, replace=config.overwrite) as folder:
         (folder / DOCUMENT).write_text(document.model_dump_json(indent=1) + "\n", "utf-8")
         (folder / PAGE).write_text(render_treat(document), "utf-8")
-        if config.people is not None:
-            (folder / PEOPLE).write_text(_people_table(document), "utf-8")
+        if asked_about is not None:
+            (folder / PEOPLE).write_text(_people_table(document, asked_about.names), "utf-8")
     tell("done", 1.0)
     return document
 
@@ -329,13 +329,13 @@ def _people(
     told = [one.tell(features) for one in learnt]
     limit, sha = _width_limit(config, read.outcome), file_sha256(config.table)
     entries = []
-    for row, name in enumerate(asked_about.names):
+    for row in range(len(raw)):
         answer = answer_person(
             read.outcome.wording, refusals[row], told[0][0][row], told[0][1][row], width_limit=limit,
             model=ModelRef(config.method, __version__), inputs=(sha,),
         )  # fmt: skip
         harms = [(told[n][0][row], told[n][1][row]) for n in range(1, len(learnt))]
-        entries.append(_person(config, read, name, answer, harms))
+        entries.append(_person(config, read, f"person {row + 1}", answer, harms))
     return tuple(entries)
 
 
@@ -372,18 +372,18 @@ def _person(
     )  # fmt: skip
 
 
-def _people_table(document: TreatDocument) -> str:
-    """Return what is told of people as CSV."""
+def _people_table(document: TreatDocument, names: Sequence[str]) -> str:
+    """Return what is told of people as CSV: the one file that holds their names."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     claim = document.claim
     writer.writerow(
-        ("person", "verdict", claim, f"{claim} low", f"{claim} high", document.comparator, document.treatment, "reason",
-         "made")
+        ("person", "name", "verdict", claim, f"{claim} low", f"{claim} high", document.comparator, document.treatment,
+         "reason", "made")
     )  # fmt: skip
     made = "synthetic" if document.synthetic else ""
-    for p in document.people:
+    for p, name in zip(document.people, names, strict=True):
         effect = ("", "", "") if p.effect is None else (p.effect.value, p.effect.low, p.effect.high)
         levels = ("", "") if p.untreated is None or p.treated is None else (p.untreated.value, p.treated.value)
-        writer.writerow((p.person, p.verdict, *effect, *levels, p.reason, made))
+        writer.writerow((p.person, name, p.verdict, *effect, *levels, p.reason, made))
     return stream.getvalue()

@@ -91,15 +91,22 @@ def test_observational_results_are_called_associations_everywhere(observed: tupl
     words = visible.replace("Associations, not effects", "")
     assert not re.search(r"\beffects?\b", words, re.IGNORECASE)
     assert all("association" in s for p in made.people if not p.refused for s in p.sentences[1:4:2])
+    shared = (out / "treat.json").read_text("utf-8") + page
+    assert "synthetic-0" not in shared, "names stay in people.csv"
     with (out / "people.csv").open(newline="") as text:
         table = list(csv.DictReader(text))
-    assert "association" in table[0] and not any("effect" in name for name in table[0])
+    assert (
+        table[0]["name"].startswith("synthetic-0")
+        and "association" in table[0]
+        and not any("effect" in name for name in table[0])
+    )
     assert {row["made"] for row in table} == {"synthetic"}
 
 
 def test_people_get_numbers_or_a_reason(observed: tuple[TreatDocument, Path]) -> None:
     made, _ = observed
     fine, failing, unseen, gap = made.people
+    assert [p.person for p in made.people] == [f"person {n}" for n in range(1, 5)]
     assert fine.refused is None and fine.effect is not None and fine.untreated is not None and fine.treated is not None
     assert fine.treated.value - fine.untreated.value == pytest.approx(fine.effect.value)
     calibration = made.outcome.calibration

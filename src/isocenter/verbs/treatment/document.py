@@ -180,7 +180,7 @@ class PersonEntry(_Strict):
     """What is told of a person.
 
     Attributes:
-        person: Name in the table of people.
+        person: "person 3": third in the table of people; people.csv, which is not to be shared, holds the name.
         verdict: Which option is favoured, that neither surely is, or that there is no recommendation.
         refused: Kind of the refusal, or None.
         reason: Why nothing is said, or "".

@@ -95,7 +95,9 @@ def treat(
 
 def _amount(entry: AmountEntry, block: OutcomeBlock) -> str:
     times, unit = (100, " in 100") if block.chance else (1, "" if block.unit == "1" else f" {block.unit}")
-    return f"{times * entry.value:.3g}{unit} ({times * entry.low:.3g} to {times * entry.high:.3g})"
+    digits = 0 if times * (entry.high - entry.low) >= 20 else 1
+    value, low, high = (f"{times * v:.{digits}f}" for v in (entry.value, entry.low, entry.high))
+    return f"{value}{unit} ({low} to {high})"
 
 
 def _lines(d: TreatDocument) -> list[str]:

@@ -135,7 +135,15 @@ def _signed(value: float) -> str:
 
 
 def _number(amount: Amount) -> str:
-    return f"{amount.value:.3g} ({amount.low:.3g} to {amount.high:.3g})".replace("-", "−")
+    """Write a number as exactly as its interval allows.
+
+    Example:
+        >>> _number(Amount(1041.2, 980.4, 1102.0)), _number(Amount(-0.123, -0.2, 0.01))
+        ('1041 (980 to 1102)', '−0.123 (−0.200 to 0.010)')
+    """
+    width = amount.high - amount.low
+    digits = 0 if width >= 20 else 1 if width >= 2 else 3
+    return f"{amount.value:.{digits}f} ({amount.low:.{digits}f} to {amount.high:.{digits}f})".replace("-", "−")
 
 
 def answer_person(

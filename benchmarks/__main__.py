@@ -51,6 +51,7 @@ NOT_SPEED = {
     "scale",
     "scorecards",
     "training_pixels",
+    "treat",
     "written_objects",
     "written_samples",
 }

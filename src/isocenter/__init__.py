@@ -7,9 +7,9 @@
 `isocenter.read`, `segment`, `pretrain`, `plan`, `align`, `adapt` (from a session), `adapt_data` (to a labelled set),
 `adapt_pairs` (to images with words),
 `evaluate_predictions` (`isocenter.evaluate` is the room of metrics), `check`, `label_reports`, `report`, `diagnose`,
-`phenotype`, `ask`, `demo`, `models_add`, `models_list`, `models_check` and `models_card` are the verbs of the command
-line as functions; `open_weights` opens a model. They are imported when first used: ``import isocenter`` is fast and
-needs no torch.
+`phenotype`, `treat`, `ask`, `demo`, `models_add`, `models_list`, `models_check` and `models_card` are the verbs of the
+command line as functions; `open_weights` opens a model. They are imported when first used: ``import isocenter`` is fast
+and needs no torch.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from isocenter.verbs.reports import report
     from isocenter.verbs.result import ResultDocument, read_result
     from isocenter.verbs.segment import segment
+    from isocenter.verbs.treat import treat
 
 __all__ = [
     "ResultDocument",
@@ -68,6 +69,7 @@ __all__ = [
     "read_result",
     "report",
     "segment",
+    "treat",
 ]
 
 _LAZY = {
@@ -97,6 +99,7 @@ _LAZY = {
     "read_result": "isocenter.verbs.result",
     "report": "isocenter.verbs.reports",
     "segment": "isocenter.verbs.segment",
+    "treat": "isocenter.verbs.treat",
 }
 
 

@@ -34,6 +34,7 @@ COMMANDS = (
     "mcp",
     "diagnose",
     "phenotype",
+    "treat",
     "demo",
     "models",
     "audit",

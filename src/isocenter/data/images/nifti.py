@@ -165,6 +165,8 @@ def write_nifti(item: Image | Mask, path: Path) -> Proof:
     _write_geometry(image.header, item.geometry)
     if isinstance(item, Mask) and item.is_labelmap:
         image.header.set_intent("label", name="segments")
+    if facts.get("synthetic"):
+        image.header["descrip"] = b"synthetic"
     text = json.dumps({_NOTE_KEY: facts}, sort_keys=True).encode()
     note: Any = nib.nifti1.Nifti1Extension
     image.header.extensions.append(note("comment", text))
@@ -413,6 +415,7 @@ def _to_store(item: Image | Mask) -> tuple[Shaped[np.ndarray, "..."], dict[str, 
         values = item.array.view(np.uint8) if item.array.dtype == np.bool_ else item.array
         return (values.transpose(2, 1, 0) if item.is_labelmap else values.transpose(3, 2, 1, 0)), facts
     facts |= {"quantity": item.quantity.value, "modality": item.modality}
+    facts |= {"synthetic": True} if item.meta.get("synthetic") else {}
     array = item.array
     if item.quantity is Quantity.RGB and array.dtype == np.uint8 and array.shape[0] == 3:
         return np.ascontiguousarray(array.transpose(3, 2, 1, 0)).view(_RGB)[..., 0], facts

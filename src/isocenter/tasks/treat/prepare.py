@@ -1,0 +1,105 @@
+"""Features as learners take them: no cell empty, long tails drawn in, one scale.
+
+Nothing here looks at treatment or outcome.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from isocenter.core.errors import DataError
+from isocenter.tasks.treat.packages import needed
+
+__all__ = ["Preparation", "fit_preparation"]
+
+
+@dataclass(frozen=True, eq=False)
+class Preparation:
+    """Fitted on people, then applied to anyone.
+
+    Args:
+        names: Of what comes out.
+        filled: What an empty cell is taken as, by column.
+        gaps: Columns in which cells were empty: each has a column of its own that says so.
+        kept: Columns that are not the same for everyone.
+        transform: Power transform to about unit deviation.
+    """
+
+    names: tuple[str, ...]
+    filled: Float[np.ndarray, " p"]
+    gaps: tuple[int, ...]
+    kept: Bool[np.ndarray, " q"]
+    transform: Any
+
+    def __call__(self, raw: Float[np.ndarray, "n p"]) -> Float[np.ndarray, "n k"]:
+        """Return features; NaN in `raw` is an empty cell.
+
+        Raises:
+            DataError: Another number of columns.
+        """
+        if raw.shape[1] != len(self.filled):
+            raise DataError(f"{raw.shape[1]} columns, {len(self.filled)} were learnt from")
+        return np.asarray(self.transform.transform(_filled(raw, self.filled, self.gaps)[:, self.kept]))
+
+
+def _filled(
+    raw: Float[np.ndarray, "n p"], filled: Float[np.ndarray, " p"], gaps: tuple[int, ...]
+) -> Float[np.ndarray, "n q"]:
+    empty = ~np.isfinite(raw)
+    values = np.where(empty, filled, raw)
+    return np.concatenate([values, empty[:, list(gaps)].astype(np.float64)], axis=1)
+
+
+def fit_preparation(raw: Float[np.ndarray, "n p"], names: Sequence[str]) -> Preparation:
+    """Learn how features are prepared.
+
+    Args:
+        raw: Numbers; NaN is an empty cell. Words are columns of 0 and 1.
+        names: Of the columns.
+
+    Raises:
+        DataError: No column differs between people.
+        CapabilityError: scikit-learn is not installed.
+
+    Source:
+        Yeo and Johnson, Biometrika 2000.
+    """
+    if raw.shape[1] != len(names):
+        raise DataError(f"{raw.shape[1]} columns, {len(names)} names")
+    empty = ~np.isfinite(raw)
+    filled = np.array([np.median(c[np.isfinite(c)]) if np.isfinite(c).any() else 0.0 for c in raw.T])
+    gaps = tuple(int(i) for i in np.flatnonzero(empty.any(axis=0) & ~empty.all(axis=0)))
+    values = _filled(raw, filled, gaps)
+    kept = np.ptp(values, axis=0) > 0
+    if not kept.any():
+        raise DataError("no feature differs between people")
+    both = [*names, *(f"{names[i]}, not stated" for i in gaps)]
+    scaled = _Scaled(values[:, kept])
+    return Preparation(tuple(n for n, k in zip(both, kept, strict=True) if k), filled, gaps, kept, scaled)
+
+
+class _Scaled:
+    """Power transform of what has many values; mean and deviation of what has two."""
+
+    def __init__(self, values: Float[np.ndarray, "n q"]) -> None:
+        self._many = np.array([len(np.unique(c)) > 10 for c in values.T])
+        preprocessing = needed("sklearn.preprocessing")
+        self._power = preprocessing.PowerTransformer() if self._many.any() else None
+        if self._power is not None:
+            # Columns are scaled first: the transform of large numbers of little spread would round to a constant.
+            self._first = preprocessing.StandardScaler().fit(values[:, self._many])
+            self._power.fit(self._first.transform(values[:, self._many]))
+        few = values[:, ~self._many]
+        self._mean, self._spread = few.mean(axis=0), np.where(few.std(axis=0) > 0, few.std(axis=0), 1.0)
+
+    def transform(self, values: Float[np.ndarray, "n q"]) -> Float[np.ndarray, "n q"]:
+        out = np.empty(values.shape)
+        if self._power is not None:
+            out[:, self._many] = self._power.transform(self._first.transform(values[:, self._many]))
+        out[:, ~self._many] = (values[:, ~self._many] - self._mean) / self._spread
+        return out

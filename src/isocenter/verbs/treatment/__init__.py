@@ -1,0 +1,1 @@
+"""Parts of `isocenter treat`: the table, the analysis, the document and the page."""

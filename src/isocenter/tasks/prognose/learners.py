@@ -1,0 +1,231 @@
+"""One face for all that learns times to an event: fit the preparation, choose the settings inside, fit the model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Bool, Float, Int64
+
+from isocenter.core.errors import DataError, TrainingError
+from isocenter.models.covariates import Covariates, Preparation, fit_preparation
+from isocenter.tasks.prognose.cox import fit_cox, partial_likelihood, strongest_penalty
+from isocenter.tasks.prognose.forest import ForestSettings, fit_forest
+
+__all__ = ["Choice", "CoxLearner", "Curves", "ForestLearner", "Learner", "Score", "Times", "Trained", "learn"]
+
+Setting = Mapping[str, float]
+Score = Callable[[Float[np.ndarray, " n"], Bool[np.ndarray, " n"], Float[np.ndarray, " n"]], float]
+"""How well risks put people in order: days, whether it happened, risk; larger is better."""
+
+
+@dataclass(frozen=True, eq=False)
+class Times:
+    """Times to an event of some people.
+
+    Args:
+        days: Until the event, or until last seen.
+        happened: Whether the event happened.
+    """
+
+    days: Float[np.ndarray, " n"]
+    happened: Bool[np.ndarray, " n"]
+
+    def rows(self, chosen: Bool[np.ndarray, " n"] | Int64[np.ndarray, " k"]) -> Times:
+        """Return some of them."""
+        return Times(self.days[chosen], self.happened[chosen])
+
+
+@runtime_checkable
+class Curves(Protocol):
+    """A fitted model: rows of a matrix in, risks and survival curves out."""
+
+    def risk(self, x: Float[np.ndarray, "n p"]) -> Float[np.ndarray, " n"]:
+        """Return a number for each person, higher for earlier events."""
+
+    def survival(self, x: Float[np.ndarray, "n p"], at_days: Float[np.ndarray, " q"]) -> Float[np.ndarray, "n q"]:
+        """Return the chance of being without the event after each day."""
+
+
+@runtime_checkable
+class Learner(Protocol):
+    """A way to learn times to an event. `name` says which."""
+
+    name: str
+
+    def settings(self, x: Float[np.ndarray, "n p"], times: Times) -> Sequence[Setting]:
+        """Return the settings to choose from, the most cautious first."""
+
+    def fit(self, x: Float[np.ndarray, "n p"], times: Times, setting: Setting, seed: int) -> Curves:
+        """Fit with one setting."""
+
+    def judge(self, model: Curves, x: Float[np.ndarray, "n p"], times: Times, score: Score) -> float:
+        """Return how good a model is on people that it did not learn from; larger is better."""
+
+
+@dataclass(frozen=True)
+class CoxLearner:
+    """Cox regression with an elastic net; its strength is chosen by the partial likelihood of people held out.
+
+    Args:
+        l1_ratios: To choose from; 0 is ridge, 1 lasso.
+        strengths: How many, from the strongest down to a thousandth of it.
+    """
+
+    l1_ratios: tuple[float, ...] = (0.0, 0.5, 1.0)
+    strengths: int = 10
+    name: str = "cox"
+
+    def settings(self, x: Float[np.ndarray, "n p"], times: Times) -> Sequence[Setting]:
+        """Return strengths and ratios, the strongest first."""
+        shares = np.geomspace(1.0, 1e-3, self.strengths)
+        found = []
+        for ratio in self.l1_ratios:
+            most = strongest_penalty(x, times.days, times.happened, l1_ratio=max(ratio, 0.1))
+            found += [{"l1_ratio": ratio, "strength": float(most * share)} for share in shares]
+        return sorted(found, key=lambda s: -s["strength"])
+
+    def fit(self, x: Float[np.ndarray, "n p"], times: Times, setting: Setting, seed: int) -> Curves:
+        """Fit with one setting; nothing is random."""
+        del seed
+        return fit_cox(x, times.days, times.happened, strength=setting["strength"], l1_ratio=setting["l1_ratio"])
+
+    def judge(self, model: Curves, x: Float[np.ndarray, "n p"], times: Times, score: Score) -> float:
+        """Return the log partial likelihood of people held out."""
+        del score
+        return partial_likelihood(model.risk(x)[:, None], times.days, times.happened, np.ones(1))
+
+
+@dataclass(frozen=True)
+class ForestLearner:
+    """A random survival forest; the size of leaves and the columns tried are chosen by concordance.
+
+    Args:
+        trees: Of the forest.
+        leaves: Least people in a leaf, to choose from.
+        shares: Of columns tried at a node, to choose from; 0 is the square root of all.
+        tuning: Trees while settings are chosen.
+    """
+
+    trees: int = 200
+    leaves: tuple[int, ...] = (40, 15, 5)
+    shares: tuple[float, ...] = (0.0, 0.5)
+    tuning: int = 50
+    name: str = "forest"
+
+    def settings(self, x: Float[np.ndarray, "n p"], times: Times) -> Sequence[Setting]:
+        """Return leaves and columns, large leaves first; a leaf is at most a tenth of the people."""
+        most = max(1, len(times.days) // 10)
+        leaves = sorted({min(leaf, most) for leaf in self.leaves}, reverse=True)
+        p = x.shape[1]
+        columns = sorted({max(1, round(share * p) if share else round(p**0.5)) for share in self.shares})
+        return [{"least_leaf": leaf, "columns": c, "trees": self.tuning} for leaf in leaves for c in columns]
+
+    def fit(self, x: Float[np.ndarray, "n p"], times: Times, setting: Setting, seed: int) -> Curves:
+        """Grow a forest with one setting."""
+        settings = ForestSettings(int(setting["trees"]), int(setting["columns"]), int(setting["least_leaf"]))
+        return fit_forest(x, times.days, times.happened, settings, seed=seed)
+
+    def judge(self, model: Curves, x: Float[np.ndarray, "n p"], times: Times, score: Score) -> float:
+        """Return the concordance of people held out."""
+        return score(times.days, times.happened, model.risk(x))
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """A model with the preparation that makes its matrix.
+
+    Args:
+        learner: Name of what learnt it.
+        preparation: Of covariates.
+        model: The curves.
+        setting: That was chosen.
+    """
+
+    learner: str
+    preparation: Preparation
+    model: Curves
+    setting: Setting
+
+    def risk(self, people: Covariates) -> Float[np.ndarray, " n"]:
+        """Return a number for each person, higher for earlier events."""
+        return self.model.risk(self.preparation.matrix(people))
+
+    def survival(self, people: Covariates, at_days: Float[np.ndarray, " q"]) -> Float[np.ndarray, "n q"]:
+        """Return the chance of being without the event after each day."""
+        return self.model.survival(self.preparation.matrix(people), at_days)
+
+
+@dataclass(frozen=True, eq=False)
+class Choice:
+    """How settings are chosen.
+
+    Args:
+        folds: Number of the inner fold of each person; people of one patient share it.
+        score: For learners that are judged by the order of risks.
+        seed: Of everything random.
+    """
+
+    folds: Int64[np.ndarray, " n"]
+    score: Score
+    seed: int = 0
+
+
+@dataclass(eq=False)
+class _Tried:
+    setting: Setting
+    sums: list[float] = field(default_factory=list)
+
+
+def learn(learner: Learner, people: Covariates, times: Times, choice: Choice) -> Trained:
+    """Choose the settings on inner folds and fit on all of these people.
+
+    Every inner fold has its own preparation, fitted on its training part. Settings come in order from the most
+    cautious; a bolder one is taken only where it is better.
+
+    Args:
+        learner: What learns.
+        people: What is known of them.
+        times: Their times.
+        choice: Of settings.
+
+    Raises:
+        DataError: Nothing can be learnt from these people, or settings can't be chosen.
+    """
+    preparation = fit_preparation(people)
+    x = preparation.matrix(people)
+    settings = learner.settings(x, times)
+    setting = settings[0] if len(settings) == 1 else _chosen(learner, people, times, choice, settings)
+    final = dict(setting)
+    if isinstance(learner, ForestLearner):
+        final["trees"] = learner.trees
+    return Trained(learner.name, preparation, learner.fit(x, times, final, choice.seed), final)
+
+
+def _chosen(learner: Learner, people: Covariates, times: Times, choice: Choice, settings: Sequence[Setting]) -> Setting:
+    tried = [_Tried(s) for s in settings]
+    for number in np.unique(choice.folds):
+        out = choice.folds == number
+        if not (times.happened[out].any() and times.happened[~out].any()):
+            continue
+        preparation = fit_preparation(people.rows(~out))
+        x, held_out = preparation.matrix(people.rows(~out)), preparation.matrix(people.rows(out))
+        for one in tried:
+            setting = dict(one.setting)
+            if "columns" in setting:
+                setting["columns"] = min(setting["columns"], x.shape[1])
+            try:
+                model = learner.fit(x, times.rows(~out), setting, choice.seed)
+                found = learner.judge(model, held_out, times.rows(out), choice.score)
+            except TrainingError:  # a setting that does not come to rest is not chosen
+                found = -np.inf
+            one.sums.append(found)
+    # A fold without a pair in known order judges nobody.
+    kept = [[v for v in one.sums if not np.isnan(v)] for one in tried]
+    means = [float(np.mean(v)) if v else -np.inf for v in kept]
+    best = int(np.argmax(means))
+    if not np.isfinite(means[best]):
+        raise DataError("settings can't be chosen: too few events to hold some out; at least one a fold is needed")
+    return tried[best].setting

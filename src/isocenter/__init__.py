@@ -10,6 +10,9 @@
 `phenotype`, `treat`, `ask`, `demo`, `models_add`, `models_list`, `models_check` and `models_card` are the verbs of the
 command line as functions; `open_weights` opens a model. They are imported when first used: ``import isocenter`` is fast
 and needs no torch.
+`prognose`, `prognose_people`, `ask`, `demo`, `models_add`, `models_list`, `models_check` and `models_card` are the
+verbs of the command line as functions; `open_weights` opens a model. They are imported when first used: ``import
+isocenter`` is fast and needs no torch.
 """
 
 from __future__ import annotations
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
     from isocenter.verbs.phenotype import phenotype
     from isocenter.verbs.plan import plan
     from isocenter.verbs.pretrain import pretrain
+    from isocenter.verbs.prognose import prognose, prognose_people
     from isocenter.verbs.read import read
     from isocenter.verbs.reports import report
     from isocenter.verbs.result import ResultDocument, read_result
@@ -65,6 +69,8 @@ __all__ = [
     "phenotype",
     "plan",
     "pretrain",
+    "prognose",
+    "prognose_people",
     "read",
     "read_result",
     "report",
@@ -95,6 +101,8 @@ _LAZY = {
     "phenotype": "isocenter.verbs.phenotype",
     "plan": "isocenter.verbs.plan",
     "pretrain": "isocenter.verbs.pretrain",
+    "prognose": "isocenter.verbs.prognose",
+    "prognose_people": "isocenter.verbs.prognose",
     "read": "isocenter.verbs.read",
     "read_result": "isocenter.verbs.result",
     "report": "isocenter.verbs.reports",

@@ -29,6 +29,7 @@ from isocenter.cli_models import app as models_app
 from isocenter.cli_phenotype import phenotype as phenotype_command
 from isocenter.cli_pretrain import plan as plan_command
 from isocenter.cli_pretrain import pretrain as pretrain_command
+from isocenter.cli_prognose import prognose as prognose_command
 from isocenter.cli_report import report as report_command
 from isocenter.cli_treat import treat as treat_command
 from isocenter.terminal import Exit
@@ -313,6 +314,7 @@ app.command()(label_command)
 app.command("diagnose")(diagnose_command)
 app.command("phenotype")(phenotype_command)
 app.command("treat")(treat_command)
+app.command("prognose")(prognose_command)
 app.command()(report_command)
 app.command()(ask_command)
 app.command()(mcp_command)

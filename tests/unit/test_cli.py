@@ -35,6 +35,7 @@ COMMANDS = (
     "diagnose",
     "phenotype",
     "treat",
+    "prognose",
     "demo",
     "models",
     "audit",

@@ -24,6 +24,7 @@ __all__ = [
     "CategoryColumn",
     "Column",
     "DateColumn",
+    "FreeTextError",
     "NumberColumn",
     "split_heading",
     "typed_column",
@@ -36,6 +37,10 @@ _YES, _NO = frozenset({"yes", "true", "y", "t"}), frozenset({"no", "false", "n",
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 _MOST_LEVELS = 50
 _HEADING = re.compile(r"^(?P<name>.*?)\s*\[(?P<unit>.+)\]$")
+
+
+class FreeTextError(DataError):
+    """A column holds words that are too many to be categories."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -236,7 +241,7 @@ def _category(name: str, text: Sequence[str], known: Sequence[str], *, stated: b
     clean = [f"{float(t):g}" if whole and t.lower() not in MISSING else t for t in text]
     levels = tuple(sorted({c for c in clean if c.lower() not in MISSING}, key=float if whole else str))
     if len(levels) > _MOST_LEVELS and not stated:
-        raise DataError(
+        raise FreeTextError(
             f"{name!r} holds {len(levels)} different words: free text or names are no categories; leave the "
             "column out, or say that it is a category"
         )

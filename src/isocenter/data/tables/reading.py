@@ -20,12 +20,13 @@ from isocenter.data.tables.columns import (
     CategoryColumn,
     Column,
     DateColumn,
+    FreeTextError,
     NumberColumn,
     split_heading,
     typed_column,
 )
 
-__all__ = ["ClinicalTable", "read_clinical"]
+__all__ = ["ClinicalTable", "read_clinical", "table_of_cells"]
 
 _ATTRIBUTE = re.compile(r"^@attribute\s+(?P<name>'[^']*'|\"[^\"]*\"|\S+)\s+(?P<kind>.+)$", re.IGNORECASE)
 _NUMERIC = ("numeric", "real", "integer")
@@ -107,6 +108,7 @@ def read_clinical(
     units: Mapping[str, str] | None = None,
     patient: str | None = None,
     leave_out: Collection[str] = (),
+    lenient_kinds: Mapping[str, str] | None = None,
 ) -> ClinicalTable:
     """Read a clinical table.
 
@@ -117,6 +119,7 @@ def read_clinical(
         units: Units wanted, by name: columns are converted.
         patient: Column of the patient; several rows of one are kept together. None: each row is a patient of its own.
         leave_out: Columns that are not read.
+        lenient_kinds: As `kinds`, of columns that need not be there.
 
     Raises:
         DataError: It can't be read, has no row, a column twice, a row of another length, or a cell that is not what its
@@ -133,40 +136,77 @@ def read_clinical(
         raise DataError("not a table in UTF-8", source=file) from error
     heading, rows, stated = _arff(text, file) if file.suffix.lower() == ".arff" else _csv(text, file)
     names = _names(heading, file)
-    asked = {**stated, **(kinds or {})}
     for setting in (kinds or {}, units or {}, dict.fromkeys(leave_out, ""), {patient: ""} if patient else {}):
         for name in setting:
             if name not in names:
                 raise ConfigError(f"there is no column {name!r} in {file.name}; it has {', '.join(names)}")
+    asked = {**stated, **{k: v for k, v in (lenient_kinds or {}).items() if k in names}, **(kinds or {})}
     for name, kind in asked.items():
         if kind not in KINDS:
             raise ConfigError(f"column {name!r}: {kind!r} is none of {', '.join(KINDS)}")
+    skipped = {patient, *leave_out}
+    columns, unread = _typed(names, rows, asked, skipped, str(file))
+    for name, wanted in (units or {}).items():
+        made = columns.get(name)
+        if not isinstance(made, NumberColumn):
+            raise DataError(f"column {name!r} holds no numbers, and so has no unit", source=file)
+        # A column without a unit is not given one by wishing: its heading must say it.
+        columns[name] = made.to(wanted)
     lines = np.array([number for number, _ in rows], dtype=np.int64)
+    patients = _patients(list(names), rows, patient, file)
+    return ClinicalTable(str(file), columns, lines, patients, patient is not None, unread)
+
+
+def table_of_cells(
+    people: Sequence[Mapping[str, str]], source: str, *, lenient_kinds: Mapping[str, str] | None = None
+) -> ClinicalTable:
+    """Make a table of people that are given as words.
+
+    Args:
+        people: Of each, cells by heading ("age [a]").
+        source: What they are called in messages.
+        lenient_kinds: What columns hold, by name.
+
+    Raises:
+        DataError: A column twice, or a cell that is not what its column holds.
+
+    Example:
+        >>> table_of_cells([{"age [a]": "61"}], "a person").number("age", "mo").values.round(6).tolist()
+        [732.0]
+    """
+    heading = list(dict.fromkeys(name for person in people for name in person))
+    names = _names(heading, source)
+    rows = [(number, [person.get(h, "") for h in heading]) for number, person in enumerate(people, start=1)]
+    asked = {name: kind for name, kind in (lenient_kinds or {}).items() if name in names}
+    columns, unread = _typed(names, rows, asked, set(), source)
+    lines = np.arange(1, len(people) + 1)
+    return ClinicalTable(source, columns, lines, tuple(f"row {n}" for n in lines), False, unread)
+
+
+def _typed(
+    names: Mapping[str, str | None],
+    rows: Sequence[tuple[int, list[str]]],
+    asked: Mapping[str, str],
+    skipped: Collection[str | None],
+    source: str,
+) -> tuple[dict[str, Column], tuple[str, ...]]:
+    """Return typed columns, and the names of those of free text."""
     columns: dict[str, Column] = {}
     unread: list[str] = []
+    lines = [number for number, _ in rows]
     for place, (name, unit) in enumerate(names.items()):
-        if name == patient or name in leave_out:
+        if name in skipped:
             continue
-        cells = [cells[place] for _, cells in rows]
         try:
-            made = typed_column(name, unit, cells, lines.tolist(), asked.get(name))
+            columns[name] = typed_column(name, unit, [cells[place] for _, cells in rows], lines, asked.get(name))
+        except FreeTextError:
+            unread.append(name)
         except DataError as error:
-            if "free text" in str(error):
-                unread.append(name)
-                continue
-            raise type(error)(str(error), source=file) from error
-        wanted = (units or {}).get(name)
-        if wanted is not None:
-            if not isinstance(made, NumberColumn):
-                raise DataError(f"column {name!r} holds no numbers, and so has no unit", source=file)
-            # A column without a unit is not given one by wishing: its heading must say it.
-            made = made.to(wanted)
-        columns[name] = made
-    patients = _patients(list(names), rows, patient, file)
-    return ClinicalTable(str(file), columns, lines, patients, patient is not None, tuple(unread))
+            raise type(error)(str(error), source=source) from error
+    return columns, tuple(unread)
 
 
-def _names(heading: Sequence[str], file: Path) -> dict[str, str | None]:
+def _names(heading: Sequence[str], file: Path | str) -> dict[str, str | None]:
     found = []
     for text in heading:
         try:

@@ -11,10 +11,22 @@ from jaxtyping import Bool, Float, Int64
 
 from isocenter.core.errors import DataError, TrainingError
 from isocenter.models.covariates import Covariates, Preparation, fit_preparation
+from isocenter.tasks.prognose.competing import CauseSpecific, fit_cause_specific
 from isocenter.tasks.prognose.cox import fit_cox, partial_likelihood, strongest_penalty
 from isocenter.tasks.prognose.forest import ForestSettings, fit_forest
 
-__all__ = ["Choice", "CoxLearner", "Curves", "ForestLearner", "Learner", "Score", "Times", "Trained", "learn"]
+__all__ = [
+    "Choice",
+    "CompetingLearner",
+    "CoxLearner",
+    "Curves",
+    "ForestLearner",
+    "Learner",
+    "Score",
+    "Times",
+    "Trained",
+    "learn",
+]
 
 Setting = Mapping[str, float]
 Score = Callable[[Float[np.ndarray, " n"], Bool[np.ndarray, " n"], Float[np.ndarray, " n"]], float]
@@ -28,14 +40,17 @@ class Times:
     Args:
         days: Until the event, or until last seen.
         happened: Whether the event happened.
+        codes: Where events compete: 0 for none, 1 for the event, 2 and on for the others; None where none competes.
     """
 
     days: Float[np.ndarray, " n"]
     happened: Bool[np.ndarray, " n"]
+    codes: Int64[np.ndarray, " n"] | None = None
 
     def rows(self, chosen: Bool[np.ndarray, " n"] | Int64[np.ndarray, " k"]) -> Times:
         """Return some of them."""
-        return Times(self.days[chosen], self.happened[chosen])
+        codes = None if self.codes is None else self.codes[chosen]
+        return Times(self.days[chosen], self.happened[chosen], codes)
 
 
 @runtime_checkable
@@ -51,9 +66,11 @@ class Curves(Protocol):
 
 @runtime_checkable
 class Learner(Protocol):
-    """A way to learn times to an event. `name` says which."""
+    """A way to learn times to an event."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """Which."""
 
     def settings(self, x: Float[np.ndarray, "n p"], times: Times) -> Sequence[Setting]:
         """Return the settings to choose from, the most cautious first."""
@@ -96,6 +113,41 @@ class CoxLearner:
         """Return the log partial likelihood of people held out."""
         del score
         return partial_likelihood(model.risk(x)[:, None], times.days, times.happened, np.ones(1))
+
+
+@dataclass(frozen=True)
+class CompetingLearner:
+    """A Cox regression for each of several competing events, of one penalty, chosen as for one event.
+
+    Args:
+        cox: Of the event that is asked about.
+    """
+
+    cox: CoxLearner = CoxLearner()
+    name: str = "competing-cox"
+
+    def settings(self, x: Float[np.ndarray, "n p"], times: Times) -> Sequence[Setting]:
+        """Return strengths and ratios, the strongest first."""
+        return self.cox.settings(x, times)
+
+    def fit(self, x: Float[np.ndarray, "n p"], times: Times, setting: Setting, seed: int) -> Curves:
+        """Fit with one setting.
+
+        Raises:
+            DataError: The times tell of no competing events.
+        """
+        del seed
+        if times.codes is None:
+            raise DataError("no events compete: take Cox regression")
+        return fit_cause_specific(
+            x, times.days, times.codes, strength=setting["strength"], l1_ratio=setting["l1_ratio"]
+        )
+
+    def judge(self, model: Curves, x: Float[np.ndarray, "n p"], times: Times, score: Score) -> float:
+        """Return the log partial likelihood of the event that is asked about."""
+        if not isinstance(model, CauseSpecific):
+            raise DataError("this learner judges models of competing events")
+        return self.cox.judge(model.models[0], x, times, score)
 
 
 @dataclass(frozen=True)

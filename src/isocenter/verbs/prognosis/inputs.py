@@ -1,0 +1,235 @@
+"""A clinical table into covariates and times: what is left out, and why, is told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from isocenter.core.errors import ConfigError, DataError
+from isocenter.data.tables import (
+    BooleanColumn,
+    CategoryColumn,
+    ClinicalTable,
+    Codes,
+    Column,
+    DateColumn,
+    NumberColumn,
+    features_in_time,
+    missingness,
+    read_outcome,
+    telling_gaps,
+)
+from isocenter.evaluate.ranking import concordance
+from isocenter.models.covariates import Covariate, Covariates
+from isocenter.tasks.prognose.learners import Times
+from isocenter.verbs.prognosis.document import ColumnEntry, MissingEntry
+
+__all__ = ["Asked", "Cohort", "cohort_of", "covariates_of", "people_of"]
+
+_TELLS = 0.97
+"""A covariate that by itself puts people in order this well was measured after the event, not before it."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a table is asked.
+
+    Args:
+        time: Column of the time.
+        event: Column of the event.
+        codes: What its values mean.
+        index_time: Column of the moment of prediction.
+        features: Columns that are learnt from; empty for all that may be.
+        leave_out: Columns that are not.
+        group: Column by which what is missing is told.
+        dated_by: Date column of other columns.
+    """
+
+    time: str
+    event: str
+    codes: Codes
+    index_time: str | None = None
+    features: tuple[str, ...] = ()
+    leave_out: tuple[str, ...] = ()
+    group: str | None = None
+    dated_by: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Cohort:
+    """People to learn from.
+
+    Args:
+        people: What is known of them.
+        times: Their times.
+        patients: Of each row.
+        patients_known: Whether a column says it.
+        left_out: Columns and rows that were left out, and why.
+        missing: By column.
+    """
+
+    people: Covariates
+    times: Times
+    patients: tuple[str, ...]
+    patients_known: bool
+    left_out: tuple[str, ...]
+    missing: tuple[MissingEntry, ...]
+
+
+def cohort_of(table: ClinicalTable, asked: Asked) -> Cohort:
+    """Return people to learn from.
+
+    Args:
+        table: Read.
+        asked: What it is asked.
+
+    Raises:
+        DataError: Times that can't be, no events, dates in the future, or a column that was named and is dated later
+            than the index time or tells the outcome by its gaps or by itself.
+        ConfigError: A column that was named is not there.
+    """
+    for name in (*asked.features, *asked.leave_out, *filter(None, (asked.group, asked.index_time))):
+        if name not in table.columns:
+            raise ConfigError(f"there is no column {name!r}; there are {', '.join(table.columns)}")
+    outcome = read_outcome(table, asked.time, asked.event, asked.codes)
+    left_out = [f"column {name}: free text" for name in table.text]
+    lost = int((~outcome.known).sum())
+    if lost:
+        left_out.append(f"{lost} rows: no time or no event")
+    known = table.rows(outcome.known)
+    outer = {asked.time, asked.event, *asked.leave_out}
+    groups = _words(known.column(asked.group)) if asked.group else None
+    kept = {name: c for name, c in known.columns.items() if name not in outer and name != asked.group}
+    if asked.features:
+        dated = set((asked.dated_by or {}).values()) | {asked.index_time}
+        kept = {
+            name: c for name, c in kept.items() if name in asked.features or isinstance(c, DateColumn) or name in dated
+        }
+    found = features_in_time(
+        known.with_columns(kept), asked.index_time, dated_by=asked.dated_by, today=datetime.now(UTC).date(),
+        refuse=False,
+    )  # fmt: skip
+    reasons = {n: f"dated later than the index time in {k} rows" for n, k in found.refused.items()}
+    features = dict(found.table.columns)
+    if asked.features:
+        named = {*asked.features, *(f"{name} before {asked.index_time}" for name in asked.features)}
+        features = {name: c for name, c in features.items() if name in named}
+    reasons |= _telling(known.with_columns(features), outcome.happened, outcome.days)
+    wrong = [n for n in reasons if n in asked.features]
+    if wrong:
+        raise DataError(
+            f"leakage: {'; '.join(f'{n}: {reasons[n]}' for n in wrong)}; what was not known at the time of "
+            "prediction is no feature",
+            source=table.source,
+        )
+    left_out += [f"column {name}: {why}" for name, why in reasons.items()]
+    features = {name: c for name, c in features.items() if name not in reasons}
+    if not features:
+        raise DataError("no column is left to learn from", source=table.source)
+    chosen = known.with_columns(features)
+    codes = outcome.codes if len(outcome.competing) else None
+    times = Times(outcome.days, outcome.happened, codes)
+    missing = _missing(chosen, outcome.happened, groups)
+    return Cohort(covariates_of(chosen), times, known.patients, known.patients_known, tuple(left_out), missing)
+
+
+def _words(column: Column) -> list[str]:
+    if isinstance(column, CategoryColumn):
+        return [column.levels[c] if c >= 0 else "not known" for c in column.codes]
+    if isinstance(column, DateColumn):
+        raise ConfigError(f"{column.name!r} holds dates: it makes no groups")
+    return ["not known" if np.isnan(v) else f"{v:g}" for v in column.values]
+
+
+def _missing(
+    table: ClinicalTable, happened: Bool[np.ndarray, " n"], groups: Sequence[str] | None
+) -> tuple[MissingEntry, ...]:
+    by_event = missingness(table, ["with" if h else "without" for h in happened])
+    by_group = missingness(table, groups) if groups is not None else by_event
+    return tuple(
+        MissingEntry(
+            column=m.column, share=m.share, with_event=m.by_group.get("with", 0.0),
+            without_event=m.by_group.get("without", 0.0), by_group=dict(g.by_group) if groups is not None else {},
+        )
+        for m, g in zip(by_event, by_group, strict=True)
+    )  # fmt: skip
+
+
+def _telling(table: ClinicalTable, happened: Bool[np.ndarray, " n"], days: Float[np.ndarray, " n"]) -> dict[str, str]:
+    """Return columns that tell the outcome, and how."""
+    gaps = (
+        "missing for nearly all without the event and hardly any with it, or the other way round: it was filled in "
+        "because of the outcome"
+    )
+    found = dict.fromkeys(telling_gaps(table, happened), gaps)
+    for name, column in table.columns.items():
+        if isinstance(column, NumberColumn) and not column.missing.all():
+            seen = ~column.missing
+            order = concordance(days[seen], happened[seen], column.values[seen])
+            if not np.isnan(order) and not 1 - _TELLS < order < _TELLS:
+                found[name] = f"puts people in the order of their events by itself (C = {max(order, 1 - order):.2f})"
+    return found
+
+
+def covariates_of(table: ClinicalTable) -> Covariates:
+    """Return the columns of a table as covariates; yes and no are words.
+
+    Raises:
+        DataError: A column of dates, or no column.
+    """
+    columns = []
+    for name, column in table.columns.items():
+        if isinstance(column, NumberColumn):
+            columns.append(Covariate(name, column.values, column.unit))
+        elif isinstance(column, BooleanColumn):
+            columns.append(Covariate(name, column.values, "", ("no", "yes")))
+        elif isinstance(column, CategoryColumn):
+            values = np.where(column.codes < 0, np.nan, column.codes.astype(np.float64))
+            columns.append(Covariate(name, values, "", column.levels))
+        else:
+            raise DataError(f"{name!r} holds dates; an index time makes them days before it", source=table.source)
+    return Covariates(tuple(columns))
+
+
+def people_of(table: ClinicalTable, columns: Sequence[ColumnEntry]) -> Covariates:
+    """Return people to be answered for, in the units and words that the model learnt with.
+
+    Args:
+        table: Of these people; what it does not hold is not known.
+        columns: Of the model.
+
+    Raises:
+        DataError: No column of the model is there, or one is of another kind.
+        UnitsError: A unit does not convert.
+    """
+    if not any(c.name in table.columns for c in columns):
+        raise DataError(f"no column that the model learnt with is there: {', '.join(c.name for c in columns)}")
+    made = []
+    for entry in columns:
+        column = table.columns.get(entry.name)
+        if column is None:
+            nothing = np.full(len(table), np.nan)
+            made.append(Covariate(entry.name, nothing, entry.unit, entry.levels))
+        elif entry.levels:
+            words = _level_words(column, entry)
+            levels = (*entry.levels, *sorted(set(words) - set(entry.levels) - {""}))
+            place = {level: float(n) for n, level in enumerate(levels)}
+            values = np.array([place[w] if w else np.nan for w in words])
+            made.append(Covariate(entry.name, values, "", levels))
+        else:
+            made.append(Covariate(entry.name, table.number(entry.name, entry.unit).values, entry.unit))
+    return Covariates(tuple(made))
+
+
+def _level_words(column: Column, entry: ColumnEntry) -> list[str]:
+    if isinstance(column, CategoryColumn):
+        return [column.levels[c] if c >= 0 else "" for c in column.codes]
+    if isinstance(column, DateColumn):
+        raise DataError(f"column {entry.name!r} holds dates; the model learnt words")
+    if entry.levels == ("no", "yes"):
+        return ["" if np.isnan(v) else {0.0: "no", 1.0: "yes"}.get(float(v), f"{v:g}") for v in column.values]
+    return ["" if np.isnan(v) else f"{v:g}" for v in column.values]

@@ -1,0 +1,205 @@
+"""Prognose, end to end: a table in, a model with figures out; people in, curves or reasons out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from isocenter import cli
+from isocenter.core.errors import ConfigError, DataError, UnitsError, WeightsError
+from isocenter.verbs.prognose import prognose, prognose_people
+from isocenter.verbs.prognosis.document import PrognosisModel
+from survival_cases import people
+
+QUICK = {"folds": 3, "refits": 10, "trees": 40, "resamples": 30}
+
+
+def write_table(file: Path, *, extra: str = "", codes: np.ndarray | None = None, n: int = 220) -> Path:
+    known, times = people(n)
+    age, marker, stage = known.columns
+    lines = [f"who,age [a],marker [ug/L],stage,site,days,died{',' + extra if extra else ''}"]
+    for i in range(n):
+        died = int(times.happened[i]) if codes is None else int(codes[i])
+        seen = "" if np.isnan(marker.values[i]) else f"{marker.values[i]:.4f}"
+        cells = [f"p{i}", f"{age.values[i]:.2f}", seen, stage.levels[int(stage.values[i])], f"s{i % 2}"]
+        cells += [f"{times.days[i]:.2f}", str(died)]
+        if extra == "cause":
+            cells.append("heart" if died else "")
+        if extra == "follow_up":
+            cells.append(f"{-times.days[i] * 2:.3f}")
+        lines.append(",".join(cells))
+    file.write_text("\n".join(lines) + "\n", "utf-8")
+    return file
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, PrognosisModel]:
+    folder = tmp_path_factory.mktemp("prognose")
+    table = write_table(folder / "t.csv")
+    made = prognose(
+        table, folder / "m", time="days", event="died", horizon_days=300, patient="who", group="site", **QUICK
+    )
+    return folder / "m", made
+
+
+def test_a_model_is_measured_and_kept(model: tuple[Path, PrognosisModel]) -> None:
+    folder, made = model
+    assert {f.name for f in folder.iterdir()} == {"model.json", "model.npz", "model.html"}
+    assert [e.learner for e in made.learners] == ["cox", "forest"] and made.learner in ("cox", "forest")
+    for entry in made.learners:
+        c = {f.name: f for f in entry.figures}
+        assert c["Harrell's C"].value > 0.66 and c["Harrell's C"].low is not None
+        assert c["Harrell's C"].low < c["Harrell's C"].value < (c["Harrell's C"].high or 0)
+        assert c["Brier"].value < c["Brier of nobody told apart"].value
+        assert 0.6 < c["observed / predicted"].value < 1.5
+        assert sum(g.count for g in entry.calibration) == 220
+        said = [g.predicted for g in entry.calibration]
+        assert said == sorted(said)
+    marker = next(m for m in made.missing if m.column == "marker")
+    assert marker.share == pytest.approx(1 / 8, abs=0.01) and set(marker.by_group) == {"s0", "s1"}
+    assert "site" not in [c.name for c in made.columns] and "best of 2" in " ".join(made.notes)
+    page = (folder / "model.html").read_text("utf-8")
+    assert "Harrell" in page and "<svg" in page and "http" not in page.replace("http-equiv", "")
+    assert "p17" not in (folder / "model.json").read_text("utf-8") + page
+
+
+def test_people_are_answered_with_a_band_and_drivers(model: tuple[Path, PrognosisModel], tmp_path: Path) -> None:
+    folder, _ = model
+    told = prognose_people(
+        folder, tmp_path / "out", people=["age [a]=75,marker [ug/L]=1.5,stage=III", "age [mo]=540,marker [ug/L]=-1.5"]
+    )
+    high, low = told.people
+    assert high.risk is not None and low.risk is not None and high.low is not None and high.high is not None
+    assert high.risk > low.risk + 0.3 and high.low <= high.risk <= high.high
+    assert high.neighbours >= 10 and len(high.survival) == len(told.at_days)
+    assert low.imputed == ("stage",) and {d.covariate for d in high.drivers} == {"age", "marker", "stage"}
+    page = (tmp_path / "out" / "prognosis.html").read_text("utf-8")
+    assert "nearest patients" in page and page.count("<polyline") == 4
+    rows = (tmp_path / "out" / "curves.csv").read_text("utf-8").splitlines()
+    assert len(rows) == 1 + 2 * len(told.at_days)
+    again = prognose_people(folder, people=["age [a]=75,marker [ug/L]=1.5,stage=III"])
+    assert again.people[0] == high
+
+
+def test_a_stranger_is_not_answered(
+    model: tuple[Path, PrognosisModel], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, _ = model
+    arguments = ["prognose", "--model", str(folder), "--out", str(tmp_path / "o"), "--patient", "age [a]=300,stage=I"]
+    assert cli.run(arguments) == 4
+    said = capsys.readouterr()
+    assert "no answer: insufficient support: age lies beyond" in said.out and "nothing was answered" in said.err
+    found = json.loads((tmp_path / "o" / "prognosis.json").read_text("utf-8"))
+    assert found["people"][0]["risk"] is None and "No answer" in (tmp_path / "o" / "prognosis.html").read_text("utf-8")
+    strange = prognose_people(folder, people=["age [a]=60,stage=IV"]).people[0]
+    assert "stage lies beyond" in str(strange.abstained)
+
+
+def test_wrong_questions(model: tuple[Path, PrognosisModel], tmp_path: Path) -> None:
+    folder, _ = model
+    with pytest.raises(UnitsError, match="does not convert"):
+        prognose_people(folder, people=["age [kg]=61"])
+    with pytest.raises(DataError, match="no column that the model learnt"):
+        prognose_people(folder, people=["height [cm]=180"])
+    with pytest.raises(ConfigError, match="COLUMN=VALUE"):
+        prognose_people(folder, people=["61"])
+    with pytest.raises(ConfigError, match="nobody is asked about"):
+        prognose_people(folder)
+    with pytest.raises(ConfigError, match="holds no model"):
+        prognose_people(tmp_path, people=["age [a]=61"])
+    spoilt = tmp_path / "spoilt"
+    spoilt.mkdir()
+    for name in ("model.json", "model.npz"):
+        (spoilt / name).write_bytes((folder / name).read_bytes())
+    (spoilt / "model.npz").write_bytes((folder / "model.npz").read_bytes()[:-9])
+    with pytest.raises(WeightsError, match="is not what"):
+        prognose_people(spoilt, people=["age [a]=61"])
+
+
+def test_columns_that_tell_the_outcome_are_left_out_or_refused(tmp_path: Path) -> None:
+    table = write_table(tmp_path / "t.csv", extra="cause")
+    settings = {"time": "days", "event": "died", "horizon_days": 300, "patient": "who", "learners": ("cox",), **QUICK}
+    with pytest.raises(DataError, match=r"leakage: cause: missing for nearly all"):
+        prognose(table, tmp_path / "m", features=("age", "cause"), **settings)
+    made = prognose(table, tmp_path / "m", leave_out=("site",), **settings)
+    assert any(what.startswith("column cause: missing") for what in made.left_out)
+    assert [c.name for c in made.columns] == ["age", "marker", "stage"]
+    table = write_table(tmp_path / "u.csv", extra="follow_up")
+    with pytest.raises(DataError, match=r"follow_up: puts people in the order"):
+        prognose(table, tmp_path / "m2", features=("age", "follow_up"), **settings)
+
+
+def test_competing_events(tmp_path: Path) -> None:
+    _, times = people(220)
+    second = np.random.default_rng(3).random(220) < 0.35
+    table = write_table(tmp_path / "t.csv", codes=np.where(times.happened, np.where(second, 2, 1), 0))
+    settings = {"time": "days", "event": "died", "horizon_days": 300, "patient": "who", **QUICK}
+    with pytest.raises(DataError, match="not explained"):
+        prognose(table, tmp_path / "m", **settings)
+    with pytest.raises(ConfigError, match="Cox regression alone"):
+        prognose(table, tmp_path / "m", competing=("2",), learners=("forest",), **settings)
+    made = prognose(table, tmp_path / "m", competing=("2",), **settings)
+    assert made.learner == "competing-cox" and made.learners[0].figures[0].name == "C of the event"
+    assert made.learners[0].figures[0].value > 0.6
+    person = prognose_people(tmp_path / "m", people=["age [a]=60,marker [ug/L]=0.2,stage=II"]).people[0]
+    assert person.risk is not None and person.neighbours_low == () and len(person.neighbours_days)
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "words"),
+    [
+        ({"horizon_days": 99999.0}, ConfigError, "nobody was seen beyond day"),
+        ({"horizon_days": 1e-6}, ConfigError, "nobody had the event by day"),
+        ({"horizon_days": -1.0}, ConfigError, "horizon_days"),
+        ({"folds": 200}, DataError, "can't be spread over"),
+        ({"features": ("heigth",)}, ConfigError, "no column 'heigth'"),
+        ({"time": "stage"}, DataError, "must hold numbers"),
+        ({"event": "age"}, DataError, "not explained"),
+        ({"units": {"age": "kg"}}, UnitsError, "does not convert"),
+        ({"learners": ("oracle",)}, ConfigError, "learners"),
+    ],
+)
+def test_what_can_not_be_asked(tmp_path: Path, settings: dict[str, object], error: type[Exception], words: str) -> None:
+    table = write_table(tmp_path / "t.csv", n=80)
+    given = {"time": "days", "event": "died", "horizon_days": 300.0, "patient": "who", **QUICK, **settings}
+    with pytest.raises(error, match=words):
+        prognose(table, tmp_path / "m", **given)  # type: ignore[arg-type]
+    assert not (tmp_path / "m").exists()
+
+
+def test_dates_after_the_index_time(tmp_path: Path) -> None:
+    lines = write_table(tmp_path / "t.csv", n=120).read_text("utf-8").splitlines()
+    rows = [f"{lines[0]},index,ct,ct date"]
+    rows += [f"{line},2020-01-01,{n},{2020 + n % 2}-0{1 + n % 2}-01" for n, line in enumerate(lines[1:])]
+    table = tmp_path / "d.csv"
+    table.write_text("\n".join(rows) + "\n", "utf-8")
+    settings = {"time": "days", "event": "died", "horizon_days": 300.0, "patient": "who", "learners": ("cox",), **QUICK}
+    with pytest.raises(DataError, match="need the column of the index time"):
+        prognose(table, tmp_path / "m", **settings)  # type: ignore[arg-type]
+    with pytest.raises(DataError, match="leakage: ct: dated later than the index time in 60 rows"):
+        prognose(table, tmp_path / "m", index_time="index", features=("age", "ct"), **settings)  # type: ignore[arg-type]
+    made = prognose(table, tmp_path / "m", index_time="index", **settings)  # type: ignore[arg-type]
+    assert "column ct: dated later than the index time in 60 rows" in made.left_out
+    rows[3] = rows[3].replace("2020-01-01,", "2120-01-01,")
+    table.write_text("\n".join(rows) + "\n", "utf-8")
+    with pytest.raises(DataError, match="lie in the future, the first on line 4"):
+        prognose(table, tmp_path / "m3", index_time="index", **settings)  # type: ignore[arg-type]
+
+
+def test_the_command_learns_and_prints_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = write_table(tmp_path / "t.csv", n=70)
+    arguments = [
+        "prognose", str(table), "--out", str(tmp_path / "m"), "--time", "days", "--event", "died", "--horizon", "300",
+        "--patient-column", "who", "--learner", "cox", "--folds", "3", "--refits", "10",
+        "--resamples", "30", "--kind", "stage=category",
+    ]  # fmt: skip
+    assert cli.run([*arguments, "--json"]) == 0
+    assert PrognosisModel.model_validate_json(capsys.readouterr().out).rows == 70
+    assert cli.run(arguments) == 6
+    assert cli.run(["prognose", str(table)]) == 2
+    assert "give --out, --time, --event, --horizon" in capsys.readouterr().err
+    assert cli.run(["prognose", "--model", str(tmp_path / "m"), "--time", "days"]) == 2
+    assert cli.run([*arguments, "--overwrite", "--kind", "stage"]) == 2

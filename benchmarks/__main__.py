@@ -47,6 +47,7 @@ NOT_SPEED = {
     "phenotype",
     "phenotype_pyradiomics",
     "phenotype_robustness",
+    "fusion",
     "prognose",
     "report_metrics",
     "scale",

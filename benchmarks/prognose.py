@@ -28,6 +28,7 @@ from scipy.optimize import minimize
 from scipy.special import expit
 
 from benchmarks.__main__ import machine
+from isocenter.core.errors import TrainingError
 from isocenter.data.tables import Codes, NumberColumn, read_clinical
 from isocenter.data.tables.reading import ClinicalTable
 from isocenter.evaluate.bootstrap import bootstrap_draws, bootstrap_statistic
@@ -109,7 +110,10 @@ class PeerLearner:
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return PeerCurves(self.make(setting, seed).fit(x, Surv.from_arrays(times.happened, times.days)))
+            try:
+                return PeerCurves(self.make(setting, seed).fit(x, Surv.from_arrays(times.happened, times.days)))
+            except ArithmeticError as error:  # its own word for a setting that does not come to rest
+                raise TrainingError(str(error)) from error
 
     def judge(self, model: Curves, x: np.ndarray, times: Times, score: Score) -> float:
         """Return the score of people held out."""
@@ -374,8 +378,8 @@ def page(kept: dict[str, Any]) -> str:
         lines += [
             "## TCGA-LGG: IDH status", "",
             f"{e['date']}, {e['machine']}. {e['rows']} patients, {e['without_mutation']} without a mutation of IDH1. "
-            "Logistic regression with a ridge, nested cross-validation by patient (10 outer, 5 inner folds). Intervals: 95 %, "
-            "bootstrap over patients.", "",
+            "Logistic regression with a ridge, nested cross-validation by patient (10 outer, 5 inner folds). "
+            "Intervals: 95 %, bootstrap over patients.", "",
             "| table | columns | AUC |", "| - | - | - |",
         ]  # fmt: skip
         lines += [f"| {r['what']} | {r['columns']} | {_interval(r['auc'])} |" for r in e["tables"]] + [""]

@@ -20,7 +20,7 @@ __all__ = ["LEAST_OF_EACH", "FusionAnswer", "FusionModel", "Sources", "fit_class
 
 LEAST_OF_EACH = 10
 """Patients with the event, or of each class, and as many others: with fewer nothing is learnt (our convention)."""
-_STEPS, _RATE, _DECAY = 300, 0.003, 0.05
+_STEPS, _RATE, _DECAY, _NETWORKS, _LOOK = 300, 0.01, 0.1, 3, 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,16 +85,16 @@ class FusionAnswer:
 
 @dataclass(frozen=True, eq=False)
 class FusionModel:
-    """A learned network with the scale of each source.
+    """Learned networks with the scale of each source; their mean answers.
 
     Args:
-        net: In evaluation mode.
+        nets: In evaluation mode, each stopped on another part of the patients.
         centres: Of each source.
         scales: Of each source.
         intervals: Of time, for hazards.
     """
 
-    net: FusionNet
+    nets: tuple[FusionNet, ...]
     centres: Mapping[str, Float[np.ndarray, " _"]]
     scales: Mapping[str, Float[np.ndarray, " _"]]
     intervals: Intervals | None = None
@@ -106,19 +106,20 @@ class FusionModel:
             DataError: A source is not there, or of another length.
         """
         has = np.asarray(patients.present.any(axis=1))
-        count, settings = len(patients), self.net.settings
+        count, settings = len(patients), self.nets[0].settings
         outputs = np.full((count, settings.outputs), np.nan)
         weights = np.full((count, len(settings.sources)), np.nan)
         if has.any():
             vectors, present = _tensors(patients.rows(has), self)
             with torch.inference_mode():
-                out, told = self.net(vectors, present)
-            raw = out.double().numpy()
+                each = [net(vectors, present) for net in self.nets]
+            raws = [out.double().numpy() for out, _ in each]
             if settings.head == "classify":
-                raw = softmax(raw, axis=1)
+                raws = [softmax(raw, axis=1) for raw in raws]
             elif settings.head == "discrete":
-                raw = expit(raw)
-            outputs[has], weights[has] = raw, told.double().numpy()
+                raws = [expit(raw) for raw in raws]
+            outputs[has] = np.mean(raws, axis=0)
+            weights[has] = np.mean([told.double().numpy() for _, told in each], axis=0)
         return FusionAnswer(outputs, weights, has)
 
     def survival(self, patients: Sources, at_days: Float[np.ndarray, " q"]) -> Float[np.ndarray, "n q"]:
@@ -134,7 +135,7 @@ class FusionModel:
 
 def _tensors(patients: Sources, model: FusionModel) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
     vectors, present = {}, []
-    for name, size in model.net.settings.sources:
+    for name, size in model.nets[0].settings.sources:
         rows = patients.vectors.get(name)
         if rows is None or rows.shape[1] != size:
             raise DataError(f"needs {size} numbers of the source {name!r}")
@@ -152,7 +153,8 @@ def _begun(patients: Sources, settings: FusionSettings, intervals: Intervals | N
             raise DataError(f"nobody has the source {name!r}: leave it out")
         spread = seen.std(axis=0)
         centres[name], scales[name] = seen.mean(axis=0), np.where(spread > 1e-9, spread, 1.0)
-    return FusionModel(FusionNet(settings), centres, scales, intervals)
+    nets = tuple(FusionNet(settings) for _ in range(_NETWORKS))
+    return FusionModel(nets, centres, scales, intervals)
 
 
 def refuse_few(first: int, others: int, what: str) -> None:
@@ -246,25 +248,48 @@ def _fit(
     loss_of: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
     how: tuple[int, int],
 ) -> FusionModel:
-    """Learn from those who have a source."""
+    """Learn from those who have a source: a network for each part that is held out, stopped where that is best."""
     steps, seed = how
     has = np.asarray(patients.present.any(axis=1))
     known = patients.rows(has)
     rows = torch.from_numpy(np.flatnonzero(has))
+    part = torch.from_numpy(np.random.default_rng(seed).permutation(len(known)) % _NETWORKS)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = _begun(known, settings, intervals)
         vectors, present = _tensors(known, model)
-        optimiser = torch.optim.AdamW(model.net.parameters(), lr=_RATE, weight_decay=_DECAY)
-        rate = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=_RATE, total_steps=steps)
-        model.net.train()
-        for _ in range(steps):
-            optimiser.zero_grad(set_to_none=True)
-            loss = loss_of(model.net(vectors, present)[0], rows)
-            if not bool(torch.isfinite(loss)):
-                raise TrainingError("the loss is no number; a source may hold numbers of very different size")
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
-            rate.step()
-    model.net.eval()
+        for number, net in enumerate(model.nets):
+            out = part == number
+            _stopped(net, (vectors, present, rows), loss_of, out, steps)
     return model
+
+
+def _stopped(
+    net: FusionNet,
+    data: tuple[dict[str, torch.Tensor], torch.Tensor, torch.Tensor],
+    loss_of: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    out: torch.Tensor,
+    steps: int,
+) -> None:
+    """Learn one network; keep it as it was when its loss on the part held out was least."""
+    vectors, present, rows = data
+    inside = {name: v[~out] for name, v in vectors.items()}
+    outside = {name: v[out] for name, v in vectors.items()}
+    optimiser = torch.optim.AdamW(net.parameters(), lr=_RATE, weight_decay=_DECAY)
+    least, best = float("inf"), {k: v.clone() for k, v in net.state_dict().items()}
+    for step in range(steps):
+        net.train()
+        optimiser.zero_grad(set_to_none=True)
+        loss = loss_of(net(inside, present[~out])[0], rows[~out])
+        if not bool(torch.isfinite(loss)):
+            raise TrainingError("the loss is no number; a source may hold numbers of very different size")
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        if step % _LOOK == _LOOK - 1:
+            net.eval()
+            with torch.no_grad():
+                held = float(loss_of(net(outside, present[out])[0], rows[out]))
+            if held < least:
+                least, best = held, {k: v.clone() for k, v in net.state_dict().items()}
+    net.load_state_dict(best)
+    net.eval()

@@ -74,7 +74,7 @@ class FusionNet(nn.Module):
         self.project = nn.ModuleList([nn.Sequential(nn.Linear(n, width), nn.GELU()) for _, n in settings.sources])
         self.kind = nn.Parameter(torch.randn(count, width) * 0.02)
         self.missing = nn.Parameter(torch.randn(count, width) * 0.02)
-        self.question = nn.Parameter(torch.randn(1, 1, width) * 0.02)
+        self.question = nn.Parameter(torch.randn(1, 1, width))
         self.norm = nn.LayerNorm(width)
         self.attention = nn.MultiheadAttention(width, settings.heads, batch_first=True)
         self.answer = nn.Sequential(

@@ -30,7 +30,7 @@ def drawn(n: int = 300, *, seed: int = 0) -> tuple[Sources, np.ndarray]:
 def test_classes_are_learnt_and_weights_are_told() -> None:
     patients, score = drawn()
     new, truth = drawn(400, seed=1)
-    model = fit_classes(patients, (score > 0).astype(np.int64), steps=120)
+    model = fit_classes(patients, (score > 0).astype(np.int64), steps=50)
     found = model.answer(new)
     seen = found.answered
     assert auroc(truth[seen] > 0, found.outputs[seen, 1]) > 0.8
@@ -48,7 +48,7 @@ def test_times_are_learnt(head: str) -> None:
     rng = np.random.default_rng(5)
     event, lost = rng.exponential(100 * np.exp(-score)), rng.uniform(50, 400, 300)
     settings = FusionSettings((("any", 1),), head, 1)  # type: ignore[arg-type]
-    model = fit_times(patients, np.minimum(event, lost), event <= lost, settings=settings, steps=120)
+    model = fit_times(patients, np.minimum(event, lost), event <= lost, settings=settings, steps=50)
     seen = new.present.any(axis=1)
     later = rng.exponential(100 * np.exp(-truth))
     if head == "cox":

@@ -229,14 +229,14 @@ def run_set(name: str, data: Path, work: Path, *, with_peers: bool) -> dict[str,
     }  # fmt: skip
 
 
-def glioma_table(data: Path, kind: str) -> tuple[ClinicalTable, np.ndarray]:
+def glioma_table(data: Path, kind: str | None) -> tuple[ClinicalTable, np.ndarray]:
     """Join VASARI and shape by patient; IDH status is of the outcomes' table (1: no mutation of IDH1)."""
     folder = data / "clinical"
     file = folder / "tcga_lgg_vasari_INFO.csv"
     with file.open(encoding="utf-8") as stream:
         codes = stream.readline().strip().split(",")[1:]
-    # VASARI's numbers are codes of answers; as numbers they are tried too.
-    vasari = read_clinical(file, patient="row", kinds=dict.fromkeys(codes, kind))
+    # VASARI's numbers are codes of answers; as what their cells look like (numbers, but for one) they are tried too.
+    vasari = read_clinical(file, patient="row", kinds=dict.fromkeys(codes, kind) if kind else None)
     shape = read_clinical(
         folder / "tcga_lgg_shape_outcomes.csv", patient="patient",
         leave_out=("IDHcodel", "progression", "lowGrade", "progression_free_days"),
@@ -273,14 +273,14 @@ def ridge(x: np.ndarray, y: np.ndarray, strength: float) -> np.ndarray:
 def run_glioma(data: Path) -> dict[str, Any]:
     """IDH status from VASARI and shape: nested cross-validation of a ridge, and of each half of the table."""
     table, truth = glioma_table(data, "category")
-    numbers = glioma_table(data, "number")[0]
+    numbers = glioma_table(data, None)[0]
     vasari = tuple(n for n in table.columns if n.startswith("f"))
     shape = [n for n in table.columns if n not in vasari]
     parts = {
         "VASARI and shape": table,
         "VASARI": table.with_columns({n: table.columns[n] for n in vasari}),
         "shape": table.with_columns({n: table.columns[n] for n in shape}),
-        "VASARI's codes as numbers, and shape": numbers,
+        "VASARI's codes taken as numbers, and shape": numbers,
     }
     strengths = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003)
     rows = []
@@ -368,7 +368,7 @@ def page(kept: dict[str, Any]) -> str:
         lines.append("")
     compared = [n for n in SETS if n in kept and kept[n]["differences"]]
     if compared:
-        lines[3:3] = [
+        lines[2:2] = [
             f"**Worse than the peer outside the interval, over {len(compared)} sets: "
             + (f"{len(worse)} of {sum(len(kept[n]['differences']) for n in compared)}: {'; '.join(worse)}.**" if worse
                else f"none of {sum(len(kept[n]['differences']) for n in compared)} comparisons.**"), "",

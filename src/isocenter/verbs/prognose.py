@@ -329,8 +329,8 @@ def prognose_people(
             person = known.rows(np.array([row], dtype=np.int64))
             entries.append(_person(answer(prognosis, person, level=level, seed=seed), prognosis, len(entries) + 1))
     notes = [f"The model: learnt by {card.learner} from {card.patients} patients, {card.events} with the event."]
-    notes += [f"Of {f.name} {f.of}: {f.value:.3f}." for e in card.learners if e.learner == card.learner
-              for f in e.figures[:1]]  # fmt: skip
+    own = next(e for e in card.learners if e.learner == card.learner)
+    notes += [f"On patients that it never saw: {f.name} {f.value:.3f}." for f in own.figures[:1]]
     document = PrognosisDocument(
         isocenter=__version__, created=created_now(), learner=card.learner, event=card.event,
         horizon_days=card.horizon_days, at_days=card.at_days, model_sha256=card.arrays_sha256, people=tuple(entries),

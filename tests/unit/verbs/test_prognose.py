@@ -14,7 +14,7 @@ from isocenter.verbs.prognose import prognose, prognose_people
 from isocenter.verbs.prognosis.document import PrognosisModel
 from survival_cases import people
 
-QUICK = {"folds": 3, "refits": 10, "trees": 40, "resamples": 30}
+QUICK = {"folds": 2, "inner": 2, "refits": 10, "trees": 40, "resamples": 30}
 
 
 def write_table(file: Path, *, extra: str = "", codes: np.ndarray | None = None, n: int = 220) -> Path:
@@ -74,6 +74,7 @@ def test_people_are_answered_with_a_band_and_drivers(model: tuple[Path, Prognosi
     high, low = told.people
     assert high.risk is not None and low.risk is not None and high.low is not None and high.high is not None
     assert high.risk > low.risk + 0.3 and high.low <= high.risk <= high.high
+    assert all((np.diff(c) <= 0).all() for c in (high.survival, high.survival_low, high.survival_high))
     assert high.neighbours >= 10 and len(high.survival) == len(told.at_days)
     assert low.imputed == ("stage",) and {d.covariate for d in high.drivers} == {"age", "marker", "stage"}
     page = (tmp_path / "out" / "prognosis.html").read_text("utf-8")

@@ -20,7 +20,7 @@ __all__ = ["LEAST_OF_EACH", "FusionAnswer", "FusionModel", "Sources", "fit_class
 
 LEAST_OF_EACH = 10
 """Patients with the event, or of each class, and as many others: with fewer nothing is learnt (our convention)."""
-_STEPS, _RATE, _DECAY, _NETWORKS, _LOOK = 300, 0.01, 0.1, 3, 5
+_STEPS, _RATE, _DECAY, _NETWORKS, _LOOK = 300, 0.01, 0.1, 5, 5
 
 
 @dataclass(frozen=True, eq=False)

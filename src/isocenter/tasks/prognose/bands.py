@@ -20,7 +20,6 @@ from isocenter.tasks.prognose.learners import Learner, Times, Trained
 
 __all__ = ["Band", "band_around", "refits"]
 
-_EDGE = 1e-6
 _LEAST_TREES = 25
 
 
@@ -99,7 +98,7 @@ def refits(
 def band_around(
     survival: Float[np.ndarray, "n q"], again: Sequence[Float[np.ndarray, "n q"]], *, level: float = 0.9
 ) -> Band:
-    """Return the band of curves: normal on the scale log(-log), where a share stays a share.
+    """Return the band of curves: normal on the scale of the arcsine of the root, which is steady also near 0 and 1.
 
     Args:
         survival: Of the model.
@@ -118,11 +117,14 @@ def band_around(
         raise ConfigError(f"a band needs a level between 0 and 1 and two models, got {level} and {len(again)}")
 
     def scaled(share: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
-        return np.asarray(np.log(-np.log(np.clip(share, _EDGE, 1 - _EDGE))))
+        return np.asarray(np.arcsin(np.sqrt(np.clip(share, 0, 1))))
 
     middle = scaled(survival)
     # About the model's own curve, not about the resamples' mean: what they are off by on average widens it too.
     spread = np.sqrt(np.mean([(scaled(one) - middle) ** 2 for one in again], axis=0))
     half = float(ndtri((1 + level) / 2)) * spread
-    low, high = np.exp(-np.exp(middle + half)), np.exp(-np.exp(middle - half))
-    return Band(np.minimum(low, survival), np.maximum(high, survival), level, len(again))
+    low, high = (np.sin(np.clip(end, 0, np.pi / 2)) ** 2 for end in (middle - half, middle + half))
+    # Curves fall, and so do the ends of their band.
+    low = np.minimum.accumulate(np.minimum(low, survival), axis=1)
+    high = np.maximum.accumulate(np.maximum(high, survival)[:, ::-1], axis=1)[:, ::-1]
+    return Band(low, high, level, len(again))

@@ -7,12 +7,9 @@
 `isocenter.read`, `segment`, `pretrain`, `plan`, `align`, `adapt` (from a session), `adapt_data` (to a labelled set),
 `adapt_pairs` (to images with words),
 `evaluate_predictions` (`isocenter.evaluate` is the room of metrics), `check`, `label_reports`, `report`, `diagnose`,
-`phenotype`, `treat`, `ask`, `demo`, `models_add`, `models_list`, `models_check` and `models_card` are the verbs of the
-command line as functions; `open_weights` opens a model. They are imported when first used: ``import isocenter`` is fast
-and needs no torch.
-`prognose`, `prognose_people`, `ask`, `demo`, `models_add`, `models_list`, `models_check` and `models_card` are the
-verbs of the command line as functions; `open_weights` opens a model. They are imported when first used: ``import
-isocenter`` is fast and needs no torch.
+`phenotype`, `treat`, `prognose`, `prognose_people`, `ask`, `demo`, `models_add`, `models_list`, `models_check` and
+`models_card` are the verbs of the command line as functions; `open_weights` opens a model. They are imported when first
+used: ``import isocenter`` is fast and needs no torch.
 """
 
 from __future__ import annotations

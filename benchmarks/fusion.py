@@ -154,9 +154,9 @@ def page(rows: list[dict[str, object]], real: dict[str, object] | None, patients
         f"{SHARE_MISSING:.0%} of the patients, of which four carry a part of the logarithm of the hazard with the "
         "weight stated and one is noise. Hazards over intervals; Harrell's C of the chance of the event by day "
         f"{HORIZON:g}. Intervals: 95 %, bootstrap over the other patients; networks are not learnt again. Settings "
-        "were tried on other draws of the same rule; that each source has a line of its own was decided after these draws "
-        "had been seen without it. Attention says where the network looked; what a source is worth is told by what is "
-        "lost without it.", "",
+        "were tried on other draws of the same rule; that each source has a line of its own was decided after these "
+        "draws had been seen without it. Attention says where the network looked; what a source is worth is told by "
+        "what is lost without it.", "",
         "| dropped from the others | weight | attention | C of the network that knew it | C of one learnt without it "
         "| difference |",
         "| - | - | - | - | - | - |",

@@ -71,6 +71,10 @@ class Unit:
     offset: float = 0.0
 
 
+_UPTAKE = frozenset({"{SUVbw}g/ml", "{SUVlbm}g/ml", "{SUVibw}g/ml", "{SUVbsa}cm2/ml"})
+"""Standardised uptake values as DICOM writes them (CID 84), against UCUM's own grammar."""
+
+
 def read_unit(text: str) -> Unit:
     """Read a unit as UCUM writes it, case-sensitive.
 
@@ -89,6 +93,8 @@ def read_unit(text: str) -> Unit:
     if text in _SPECIAL:
         factor, offset = _SPECIAL[text]
         return Unit(text, factor, (("K", 1),), offset)
+    if text in _UPTAKE:  # one kind is not another: each is a unit of its own
+        return Unit(text, 1.0, ((text, 1),))
     if re.search(r"\d\.\d", re.sub(r"\{[^}]*\}", "", text)):
         raise UnitsError(f"{text!r}: UCUM has whole numbers only; write a factor such as 1.73 as {{1.73}}")
     tokens = _TOKEN.findall(text)

@@ -58,3 +58,11 @@ def test_there_and_back_is_the_identity(value: float, pair: tuple[str, str]) -> 
 
 def test_missing_stays_missing() -> None:
     assert np.isnan(convert_units(np.array([np.nan]), "g", "kg")[0])
+
+
+def test_uptake_values_of_dicom_are_read_and_never_made_of_each_other() -> None:
+    values = np.array([1.0, 2.5])
+    assert convert_units(values, "{SUVbw}g/ml", "{SUVbw}g/ml").tolist() == [1.0, 2.5]
+    for other in ("{SUVlbm}g/ml", "g/mL", "1"):
+        with pytest.raises(UnitsError):
+            convert_units(values, "{SUVbw}g/ml", other)

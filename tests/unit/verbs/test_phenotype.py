@@ -18,6 +18,7 @@ from isocenter.models.backbones import build_backbone
 from isocenter.models.weights import save_weights
 from isocenter.verbs.audit import audit_show
 from isocenter.verbs.phenotype import phenotype
+from isocenter.verbs.phenotyping.change import ResponseOptions, changed
 from isocenter.verbs.phenotyping.document import PhenotypeDocument
 from passport_cases import make_huggingface
 
@@ -145,6 +146,25 @@ def test_response_to_an_earlier_phenotype(tmp_path):
         phenotype(*_study(tmp_path / "then"), tmp_path / "no", prior=tmp_path / "before", **quick)
     with pytest.raises(ConfigError, match="no segment is called"):
         phenotype(*now, tmp_path / "no", prior=tmp_path / "before", nodal=("c",), **quick)
+
+
+def test_a_segment_that_was_empty_has_appeared_and_one_that_is_empty_counts_as_gone_and_is_told(tmp_path):
+    quick = {"families": ("stat",), "aggregations": ("3D",)}
+    full = phenotype(*_study(tmp_path / "in"), tmp_path / "out", **quick)
+
+    def emptied(label):
+        regions = [
+            r.model_copy(update={"voxels": 0, "measurements": ()}) if r.segment.label == label else r
+            for r in full.regions
+        ]
+        return full.model_copy(update={"regions": tuple(regions)})
+
+    grown = changed(emptied("b"), full.regions, ResponseOptions())
+    assert [t for t in grown.target if t == "b"] == [] and grown.category == "SD"
+    assert any("1 segments have no counterpart then" in note for note in grown.notes)
+    gone = changed(full, emptied("b").regions, ResponseOptions())
+    assert any("1 segments are empty now and count as gone" in note for note in gone.notes)
+    assert any("dates are not compared" in note for note in gone.notes)
 
 
 def _encoder(folder, dims):

@@ -213,10 +213,15 @@ def clinical_measurements(
         Measurements, segment by segment; and what was not measured, and why.
 
     Raises:
-        UnitsError: As `diffusion_statistics`.
+        UnitsError: As `diffusion_statistics`; or a unit of diffusion is given for an image that can't be a map of it.
     """
     found: list[Measurement] = []
     missing: list[str] = []
+    if diffusion_unit is not None and (image.quantity is not Quantity.ARBITRARY or image.modality not in ("MR", "")):
+        raise UnitsError(
+            f"diffusion is measured in a map of MR; this image holds {image.quantity.value}"
+            f"{f' of {image.modality}' if image.modality else ''}: leave the unit of diffusion out"
+        )
     for number, box, inside in cut_out(mask):
         if box is None:
             missing.append(f"segment {number}: it is empty")
@@ -232,13 +237,15 @@ def clinical_measurements(
                     Measurement(SHORT, size.short_mm, UCUM["mm"], number),
                     Measurement(PRODUCT, size.product_mm2, UCUM["mm2"], number),
                 ]
-        if image.quantity is Quantity.SUVBW and image.is_volume:
+        if image.quantity is Quantity.SUVBW and image.is_volume and image.modality in ("PT", ""):
             try:
                 found += uptake(image, inside, box, number)
             except UnitsError as error:
                 missing.append(f"segment {number}: {error}")
         if diffusion_unit is not None:
             found += diffusion_statistics(image.array[0][box][inside].astype(np.float64), diffusion_unit, number)
+    if image.quantity is Quantity.SUVBW and image.modality not in ("PT", ""):
+        missing.append(f"SUV and glycolysis: the image is {image.modality}, not PT")
     if image.modality == "PT" and image.quantity is not Quantity.SUVBW:
         missing.append(f"SUV and glycolysis: the image holds {image.quantity.value}, not SUVbw")
     return tuple(found), tuple(missing)

@@ -87,7 +87,13 @@ def changed(earlier: PhenotypeDocument, regions: Sequence[RegionEntry], options:
                     segment=label, earlier_ml=then, later_ml=now, share=found.share, doubling_days=found.doubling_days
                 )
             )
-    targets = [lesion for label, r in before.items() if (lesion := _lesion(label, r, options)) is not None]
+    # What was empty then and is not now has appeared; it was no target.
+    empty_then = {label for label, r in before.items() if r.voxels == 0 and label in after and after[label].voxels}
+    targets = [
+        lesion
+        for label, r in before.items()
+        if label not in empty_then and (lesion := _lesion(label, r, options)) is not None
+    ]
     if not targets:
         reason = "the earlier phenotype has no diameters in axial planes"
         return ResponseEntry(category=None, reasons=(reason,), volumes=tuple(volumes))
@@ -95,8 +101,13 @@ def changed(earlier: PhenotypeDocument, regions: Sequence[RegionEntry], options:
     current = [
         lesion for label, r in after.items() if label in names and (lesion := _lesion(label, r, options)) is not None
     ]
-    appeared = sorted(set(after) - set(before))
-    notes = [f"{len(appeared)} segments have no counterpart then: they count only if new lesions are stated"]
+    appeared = sorted({*(set(after) - set(before)), *empty_then})
+    gone = sum(after[label].voxels == 0 for label in names & set(after))
+    notes = ["which image is the earlier one is taken from whoever asked: dates are not compared"]
+    if appeared:
+        notes.append(f"{len(appeared)} segments have no counterpart then: they count only if new lesions are stated")
+    if gone:
+        notes.append(f"{gone} segments are empty now and count as gone: an outline that failed looks the same")
     result = response_category(
         targets, current, nadir_mm=options.nadir_mm, new_lesions=options.new_lesions, non_target=options.non_target
     )
@@ -110,7 +121,7 @@ def changed(earlier: PhenotypeDocument, regions: Sequence[RegionEntry], options:
         from_baseline=result.from_baseline,
         from_nadir=result.from_nadir,
         volumes=tuple(volumes),
-        notes=(*result.notes, *(notes if appeared else ())),
+        notes=(*result.notes, *notes),
     )
 
 

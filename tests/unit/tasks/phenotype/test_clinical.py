@@ -169,3 +169,19 @@ def test_small_targets_are_noted_and_nonsense_is_refused():
 def test_an_ejection_fraction_is_a_share_of_volume():
     assert -volume_change(120.0, 50.0).share == pytest.approx(0.5833, abs=1e-4)
     assert volume_change(8.0, 4.0, days=30.0).doubling_days == pytest.approx(-30)
+
+
+@pytest.mark.parametrize(
+    ("quantity", "modality"), [(Quantity.HU, "CT"), (Quantity.SUVBW, "PT"), (Quantity.ARBITRARY, "CT")]
+)
+def test_nothing_is_measured_in_a_quantity_that_the_image_does_not_have(quantity, modality):
+    geometry = Geometry((4, 4, 4), np.diag([1.0, 1.0, 1.0, 1.0]))
+    array = np.full((1, 4, 4, 4), 45.0, np.float32)
+    array[0, 1, 1, 1] = 50.0
+    labels = np.zeros((4, 4, 4), np.uint16)
+    labels[1:3, 1:3, 1:3] = 1
+    mask = Mask(labels, geometry, (Segment(1, "a"),))
+    with pytest.raises(UnitsError, match="map of MR"):
+        clinical_measurements(Image(array, geometry, quantity, modality=modality), mask, diffusion_unit="um2/s")
+    _, missing = clinical_measurements(Image(array, geometry, Quantity.SUVBW, modality="MR"), mask)
+    assert "SUV and glycolysis: the image is MR, not PT" in missing

@@ -207,9 +207,10 @@ def page(cases: list[dict], baselines: list[dict]) -> str:
         lines.append(f"- `{tag}`: {mine:.5g} and {theirs:.5g}. {DIFFERENT.get(tag, 'No reason known.')}")
     lines += [
         "",
-        "All 482 reference values of the IBSI-1 digital phantom are within their tolerance: "
-        "`tests/real/test_ibsi_1_real.py` counts them. Five rows of the table have no value, because the initiative "
-        "found no consensus on them.",
+        "Tests of every run hold these, and this page does not measure them again: all 482 reference values of the "
+        "IBSI-1 digital phantom within their tolerance (`tests/real/test_ibsi_1_real.py`; five rows of the table have "
+        "no value, because the initiative found no consensus on them), and all 30 response maps of IBSI-2 "
+        "(`tests/real/test_ibsi_2_real.py`).",
     ]
     return "\n".join([*lines, *section(baselines)]) + "\n"
 

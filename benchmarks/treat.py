@@ -98,7 +98,9 @@ def actg(data: Path, work: Path, arm: int) -> dict[str, Any]:
         table, work / f"lived{arm}", "option", "randomised", time="days", event="event", horizon_days=HORIZON,
         event_name="end point", people=people, **common,
     )  # fmt: skip
-    counted = treat(table, work / f"cd4{arm}", "option", "randomised", outcome="cd4 at 20 weeks [/mm3]", **common)
+    counted = treat(
+        table, work / f"cd4{arm}", "option", "randomised", outcome="cd4 at 20 weeks [/mm3]", better="higher", **common
+    )
     return {**_of_trial(rows, arm), "survival": _of_document(lived), "cd4": _of_document(counted)}
 
 

@@ -53,7 +53,10 @@ def treat(
     leave_out: Annotated[
         list[str] | None, typer.Option("--leave-out", help="Column that is no feature; may be repeated.")
     ] = None,
-    lower_is_better: Annotated[bool, typer.Option("--lower-is-better", help="Of --outcome.")] = False,
+    better: Annotated[
+        str | None, typer.Option("--better", help="Which way --outcome is better: higher or lower; needed with it.")
+    ] = None,
+    event_is: Annotated[str, typer.Option("--event-is", help="Whether the --event is bad or good.")] = "bad",
     people: Annotated[
         Path | None, typer.Option("--people", help="CSV of people to tell something of.", readable=False)
     ] = None,
@@ -80,7 +83,7 @@ def treat(
         found = verb(
             table, out_folder, treatment, design, progress=tell, option=option, against=against, outcome=outcome,
             time=time, event=event, event_name=event_name, horizon_days=horizon, scale=scale, harms=tuple(harm or ()),
-            features=tuple(feature or ()), leave_out=tuple(leave_out or ()), lower_is_better=lower_is_better,
+            features=tuple(feature or ()), leave_out=tuple(leave_out or ()), better=better, event_is=event_is,
             people=people, method=method, level=level, least_share=least_share, width_limit=width_limit, seed=seed,
             overwrite=overwrite,
         )  # fmt: skip

@@ -46,7 +46,7 @@ from isocenter.verbs.treatment.analysis import AS_PREDICTED, Plan, analyse, bala
 from isocenter.verbs.treatment.document import AmountEntry, PersonEntry, SupportBlock, TreatDocument
 from isocenter.verbs.treatment.page import render_treat
 from isocenter.verbs.treatment.reading import Asked, OutcomeRead, PeopleRead, read_people
-from isocenter.verbs.treatment.table import patients_of
+from isocenter.verbs.treatment.table import patients_of, split_heading
 from isocenter.version import __version__
 
 __all__ = ["TreatConfig", "run", "treat"]
@@ -77,7 +77,8 @@ class TreatConfig(BaseModel):
         harms: Further columns of yes or no that are worse the more there are.
         features: Columns known before treatment; none takes all that can be.
         leave_out: Columns that are no features (what became known after treatment, names).
-        lower_is_better: Of `outcome`.
+        better: Which way `outcome` is better, "higher" or "lower"; needed with it.
+        event_is: Whether the event of `time` is "bad" or "good".
         design: "randomised" where a coin decided who got what, else "observational".
         people: CSV of people to tell something of, with the features' columns; None for none.
         method: Learner of differences between people.
@@ -107,7 +108,8 @@ class TreatConfig(BaseModel):
     harms: tuple[str, ...] = ()
     features: tuple[str, ...] = ()
     leave_out: tuple[str, ...] = ()
-    lower_is_better: bool = False
+    better: Literal["higher", "lower"] | None = None
+    event_is: Literal["bad", "good"] = "bad"
     design: Literal["randomised", "observational"]
     people: Path | None = None
     method: Literal["together", "causal-forest", "dr-learner", "r-learner", "t-learner"] = "together"
@@ -164,6 +166,12 @@ def run(config: TreatConfig, progress: Progress | None = None) -> TreatDocument:
     tell = progress or (lambda _stage, _done: None)
     if (config.outcome is None) == (config.time is None):
         raise ConfigError("say what the treatment is for: either --outcome, or --time and --event")
+    if config.outcome is not None and config.better is None:
+        raise ConfigError(f"say which way {config.outcome!r} is better: --better higher or --better lower")
+    if config.time is not None and config.better is not None:
+        raise ConfigError("--better is of --outcome; with --time say --event-is bad or --event-is good")
+    if config.outcome is not None and config.event_is != "bad":
+        raise ConfigError("--event-is is of --time; with --outcome say --better higher or --better lower")
     check_out(config.out, DOCUMENT, overwrite=config.overwrite)
     read = read_people(read_table(config.table), _asked(config))
     asked_about = None if config.people is None else _read_asked_about(config.people, read)
@@ -183,7 +191,7 @@ def _asked(config: TreatConfig) -> Asked:
     c = config
     return Asked(
         c.treatment, c.option, c.against, c.outcome, c.time, c.event, c.event_name, c.horizon_days, c.scale, c.harms,
-        c.features, c.leave_out, c.lower_is_better, c.design == "observational", c.level,
+        c.features, c.leave_out, c.better == "lower", c.event_is == "good", c.design == "observational", c.level,
     )  # fmt: skip
 
 
@@ -320,12 +328,16 @@ def _people(
     ]
     refusals = support.refusals(features)
     gaps = np.isnan(raw) & ~np.isnan(read.raw).any(axis=0)
-    for row in range(len(raw)):
+    beyond = prepare.outside(raw)
+    for row, found in enumerate(refusals):
         if unseen[row] is not None:
             refusals[row] = Refusal("unlike", str(unseen[row]))
         elif gaps[row].any():
             name = read.plan.names[int(np.flatnonzero(gaps[row])[0])]
             refusals[row] = Refusal("unlike", f"{name} is not stated, and of everyone learnt from it is")
+        elif beyond[row].any() and (found is None or found.kind != "group"):
+            name = read.plan.names[int(np.flatnonzero(beyond[row])[0])]
+            refusals[row] = Refusal("unlike", f"{name} lies beyond that of everyone learnt from")
     told = [one.tell(features) for one in learnt]
     limit, sha = _width_limit(config, read.outcome), file_sha256(config.table)
     entries = []
@@ -333,6 +345,7 @@ def _people(
         answer = answer_person(
             read.outcome.wording, refusals[row], told[0][0][row], told[0][1][row], width_limit=limit,
             model=ModelRef(config.method, __version__), inputs=(sha,),
+            harms=[(split_heading(h.name)[0], told[n][0][row]) for n, h in enumerate(read.harms, start=1)],
         )  # fmt: skip
         harms = [(told[n][0][row], told[n][1][row]) for n in range(1, len(learnt))]
         entries.append(_person(config, read, f"person {row + 1}", answer, harms))

@@ -14,7 +14,7 @@ import pytest
 from isocenter import cli
 from isocenter.core.errors import ConfigError, DataError, UnitsError
 from isocenter.synth.patients import PatientSettings, synthesise_cohort, write_cohort
-from isocenter.tasks.treat import METHODS
+from isocenter.tasks.treat import METHODS, Amount, Learnt
 from isocenter.verbs.treat import TreatConfig, treat
 from isocenter.verbs.treatment.document import TreatDocument
 
@@ -30,7 +30,8 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def observed(cohort: Path) -> tuple[TreatDocument, Path]:
-    """An observational analysis, with people: two as learnt from, one who lacks overlap, one unlike anyone, one gap."""
+    """An observational analysis, with people: two as learnt from, one who lacks overlap, one unlike anyone, one gap,
+    one with a number beyond everyone's."""
     pytest.importorskip("econml")
     with (cohort / "patients.csv").open(newline="") as text:
         rows = list(csv.DictReader(text))
@@ -42,6 +43,7 @@ def observed(cohort: Path) -> tuple[TreatDocument, Path]:
         failing,
         {**fine, "patient": "p3", "lesion side": "middle"},
         {**fine, "patient": "p4", "age [a]": ""},
+        {**fine, "patient": "p5", "LDH [U/L]": "1e9"},
     ]
     file = cohort.parent / "people.csv"
     with file.open("w", newline="") as text:
@@ -105,8 +107,8 @@ def test_observational_results_are_called_associations_everywhere(observed: tupl
 
 def test_people_get_numbers_or_a_reason(observed: tuple[TreatDocument, Path]) -> None:
     made, _ = observed
-    fine, failing, unseen, gap = made.people
-    assert [p.person for p in made.people] == [f"person {n}" for n in range(1, 5)]
+    fine, failing, unseen, gap, beyond = made.people
+    assert [p.person for p in made.people] == [f"person {n}" for n in range(1, 6)]
     assert fine.refused is None and fine.effect is not None and fine.untreated is not None and fine.treated is not None
     assert fine.treated.value - fine.untreated.value == pytest.approx(fine.effect.value)
     calibration = made.outcome.calibration
@@ -114,9 +116,11 @@ def test_people_get_numbers_or_a_reason(observed: tuple[TreatDocument, Path]) ->
     assert fine.sentences[-1].startswith("But ") == doubted == any("But" in s for s in fine.sentences)
     assert fine.sentences[0].startswith("Of 100 people like this, about ") and "toxicity" in fine.sentences[2]
     assert len(fine.harms) == 1 and fine.harms[0] is not None
-    assert [p.refused for p in (failing, unseen, gap)] == ["group", "unlike", "unlike"]
+    assert [p.refused for p in (failing, unseen, gap, beyond)] == ["group", "unlike", "unlike", "unlike"]
     assert "none got new" in failing.reason and "lesion side" in unseen.reason and "age [a] is not stated" in gap.reason
-    for person in (failing, unseen, gap):
+    assert beyond.reason == "LDH [U/L] lies beyond that of everyone learnt from"
+    assert "(death is bad; association)" in fine.verdict
+    for person in (failing, unseen, gap, beyond):
         assert person.verdict == "insufficient support for this person: no recommendation"
         assert person.effect is None and person.harms == (None,)
 
@@ -140,6 +144,7 @@ def test_a_trial_has_effects(
     arguments = [
         "treat", str(folder / "patients.csv"), "--out", str(tmp_path / "out"), "--treatment", "treatment",
         "--option", "new", "--against", "usual", "--design", "randomised", "--outcome", "albumin [g/L]",
+        "--better", "higher",
         "--leave-out", "days", "--leave-out", "event", "--leave-out", "toxicity", "--method", "t-learner",
         "--feature", "age", "--feature", "sex", "--feature", "LDH",
     ]  # fmt: skip
@@ -186,7 +191,7 @@ def test_bad_tables(
 def test_everyone_got_the_treatment(tmp_path: Path) -> None:
     file = _write(tmp_path, lambda r: {**r, "treatment": "1"})
     with pytest.raises(DataError, match="everyone got the same option"):
-        treat(file, tmp_path / "out", "treatment", "observational", outcome="toxicity")
+        treat(file, tmp_path / "out", "treatment", "observational", outcome="toxicity", better="lower")
 
 
 def test_times_in_another_unit(tmp_path: Path) -> None:
@@ -213,9 +218,12 @@ def test_times_in_another_unit(tmp_path: Path) -> None:
         ({}, "either --outcome, or --time"),
         ({"outcome": "toxicity", "time": "days"}, "either --outcome, or --time"),
         ({**COMMON, "time": "days", "event": "event"}, "--horizon DAYS"),
-        ({"outcome": "toxicity", "option": "new"}, "name both options"),
-        ({"outcome": "toxicity", "option": "new", "against": "new"}, "one and the same"),
-        ({"outcome": "toxicity"}, "holds 2 options that are not 0 and 1"),
+        ({"outcome": "toxicity"}, "say which way 'toxicity' is better: --better higher or --better lower"),
+        ({**TIMES, "better": "lower"}, "with --time say --event-is bad or --event-is good"),
+        ({"outcome": "toxicity", "better": "lower", "event_is": "good"}, "--event-is is of --time"),
+        ({"outcome": "toxicity", "better": "lower", "option": "new"}, "name both options"),
+        ({"outcome": "toxicity", "better": "lower", "option": "new", "against": "new"}, "one and the same"),
+        ({"outcome": "toxicity", "better": "lower"}, "holds 2 options that are not 0 and 1"),
         ({"outcome": "toxicity", "level": 2.0}, "setting level"),
         ({"outcome": "toxicity", "method": "oracle"}, "setting method"),
     ],
@@ -243,5 +251,28 @@ def test_nothing_is_said_where_options_never_meet(tmp_path: Path) -> None:
             "observational",
             **COMMON,
             outcome="toxicity",
+            better="lower",
             leave_out=("days", "event"),
         )
+
+
+def test_a_harm_that_is_surely_worse_stands_in_the_heading(
+    observed: tuple[TreatDocument, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, out = observed
+    fine = made.people[0]
+    page = (out / "treat.html").read_text("utf-8")
+    assert f"{fine.person}: {fine.verdict}" in page
+    harm = Learnt.tell
+    monkeypatch.setattr(Learnt, "tell", lambda self, x: _told_sure(harm(self, x)))
+    again = treat(
+        out.parent / "c" / "patients.csv", out.parent / "sure", "treatment", "observational",
+        people=out.parent / "people.csv", harms=("toxicity",), width_limit=0.95, **TIMES, **QUICK,
+    )  # fmt: skip
+    words = "more have had no death by day 1095 with new, but more toxicity (death is bad; association)"
+    assert again.people[0].verdict == words and words in (out.parent / "sure" / "treat.html").read_text("utf-8")
+
+
+def _told_sure(told: tuple[tuple[Amount, ...], tuple[tuple[Amount, Amount], ...]]) -> object:
+    """Give the difference of everyone an interval above 0, for the outcome and the harm alike."""
+    return tuple(Amount(0.2, 0.1, 0.3) for _ in told[0]), told[1]

@@ -9,13 +9,14 @@ Source:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from isocenter.core import Code, Effect, ModelRef, Prediction, Uncertainty
 from isocenter.core.knowledge.concept import LOCAL_SCHEME
 from isocenter.tasks.treat.support import Refusal
 
-__all__ = ["Amount", "PersonAnswer", "Wording", "answer_person", "frequency_words"]
+__all__ = ["Amount", "PersonAnswer", "Wording", "answer_person", "frequency_words", "verdict_words"]
 
 NO_RECOMMENDATION = "insufficient support for this person: no recommendation"
 
@@ -43,6 +44,7 @@ class Wording:
         level: Coverage asked of the intervals.
         horizon_days: Up to which the outcome is meant; None where there are no times.
         bad: Whether more of it is worse (a harm).
+        event: What the outcome is being without; "" where it is something else.
     """
 
     treatment: str
@@ -54,11 +56,19 @@ class Wording:
     level: float
     horizon_days: float | None = None
     bad: bool = False
+    event: str = ""
 
     @property
     def claim(self) -> str:
         """Return "effect", or "association" where nobody dealt the treatment out."""
         return "association" if self.observational else "effect"
+
+    @property
+    def direction(self) -> str:
+        """Return what is better, in words."""
+        if self.event:
+            return f"{self.event} is {'good' if self.bad else 'bad'}"
+        return "lower is better" if self.bad else "higher is better"
 
 
 @dataclass(frozen=True)
@@ -66,7 +76,8 @@ class PersonAnswer:
     """What is told of a person.
 
     Args:
-        verdict: "favours TREATMENT", "favours COMPARATOR", "no sure difference", or that there is no recommendation.
+        verdict: "favours OPTION", "no sure difference", either with what is surely bought by harms and what is better,
+            or that there is no recommendation.
         refusal: Why nothing is told; None where something is.
         effect: Difference, treatment less comparator; None with a refusal.
         untreated: Outcome under the comparator.
@@ -146,6 +157,34 @@ def _number(amount: Amount) -> str:
     return f"{amount.value:.{digits}f} ({amount.low:.{digits}f} to {amount.high:.{digits}f})".replace("-", "−")
 
 
+def verdict_words(wording: Wording, effect: Amount, harms: Sequence[tuple[str, Amount]] = ()) -> str:
+    """Return which option is favoured; one that surely harms more is never plainly favoured.
+
+    Args:
+        wording: How.
+        effect: Difference of the outcome, treatment less comparator.
+        harms: Name and difference of each harm.
+
+    Example:
+        >>> wording = Wording("new", "usual", "are alive at day 900", "1", True, False, 0.9)
+        >>> verdict_words(wording, Amount(0.12, 0.02, 0.22), [("toxicity", Amount(0.3, 0.1, 0.5))])
+        'more are alive at day 900 with new, but more toxicity (higher is better)'
+    """
+    costs = {
+        wording.treatment: " and ".join(f"more {name}" for name, harm in harms if harm.low > 0),
+        wording.comparator: " and ".join(f"more {name}" for name, harm in harms if harm.high < 0),
+    }
+    notes = f"({wording.direction}{'; association' if wording.observational else ''})"
+    if effect.low <= 0 <= effect.high:
+        said = [f"{cost} with {option}" for option, cost in costs.items() if cost]
+        return f"no sure difference{', but ' if said else ''}{', and '.join(said)} {notes}"
+    favoured = wording.treatment if (effect.low > 0) != wording.bad else wording.comparator
+    if not costs[favoured]:
+        return f"favours {favoured} {notes}"
+    more = ("fewer" if wording.bad else "more") if wording.chance else "lower" if wording.bad else "higher"
+    return f"{more} {wording.outcome} with {favoured}, but {costs[favoured]} {notes}"
+
+
 def answer_person(
     wording: Wording,
     refusal: Refusal | None,
@@ -155,6 +194,7 @@ def answer_person(
     width_limit: float,
     model: ModelRef,
     inputs: tuple[str, ...],
+    harms: Sequence[tuple[str, Amount]] = (),
 ) -> PersonAnswer:
     """Tell what a treatment would change for a person, or why that is not known.
 
@@ -166,6 +206,7 @@ def answer_person(
         width_limit: An interval of the difference that is wider says too little.
         model: Which learner.
         inputs: Hash of the table.
+        harms: Name and difference of each harm.
     """
     if refusal is None and effect.high - effect.low > width_limit:
         wide = f"the interval of the difference, {_number(effect)}, is wider than {width_limit:.3g}"
@@ -174,11 +215,6 @@ def answer_person(
         reason = f"{NO_RECOMMENDATION}: {refusal.reason}"
         task = Prediction.abstain("treat", reason, inputs=inputs)
         return PersonAnswer(NO_RECOMMENDATION, refusal, None, None, None, (f"{reason[0].upper()}{reason[1:]}.",), task)
-    better, worse = (wording.comparator, wording.treatment) if wording.bad else (wording.treatment, wording.comparator)
-    verdict = "no sure difference"
-    if effect.low > 0 or effect.high < 0:
-        verdict = f"favours {better if effect.low > 0 else worse}"
-        verdict += " (association)" if wording.observational else ""
     unit = {"1": "no units", "d": "day"}.get(wording.unit, wording.unit)
     value = Effect(
         Code("T-1", LOCAL_SCHEME, wording.treatment[:64]), Code("T-0", LOCAL_SCHEME, wording.comparator[:64]),
@@ -191,4 +227,5 @@ def answer_person(
     notes = ("an association: the treatment was not dealt out by chance",) if wording.observational else ()
     task = Prediction(value, "treat", sure, model=model, inputs=inputs, notes=notes)
     sentences = frequency_words(wording, levels[0], levels[1], effect)
+    verdict = verdict_words(wording, effect, harms)
     return PersonAnswer(verdict, None, effect, levels[0], levels[1], sentences, task)

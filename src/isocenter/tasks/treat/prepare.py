@@ -28,6 +28,8 @@ class Preparation:
         gaps: Columns in which cells were empty: each has a column of its own that says so.
         kept: Columns that are not the same for everyone.
         transform: Power transform to about unit deviation.
+        least: Of each column, in its own numbers.
+        most: Of each column.
     """
 
     names: tuple[str, ...]
@@ -35,6 +37,8 @@ class Preparation:
     gaps: tuple[int, ...]
     kept: Bool[np.ndarray, " q"]
     transform: Any
+    least: Float[np.ndarray, " p"]
+    most: Float[np.ndarray, " p"]
 
     def __call__(self, raw: Float[np.ndarray, "n p"]) -> Float[np.ndarray, "n k"]:
         """Return features; NaN in `raw` is an empty cell.
@@ -45,6 +49,16 @@ class Preparation:
         if raw.shape[1] != len(self.filled):
             raise DataError(f"{raw.shape[1]} columns, {len(self.filled)} were learnt from")
         return np.asarray(self.transform.transform(_filled(raw, self.filled, self.gaps)[:, self.kept]))
+
+    def outside(self, raw: Float[np.ndarray, "n p"], *, margin: float = 0.1) -> Bool[np.ndarray, "n p"]:
+        """Return which numbers nobody learnt from comes near; the transform is bounded and can't tell.
+
+        Args:
+            raw: As for a call; an empty cell is not outside.
+            margin: Numbers may lie this share of the range beyond its ends.
+        """
+        room = margin * (self.most - self.least)
+        return np.asarray((raw < self.least - room) | (raw > self.most + room))
 
 
 def _filled(
@@ -80,7 +94,11 @@ def fit_preparation(raw: Float[np.ndarray, "n p"], names: Sequence[str]) -> Prep
         raise DataError("no feature differs between people")
     both = [*names, *(f"{names[i]}, not stated" for i in gaps)]
     scaled = _Scaled(values[:, kept])
-    return Preparation(tuple(n for n, k in zip(both, kept, strict=True) if k), filled, gaps, kept, scaled)
+    stated = np.where(empty, filled, raw)  # the median lies within: it moves neither end
+    return Preparation(
+        tuple(n for n, k in zip(both, kept, strict=True) if k), filled, gaps, kept, scaled, stated.min(axis=0),
+        stated.max(axis=0),
+    )  # fmt: skip
 
 
 class _Scaled:

@@ -222,7 +222,7 @@ class _Units:
         own = self.raw[:, column]
         low, high = own[below].max(), own[~below].min()
         name = self.names[column]
-        if len(np.unique(own)) == 2:
+        if set(np.unique(own)) <= {0.0, 1.0}:
             return f"{name}" if not at_most else f"not {name}"
         middle = f"{(low + high) / 2:.4g}"
         return f"{name} {'at most' if at_most else 'above'} {middle}"

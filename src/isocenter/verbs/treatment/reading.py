@@ -7,16 +7,26 @@ from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float
+from scipy.stats import rankdata
 
 from isocenter.core.errors import ConfigError, DataError
 from isocenter.evaluate.treatment import pseudo_values
 from isocenter.tasks.treat import Cases, Lived, Wording, check_cases
 from isocenter.verbs.evaluation.tables import Table
-from isocenter.verbs.treatment.table import FeaturePlan, convert, feature_plan, patients_of, split_heading, yes_no
+from isocenter.verbs.treatment.table import (
+    EMPTY,
+    FeaturePlan,
+    convert,
+    feature_plan,
+    patients_of,
+    split_heading,
+    yes_no,
+)
 
 __all__ = ["Asked", "OutcomeRead", "PeopleRead", "read_people"]
 
 _ZERO, _ONE = ("0", "0.0", "no", "false"), ("1", "1.0", "yes", "true")
+_LEAST_STATED, _TELLS = 30, 0.97
 
 
 @dataclass(frozen=True)
@@ -37,6 +47,7 @@ class Asked:
         features: Columns to take; none takes all that can be.
         leave_out: Columns not to take.
         lower_is_better: Of `outcome`.
+        event_is_good: Of `event`.
         observational: Whether nobody dealt the treatment out.
         level: Coverage asked of intervals.
     """
@@ -54,6 +65,7 @@ class Asked:
     features: tuple[str, ...]
     leave_out: tuple[str, ...]
     lower_is_better: bool
+    event_is_good: bool
     observational: bool
     level: float
 
@@ -120,8 +132,10 @@ def read_people(table: Table, asked: Asked) -> PeopleRead:
     for name in asked.leave_out:
         table.column(name)
     plan = feature_plan(table, [t for t in taken if t is not None], asked.features)
-    raw, _ = plan.values(table)
     outcome = _lived(table, treated, asked, options) if asked.time else _valued(table, asked, options)
+    if outcome.lived is None:
+        plan = _without_telling(table, plan, outcome, asked.features)
+    raw, _ = plan.values(table)
     harms = tuple(_harm(table, name, asked, options) for name in asked.harms)
     for one in (outcome, *harms):
         check_cases(one.cases(np.zeros((len(treated), 1)), treated))
@@ -130,7 +144,24 @@ def read_people(table: Table, asked: Asked) -> PeopleRead:
     return PeopleRead(plan, raw, treated, outcome, harms, options, tuple(notes), said)
 
 
+def _some(table: Table, keep: list[int]) -> Table:
+    rows, lines = tuple(table.rows[i] for i in keep), tuple(table.lines[i] for i in keep)
+    return Table(table.file, table.columns, rows, lines)
+
+
+def _stated(table: Table, treatment: str) -> tuple[Table, list[str]]:
+    """Leave out people whose treatment nobody wrote down, and say how many."""
+    cells = table.column(treatment)
+    keep = [i for i, cell in enumerate(cells) if cell.lower() not in EMPTY]
+    if len(keep) == len(cells):
+        return table, []
+    if not keep:
+        raise DataError(f"{treatment!r} is empty for everyone", source=table.file)
+    return _some(table, keep), [f"of {len(cells) - len(keep)} people {treatment} is not stated: they were left out"]
+
+
 def _two_options(table: Table, asked: Asked) -> tuple[Table, Bool[np.ndarray, " n"], tuple[str, str], list[str]]:
+    table, notes = _stated(table, asked.treatment)
     cells = table.column(asked.treatment)
     kinds = sorted(set(cells))
     name = split_heading(asked.treatment)[0]
@@ -143,20 +174,48 @@ def _two_options(table: Table, asked: Asked) -> tuple[Table, Bool[np.ndarray, " 
         if asked.option == asked.against:
             raise ConfigError("the two options are one and the same")
         keep = [i for i, cell in enumerate(cells) if cell in (asked.option, asked.against)]
-        notes = (
-            [f"{len(cells) - len(keep)} people got another option and were left out"] if len(keep) < len(cells) else []
-        )
-        rows, lines = tuple(table.rows[i] for i in keep), tuple(table.lines[i] for i in keep)
-        some = Table(table.file, table.columns, rows, lines)
+        if len(keep) < len(cells):
+            notes.append(f"{len(cells) - len(keep)} people got another option and were left out")
+        some = _some(table, keep)
         return some, np.array([cells[i] == asked.option for i in keep]), (asked.against, asked.option), notes
     if len(kinds) == 1:
         raise DataError("everyone got the same option: what another would have done can't be learnt", source=table.file)
     if len(kinds) == 2 and kinds[0].lower() in _ZERO and kinds[1].lower() in _ONE:
-        return table, np.array([cell == kinds[1] for cell in cells]), (f"no {name}", name), []
+        return table, np.array([cell == kinds[1] for cell in cells]), (f"no {name}", name), notes
     raise ConfigError(
         f"{asked.treatment!r} holds {len(kinds)} options that are not 0 and 1: name the two to compare by --option and "
         "--against"
     )
+
+
+def _without_telling(table: Table, plan: FeaturePlan, outcome: OutcomeRead, wanted: tuple[str, ...]) -> FeaturePlan:
+    """Leave out columns of numbers that tell the outcome by themselves: they were hardly known before treatment."""
+    kept, left_out = [], list(plan.left_out)
+    for column in plan.columns:
+        values = FeaturePlan((column,), ()).values(table)[0][:, 0]
+        if column.levels or not _tells(values, outcome):
+            kept.append(column)
+            continue
+        why = f"leakage: by itself it tells {outcome.name!r} almost perfectly"
+        if wanted:
+            raise DataError(f"{column.heading!r} can't be a feature: {why}", source=table.file)
+        left_out.append((column.heading, why))
+    if not kept:
+        raise DataError("no column is left that can be a feature", source=table.file)
+    return FeaturePlan(tuple(kept), tuple(left_out))
+
+
+def _tells(values: Float[np.ndarray, " n"], outcome: OutcomeRead) -> bool:
+    """Return whether a column has an area under the curve (of numbers: a rank correlation) above 0.97."""
+    stated = np.isfinite(values)
+    ranks, own = rankdata(values[stated]), outcome.values[stated]
+    if len(own) < _LEAST_STATED or np.ptp(ranks) == 0 or np.ptp(own) == 0:
+        return False
+    if not outcome.binary:
+        return bool(abs(np.corrcoef(ranks, rankdata(own))[0, 1]) > _TELLS)
+    cases = int(own.sum())
+    area = (ranks[own > 0].sum() - cases * (cases + 1) / 2) / (cases * (len(own) - cases))
+    return bool(max(area, 1 - area) > _TELLS)
 
 
 def _lived(table: Table, treated: Bool[np.ndarray, " n"], asked: Asked, options: tuple[str, str]) -> OutcomeRead:
@@ -182,7 +241,7 @@ def _lived(table: Table, treated: Bool[np.ndarray, " n"], asked: Asked, options:
         words = f"mean days without {asked.event_name} up to day {horizon:g}"
     return OutcomeRead(asked.event_name, values, False, lived, Wording(
         options[1], options[0], words, "d" if asked.scale == "days" else "1", asked.scale != "days",
-        asked.observational, asked.level, horizon,
+        asked.observational, asked.level, horizon, asked.event_is_good, asked.event_name,
     ))  # fmt: skip
 
 

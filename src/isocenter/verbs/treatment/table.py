@@ -18,10 +18,10 @@ from jaxtyping import Bool, Float
 from isocenter.core.errors import DataError, UnitsError
 from isocenter.verbs.evaluation.tables import Table
 
-__all__ = ["FeaturePlan", "convert", "feature_plan", "patients_of", "split_heading", "yes_no"]
+__all__ = ["EMPTY", "FeaturePlan", "convert", "feature_plan", "patients_of", "split_heading", "yes_no"]
 
 KEYS = ("patient", "case", "id", "person")
-_EMPTY = frozenset({"", "na", "n/a", "nan", "null", "none", "?", "."})
+EMPTY = frozenset({"", "na", "n/a", "nan", "null", "none", "?", "."})
 _HEADING = re.compile(r"^(?P<name>.*?)\s*\[(?P<unit>.+)\]$")
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 _MOST_LEVELS = 20
@@ -155,9 +155,9 @@ class FeaturePlan:
 
 def _grouped(own: _Column, cells: Sequence[str], unseen: list[str | None]) -> Float[np.ndarray, "n k"]:
     for row, cell in enumerate(cells):
-        if cell.lower() not in _EMPTY and cell not in own.levels:
+        if cell.lower() not in EMPTY and cell not in own.levels:
             unseen[row] = unseen[row] or f"nobody among those learnt from has this value of {own.name}"
-    empty = np.array([c.lower() in _EMPTY for c in cells])
+    empty = np.array([c.lower() in EMPTY for c in cells])
     found = np.stack([np.array([c == level for c in cells], dtype=float) for level in own.levels[1:]], axis=1)
     found[empty] = np.nan
     return found
@@ -166,7 +166,7 @@ def _grouped(own: _Column, cells: Sequence[str], unseen: list[str | None]) -> Fl
 def _numbers(table: Table, heading: str, cells: Sequence[str]) -> Float[np.ndarray, " n"]:
     found = np.full(len(cells), np.nan)
     for row, cell in enumerate(cells):
-        if cell.lower() in _EMPTY:
+        if cell.lower() in EMPTY:
             continue
         value = _number(cell)
         if value is None:
@@ -203,7 +203,7 @@ def feature_plan(table: Table, taken: Sequence[str], wanted: Sequence[str] = ())
     for heading in asked:
         if heading in taken:
             raise DataError(f"{heading!r} can't be a feature: it is the treatment or an outcome", source=table.file)
-        made = _typed(heading, [c for c in table.column(heading) if c.lower() not in _EMPTY])
+        made = _typed(heading, [c for c in table.column(heading) if c.lower() not in EMPTY])
         if isinstance(made, _Column):
             columns.append(made)
         elif wanted:

@@ -102,6 +102,17 @@ def test_preparation() -> None:
         fit_preparation(np.ones((5, 2)), ("a",))
 
 
+def test_what_lies_beyond_everyone_is_found_where_the_transform_is_bounded() -> None:
+    pytest.importorskip("sklearn")
+    raw = np.stack([np.exp(RNG.standard_normal(300) * 2), np.arange(300.0)], 1)
+    raw[::4, 0] = np.nan
+    made = fit_preparation(raw, ("enzyme", "number"))
+    assert not made.outside(raw).any()
+    strange = np.array([[1e9, 5.0], [np.nan, -40.0], [1.0, 320.0]])
+    assert made.outside(strange).tolist() == [[True, False], [False, True], [False, False]]
+    assert np.abs(made(strange)[0]).max() < 5, "on its scale 1e9 looks like anyone"
+
+
 def test_subset_keeps_times() -> None:
     days = RNG.exponential(100, 200)
     cases = _cases(lived=Lived(days, np.ones(200, dtype=bool), 50.0, "survival"))

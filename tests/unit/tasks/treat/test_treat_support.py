@@ -10,7 +10,7 @@ import pytest
 from isocenter.core import ModelRef
 from isocenter.core.errors import ConfigError
 from isocenter.tasks.treat import Amount, Cases, Refusal, Wording, answer_person, cross_fit, fit_support, supported
-from isocenter.tasks.treat.answer import NO_RECOMMENDATION, frequency_words
+from isocenter.tasks.treat.answer import NO_RECOMMENDATION, frequency_words, verdict_words
 
 NAMES = ("kidney [umol/L]", "age [a]")
 
@@ -91,7 +91,7 @@ def _answer(effect: Amount, refusal: Refusal | None = None, wording: Wording = W
 
 def test_an_answer_is_an_interval_of_the_house() -> None:
     found = _answer(Amount(0.12, 0.02, 0.22))
-    assert found.verdict == "favours new (association)"
+    assert found.verdict == "favours new (higher is better; association)"
     made = found.prediction
     assert made.abstained is None and made.uncertainty is not None
     assert (made.value.difference, made.value.horizon_days) == (0.12, 900.0)  # type: ignore[union-attr]
@@ -101,12 +101,46 @@ def test_an_answer_is_an_interval_of_the_house() -> None:
 
 
 def test_verdicts() -> None:
-    assert _answer(Amount(0.12, -0.02, 0.22)).verdict == "no sure difference"
-    assert _answer(Amount(-0.12, -0.22, -0.02)).verdict == "favours usual (association)"
+    assert _answer(Amount(0.12, -0.02, 0.22)).verdict == "no sure difference (higher is better; association)"
+    assert _answer(Amount(-0.12, -0.22, -0.02)).verdict == "favours usual (higher is better; association)"
     trial = Wording("new", "usual", "are alive", "1", True, False, 0.9)
-    assert _answer(Amount(0.12, 0.02, 0.22), wording=trial).verdict == "favours new"
+    assert _answer(Amount(0.12, 0.02, 0.22), wording=trial).verdict == "favours new (higher is better)"
     harm = Wording("new", "usual", "have pain", "1", True, False, 0.9, bad=True)
-    assert _answer(Amount(0.12, 0.02, 0.22), wording=harm).verdict == "favours usual"
+    assert _answer(Amount(0.12, 0.02, 0.22), wording=harm).verdict == "favours usual (lower is better)"
+    died = Wording("new", "usual", "have had no relapse by day 9", "1", True, False, 0.9, 9.0, False, "relapse")
+    assert _answer(Amount(0.12, 0.02, 0.22), wording=died).verdict == "favours new (relapse is bad)"
+    healed = Wording("new", "usual", "have had no healing by day 9", "1", True, False, 0.9, 9.0, True, "healing")
+    assert _answer(Amount(0.12, 0.02, 0.22), wording=healed).verdict == "favours usual (healing is good)"
+
+
+def test_a_sure_harm_is_never_plainly_favoured() -> None:
+    trial = Wording("new", "usual", "are alive", "1", True, False, 0.9)
+    good, none, bad = Amount(0.12, 0.02, 0.22), Amount(0.1, -0.1, 0.3), Amount(-0.12, -0.22, -0.02)
+    more, less = Amount(0.3, 0.1, 0.5), Amount(-0.3, -0.5, -0.1)
+
+    def told(effect: Amount, *harms: tuple[str, Amount], wording: Wording = trial) -> str:
+        return verdict_words(wording, effect, harms).removesuffix(f" ({wording.direction})")
+
+    assert told(good, ("toxicity", more)) == "more are alive with new, but more toxicity"
+    assert told(good, ("toxicity", more), ("pain", more)) == "more are alive with new, but more toxicity and more pain"
+    assert told(good, ("toxicity", none)) == told(good, ("toxicity", less)) == "favours new"
+    assert told(bad, ("toxicity", less)) == "more are alive with usual, but more toxicity"
+    assert told(none, ("toxicity", more)) == "no sure difference, but more toxicity with new"
+    lower = Wording("new", "usual", "mean pressure", "mm[Hg]", False, False, 0.9, bad=True)
+    assert told(bad, ("falls", more), wording=lower) == "lower mean pressure with new, but more falls"
+
+
+def test_words_are_for_features_of_0_and_1() -> None:
+    """A sex coded 1 and 2 is told with its limit."""
+    pytest.importorskip("sklearn")
+    rng = np.random.default_rng(5)
+    for low, words in ((1.0, "sex above 1.5"), (0.0, "sex")):
+        raw = np.stack([rng.integers(0, 2, 900) + low, rng.normal(size=900)], axis=1)
+        treated = (rng.random(900) < 0.5) & (raw[:, 0] == low)
+        cases = Cases(raw, treated, raw[:, 1])
+        nuisance = cross_fit(cases, randomised=False, folds=3, learners=("line", "line"))
+        made = fit_support(cases, nuisance, raw=raw, names=("sex", "age"))
+        assert f"people with {words}, none got" in made.rules[0]
 
 
 @pytest.mark.parametrize(

@@ -252,7 +252,11 @@ def _document(config: TreatConfig, read: PeopleRead, asked_about: _AskedAbout | 
         blocks.append(block)
     tell("people", 0.8)
     told = "" if blocks[0].calibration is None else blocks[0].calibration.told
-    people = () if asked_about is None else _people(config, read, asked_about, (prepare, support, keep))
+    people = (
+        ()
+        if asked_about is None
+        else _people(config, read, asked_about, (prepare, support, keep), tuple(b.average for b in blocks[1:]))
+    )
     if told != AS_PREDICTED:
         people = tuple(p if p.refused else p.model_copy(update={"sentences": _warned(p, told)}) for p in people)
     refused = Counter(r.kind for r in refusals if r is not None)
@@ -318,6 +322,7 @@ def _people(
     read: PeopleRead,
     asked_about: _AskedAbout,
     learnt_from: tuple[Preparation, Support, Bool[np.ndarray, " n"]],
+    averages: tuple[AmountEntry, ...],
 ) -> tuple[PersonEntry, ...]:
     prepare, support, keep = learnt_from
     raw, unseen = asked_about.raw, asked_about.unseen
@@ -345,11 +350,21 @@ def _people(
         answer = answer_person(
             read.outcome.wording, refusals[row], told[0][0][row], told[0][1][row], width_limit=limit,
             model=ModelRef(config.method, __version__), inputs=(sha,),
-            harms=[(split_heading(h.name)[0], told[n][0][row]) for n, h in enumerate(read.harms, start=1)],
+            harms=[
+                _sure_of(split_heading(one.name)[0], told[n][0][row], averages[n - 1])
+                for n, one in enumerate(read.harms, start=1)
+            ],
         )  # fmt: skip
         harms = [(told[n][0][row], told[n][1][row]) for n in range(1, len(learnt))]
         entries.append(_person(config, read, f"person {row + 1}", answer, harms))
     return tuple(entries)
+
+
+def _sure_of(harm: str, own: Amount, average: AmountEntry) -> tuple[str, Amount]:
+    """Return a harm for the verdict: of the person where that is sure, else what is sure on average."""
+    if own.low > 0 or own.high < 0:
+        return harm, own
+    return f"{harm} on average", Amount(average.value, average.low, average.high)
 
 
 def _person(

@@ -15,8 +15,8 @@ from isocenter import cli
 from isocenter.core.errors import ConfigError, DataError, UnitsError
 from isocenter.synth.patients import PatientSettings, synthesise_cohort, write_cohort
 from isocenter.tasks.treat import METHODS, Amount, Learnt
-from isocenter.verbs.treat import TreatConfig, treat
-from isocenter.verbs.treatment.document import TreatDocument
+from isocenter.verbs.treat import TreatConfig, _sure_of, treat
+from isocenter.verbs.treatment.document import AmountEntry, TreatDocument
 
 COMMON = {"option": "new", "against": "usual"}
 TIMES = {**COMMON, "time": "days", "event": "event", "horizon_days": 1095.0, "event_name": "death"}
@@ -271,6 +271,13 @@ def test_a_harm_that_is_surely_worse_stands_in_the_heading(
     )  # fmt: skip
     words = "more have had no death by day 1095 with new, but more toxicity (death is bad; association)"
     assert again.people[0].verdict == words and words in (out.parent / "sure" / "treat.html").read_text("utf-8")
+
+
+def test_a_harm_that_is_sure_on_average_only_is_told_as_that() -> None:
+    average = AmountEntry(value=0.1, low=0.05, high=0.15, level=0.9)
+    unsure, sure = Amount(0.1, -0.2, 0.4), Amount(-0.3, -0.4, -0.2)
+    assert _sure_of("toxicity", unsure, average) == ("toxicity on average", Amount(0.1, 0.05, 0.15))
+    assert _sure_of("toxicity", sure, average) == ("toxicity", sure)
 
 
 def _told_sure(told: tuple[tuple[Amount, ...], tuple[tuple[Amount, Amount], ...]]) -> object:

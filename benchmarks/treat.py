@@ -141,7 +141,9 @@ def _of_document(d: TreatDocument) -> dict[str, Any]:
     policy, calibration = block.policy, block.calibration
     if policy is None or calibration is None:
         raise SystemExit("the main outcome has a policy and a calibration")
-    verdicts = Counter(p.refused or ("none surely" if "no sure" in p.verdict else p.verdict) for p in d.people)
+    verdicts = Counter(
+        p.refused or ("none surely" if "no sure" in p.verdict else p.verdict.rsplit(" (", 1)[0]) for p in d.people
+    )
     return {
         "average": _entry(block.average), "untreated": _entry(block.untreated), "treated": _entry(block.treated),
         "refuted_by": [r.name for r in block.refutations if not r.passed],

@@ -167,8 +167,8 @@ def verdict_words(wording: Wording, effect: Amount, harms: Sequence[tuple[str, A
 
     Example:
         >>> wording = Wording("new", "usual", "are alive at day 900", "1", True, False, 0.9)
-        >>> verdict_words(wording, Amount(0.12, 0.02, 0.22), [("toxicity", Amount(0.3, 0.1, 0.5))])
-        'more are alive at day 900 with new, but more toxicity (higher is better)'
+        >>> verdict_words(wording, Amount(0.12, 0.02, 0.22))
+        'favours new (higher is better)'
     """
     costs = {
         wording.treatment: " and ".join(f"more {name}" for name, harm in harms if harm.low > 0),

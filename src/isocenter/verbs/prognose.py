@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from isocenter.core.errors import ConfigError
+from isocenter.core.errors import ConfigError, DataError
 from isocenter.data.images.atomic import atomic_folder, make_parent
 from isocenter.data.tables import Codes, read_clinical
 from isocenter.data.tables.reading import ClinicalTable, table_of_cells
@@ -31,6 +31,7 @@ from isocenter.tasks.prognose.learners import Choice, CompetingLearner, CoxLearn
 from isocenter.tasks.prognose.nested import HeldOut, nested, patient_folds
 from isocenter.tasks.prognose.people import fit_support
 from isocenter.verbs.entries import file_sha256
+from isocenter.verbs.evaluate import check_out
 from isocenter.verbs.prognosis.document import (
     ColumnEntry,
     DriverEntry,
@@ -39,7 +40,7 @@ from isocenter.verbs.prognosis.document import (
     PrognosisDocument,
     PrognosisModel,
 )
-from isocenter.verbs.prognosis.figures import calibration_at, figures_of, integral_days
+from isocenter.verbs.prognosis.figures import COMPETING_ORDER, ORDER, calibration_at, figures_of, integral_days
 from isocenter.verbs.prognosis.inputs import Asked, Cohort, cohort_of, people_of
 from isocenter.verbs.prognosis.keeping import ARRAYS, MODEL, PAGE, model_bytes, open_model
 from isocenter.verbs.prognosis.page import render_model, render_people
@@ -134,7 +135,8 @@ def prognose(
         What stands in ``out/model.json``.
 
     Raises:
-        ConfigError: A setting is wrong.
+        ConfigError: A setting is wrong, a column names patients and nobody said so, or the folder is taken by what is
+            no model of ours, or holds the table.
         DataError: The table can't be read, times can't be, nobody had the event, too few did, or a column that was
             named leaks.
         CapabilityError: A network is asked for and torchsurv is not installed.
@@ -171,6 +173,7 @@ def _learners(config: PrognoseConfig) -> list[Learner]:
 def run(config: PrognoseConfig, progress: Progress | None = None) -> PrognosisModel:
     """Do what a `PrognoseConfig` says; see `prognose`."""
     tell = progress or (lambda _stage, _done: None)
+    _check_out(config.out, (MODEL, ARRAYS), config.table, overwrite=config.overwrite)
     table = read_clinical(config.table, kinds=config.kinds, units=config.units, patient=config.patient)
     codes = Codes(config.event_code, config.censored_code, config.competing)
     asked = Asked(
@@ -182,7 +185,7 @@ def run(config: PrognoseConfig, progress: Progress | None = None) -> PrognosisMo
     learners = _learners(config)
     at_days = np.concatenate([[config.horizon_days], integral_days(cohort.times, config.horizon_days)])
     folds = patient_folds(cohort.patients, cohort.times.happened, config.folds, seed=config.seed)
-    entries, scores = [], []
+    entries = []
     for number, learner in enumerate(learners):
         held_out = nested(
             learner, cohort.people, cohort.times, patients=cohort.patients, folds=folds, at_days=at_days,
@@ -192,8 +195,7 @@ def run(config: PrognoseConfig, progress: Progress | None = None) -> PrognosisMo
             ),
         )  # fmt: skip
         entries.append(_entry(held_out, cohort, config, at_days))
-        scores.append(entries[-1].figures[0].value)
-    best = int(np.argmax(scores))
+    best = int(np.argmax([_order(entry) for entry in entries]))
     tell("learning from all", 0.75)
     inside = patient_folds(cohort.patients, cohort.times.happened, config.inner, seed=config.seed)
     trained = learn(learners[best], cohort.people, cohort.times, Choice(inside, concordance, config.seed))
@@ -213,6 +215,28 @@ def run(config: PrognoseConfig, progress: Progress | None = None) -> PrognosisMo
         (folder / MODEL).write_text(model.model_dump_json(indent=1) + "\n", "utf-8")
         (folder / PAGE).write_text(render_model(model), "utf-8")
     return model
+
+
+def _check_out(out: Path, documents: Sequence[str], *sources: Path | None, overwrite: bool) -> None:
+    """Refuse a folder that is taken by what is not ours, or that holds what is read."""
+    for document in documents:
+        check_out(out, document, overwrite=overwrite)
+    place = out.resolve()
+    for source in filter(None, sources):
+        # Where a link stands counts as well as where it leads.
+        if any(s.is_relative_to(place) for s in (source.resolve(), source.parent.resolve() / source.name)):
+            raise ConfigError(f"{out} holds what is read; choose another folder")
+
+
+def _order(entry: LearnerEntry) -> float:
+    """Return the concordance by which a way of learning is chosen."""
+    found = [f.value for f in entry.figures if f.name in (ORDER, COMPETING_ORDER) and np.isfinite(f.value)]
+    if not found:
+        raise DataError(
+            f"{entry.learner}: no pair of people of one fold is in known order, so no concordance can be told and none "
+            "chosen by it; give more events, or ask for fewer folds"
+        )
+    return found[0]
 
 
 def _check_horizon(cohort: Cohort, config: PrognoseConfig) -> None:
@@ -308,12 +332,14 @@ def prognose_people(
         What stands in ``prognosis.json``; who is not answered for has a reason.
 
     Raises:
-        ConfigError: Nobody is asked about, or the folder holds no model.
+        ConfigError: Nobody is asked about, the folder holds no model, or `out` is taken or holds what is read.
         WeightsError: The model is damaged.
         DataError: A table can't be read, or a column is of another kind or unit.
     """
     if not 0 < level < 1:
         raise ConfigError(f"level must lie between 0 and 1, got {level}")
+    if out is not None:
+        _check_out(Path(out), (PEOPLE,), Path(model), None if table is None else Path(table), overwrite=overwrite)
     card, prognosis = open_model(Path(model))
     kinds = {c.name: "number" if not c.levels else _kind(c) for c in card.columns}
     tables: list[ClinicalTable] = []

@@ -10,8 +10,8 @@ import pytest
 
 from isocenter import cli
 from isocenter.core.errors import ConfigError, DataError, UnitsError, WeightsError
-from isocenter.verbs.prognose import prognose, prognose_people
-from isocenter.verbs.prognosis.document import PrognosisModel
+from isocenter.verbs.prognose import _order, prognose, prognose_people
+from isocenter.verbs.prognosis.document import FigureEntry, LearnerEntry, PrognosisModel
 from survival_cases import people
 
 QUICK = {"folds": 2, "inner": 2, "refits": 10, "trees": 40, "resamples": 30}
@@ -180,10 +180,12 @@ def test_dates_after_the_index_time(tmp_path: Path) -> None:
     settings = {"time": "days", "event": "died", "horizon_days": 300.0, "patient": "who", "learners": ("cox",), **QUICK}
     with pytest.raises(DataError, match="need the column of the index time"):
         prognose(table, tmp_path / "m", **settings)  # type: ignore[arg-type]
-    with pytest.raises(DataError, match="leakage: ct: dated later than the index time in 60 rows"):
+    with pytest.raises(
+        DataError, match="leakage: ct: dated later than the index time, or not told to be earlier, in 60 rows"
+    ):
         prognose(table, tmp_path / "m", index_time="index", features=("age", "ct"), **settings)  # type: ignore[arg-type]
     made = prognose(table, tmp_path / "m", index_time="index", **settings)  # type: ignore[arg-type]
-    assert "column ct: dated later than the index time in 60 rows" in made.left_out
+    assert "column ct: dated later than the index time, or not told to be earlier, in 60 rows" in made.left_out
     rows[3] = rows[3].replace("2020-01-01,", "2120-01-01,")
     table.write_text("\n".join(rows) + "\n", "utf-8")
     with pytest.raises(DataError, match="lie in the future, the first on line 4"):
@@ -199,8 +201,140 @@ def test_the_command_learns_and_prints_json(tmp_path: Path, capsys: pytest.Captu
     ]  # fmt: skip
     assert cli.run([*arguments, "--json"]) == 0
     assert PrognosisModel.model_validate_json(capsys.readouterr().out).rows == 70
-    assert cli.run(arguments) == 6
+    assert cli.run(arguments) == 2
+    assert "is not empty" in capsys.readouterr().err
     assert cli.run(["prognose", str(table)]) == 2
     assert "give --out, --time, --event, --horizon" in capsys.readouterr().err
     assert cli.run(["prognose", "--model", str(tmp_path / "m"), "--time", "days"]) == 2
     assert cli.run([*arguments, "--overwrite", "--kind", "stage"]) == 2
+
+
+SETTINGS = {"time": "days", "event": "died", "horizon_days": 300.0, "learners": ("cox",), **QUICK}
+
+
+def held(folder: Path) -> dict[str, bytes]:
+    return {f.name: f.read_bytes() for f in folder.iterdir() if f.is_file()}
+
+
+def test_a_folder_that_is_not_ours_or_is_read_is_never_replaced(
+    model: tuple[Path, PrognosisModel], tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    table = write_table(data / "t.csv", n=80)
+    before = held(data)
+    with pytest.raises(ConfigError, match="not overwritten"):
+        prognose(table, data, patient="who", overwrite=True, **SETTINGS)  # type: ignore[arg-type]
+    assert held(data) == before
+    for name in ("model.json", "model.npz"):
+        (data / name).write_bytes((model[0] / name).read_bytes())
+    (tmp_path / "elsewhere.csv").write_bytes(table.read_bytes())
+    (data / "link.csv").symlink_to(tmp_path / "elsewhere.csv")
+    before = held(data)
+    for one in (table, data / "link.csv"):
+        with pytest.raises(ConfigError, match="holds what is read"):
+            prognose(one, data, patient="who", overwrite=True, **SETTINGS)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="is not empty"):
+        prognose(tmp_path / "elsewhere.csv", data, patient="who", **SETTINGS)  # type: ignore[arg-type]
+    assert held(data) == before
+
+
+def test_answers_never_replace_a_model(model: tuple[Path, PrognosisModel], tmp_path: Path) -> None:
+    person = ["age [a]=60,marker [ug/L]=0.2,stage=II"]
+    mine = tmp_path / "m"
+    mine.mkdir()
+    for name, held_bytes in held(model[0]).items():
+        (mine / name).write_bytes(held_bytes)
+    with pytest.raises(ConfigError, match="not overwritten"):
+        prognose_people(mine, mine, people=person, overwrite=True)
+    (mine / "prognosis.json").write_text("{}", "utf-8")
+    for out in (mine, mine.parent / "m" / ".." / "m"):
+        with pytest.raises(ConfigError, match="holds what is read"):
+            prognose_people(mine, out, people=person, overwrite=True)
+    assert (mine / "model.npz").is_file()
+    prognose_people(mine, tmp_path / "told", people=person)
+    prognose_people(mine, tmp_path / "told", people=person, overwrite=True)
+    assert (tmp_path / "told" / "prognosis.json").is_file()
+
+
+def with_columns(table: Path, **columns: list[str]) -> Path:
+    lines = table.read_text("utf-8").splitlines()
+    for name, cells in columns.items():
+        lines = [f"{line},{cell}" for line, cell in zip(lines, [name, *cells], strict=True)]
+    table.write_text("\n".join(lines) + "\n", "utf-8")
+    return table
+
+
+def test_a_copy_of_the_event_is_no_feature(tmp_path: Path) -> None:
+    _, times = people(220)
+    died = times.happened
+    noise = np.random.default_rng(1).random(220)
+    nearly = died ^ (noise < 0.01)
+    loosely = died ^ (noise < 0.15)
+    table = with_columns(
+        write_table(tmp_path / "t.csv"),
+        relapse=["yes" if d else "no" for d in died], state=["dead" if d else "alive" for d in nearly],
+        code=[str(int(d)) for d in died], score=[f"{d + 0.5 * r:.3f}" for d, r in zip(died, noise, strict=True)],
+        weak=["yes" if d else "no" for d in loosely], rare=["x" if n < 3 else "y" for n in range(220)],
+    )  # fmt: skip
+    made = prognose(table, tmp_path / "m", patient="who", **SETTINGS)  # type: ignore[arg-type]
+    told = [what.split(":")[0] for what in made.left_out if "tells who had the event by itself" in what]
+    assert told == ["column relapse", "column state", "column code", "column score"]
+    assert {"weak", "rare"} <= {c.name for c in made.columns}
+    with pytest.raises(DataError, match="leakage: relapse: tells who had the event by itself"):
+        prognose(table, tmp_path / "m2", patient="who", features=("age", "relapse"), **SETTINGS)  # type: ignore[arg-type]
+
+
+def test_a_copy_of_all_competing_events_is_no_feature(tmp_path: Path) -> None:
+    _, times = people(220)
+    second = np.random.default_rng(3).random(220) < 0.35
+    codes = np.where(times.happened, np.where(second, 2, 1), 0)
+    table = write_table(tmp_path / "t.csv", codes=codes)
+    with_columns(table, ended=["yes" if c else "no" for c in codes], why=[f"c{c}" for c in codes])
+    made = prognose(table, tmp_path / "m", patient="who", competing=("2",), **SETTINGS)  # type: ignore[arg-type]
+    assert not {"ended", "why"} & {c.name for c in made.columns}
+
+
+def test_names_of_people_are_no_features(tmp_path: Path) -> None:
+    table = with_columns(write_table(tmp_path / "t.csv", n=80), **{"Patient ID": [str(n // 2) for n in range(80)]})
+    with pytest.raises(ConfigError, match=r"'Patient ID' seems to name patients.*--patient-column.*--leave-out"):
+        prognose(table, tmp_path / "m", **SETTINGS)  # type: ignore[arg-type]
+    made = prognose(table, tmp_path / "m", leave_out=("Patient ID", "who"), **SETTINGS)  # type: ignore[arg-type]
+    assert "Patient ID" not in [c.name for c in made.columns]
+    made = prognose(table, tmp_path / "n", patient="who", **SETTINGS)  # type: ignore[arg-type]
+    assert "column Patient ID: names people or cases" in made.left_out
+    assert "Patient ID" not in [c.name for c in made.columns]
+
+
+def test_a_first_column_of_row_numbers_is_dropped(tmp_path: Path) -> None:
+    table = write_table(tmp_path / "t.csv", n=80)
+    lines = table.read_text("utf-8").splitlines()
+    table.write_text("\n".join(f"{n or ''},{line}" for n, line in enumerate(lines)) + "\n", "utf-8")
+    made = prognose(table, tmp_path / "m", patient="who", **SETTINGS)  # type: ignore[arg-type]
+    assert [c.name for c in made.columns] == ["age", "marker", "stage", "site"]
+    assert "the first column, without a heading: names of rows" in made.left_out
+
+
+def test_dates_of_columns_that_are_left_out_stop_nothing(tmp_path: Path) -> None:
+    table = with_columns(
+        write_table(tmp_path / "t.csv", n=80), index=["2020-01-01"] * 80, ct=[str(n) for n in range(80)],
+        **{"ct Date": ["2020-02-01"] * 80},
+    )  # fmt: skip
+    given = {"patient": "who", "index_time": "index", **SETTINGS}
+    made = prognose(table, tmp_path / "m", **given)  # type: ignore[arg-type]
+    assert any(what.startswith("column ct: dated later") for what in made.left_out)
+    made = prognose(table, tmp_path / "n", leave_out=("ct",), **given)  # type: ignore[arg-type]
+    assert [c.name for c in made.columns] == ["age", "marker", "stage", "site"]
+    with_columns(table, progression=["2020-03-01"] * 80)
+    with pytest.raises(DataError, match=r"date no column: progression \(80 rows\)"):
+        prognose(table, tmp_path / "o", **given)  # type: ignore[arg-type]
+
+
+def test_a_way_of_learning_is_chosen_by_its_concordance() -> None:
+    brier, c = FigureEntry(name="Brier", of="", value=0.9), FigureEntry(name="Harrell's C", of="", value=0.6)
+    entry = LearnerEntry(learner="cox", figures=(brier, c), calibration=(), settings=(), dropped={})
+    assert _order(entry) == 0.6
+    unknown = c.model_copy(update={"value": float("nan")})
+    for figures in ((brier,), (brier, unknown)):
+        with pytest.raises(DataError, match="no concordance can be told"):
+            _order(entry.model_copy(update={"figures": figures}))

@@ -26,6 +26,7 @@ __all__ = [
     "DateColumn",
     "FreeTextError",
     "NumberColumn",
+    "plain_number",
     "split_heading",
     "typed_column",
 ]
@@ -35,6 +36,7 @@ MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "?", "."})
 KINDS = ("number", "category", "boolean", "date")
 _YES, _NO = frozenset({"yes", "true", "y", "t"}), frozenset({"no", "false", "n", "f"})
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
+_MOMENT = re.compile(r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d{1,6})?)?)?")
 _MOST_LEVELS = 50
 _HEADING = re.compile(r"^(?P<name>.*?)\s*\[(?P<unit>.+)\]$")
 
@@ -115,20 +117,34 @@ class BooleanColumn:
 
 @dataclass(frozen=True, eq=False)
 class DateColumn:
-    """Days of the calendar.
+    """Days of the calendar, some or all with a time of day.
 
     Args:
         name: Of the column.
-        values: `datetime64[D]`; NaT where nothing is known.
+        values: `datetime64[D]`, or `datetime64[us]` with times of day; NaT where nothing is known.
+        timed: Which hold a time of day; None for no one.
     """
 
     name: str
     values: Shaped[np.ndarray, " n"]
+    timed: Bool[np.ndarray, " n"] | None = None
 
     @property
     def missing(self) -> Bool[np.ndarray, " n"]:
         """Where nothing is known."""
         return np.asarray(np.isnat(self.values))
+
+    @property
+    def days(self) -> Shaped[np.ndarray, " n"]:
+        """The days alone, `datetime64[D]`."""
+        return self.values.astype("datetime64[D]")
+
+    def later_than(self, other: DateColumn) -> Bool[np.ndarray, " n"]:
+        """Return where a date is later than another's, or on its day while only one of the two has a time of day."""
+        none = np.zeros(len(self.values), dtype=np.bool_)
+        mine, its = (none if c.timed is None else c.timed for c in (self, other))
+        same_day = self.days == other.days
+        return np.asarray((self.days > other.days) | (same_day & ((mine != its) | (self.values > other.values))))
 
 
 Column = NumberColumn | CategoryColumn | BooleanColumn | DateColumn
@@ -182,8 +198,7 @@ def typed_column(name: str, unit: str | None, cells: Sequence[str], lines: Seque
     if chosen == "boolean":
         return BooleanColumn(name, np.array([_yes_no(name, t, n) for t, n in zip(text, lines, strict=True)]))
     if chosen == "date":
-        days = [_date(name, t, n) for t, n in zip(text, lines, strict=True)]
-        return DateColumn(name, np.array(days, dtype="datetime64[D]"))
+        return _dates(name, text, lines)
     return _category(name, text, known, stated=kind is not None)
 
 
@@ -224,22 +239,51 @@ def _yes_no(name: str, text: str, line: int) -> float:
     raise DataError(f"line {line}: {name!r} holds what is neither yes nor no (true or false, 1 or 0)")
 
 
+def _dates(name: str, text: Sequence[str], lines: Sequence[int]) -> DateColumn:
+    values = np.array([_date(name, t, n) for t, n in zip(text, lines, strict=True)], dtype="datetime64[us]")
+    timed = np.array([len(t) > len("2024-01-31") for t in text]) & ~np.isnat(values)
+    days = values.astype("datetime64[D]")
+    # A column of midnights alone is how programs write days.
+    if not (values[timed] != days[timed]).any():
+        return DateColumn(name, days)
+    return DateColumn(name, values, timed)
+
+
 def _date(name: str, text: str, line: int) -> np.datetime64:
     if text.lower() in MISSING:
-        return np.datetime64("NaT", "D")
+        return np.datetime64("NaT", "us")
     try:
-        if not _DATE.match(text):
+        if not _MOMENT.fullmatch(text):
             raise ValueError
-        return np.datetime64(text[:10], "D")
+        return np.datetime64(text, "us")
     except ValueError as error:
-        raise DataError(f"line {line}: {name!r} holds what is no date; write 2024-01-31") from error
+        raise DataError(
+            f"line {line}: {name!r} holds what is no date; write 2024-01-31, or 2024-01-31T16:05 without a time zone"
+        ) from error
+
+
+def plain_number(number: float) -> str:
+    """Return a number as a code is written: whole ones with all their digits and without a point.
+
+    Example:
+        >>> plain_number(1234567.0), plain_number(0.5)
+        ('1234567', '0.5')
+    """
+    return str(int(number)) if float(number).is_integer() else str(float(number))
+
+
+def _code(text: str) -> str:
+    try:
+        return str(int(text))  # of any length, which a float would round
+    except ValueError:
+        return plain_number(float(text))
 
 
 def _category(name: str, text: Sequence[str], known: Sequence[str], *, stated: bool) -> CategoryColumn:
     whole = all(_is_number(t) for t in known)
     # "1" and "1.0" are one level.
-    clean = [f"{float(t):g}" if whole and t.lower() not in MISSING else t for t in text]
-    levels = tuple(sorted({c for c in clean if c.lower() not in MISSING}, key=float if whole else str))
+    clean = [_code(t) if whole and t.lower() not in MISSING else t for t in text]
+    levels = tuple(sorted({c for c in clean if c.lower() not in MISSING}, key=_size if whole else str))
     if len(levels) > _MOST_LEVELS and not stated:
         raise FreeTextError(
             f"{name!r} holds {len(levels)} different words: free text or names are no categories; leave the "
@@ -247,3 +291,7 @@ def _category(name: str, text: Sequence[str], known: Sequence[str], *, stated: b
         )
     place = {level: n for n, level in enumerate(levels)}
     return CategoryColumn(name, levels, np.array([place.get(c, -1) for c in clean], dtype=np.int64))
+
+
+def _size(level: str) -> tuple[float, str]:
+    return float(level), level

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int64, Shaped
 
 from isocenter.core.errors import DataError
 from isocenter.core.ucum import convert_units
-from isocenter.data.tables.columns import BooleanColumn, CategoryColumn, DateColumn
+from isocenter.data.tables.columns import BooleanColumn, CategoryColumn, DateColumn, plain_number
 from isocenter.data.tables.reading import ClinicalTable
 
 __all__ = ["Codes", "Outcome", "read_outcome"]
@@ -105,7 +105,7 @@ def _values(table: ClinicalTable, event: str) -> Shaped[np.ndarray, " n"]:
         )
     if isinstance(column, CategoryColumn):
         return np.array([column.levels[c] if c >= 0 else "" for c in column.codes], dtype=object)
-    return np.array(["" if np.isnan(v) else f"{v:g}" for v in column.values], dtype=object)
+    return np.array(["" if np.isnan(v) else plain_number(float(v)) for v in column.values], dtype=object)
 
 
 def _refuse_negative(table: ClinicalTable, time: str, days: Float[np.ndarray, " n"]) -> None:

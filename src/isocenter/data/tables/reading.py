@@ -6,7 +6,7 @@ import csv
 import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +29,8 @@ from isocenter.data.tables.columns import (
 __all__ = ["ClinicalTable", "read_clinical", "table_of_cells"]
 
 _ATTRIBUTE = re.compile(r"^@attribute\s+(?P<name>'[^']*'|\"[^\"]*\"|\S+)\s+(?P<kind>.+)$", re.IGNORECASE)
+_ROW = "row"
+"""Name of a first column without a heading."""
 _NUMERIC = ("numeric", "real", "integer")
 
 
@@ -43,6 +45,7 @@ class ClinicalTable:
         patients: Of each row; the number of the row where no column says it.
         patients_known: Whether a column says it.
         text: Columns of free text that were not typed, by name: they are no features.
+        row_names: Whether a first column without a heading was dropped: a name or number for each row, all different.
     """
 
     source: str
@@ -51,6 +54,7 @@ class ClinicalTable:
     patients: tuple[str, ...]
     patients_known: bool
     text: tuple[str, ...] = field(default=())
+    row_names: bool = False
 
     def __len__(self) -> int:
         return len(self.lines)
@@ -84,11 +88,11 @@ class ClinicalTable:
         for name, column in self.columns.items():
             columns[name] = _part(column, places)
         patients = tuple(self.patients[p] for p in places)
-        return ClinicalTable(self.source, columns, self.lines[places], patients, self.patients_known, self.text)
+        return replace(self, columns=columns, lines=self.lines[places], patients=patients)
 
     def with_columns(self, columns: Mapping[str, Column]) -> ClinicalTable:
         """Return the same rows with other columns."""
-        return ClinicalTable(self.source, columns, self.lines, self.patients, self.patients_known, self.text)
+        return replace(self, columns=columns)
 
 
 def _part(column: Column, places: Int64[np.ndarray, " k"]) -> Column:
@@ -98,7 +102,7 @@ def _part(column: Column, places: Int64[np.ndarray, " k"]) -> Column:
         return CategoryColumn(column.name, column.levels, column.codes[places])
     if isinstance(column, BooleanColumn):
         return BooleanColumn(column.name, column.values[places])
-    return DateColumn(column.name, column.values[places])
+    return DateColumn(column.name, column.values[places], None if column.timed is None else column.timed[places])
 
 
 def read_clinical(
@@ -144,7 +148,9 @@ def read_clinical(
     for name, kind in asked.items():
         if kind not in KINDS:
             raise ConfigError(f"column {name!r}: {kind!r} is none of {', '.join(KINDS)}")
-    skipped = {patient, *leave_out}
+    cells = [row[0] for _, row in rows]
+    row_names = not split_heading(heading[0])[0] and patient != _ROW and len(set(cells)) == len(cells)
+    skipped = {patient, *leave_out, *([_ROW] if row_names else [])}
     columns, unread = _typed(names, rows, asked, skipped, str(file))
     for name, wanted in (units or {}).items():
         made = columns.get(name)
@@ -154,7 +160,7 @@ def read_clinical(
         columns[name] = made.to(wanted)
     lines = np.array([number for number, _ in rows], dtype=np.int64)
     patients = _patients(list(names), rows, patient, file)
-    return ClinicalTable(str(file), columns, lines, patients, patient is not None, unread)
+    return ClinicalTable(str(file), columns, lines, patients, patient is not None, unread, row_names)
 
 
 def table_of_cells(
@@ -217,7 +223,7 @@ def _names(heading: Sequence[str], file: Path | str) -> dict[str, str | None]:
     if twice or any(not name for name, _ in found[1:]):
         raise DataError(f"column {twice[0] if twice else ''!r} stands twice, or a column has no name", source=file)
     # A first column without a heading is what spreadsheets and data frames write for the row's name.
-    return {name or "row": unit for name, unit in found}
+    return {name or _ROW: unit for name, unit in found}
 
 
 def _patients(

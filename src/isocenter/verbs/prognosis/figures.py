@@ -18,8 +18,9 @@ from isocenter.tasks.prognose.learners import Times
 from isocenter.tasks.prognose.nested import HeldOut
 from isocenter.verbs.prognosis.document import CalibrationEntry, FigureEntry
 
-__all__ = ["calibration_at", "figures_of", "fold_uno", "integral_days"]
+__all__ = ["COMPETING_ORDER", "ORDER", "calibration_at", "figures_of", "fold_uno", "integral_days"]
 
+ORDER, COMPETING_ORDER = "Harrell's C", "C of the event"
 _GROUPS, _LEAST_GROUP, _POINTS = 5, 20, 25
 Statistic = Callable[[Int64[np.ndarray, " k"]], float]
 
@@ -88,7 +89,7 @@ def figures_of(
     if times.codes is not None:
         codes = times.codes
         order = lambda i: competing_concordance(times.days[i], codes[i], risk[i], folds[i])  # noqa: E731
-        measures.append(("C of the event", "who had another outlasts all", order))
+        measures.append((COMPETING_ORDER, "who had another outlasts all", order))
         brier = or_nan(competing_brier)
         measures.append(("Brier", by, lambda i: brier(times.days[i], codes[i], 1 - at_horizon[i], day=horizon_days)))
         never = or_nan(lambda i: _observed(times.rows(i), horizon_days)[0] / float((1 - at_horizon[i]).mean()))
@@ -97,7 +98,7 @@ def figures_of(
     grid = at_days[1:].tolist()
     integral, at_day, auc = or_nan(integrated_brier), or_nan(_brier), or_nan(_auc)
     measures += [
-        ("Harrell's C", "", lambda i: concordance(times.days[i], times.happened[i], risk[i], folds[i])),
+        (ORDER, "", lambda i: concordance(times.days[i], times.happened[i], risk[i], folds[i])),
         ("Uno's C", "", lambda i: fold_uno(times.rows(i), risk[i], folds[i], until_days=None)),
         ("dynamic AUC", by, lambda i: auc(times.rows(i), 1 - at_horizon[i], horizon_days)),
         ("Brier", by, lambda i: at_day(times.rows(i), at_horizon[i], horizon_days)),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64, Shaped
 
 from isocenter.core.errors import ConfigError, DataError
 from isocenter.data.tables import (
@@ -23,7 +24,9 @@ from isocenter.data.tables import (
     read_outcome,
     telling_gaps,
 )
-from isocenter.evaluate.ranking import concordance
+from isocenter.data.tables.columns import plain_number
+from isocenter.data.tables.timing import dating_of
+from isocenter.evaluate.ranking import auroc, concordance
 from isocenter.models.covariates import Covariate, Covariates
 from isocenter.tasks.prognose.learners import Times
 from isocenter.verbs.prognosis.document import ColumnEntry, MissingEntry
@@ -32,6 +35,15 @@ __all__ = ["Asked", "Cohort", "cohort_of", "covariates_of", "people_of"]
 
 _TELLS = 0.97
 """A covariate that by itself puts people in order this well was measured after the event, not before it."""
+_LEAST, _MOST_VALUES, _FAR = 5, 10, 0.2
+"""People of a level that can tell; values of a number up to which they are levels; errors left of the base rate's."""
+_ROWS = ("row", "rowid", "rowname", "rownames", "rownumber", "unnamed0")
+_PEOPLE = ("patient", "person", "subject", "participant", "case")
+_IDS = frozenset(
+    (*_ROWS, *(f"{who}{what}" for who in _PEOPLE for what in ("id", "no", "nr", "number", "code", "name")), "id", "ids",
+     "uid", "pid", "mrn", "recordid", "studyid", "sampleid", "subjid", "usubjid", *_PEOPLE, "patients")
+)  # fmt: skip
+"""Names of columns that name people or rows, in small letters and without what is no letter or digit."""
 
 
 @dataclass(frozen=True)
@@ -90,18 +102,23 @@ def cohort_of(table: ClinicalTable, asked: Asked) -> Cohort:
     Raises:
         DataError: Times that can't be, no events, dates in the future, or a column that was named and is dated later
             than the index time or tells the outcome by its gaps or by itself.
-        ConfigError: A column that was named is not there.
+        ConfigError: A column that was named is not there, or one names patients and nobody said so.
     """
+    unread = {*table.text, *(["row"] if table.row_names else [])}
     for name in (*asked.features, *asked.leave_out, *filter(None, (asked.group, asked.index_time))):
-        if name not in table.columns:
+        if name not in table.columns and not (name in asked.leave_out and name in unread):
             raise ConfigError(f"there is no column {name!r}; there are {', '.join(table.columns)}")
+    ids = _ids(table, asked)
     outcome = read_outcome(table, asked.time, asked.event, asked.codes)
     left_out = [f"column {name}: free text" for name in table.text]
+    left_out += [f"column {name}: names people or cases" for name in ids]
+    if table.row_names:
+        left_out.append("the first column, without a heading: names of rows")
     lost = int((~outcome.known).sum())
     if lost:
         left_out.append(f"{lost} rows: no time or no event")
     known = table.rows(outcome.known)
-    outer = {asked.time, asked.event, *asked.leave_out}
+    outer = {asked.time, asked.event, *asked.leave_out, *ids}
     groups = _words(known.column(asked.group)) if asked.group else None
     kept = {name: c for name, c in known.columns.items() if name not in outer and name != asked.group}
     if asked.features:
@@ -109,16 +126,24 @@ def cohort_of(table: ClinicalTable, asked: Asked) -> Cohort:
         kept = {
             name: c for name, c in kept.items() if name in asked.features or isinstance(c, DateColumn) or name in dated
         }
+    stated = asked.dated_by or {}
+    dating = {n: by for n, by in dating_of(known, stated).items() if by in kept or n in stated}
+    # Dates of columns alone that are not learnt from have nothing left to tell.
+    idle = set(dating.values()) - {by for n, by in dating.items() if n in kept} - {asked.index_time, *asked.features}
+    kept = {name: c for name, c in kept.items() if name not in idle}
     found = features_in_time(
-        known.with_columns(kept), asked.index_time, dated_by=asked.dated_by, today=datetime.now(UTC).date(),
-        refuse=False,
+        known.with_columns(kept), asked.index_time, dated_by={n: by for n, by in dating.items() if n in kept},
+        today=datetime.now(UTC).date(), refuse=False,
     )  # fmt: skip
-    reasons = {n: f"dated later than the index time in {k} rows" for n, k in found.refused.items()}
+    reasons = {
+        n: f"dated later than the index time, or not told to be earlier, in {k} rows" for n, k in found.refused.items()
+    }
     features = dict(found.table.columns)
     if asked.features:
         named = {*asked.features, *(f"{name} before {asked.index_time}" for name in asked.features)}
         features = {name: c for name, c in features.items() if name in named}
-    reasons |= _telling(known.with_columns(features), outcome.happened, outcome.days)
+    chosen = known.with_columns(features)
+    reasons |= _copies(chosen, outcome.codes) | _telling(chosen, outcome.happened, outcome.days)
     wrong = [n for n in reasons if n in asked.features]
     if wrong:
         raise DataError(
@@ -142,7 +167,7 @@ def _words(column: Column) -> list[str]:
         return [column.levels[c] if c >= 0 else "not known" for c in column.codes]
     if isinstance(column, DateColumn):
         raise ConfigError(f"{column.name!r} holds dates: it makes no groups")
-    return ["not known" if np.isnan(v) else f"{v:g}" for v in column.values]
+    return ["not known" if np.isnan(v) else plain_number(float(v)) for v in column.values]
 
 
 def _missing(
@@ -173,6 +198,57 @@ def _telling(table: ClinicalTable, happened: Bool[np.ndarray, " n"], days: Float
             if not np.isnan(order) and not 1 - _TELLS < order < _TELLS:
                 found[name] = f"puts people in the order of their events by itself (C = {max(order, 1 - order):.2f})"
     return found
+
+
+def _ids(table: ClinicalTable, asked: Asked) -> list[str]:
+    """Return columns that name people and are no features; without a column of the patient they are an error."""
+    used = {asked.time, asked.event, asked.index_time, asked.group, *asked.leave_out}
+    found = [
+        name for name in (*table.columns, *table.text)
+        if re.sub(r"[\W_]", "", name.casefold()) in _IDS and name not in used
+    ]  # fmt: skip
+    if found and not table.patients_known:
+        raise ConfigError(
+            f"column {found[0]!r} seems to name patients or rows: say so with --patient-column, that rows of one "
+            "patient stay together, or leave it out with --leave-out"
+        )
+    return [name for name in found if name not in asked.features and name in table.columns]
+
+
+def _copies(table: ClinicalTable, codes: Int64[np.ndarray, " n"]) -> dict[str, str]:
+    """Return columns that tell the event almost by themselves, whenever it came, and how."""
+    found = {}
+    for name, column in table.columns.items():
+        seen = ~column.missing
+        values = column.codes if isinstance(column, CategoryColumn) else column.values
+        # With competing events a column may tell the one asked about, or that there was any.
+        for had in (codes == 1, codes > 0):
+            why = _copy(values[seen], had[seen], isinstance(column, NumberColumn))
+            if why:
+                found[name] = why
+    return found
+
+
+def _copy(values: Shaped[np.ndarray, " n"], had: Bool[np.ndarray, " n"], number: bool) -> str:
+    """Return how values tell who had the event, or "" where they don't."""
+    few = int(min(had.sum(), (~had).sum()))
+    if few < _LEAST:
+        return ""
+    levels, places = np.unique(values, return_inverse=True)
+    if not number or len(levels) <= _MOST_VALUES:
+        count = np.bincount(places)
+        with_it = np.bincount(places, weights=had).astype(np.int64)
+        by_all = with_it if had.mean() > 0.5 else count - with_it
+        # A level of a few people is right by chance: there the base rate guesses.
+        right = np.where(count < _LEAST, by_all, np.maximum(with_it, count - with_it)).sum()
+        wrong = len(had) - int(right)
+        if wrong < (1 - _TELLS) * len(had) and wrong <= _FAR * few:
+            return f"tells who had the event by itself ({right / len(had):.0%} right): a copy of the outcome"
+    if number:
+        area = auroc(had, values.astype(np.float64))
+        if not 1 - _TELLS <= area <= _TELLS:
+            return f"tells who had the event by itself (AUC {max(area, 1 - area):.2f}): a copy of the outcome"
+    return ""
 
 
 def covariates_of(table: ClinicalTable) -> Covariates:
@@ -231,5 +307,6 @@ def _level_words(column: Column, entry: ColumnEntry) -> list[str]:
     if isinstance(column, DateColumn):
         raise DataError(f"column {entry.name!r} holds dates; the model learnt words")
     if entry.levels == ("no", "yes"):
-        return ["" if np.isnan(v) else {0.0: "no", 1.0: "yes"}.get(float(v), f"{v:g}") for v in column.values]
-    return ["" if np.isnan(v) else f"{v:g}" for v in column.values]
+        words = {0.0: "no", 1.0: "yes"}
+        return ["" if np.isnan(v) else words.get(float(v), plain_number(float(v))) for v in column.values]
+    return ["" if np.isnan(v) else plain_number(float(v)) for v in column.values]

@@ -173,3 +173,62 @@ def test_rows_are_chosen_in_every_kind_of_column(tmp_path: Path) -> None:
     part = read.rows(np.array([2, 0], dtype=np.int64))
     assert part.patients == ("c", "a") and part.number("age").values.tolist() == [70, 61]
     assert isinstance(part.column("seen"), DateColumn) and isinstance(part.column("age"), NumberColumn)
+
+
+def test_a_date_column_is_found_in_any_case_of_letters(tmp_path: Path) -> None:
+    text = "index,crp,crp Date\n2020-06-01,4,2020-07-01\n"
+    assert features_in_time(table(tmp_path, text), "index", refuse=False).refused == {"crp": 1}
+
+
+def test_a_later_date_that_dates_no_column_is_an_error(tmp_path: Path) -> None:
+    read = table(tmp_path, "index,crp,taken\n2020-06-01,4,2020-07-01\n2020-06-01,4,2020-05-01\n")
+    with pytest.raises(DataError, match=r"date no column: taken \(1 rows\)"):
+        features_in_time(read, "index", refuse=False)
+    assert features_in_time(read, "index", dated_by={"crp": "taken"}, refuse=False).refused == {"crp": 1}
+
+
+@pytest.mark.parametrize(
+    ("index", "taken", "late"),
+    [
+        ("2020-06-01T08:00", "2020-06-01T16:00", True),
+        ("2020-06-01 16:00:00", "2020-06-01T08:00", False),
+        ("2020-06-01", "2020-06-01T08:00", True),
+        ("2020-06-01T08:00", "2020-06-01", True),
+        ("2020-06-01", "2020-05-31T23:59", False),
+        ("2020-06-01", "2020-06-01", False),
+        ("2020-06-01", "2020-06-01 00:00:00", False),
+    ],
+)
+def test_times_of_the_day_of_the_index(tmp_path: Path, index: str, taken: str, late: bool) -> None:
+    read = table(tmp_path, f"index,crp,crp date\n{index},4,{taken}\n")
+    assert features_in_time(read, "index", refuse=False, today=date(2020, 6, 1)).refused == ({"crp": 1} if late else {})
+
+
+def test_days_before_the_index_have_parts_where_both_have_times(tmp_path: Path) -> None:
+    text = "index,born\n2020-06-01T18:00,2020-05-31T06:00\n2020-06-01T12:00,2020-05-31\n"
+    found = features_in_time(table(tmp_path, text).rows(np.array([1, 0], dtype=np.int64)), "index")
+    assert found.table.number("born before index").values.tolist() == [1.0, 1.5]
+
+
+@pytest.mark.parametrize("cell", ["2020-06-01T08:00Z", "2020-06-01x", "2020-06-01T25:00"])
+def test_moments_that_are_none(tmp_path: Path, cell: str) -> None:
+    with pytest.raises(DataError, match="no date"):
+        table(tmp_path, f"a,b\n{cell},1\n")
+
+
+def test_long_codes_stay_apart(tmp_path: Path) -> None:
+    text = "t,e,site,big\n1,1234561,1234560,12345678901234567\n2,1234560,1234561,12345678901234568\n"
+    read = table(tmp_path, text, kinds={"site": "category", "big": "category"})
+    site, big = read.column("site"), read.column("big")
+    assert isinstance(site, CategoryColumn) and site.levels == ("1234560", "1234561")
+    assert isinstance(big, CategoryColumn) and len(big.levels) == 2
+    found = read_outcome(read, "t", "e", Codes("1234561", "1234560"))
+    assert found.codes.tolist() == [1, 0]
+    same = table(tmp_path, "a,b\n1,1\n1.0,2\n0.5,3\n", kinds={"a": "category"}).column("a")
+    assert isinstance(same, CategoryColumn) and same.levels == ("0.5", "1")
+
+
+def test_a_first_column_without_a_heading(tmp_path: Path) -> None:
+    assert list(table(tmp_path, ",a\n1,5\n2,6\n").columns) == ["a"]
+    assert list(table(tmp_path, ",a\n1,5\n1,6\n").columns) == ["row", "a"]
+    assert table(tmp_path, ",a\nx,5\ny,6\n", patient="row").patients == ("x", "y")

@@ -57,10 +57,14 @@ def python_version() -> str:
     return f"{platform.python_implementation()} {platform.python_version()}"
 
 
-def package_versions() -> dict[str, str]:
-    """Return the versions of the packages that touch pixels or geometry; one that is not installed is left out."""
+def package_versions(names: Sequence[str] | None = None) -> dict[str, str]:
+    """Return the versions of packages; one that is not installed is left out.
+
+    Args:
+        names: Which; None for those that touch pixels or geometry.
+    """
     found = {}
-    for name in _PACKAGES:
+    for name in _PACKAGES if names is None else names:
         try:
             found[name] = version(name)
         except PackageNotFoundError:

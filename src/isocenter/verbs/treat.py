@@ -13,7 +13,6 @@ import io
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -41,7 +40,7 @@ from isocenter.tasks.treat import (
 from isocenter.verbs.entries import file_sha256
 from isocenter.verbs.evaluate import check_out
 from isocenter.verbs.evaluation.tables import read_table
-from isocenter.verbs.provenance import code_version, created_now
+from isocenter.verbs.provenance import code_version, created_now, package_versions
 from isocenter.verbs.treatment.analysis import AS_PREDICTED, Plan, analyse, balance_of, overlap_of
 from isocenter.verbs.treatment.document import AmountEntry, PersonEntry, SupportBlock, TreatDocument
 from isocenter.verbs.treatment.page import render_treat
@@ -276,7 +275,7 @@ def _document(config: TreatConfig, read: PeopleRead, asked_about: _AskedAbout | 
             least_share=config.least_share, width_limit=_width_limit(config, read.outcome),
         ),
         outcome=blocks[0], harms=tuple(blocks[1:]), people=people, isocenter=__version__, commit=code["commit"],
-        packages=_versions(), seed=config.seed, inputs={n: file_sha256(p) for n, p in inputs.items()},
+        packages=package_versions(_PACKAGES), seed=config.seed, inputs={n: file_sha256(p) for n, p in inputs.items()},
         config={k: v for k, v in config.model_dump(mode="json").items() if k not in ("table", "out", "people")},
         created=created_now(),
     )  # fmt: skip
@@ -305,16 +304,6 @@ def _notes(read: PeopleRead, told: str) -> tuple[str, ...]:
 def _warned(person: PersonEntry, told: str) -> tuple[str, ...]:
     """Return a person's sentences and, last, why they may say too much."""
     return (*person.sentences, f"But {told}.")
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in _PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 def _people(

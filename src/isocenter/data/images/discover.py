@@ -25,7 +25,7 @@ from isocenter.core.errors import DataError
 from isocenter.data.images.atomic import explain_os_error
 from isocenter.data.images.study_files import Refusal
 
-__all__ = ["Sources", "ZipLimits", "discover", "sniff"]
+__all__ = ["Kind", "Sources", "ZipLimits", "discover", "missing_from", "sniff", "sniff_bytes"]
 
 Kind = Literal["dicom", "dicomdir", "nifti", "nrrd", "metaimage", "picture", "zip", "empty", "other"]
 
@@ -148,6 +148,16 @@ def sniff(path: Path) -> Kind:
         DataError: The file can't be opened.
     """
     head = _head(path)
+    return sniff_bytes(head, path.stat().st_size) if head else "empty"
+
+
+def sniff_bytes(head: bytes, size: int) -> Kind:
+    """Tell what a file is from its first bytes.
+
+    Args:
+        head: At least 4,096 of them, or the whole file.
+        size: Of the file.
+    """
     if not head:
         return "empty"
     if head[128:132] == b"DICM":
@@ -158,12 +168,12 @@ def sniff(path: Path) -> Kind:
         return "picture"
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         return "zip"
-    if _META_IMAGE.match(head) and b"DimSize" in head:
+    if _META_IMAGE.match(head) and b"DimSize" in head[:_HEAD_BYTES]:
         return "metaimage"
-    plain = _inflated(head) if head.startswith(b"\x1f\x8b") else head
+    plain = _inflated(head[:_HEAD_BYTES]) if head.startswith(b"\x1f\x8b") else head
     if plain[344:348] in (b"n+1\0", b"ni1\0") or plain[4:8] in (b"n+2\0", b"ni2\0"):
         return "nifti"
-    return "dicom" if _looks_like_bare_dicom(head, path) else "other"
+    return "dicom" if _looks_like_bare_dicom(head[:_HEAD_BYTES], size) else "other"
 
 
 def _head(path: Path) -> bytes:
@@ -181,9 +191,8 @@ def _inflated(head: bytes) -> bytes:
         return b""
 
 
-def _looks_like_bare_dicom(head: bytes, path: Path) -> bool:
+def _looks_like_bare_dicom(head: bytes, size: int) -> bool:
     """Walk the first elements of a data set that has no preamble; the order of tags and the lengths must make sense."""
-    size = path.stat().st_size
     for order in ("little", "big"):
         for explicit in (True, False):
             if _walk(head, size, order, explicit=explicit) >= 3:
@@ -286,7 +295,7 @@ def _sorted_by_kind(files: list[Path], root: Path, refused: list[Refusal]) -> So
             continue
         if kind == "dicomdir":
             out.append(Refusal(name, "a DICOMDIR: the files are read themselves", "ignored"))
-            out.extend(_missing_from(file, root))
+            out.extend(missing_from(file, root))
         elif kind == "zip":
             out.append(Refusal(name, "an archive inside; not opened: unpack it, or give it by itself", "ignored"))
         elif kind == "empty":
@@ -384,7 +393,8 @@ def _file_id(record: Dataset) -> list[str]:
     return [part.strip(" \0") for part in text.split("\\")] if text.strip(" \0") else []
 
 
-def _missing_from(dicomdir: Path, root: Path) -> list[Refusal]:
+def missing_from(dicomdir: Path, root: Path) -> list[Refusal]:
+    """Return what a DICOMDIR lists and is not there, or that it can't be read itself."""
     try:
         return _listed_in(dicomdir)[1]
     except DataError as error:

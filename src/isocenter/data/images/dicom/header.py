@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from pydicom.uid import UID
 from isocenter.core.errors import DataError, PixelError
 from isocenter.data.images.quiet import quiet
 
-__all__ = ["Header", "read_dataset", "scan", "whole_header"]
+__all__ = ["WANTED", "Header", "Wanted", "read_dataset", "scan", "scan_bytes", "whole_header"]
 
 _TEXT = """
 00080008:ImageType 00080016:SOPClassUID 00080018:SOPInstanceUID 00080060:Modality 00100010:PatientName
@@ -58,7 +59,11 @@ def _table(text: str, kind: str) -> dict[int, tuple[str, str]]:
     return {int(tag, 16): (keyword, kind) for tag, keyword in pairs}
 
 
-WANTED = _table(_TEXT, "text") | _table(_FLOATS, "floats") | _table(_SHORTS, "short") | _table(_PRESENT, "present")
+Wanted = Mapping[int, tuple[str, str]]
+"""Keyword, and how the value is decoded (text, floats, short, present), by tag."""
+WANTED: Wanted = (
+    _table(_TEXT, "text") | _table(_FLOATS, "floats") | _table(_SHORTS, "short") | _table(_PRESENT, "present")
+)
 _FLOAT_VRS = {"FD": "d", "FL": "f"}
 
 _PIXEL_DATA = 0x7FE00010
@@ -145,12 +150,13 @@ class _Short(Exception):
     """The lean scanner needs more of the file than it was given."""
 
 
-def scan(path: Path, name: str = "") -> Header:
+def scan(path: Path, name: str = "", *, wanted: Wanted = WANTED) -> Header:
     """Read the wanted elements of a DICOM file.
 
     Args:
         path: A DICOM file, with or without preamble.
         name: Its name in messages; the file's own name where not given.
+        wanted: What to read.
 
     Returns:
         The header; pixels are not read.
@@ -162,11 +168,10 @@ def scan(path: Path, name: str = "") -> Header:
     size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(min(size, _HEAD_BYTES))
-        if head[:1] == b"\x30" and head[128:132] != b"DICM" and head[1:2] in (b"\x80", b"\x82", b"\x83", b"\x84"):
-            raise PixelError("is encrypted (a CMS envelope, DICOM PS3.10 7.4); decrypt it first", source=name)
+        _refuse_encrypted(head, name)
         while True:
             try:
-                return _scan_lean(path, name, head, size)
+                return _scan_lean(path, name, head, size, wanted)
             except _Unusual:
                 break
             except _Short:
@@ -174,10 +179,30 @@ def scan(path: Path, name: str = "") -> Header:
                     break
                 head += file.read(len(head) * 7)
     with whole_header(name):
-        return _scan_pydicom(path, name, size)
+        return _scan_pydicom(path, path, name, size, wanted)
 
 
-def _scan_lean(path: Path, name: str, head: bytes, size: int) -> Header:
+def scan_bytes(content: bytes, name: str, *, wanted: Wanted = WANTED) -> Header:
+    """Read the wanted elements of a DICOM file that is held in memory.
+
+    Raises:
+        PixelError: As `scan`.
+    """
+    path = Path(name)
+    _refuse_encrypted(content[:_HEAD_BYTES], name)
+    try:
+        return _scan_lean(path, name, content, len(content), wanted)
+    except (_Unusual, _Short):
+        with whole_header(name):
+            return _scan_pydicom(path, BytesIO(content), name, len(content), wanted)
+
+
+def _refuse_encrypted(head: bytes, name: str) -> None:
+    if head[:1] == b"\x30" and head[128:132] != b"DICM" and head[1:2] in (b"\x80", b"\x82", b"\x83", b"\x84"):
+        raise PixelError("is encrypted (a CMS envelope, DICOM PS3.10 7.4); decrypt it first", source=name)
+
+
+def _scan_lean(path: Path, name: str, head: bytes, size: int, wanted: Wanted) -> Header:
     if head[128:132] != b"DICM":
         raise _Unusual
     syntax, position = _meta(head)
@@ -200,16 +225,17 @@ def _scan_lean(path: Path, name: str, head: bytes, size: int) -> Header:
             offset, length = value_at, None if encapsulated else value_length
             break
         end = walker.skip(value_at) if value_length == _UNDEFINED else value_at + value_length
-        if tag in WANTED:
-            if WANTED[tag][1] != "present" and end > len(head):
+        if tag in wanted:
+            kind = wanted[tag][1]
+            if kind != "present" and end > len(head):
                 raise _Short
-            raw[tag] = (vr, b"" if WANTED[tag][1] == "present" else head[value_at:end])
-            if WANTED[tag][1] == "present" and value_length == 0:
+            raw[tag] = (vr, b"" if kind == "present" else head[value_at:end])
+            if kind == "present" and value_length == 0:
                 del raw[tag]
         if tag == 0x7FE00008 or tag == 0x7FE00009 or end > size:
             raise _Unusual
         position = end
-    values = _decode(raw, little=True)
+    values = _decode(raw, wanted, little=True)
     return Header(path, name, values, syntax, offset, length, size, lean=True, has_pixels=offset is not None)
 
 
@@ -276,34 +302,34 @@ class _Walker:
             position = self.skip(value_at, depth + 1) if length == _UNDEFINED else value_at + length
 
 
-def _scan_pydicom(path: Path, name: str, size: int) -> Header:
-    dataset = read_dataset(path, name=name, stop_before_pixels=False, defer_size=4096)
+def _scan_pydicom(path: Path, content: Path | BytesIO, name: str, size: int, wanted: Wanted) -> Header:
+    dataset = read_dataset(content, name=name, stop_before_pixels=False, defer_size=4096)
     raw: dict[int, tuple[str, bytes]] = {}
     little = True
-    for tag in WANTED:
+    for tag, (_, kind) in wanted.items():
         if tag not in dataset:
             continue
         element: Any = dataset.get_item(tag)
-        if WANTED[tag][1] == "present":
+        if kind == "present":
             raw[tag] = ("", b"")
         elif isinstance(element, RawDataElement) and element.value:
             little = element.is_little_endian
             raw[tag] = (element.VR or "", element.value)
     syntax = str(getattr(getattr(dataset, "file_meta", None), "TransferSyntaxUID", ""))
     has_pixels = any(keyword in dataset for keyword in ("PixelData", "FloatPixelData", "DoubleFloatPixelData"))
-    values = _decode(raw, little=little)
+    values = _decode(raw, wanted, little=little)
     return Header(path, name, values, syntax, None, None, size, lean=False, has_pixels=has_pixels)
 
 
 def read_dataset(
-    path: Path, *, name: str = "", stop_before_pixels: bool = True, defer_size: int | None = None
+    path: Path | BytesIO, *, name: str = "", stop_before_pixels: bool = True, defer_size: int | None = None
 ) -> pydicom.FileDataset:
     """Read a file with pydicom, also without preamble, and turn its many ways to fail into one.
 
     Raises:
         PixelError: Not DICOM, or cut off.
     """
-    name = name or path.name
+    name = name or (path.name if isinstance(path, Path) else "the file")
     with whole_header(name), quiet():
         dataset = pydicom.dcmread(path, force=True, stop_before_pixels=stop_before_pixels, defer_size=defer_size)
     telling = (0x00080016, 0x00080018, 0x00080060, 0x00041220, 0x0020000D)
@@ -351,10 +377,10 @@ def whole_header(name: str) -> Iterator[None]:
         raise PixelError(f"has a broken header that pydicom cannot read ({kind})", source=name) from None
 
 
-def _decode(raw: dict[int, tuple[str, bytes]], *, little: bool) -> dict[str, object]:
+def _decode(raw: dict[int, tuple[str, bytes]], wanted: Wanted, *, little: bool) -> dict[str, object]:
     values: dict[str, object] = {}
     for tag, (vr, data) in raw.items():
-        keyword, kind = WANTED[tag]
+        keyword, kind = wanted[tag]
         if kind == "present":
             values[keyword] = True
         elif kind == "text":

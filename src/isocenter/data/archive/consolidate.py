@@ -1,0 +1,364 @@
+"""From the parts of the journal to the tables of the catalog: joined, sorted, nothing twice, what conflicts held back.
+
+The tables are a pure function of what was taken in: neither the order of arrival nor the number of runs is in them.
+DuckDB does the work, in bounded memory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from isocenter.core.errors import OutputError
+from isocenter.data.archive.layout import Archive
+from isocenter.data.archive.rows import JOURNAL
+from isocenter.data.catalog.schema import TABLES, Type
+from isocenter.data.images.atomic import atomic_path
+from isocenter.data.images.patient import Patient, two_patients
+
+__all__ = ["CURRENT", "SamePixels", "consolidate", "live_items"]
+
+CURRENT = "current.json"
+SamePixels = Callable[[list[str]], bool]
+"""Tells whether files of the archive, given by path, hold the same pixels once decoded."""
+_SQL_TYPES: Mapping[Type, str] = {
+    "text": "VARCHAR", "integer": "BIGINT", "number": "DOUBLE", "date": "DATE", "boolean": "BOOLEAN",
+}  # fmt: skip
+TWO_PEOPLE = "two people have this identifier"
+SAME_UID = "another instance has the same SOP Instance UID"
+
+
+def connect(archive: Archive, *, memory_mb: int = 1024) -> duckdb.DuckDBPyConnection:
+    """Return a database in memory that spills into the archive's private folder."""
+    scratch = archive.private / "scratch"
+    scratch.mkdir(exist_ok=True)
+    return duckdb.connect(
+        config={
+            "memory_limit": f"{memory_mb}MB",
+            "temp_directory": str(scratch),
+            "threads": 2,
+            "preserve_insertion_order": False,
+        }
+    )
+
+
+def live_items(database: duckdb.DuckDBPyConnection, archive: Archive) -> None:
+    """Make the table `live`: the items that count, and the part of the journal that each stands in.
+
+    Of a file that is not DICOM, the last state that was read counts; of DICOM every state does, since folders that
+    images are sent to are used again and again.
+    """
+    _journal(database, archive, "items")
+    database.execute(
+        """
+        CREATE TABLE live AS SELECT item, hint, part, outcome FROM (
+            SELECT *, row_number() OVER (
+                PARTITION BY CASE WHEN outcome = 'dicom' THEN item ELSE locator END ORDER BY part DESC, item, hint
+            ) AS place FROM journal_items
+        ) WHERE place = 1
+        """
+    )
+
+
+def consolidate(archive: Archive, same_pixels: SamePixels, *, memory_mb: int = 1024) -> dict[str, Any]:
+    """Write the catalog anew from the journal.
+
+    Args:
+        archive: The archive.
+        same_pixels: Decides about instances of one UID that are stored in different transfer syntaxes.
+        memory_mb: Of the database; more is spilled to the disk.
+
+    Returns:
+        What `current.json` holds: files, rows and hashes of the tables, and one hash of all.
+
+    Raises:
+        OutputError: The disk is full.
+    """
+    database = connect(archive, memory_mb=memory_mb)
+    try:
+        live_items(database, archive)
+        for name in JOURNAL:
+            if name != "items":
+                _journal(database, archive, name)
+                database.execute(
+                    f"CREATE VIEW new_{name} AS SELECT j.* FROM journal_{name} j JOIN live USING (item, hint, part)"
+                )
+        _instances(database, same_pixels)
+        _people(database)
+        _series(database)
+        _reports(database)
+        _others(database)
+        written = {name: _write(database, archive, name) for name in TABLES}
+        _private(database, archive)
+    except duckdb.OutOfMemoryException as error:
+        raise OutputError(f"the catalog needs more room than {memory_mb} MB and the disk hold", source=archive.root) from error
+    except duckdb.IOException as error:
+        raise OutputError("the catalog can't be written: is the disk full?", source=archive.root) from error
+    finally:
+        database.close()
+    total = hashlib.sha256("".join(f"{n} {w['rows']} {w['hash']}\n" for n, w in sorted(written.items())).encode())
+    current = {"hash": total.hexdigest(), "tables": written}
+    with atomic_path(archive.catalog / CURRENT) as temporary:
+        temporary.write_text(json.dumps(current, indent=2, sort_keys=True) + "\n", "utf-8")
+    keep = {str(w["file"]) for w in written.values()}
+    for file in archive.catalog.glob("*.parquet"):
+        if file.name not in keep:
+            file.unlink()
+    return current
+
+
+def _journal(database: duckdb.DuckDBPyConnection, archive: Archive, name: str) -> None:
+    """Make a view of one table of all parts; `part` is the folder's name, which sorts by age."""
+    columns = JOURNAL[name]
+    if any(archive.journal.glob(f"[0-9]*/{name}.parquet")):
+        pattern = str(archive.journal / "[0-9]*" / f"{name}.parquet").replace("'", "''")
+        database.execute(
+            f"CREATE VIEW journal_{name} AS SELECT * EXCLUDE filename, string_split(filename, '/')[-2] AS part "
+            f"FROM read_parquet('{pattern}', filename = true)"
+        )
+    else:
+        made = ", ".join(f'"{c}" {_SQL_TYPES[t]}' for c, t in {**columns, "part": "text"}.items())
+        database.execute(f"CREATE TABLE journal_{name} ({made})")
+
+
+def _instances(database: duckdb.DuckDBPyConnection, same_pixels: SamePixels) -> None:
+    """One row an instance; instances of one UID that differ are all kept, and held back."""
+    database.execute(
+        """
+        CREATE TABLE conflicts AS
+        SELECT sop_uid FROM new_instances GROUP BY sop_uid
+        HAVING count(DISTINCT coalesce(pixel_sha256, header_sha256)) > 1
+            OR count(DISTINCT (patient_key, study_uid, series_uid)) > 1
+        """
+    )
+    maybe = database.execute(
+        """
+        SELECT sop_uid, list(DISTINCT path ORDER BY path), count(DISTINCT (patient_key, study_uid, series_uid)),
+               count(DISTINCT transfer_syntax)
+        FROM new_instances JOIN conflicts USING (sop_uid) WHERE form = 'dicom' AND path IS NOT NULL
+        GROUP BY sop_uid ORDER BY sop_uid
+        """
+    ).fetchall()
+    same = [uid for uid, paths, places, syntaxes in maybe if places == 1 and syntaxes > 1 and same_pixels(paths)]
+    database.execute("CREATE TABLE equal_pixels (sop_uid VARCHAR)")
+    if same:
+        database.executemany("INSERT INTO equal_pixels VALUES (?)", [[uid] for uid in same])
+    columns = ", ".join(f'"{c}"' for c in TABLES["instances"].columns if c != "held")
+    database.execute(
+        f"""
+        CREATE TABLE told AS SELECT {columns}, name_key, birth_key, item, held FROM (
+            SELECT n.*, CASE WHEN c.sop_uid IS NOT NULL THEN '{SAME_UID}' END AS held,
+                row_number() OVER (
+                    PARTITION BY n.sop_uid, CASE WHEN c.sop_uid IS NULL THEN ''
+                        ELSE concat_ws(' ', coalesce(pixel_sha256, header_sha256), patient_key, study_uid, series_uid) END
+                    ORDER BY coalesce(lossy, false), transfer_syntax, header_sha256, pixel_sha256, path
+                ) AS place
+            FROM new_instances n
+            LEFT JOIN (FROM conflicts ANTI JOIN equal_pixels USING (sop_uid)) c USING (sop_uid)
+        ) WHERE place = 1
+        """
+    )
+
+
+def _people(database: duckdb.DuckDBPyConnection) -> None:
+    """Hold back patients whose rows can't be of one person, by the rule that reading a study goes by."""
+    rows = database.execute(
+        """
+        SELECT patient_key, list(DISTINCT (coalesce(name_key, ''), coalesce(birth_key, ''), coalesce(sex, ''), series_uid))
+        FROM (
+            SELECT patient_key, name_key, birth_key, sex, series_uid FROM new_instances WHERE name_key IS NOT NULL
+            UNION SELECT patient_key, name_key, birth_key, sex, '' FROM new_persons
+        ) GROUP BY patient_key
+        HAVING count(DISTINCT nullif(name_key, '')) > 1
+        """
+    ).fetchall()
+    held = []
+    for key, told in rows:
+        people = [
+            (str(series or ""), Patient(identifier=key, name=n, birth_date=b, sex=s)) for n, b, s, series in sorted(told)
+        ]
+        if two_patients(people) is not None:
+            held.append(key)
+    database.execute("CREATE TABLE held_people (patient_key VARCHAR, why VARCHAR)")
+    if held:
+        database.executemany("INSERT INTO held_people VALUES (?, ?)", [[key, TWO_PEOPLE] for key in sorted(held)])
+    columns = ", ".join(f'"{c}"' for c in TABLES["instances"].columns if c != "held")
+    database.execute(
+        f"CREATE TABLE instances AS SELECT {columns}, coalesce(h.why, t.held) AS held, item "
+        "FROM told t LEFT JOIN held_people h USING (patient_key)"
+    )
+
+
+def _series(database: duckdb.DuckDBPyConnection) -> None:
+    plain = [
+        c
+        for c in TABLES["series"].columns
+        if c not in ("series_uid", "study_uid", "patient_key", "instances", "frames", "spacing_mm", "bytes", "held")
+    ]
+    database.execute(
+        f"""
+        CREATE TABLE series AS
+        WITH steps AS (
+            SELECT series_uid, study_uid, patient_key, round(median(step), 4) AS spacing_mm FROM (
+                SELECT series_uid, study_uid, patient_key, slice_position_mm - lag(slice_position_mm) OVER (
+                    PARTITION BY series_uid, study_uid, patient_key ORDER BY slice_position_mm) AS step
+                FROM instances WHERE held IS NULL AND slice_position_mm IS NOT NULL
+            ) WHERE step > 0.001 GROUP BY ALL
+        )
+        SELECT series_uid, study_uid, patient_key, {", ".join(f'min("{c}") AS "{c}"' for c in plain)},
+            count(*) AS instances, sum(frames)::BIGINT AS frames, sum(bytes)::BIGINT AS bytes,
+            coalesce(min(s.spacing_mm), min(spacing_between_slices_mm)) AS spacing_mm, max(held) AS held
+        FROM instances LEFT JOIN steps s USING (series_uid, study_uid, patient_key)
+        GROUP BY series_uid, study_uid, patient_key
+        """
+    )
+    database.execute(
+        """
+        CREATE TABLE studies_bare AS
+        SELECT study_uid, patient_key, min(study_date) AS study_date, min(study_description) AS study_description,
+            min(accession_key) AS accession_key, string_agg(DISTINCT modality, ' ' ORDER BY modality) AS modalities,
+            count(DISTINCT series_uid) AS series, count(*) AS instances, min(age_years) AS age_years,
+            CASE WHEN count(DISTINCT sex) = 1 THEN min(sex) END AS sex, max(held) AS held
+        FROM instances GROUP BY study_uid, patient_key
+        """
+    )
+
+
+def _reports(database: duckdb.DuckDBPyConnection) -> None:
+    """Join reports to studies: by UID, by accession number of the same patient, by the only study of that day."""
+    columns = ", ".join(f'r."{c}"' for c in TABLES["reports"].columns if c not in ("study_uid", "study_from", "held"))
+    database.execute(
+        f"""
+        CREATE TABLE reports AS
+        WITH once AS (
+            SELECT * FROM (SELECT *, row_number() OVER (PARTITION BY report_key, sha256 ORDER BY form, study_uid, item)
+                AS place FROM new_reports) WHERE place = 1
+        ), by_number AS (
+            SELECT accession_key, patient_key, min(study_uid) AS study_uid FROM studies_bare
+            WHERE accession_key IS NOT NULL GROUP BY ALL HAVING count(*) = 1
+        ), by_day AS (
+            SELECT study_date, patient_key, min(study_uid) AS study_uid FROM studies_bare
+            WHERE study_date IS NOT NULL GROUP BY ALL HAVING count(*) = 1
+        )
+        SELECT {columns}, coalesce(r.study_uid, n.study_uid, d.study_uid) AS study_uid,
+            CASE WHEN r.study_uid IS NOT NULL THEN 'uid' WHEN n.study_uid IS NOT NULL THEN 'accession'
+                WHEN d.study_uid IS NOT NULL THEN 'date' END AS study_from,
+            h.why AS held, r.file_key
+        FROM once r
+        LEFT JOIN by_number n ON n.accession_key = r.accession_key AND n.patient_key = r.patient_key
+        LEFT JOIN by_day d ON d.study_date = r.date AND d.patient_key = r.patient_key AND r.accession_key IS NULL
+        LEFT JOIN held_people h ON h.patient_key = r.patient_key
+        """
+    )
+
+
+def _others(database: duckdb.DuckDBPyConnection) -> None:
+    records = ", ".join(f'"{c}"' for c in TABLES["records"].columns)
+    database.execute(f"CREATE TABLE records AS SELECT DISTINCT {records} FROM new_records")
+    labels = [c for c in TABLES["labels"].columns if c not in ("patient_key", "report_key", "study_uid")]
+    database.execute(
+        f"""
+        CREATE TABLE labels AS
+        SELECT DISTINCT l.patient_key, l.report_key, l.study_uid, {", ".join(f'l."{c}"' for c in labels)}
+        FROM new_labels l WHERE l.file_key IS NULL
+        UNION
+        SELECT DISTINCT r.patient_key, r.report_key, r.study_uid, {", ".join(f'l."{c}"' for c in labels)}
+        FROM new_labels l JOIN reports r USING (file_key) WHERE l.file_key IS NOT NULL
+        """
+    )
+    database.execute(
+        "CREATE TABLE splits AS SELECT DISTINCT cohort, patient_key, split, true AS from_source FROM new_splits"
+    )
+    database.execute(
+        """
+        CREATE TABLE studies AS SELECT s.*, (SELECT count(*) FROM reports r WHERE r.study_uid = s.study_uid
+            AND r.patient_key = s.patient_key) AS reports FROM studies_bare s
+        """
+    )
+    database.execute(
+        """
+        CREATE TABLE patients AS
+        WITH all_keys AS (
+            SELECT patient_key, sex, patient_from FROM instances
+            UNION ALL SELECT patient_key, sex, patient_from FROM new_persons
+            UNION ALL SELECT patient_key, NULL, 'record' FROM reports
+            UNION ALL SELECT patient_key, NULL, 'record' FROM records
+        ), who AS (
+            SELECT patient_key, CASE WHEN count(DISTINCT sex) = 1 THEN min(sex) END AS sex,
+                min(patient_from) AS patient_from FROM all_keys GROUP BY patient_key
+        ), seen AS (
+            SELECT patient_key, count(DISTINCT study_uid) AS studies, count(DISTINCT series_uid) AS series,
+                count(*) AS instances FROM instances GROUP BY patient_key
+        )
+        SELECT w.patient_key, w.sex, w.patient_from, coalesce(s.studies, 0) AS studies, coalesce(s.series, 0) AS series,
+            coalesce(s.instances, 0) AS instances, coalesce(r.n, 0) AS reports, coalesce(c.n, 0) AS records, h.why AS held
+        FROM who w LEFT JOIN seen s USING (patient_key)
+        LEFT JOIN (SELECT patient_key, count(*) AS n FROM reports GROUP BY ALL) r USING (patient_key)
+        LEFT JOIN (SELECT patient_key, count(*) AS n FROM records GROUP BY ALL) c USING (patient_key)
+        LEFT JOIN held_people h USING (patient_key)
+        """
+    )
+
+
+def _write(database: duckdb.DuckDBPyConnection, archive: Archive, name: str) -> dict[str, Any]:
+    """Write a table under the hash of its rows; the hash knows neither the order nor the form of the file."""
+    table = TABLES[name]
+    typed = ", ".join(f'"{c}"::{_SQL_TYPES[t]} AS "{c}"' for c, t in table.columns.items())
+    database.execute(f"CREATE TEMP VIEW out_{name} AS SELECT {typed} FROM {name}")
+    said = ", ".join(f"coalesce(\"{c}\"::VARCHAR, chr(0))" for c in table.columns)
+    count, digest = _one(database.execute(
+        f"SELECT count(*), coalesce(bit_xor(md5_number(concat_ws(chr(31), {said}))), 0)::VARCHAR FROM out_{name}"
+    ).fetchall())  # fmt: skip
+    mark = hashlib.sha256(f"{name} {list(table.columns)} {count} {digest}".encode()).hexdigest()
+    final = archive.catalog / f"{name}-{mark[:16]}.parquet"
+    if not final.exists():
+        order = ", ".join(f'"{c}" NULLS FIRST' for c in table.order)
+        with atomic_path(final) as temporary:
+            database.execute(
+                f"COPY (SELECT * FROM out_{name} ORDER BY {order}) TO '{_quoted(temporary)}' "
+                "(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 122880)"
+            )
+    return {"file": final.name, "rows": count, "hash": mark}
+
+
+def _private(database: duckdb.DuckDBPyConnection, archive: Archive) -> None:
+    """Write what may identify: where instances came from, and what could not be read or does not agree."""
+    queries = {
+        "locations": "SELECT i.sop_uid, j.locator, j.name FROM instances i JOIN journal_items j USING (item) "
+        "JOIN live USING (item, hint, part) ORDER BY ALL",
+        "problems": f"""
+            SELECT name, reason, kind FROM new_problems
+            UNION ALL SELECT j.name, '{SAME_UID}' || ' and other pixels, or another patient or study: held back', 'conflict'
+                FROM instances i JOIN journal_items j USING (item) JOIN live USING (item, hint, part)
+                WHERE i.held = '{SAME_UID}'
+            UNION ALL SELECT j.name, '{TWO_PEOPLE}: held back', 'conflict'
+                FROM instances i JOIN journal_items j USING (item) JOIN live USING (item, hint, part)
+                WHERE i.held = '{TWO_PEOPLE}'
+            UNION ALL SELECT DISTINCT 'patient ' || a.patient_key,
+                'has the name and birth date of patient ' || b.patient_key || ': one person with two identifiers?', 'note'
+                FROM told a JOIN told b ON a.name_key = b.name_key AND a.birth_key = b.birth_key
+                    AND a.patient_key < b.patient_key
+                WHERE a.name_key <> '' AND a.birth_key <> ''
+            UNION ALL SELECT DISTINCT 'report ' || r.report_key, 'its accession number is of a study of another patient',
+                'conflict' FROM reports r JOIN studies_bare s USING (accession_key)
+                WHERE r.patient_key <> s.patient_key AND r.study_from IS DISTINCT FROM 'accession'
+            ORDER BY ALL
+        """,
+        "removed": 'SELECT "where", action, sum(count)::BIGINT AS count FROM new_removed GROUP BY ALL ORDER BY ALL',
+    }
+    for name, query in queries.items():
+        with atomic_path(archive.private / f"{name}.parquet") as temporary:
+            database.execute(f"COPY ({query}) TO '{_quoted(temporary)}' (FORMAT parquet, COMPRESSION zstd)")
+
+
+def _quoted(path: Path) -> str:
+    return str(path).replace("'", "''")
+
+
+def _one(rows: Iterable[Any]) -> Any:
+    return next(iter(rows))

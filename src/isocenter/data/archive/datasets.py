@@ -1,0 +1,154 @@
+"""Which set a file that is not DICOM belongs to, and what a table beside it says of it.
+
+Numbers like "12" name another person in every set. So identifiers of files that are not DICOM are of a *domain*: the
+name of the set's folder, the same wherever that folder lies. Where DICOM files lie in the same set, its domain is
+theirs, so that a table of outcomes joins the images that it is about. `NAME=SOURCE` says the domain of a whole source.
+
+The folder of a set is the nearest one that a `dataset.json`, `dataset_description.json` or `participants.tsv` stands
+in; else the topmost that a table stands in; else the first below the source.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from isocenter.data.archive.naming import stem
+from isocenter.data.records import Manifest, ManifestRow
+
+__all__ = ["Belonging", "Sets"]
+
+_STRONG = frozenset({"dataset.json", "dataset_description.json", "participants.tsv"})
+TABLES = (".csv", ".tsv", ".parquet", ".arff", ".xlsx")
+_DICOM = (".dcm", ".dicom", ".ima")
+
+
+@dataclass(frozen=True)
+class Belonging:
+    """What is known of a file from where it lies.
+
+    Args:
+        domain: Of identifiers in it.
+        root_name: Name of the set's folder, "" where the source is one file.
+        inner: Its name relative to that folder.
+        row: Of the table that names it, None where none does.
+        mask_of_row: Whether the table names it as a mask.
+    """
+
+    domain: str
+    root_name: str
+    inner: str
+    row: ManifestRow | None = None
+    mask_of_row: bool = False
+
+    @property
+    def mark(self) -> str:
+        """Return what changes when anything here does."""
+        row = self.row
+        said = [] if row is None else [row.file, row.patient, row.split, row.mask, *(f"{k}={v}" for k, v in sorted(row.values.items()))]
+        text = "\0".join([self.domain, self.root_name, self.inner, str(self.mask_of_row), *said])
+        return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+
+
+def unpacked(name: str) -> str:
+    """Return a name in which an archive is a folder like any other."""
+    return name.replace("!/", "/")
+
+
+@dataclass
+class Sets:
+    """The sets of one source: first every name is `seen`, then tables are `told`, then names can be `placed`.
+
+    Args:
+        source_name: Name of the source's folder, "" where it is one file.
+        domain: As the user said it, "" where not.
+    """
+
+    source_name: str
+    domain: str = ""
+    _strong: set[str] = field(default_factory=set)
+    _weak: set[str] = field(default_factory=set)
+    _dicom: set[str] = field(default_factory=set)
+    _rows: dict[str, dict[str, tuple[ManifestRow, bool] | None]] = field(default_factory=dict)
+    _roots: dict[str, str] = field(default_factory=dict)
+
+    def seen(self, name: str) -> None:
+        """Take note of a file's name."""
+        folder, _, base = unpacked(name).rpartition("/")
+        lower = base.lower()
+        if lower in _STRONG:
+            self._strong.add(folder)
+        elif lower.endswith(TABLES):
+            self._weak.add(folder)
+        elif lower.endswith(_DICOM) or lower == "dicomdir":
+            self._dicom.add(folder)
+
+    def root(self, name: str) -> str:
+        """Return the folder of a file's set, relative to the source."""
+        folder = unpacked(name).rpartition("/")[0]
+        if folder not in self._roots:
+            self._roots[folder] = self._root(folder)
+        return self._roots[folder]
+
+    def _root(self, folder: str) -> str:
+        parts = folder.split("/") if folder else []
+        ancestors = ["/".join(parts[:n]) for n in range(len(parts) + 1)]
+        for ancestor in reversed(ancestors):
+            if ancestor in self._strong:
+                return ancestor
+        for ancestor in ancestors:
+            if ancestor in self._weak:
+                return ancestor
+        return parts[0] if parts else ""
+
+    def domain_of(self, root: str) -> str:
+        """Return whose the identifiers of a set are."""
+        if self.domain or not self.source_name:
+            return self.domain
+        if any(folder == root or folder.startswith(root + "/") or not root for folder in self._dicom):
+            return ""
+        return root.rsplit("/", 1)[-1] or self.source_name
+
+    def told(self, name: str, manifests: Iterable[Manifest]) -> None:
+        """Take in the tables of files that a file holds.
+
+        Args:
+            name: Of that file.
+            manifests: What it holds.
+        """
+        root = self.root(name)
+        folder = unpacked(name).rpartition("/")[0]
+        known = self._rows.setdefault(root, {})
+        for manifest in manifests:
+            for row in manifest.rows:
+                _note(known, folder, row.file, row, mask=False)
+                if row.mask:
+                    _note(known, folder, row.mask, row, mask=True)
+
+    def place(self, name: str) -> Belonging:
+        """Tell what is known of a file from where it lies."""
+        plain = unpacked(name)
+        root = self.root(name)
+        inner = plain[len(root) + 1 :] if root else plain
+        root_name = root.rsplit("/", 1)[-1] or self.source_name
+        domain = self.domain_of(root)
+        known: Mapping[str, tuple[ManifestRow, bool] | None] = self._rows.get(root, {})
+        if known:
+            base = plain.rsplit("/", 1)[-1]
+            for key in (plain, "*/" + base, "*/" + stem(base) + ".*"):
+                found = known.get(key)
+                if found is not None:
+                    return Belonging(domain, root_name, inner, found[0], found[1])
+        return Belonging(domain, root_name, inner)
+
+
+def _note(
+    known: dict[str, tuple[ManifestRow, bool] | None], folder: str, file: str, row: ManifestRow, *, mask: bool
+) -> None:
+    """Note a row under the file's place, its name, and its name without an ending; two rows of one name are no answer."""
+    base = file.rsplit("/", 1)[-1]
+    exact = f"{folder}/{file}" if folder else file
+    known[exact] = (row, mask)
+    for key in ("*/" + base, "*/" + stem(base) + ".*"):
+        known[key] = (row, mask) if key not in known or known[key] == (row, mask) else None

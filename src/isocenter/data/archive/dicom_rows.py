@@ -1,0 +1,268 @@
+"""One DICOM file becomes one row of the catalog, without identity, and a de-identified copy."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date
+from functools import lru_cache
+from typing import Any
+
+import pydicom.charset
+from pydicom.uid import UID
+
+from isocenter.data.deidentify import KnownIdentity, Policy, Pseudonyms, clean_text
+from isocenter.data.images.dicom.header import WANTED, Header, Wanted
+from isocenter.data.images.quiet import quiet
+
+__all__ = ["ARCHIVE_WANTED", "Person", "instance_row", "person_of", "short"]
+
+_MORE_TEXT = """
+00080005:SpecificCharacterSet 00080020:StudyDate 00080050:AccessionNumber 00080070:Manufacturer 00081030:StudyDescription
+0008103E:SeriesDescription 00081090:ManufacturerModelName 00101010:PatientAge 00181030:ProtocolName 00200060:Laterality
+00200062:ImageLaterality 00185101:ViewPosition 00280301:BurnedInAnnotation 00282110:LossyImageCompression
+00120062:PatientIdentityRemoved 00080090:ReferringPhysicianName
+"""
+_MORE_FLOATS = "00180060:KVP 00180087:MagneticFieldStrength 00180080:RepetitionTime"
+ARCHIVE_WANTED: Wanted = {
+    **WANTED,
+    **{int(t[:8], 16): (t[9:], "text") for t in _MORE_TEXT.split()},
+    **{int(t[:8], 16): (t[9:], "floats") for t in _MORE_FLOATS.split()},
+}
+_DATE = re.compile(r"[0-9]{8}")
+_AGE = re.compile(r"([0-9]{1,3})([DWMY])")
+_YEARS = {"D": 1 / 365.25, "W": 7 / 365.25, "M": 1 / 12, "Y": 1.0}
+_OLDEST = 90.0
+"""Ages above 89 are one group: few people have them."""
+_ROLES = {
+    "SEG": "mask", "RTSTRUCT": "mask", "SR": "report", "DOC": "report", "KO": "other", "PR": "other", "REG": "other",
+    "RTPLAN": "other", "RTDOSE": "other", "RTIMAGE": "image", "RTRECORD": "other", "FID": "other", "RWV": "other",
+    "AU": "other", "ECG": "other", "HD": "other", "ANN": "other", "PLAN": "other", "STAIN": "other", "EPS": "other",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Person:
+    """Who a file is of.
+
+    Args:
+        key: The pseudonym.
+        told_by: "header", or "study" where the header has no identifier and the study stands for the person.
+        shift_days: By which the person's dates are moved back.
+        known: What names the person in free text; never kept.
+        name_key: Keyed hash of the letters of the name, "" for none: tells two people of one identifier apart.
+        birth_key: Keyed hash of the birth date, "" for none.
+        sex: F, M, O or "".
+    """
+
+    key: str
+    told_by: str
+    shift_days: int
+    known: KnownIdentity
+    name_key: str
+    birth_key: str
+    sex: str
+
+
+def person_of(header: Header, names: Pseudonyms, domain: str) -> Person:
+    """Tell whose a file is.
+
+    Args:
+        header: Read with `ARCHIVE_WANTED`.
+        names: Makes pseudonyms.
+        domain: Whose identifiers these are where the header does not say.
+    """
+    identifier = header.text("PatientID")
+    issuer = header.text("IssuerOfPatientID") or domain
+    return _person(
+        names,
+        issuer,
+        identifier,
+        header.text("StudyInstanceUID") or header.text("SOPInstanceUID"),
+        _decoded(header, "PatientName"),
+        header.text("PatientBirthDate"),
+        header.text("PatientSex").upper(),
+        header.text("AccessionNumber"),
+        _decoded(header, "ReferringPhysicianName"),
+    )
+
+
+@lru_cache(maxsize=1024)
+def _person(  # noqa: PLR0913, PLR0917
+    names: Pseudonyms,
+    issuer: str,
+    identifier: str,
+    study: str,
+    name: str,
+    birth: str,
+    sex: str,
+    *others: str,
+) -> Person:
+    key = names.patient(issuer, identifier) if identifier else names.patient("study", study)
+    letters = "".join(c for c in name.split("=")[0].upper() if c.isalnum())
+    accession, physician = others
+    known = KnownIdentity(
+        tuple(n for n in (name, physician) if n), tuple(i for i in (identifier, accession) if i), (birth,) if birth else (), key
+    )
+    return Person(
+        key,
+        "header" if identifier else "study",
+        names.shift_days(key),
+        known,
+        names.token("name", letters) if letters else "",
+        names.token("birth", birth) if birth else "",
+        sex if sex in ("F", "M", "O") else "",
+    )
+
+
+def instance_row(header: Header, person: Person, names: Pseudonyms, policy: Policy) -> dict[str, Any]:
+    """Return the row of an instance: nothing in it names anybody.
+
+    Args:
+        header: Read with `ARCHIVE_WANTED`.
+        person: From `person_of`.
+        names: Makes pseudonyms.
+        policy: What is kept.
+    """
+    clean = _cleaner(header, person, policy)
+    modality = header.text("Modality")
+    spacing = header.floats("PixelSpacing") or header.floats("ImagerPixelSpacing")
+    orientation, position = _plane(header)
+    study, series = header.text("StudyInstanceUID"), header.text("SeriesInstanceUID")
+    sop, syntax = header.text("SOPInstanceUID"), header.transfer_syntax_uid
+    uid: Callable[[str], str] = (lambda u: u) if policy.off or policy.retain_uids else names.uid
+    accession = header.text("AccessionNumber")
+    frame = header.text("FrameOfReferenceUID")
+    return {
+        "sop_uid": uid(sop) if sop else None,
+        "series_uid": uid(series) if series else uid(f"no series {study} {sop}"),
+        "study_uid": uid(study) if study else uid(f"no study {sop}"),
+        "patient_key": person.key,
+        "patient_from": person.told_by,
+        "name_key": person.name_key,
+        "birth_key": person.birth_key,
+        "sex": person.sex or None,
+        "age_years": _age(header.text("PatientAge")) if policy.off or policy.retain_patient_characteristics else None,
+        "form": "dicom",
+        "role": _ROLES.get(modality, "image" if header.has_pixels else "other"),
+        "modality": modality or None,
+        "modality_from": "header" if modality else None,
+        "sop_class": header.text("SOPClassUID") or None,
+        "image_type": "\\".join(header.texts("ImageType")) or None,
+        "body_part": header.text("BodyPartExamined") or None,
+        "laterality": header.text("ImageLaterality") or header.text("Laterality") or None,
+        "view": header.text("ViewPosition") or None,
+        "study_date": _shifted(header.text("StudyDate"), person, names, policy),
+        "study_description": clean("StudyDescription"),
+        "series_description": clean("SeriesDescription"),
+        "protocol": clean("ProtocolName"),
+        "manufacturer": header.text("Manufacturer") or None,
+        "model": header.text("ManufacturerModelName") or None,
+        "field_strength_t": header.float("MagneticFieldStrength"),
+        "kvp": header.float("KVP"),
+        "repetition_time_ms": header.float("RepetitionTime"),
+        "echo_time_ms": header.float("EchoTime"),
+        "contrast": True if header.text("ContrastBolusAgent") else None,
+        "kernel": header.text("ConvolutionKernel") or None,
+        "rows": header.short("Rows") or None,
+        "columns": header.short("Columns") or None,
+        "frames": header.frames if header.has_pixels else None,
+        "samples": header.short("SamplesPerPixel") or None,
+        "bits_stored": header.short("BitsStored") or None,
+        "photometric": header.text("PhotometricInterpretation") or None,
+        "transfer_syntax": syntax or None,
+        "lossy": header.text("LossyImageCompression") == "01" or None,
+        "pixel_spacing_y_mm": _finite(spacing[0]) if len(spacing) == 2 else None,
+        "pixel_spacing_x_mm": _finite(spacing[1]) if len(spacing) == 2 else None,
+        "slice_thickness_mm": header.float("SliceThickness"),
+        "spacing_between_slices_mm": header.float("SpacingBetweenSlices"),
+        "slice_position_mm": position,
+        "orientation": orientation,
+        "frame_uid": uid(frame) if frame else None,
+        "series_number": _whole(header.float("SeriesNumber")),
+        "instance_number": _whole(header.float("InstanceNumber")),
+        "accession_key": names.accession("", accession) if accession else None,
+        "burned_in": header.text("BurnedInAnnotation") or None,
+    }
+
+
+def short(*parts: str) -> str:
+    """Return 16 hexadecimal digits of some text: names of folders that any file system takes."""
+    return hashlib.blake2b("\0".join(parts).encode(), digest_size=8).hexdigest()
+
+
+def encapsulated(syntax: str) -> bool:
+    """Tell whether a transfer syntax compresses pixels."""
+    return bool(syntax) and UID(syntax).is_transfer_syntax and UID(syntax).is_encapsulated
+
+
+def _decoded(header: Header, keyword: str) -> str:
+    text = "\\".join(header.texts(keyword))
+    if text.isascii():
+        return text
+    raw = text.encode("latin-1")
+    codes = header.texts("SpecificCharacterSet") or ("ISO_IR 6",)
+    try:
+        with quiet():
+            return str(
+                pydicom.charset.decode_bytes(raw, pydicom.charset.convert_encodings(list(codes)), {0x5C, 0x5E, 0x3D})
+            )
+    except (LookupError, UnicodeError, ValueError):
+        return raw.decode("ascii", "replace")
+
+
+def _cleaner(header: Header, person: Person, policy: Policy) -> Callable[[str], str | None]:
+    def clean(keyword: str) -> str | None:
+        text = _decoded(header, keyword)
+        if not text or policy.off:
+            return text or None
+        if not policy.clean_descriptors:
+            return None
+        return _cleaned(text, person.known, person.shift_days) or None
+
+    return clean
+
+
+@lru_cache(maxsize=8192)
+def _cleaned(text: str, known: KnownIdentity, shift_days: int) -> str:
+    return clean_text(text, known=known, shift_days=shift_days).text.strip()
+
+
+def _shifted(text: str, person: Person, names: Pseudonyms, policy: Policy) -> date | None:
+    if not _DATE.fullmatch(text) or (policy.retain_dates == "none" and not policy.off):
+        return None
+    if policy.retain_dates == "shifted" and not policy.off:
+        text = names.shift_date(text, person.shift_days)
+    try:
+        return date(int(text[:4]), int(text[4:6]), int(text[6:8]))
+    except ValueError:
+        return None
+
+
+def _age(text: str) -> float | None:
+    found = _AGE.fullmatch(text)
+    return None if found is None else min(_OLDEST, round(int(found[1]) * _YEARS[found[2]], 2))
+
+
+def _plane(header: Header) -> tuple[str | None, float | None]:
+    axes, point = header.floats("ImageOrientationPatient"), header.floats("ImagePositionPatient")
+    if len(axes) != 6:
+        return None, None
+    a, b, c, d, e, f = axes
+    normal = (b * f - c * e, c * d - a * f, a * e - b * d)
+    largest = max(range(3), key=lambda i: abs(normal[i]))
+    name = ("sagittal", "coronal", "axial")[largest] if abs(normal[largest]) > 0.5 else None
+    if len(point) != 3:
+        return name, None
+    return name, _finite(sum(n * p for n, p in zip(normal, point, strict=True)))
+
+
+def _finite(value: float) -> float | None:
+    return round(value, 4) if math.isfinite(value) else None
+
+
+def _whole(value: float | None) -> int | None:
+    return int(value) if value is not None and math.isfinite(value) and abs(value) < 2**53 else None

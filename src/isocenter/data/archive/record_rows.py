@@ -1,0 +1,239 @@
+"""Reports, clinical records and tables become rows: identifiers to pseudonyms, dates moved, text cleaned."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date
+from functools import lru_cache
+from typing import Any
+
+from isocenter.data.archive.naming import stem
+from isocenter.data.archive.rows import Rows
+from isocenter.data.deidentify import KnownIdentity, Policy, Pseudonyms, clean_text
+from isocenter.data.records import Found, ManifestRow, RawLabel, RawPatient, RawRecord, RawReport
+
+__all__ = ["Speaker", "add_found", "number_of", "shift_moment"]
+
+_MOMENT = re.compile(r"(\d{4})-(\d{2})-(\d{2})(.*)")
+_SHORT = 3
+"""A text of so few letters is a code, and names nobody."""
+
+
+@dataclass(frozen=True)
+class Speaker:
+    """Who turns rows of a source into rows of a catalog.
+
+    Args:
+        names: Makes pseudonyms.
+        policy: What is kept.
+        domain: Whose identifiers these are where a source does not say.
+        place: Of the file among those of its set: names people where a table has no column of patients.
+    """
+
+    names: Pseudonyms
+    policy: Policy
+    domain: str
+    place: str
+
+    def key(self, issuer: str, identifier: str, row: str) -> str:
+        """Return the pseudonym of a patient, or of a row where no patient is named."""
+        if identifier:
+            return self.names.patient(issuer or self.domain, identifier)
+        return self.names.patient(self.domain, f"{self.place} {row}")
+
+    def file_key(self, file: str) -> str | None:
+        """Return what a report and the rows of a table that name its file share."""
+        return self.names.token("file", self.domain, self.place.split(" ")[0], stem(file)) if file else None
+
+    def days(self, key: str) -> int | None:
+        """Return by how many days the dates of a patient move; None: dates are removed."""
+        if self.policy.off or self.policy.retain_dates == "full":
+            return 0
+        return None if self.policy.retain_dates == "none" else self.names.shift_days(key)
+
+    def moment(self, text: str, key: str) -> str | None:
+        """Return a moment moved back; None where it is none, or too vague to be moved."""
+        days = self.days(key)
+        return None if days is None else shift_moment(text, days)
+
+    def clean(self, text: str, known: KnownIdentity, key: str) -> str:
+        """Return text without what names anybody."""
+        if self.policy.off or len(text) <= _SHORT:
+            return text
+        days = self.days(key)
+        return _clean(text, known, 0 if days is None else days)
+
+
+@lru_cache(maxsize=16384)
+def _clean(text: str, known: KnownIdentity, days: int) -> str:
+    return clean_text(text, known=known, shift_days=days).text
+
+
+def shift_moment(text: str, days: int) -> str | None:
+    """Move an ISO 8601 moment back by whole days; a year or month alone can't be moved.
+
+    Example:
+        >>> shift_moment("2024-03-01T16:05+01:00", 61), shift_moment("2024", 61)
+        ('2023-12-31T16:05+01:00', None)
+    """
+    found = _MOMENT.fullmatch(text)
+    if days == 0 and text:
+        return text
+    if found is None:
+        return None
+    try:
+        moved = date.fromordinal(date(int(found[1]), int(found[2]), int(found[3])).toordinal() - days)
+    except ValueError:
+        return None
+    return moved.isoformat() + found[4]
+
+
+def add_found(found: Found, rows: Rows, speaker: Speaker, name: str) -> None:
+    """Add what a file of reports, records or tables holds.
+
+    Args:
+        found: As its reader gives it, identified.
+        rows: Where to.
+        speaker: Makes it anonymous.
+        name: Of the file, for what could not be read.
+    """
+    known: dict[str, KnownIdentity] = {}
+    for patient in found.patients:
+        key = speaker.key(patient.issuer, patient.identifier, "")
+        known[key] = _identity(patient, key).with_more(known.get(key))
+        rows.add("persons", _person_row(patient, key, speaker))
+    for report in found.reports:
+        rows.add("reports", _report_row(report, speaker, known))
+    for number, record in enumerate(found.records):
+        rows.add("records", _record_row(record, number, speaker, known))
+    for label in found.labels:
+        rows.add("labels", _label_row(label, speaker))
+    for manifest in found.manifests:
+        for row in manifest.rows:
+            for told in _told(row, speaker):
+                rows.add("labels", told)
+    for refusal in found.refused:
+        inner = "" if refusal.where in ("", name, name.rsplit("/", 1)[-1]) else f": {refusal.where}"
+        rows.trouble(name + inner, refusal.reason, refusal.kind)
+
+
+def _identity(patient: RawPatient, key: str) -> KnownIdentity:
+    born = patient.birth_date.replace("-", "")
+    numbers = (patient.identifier, *(i for _, i in patient.other_identifiers))
+    return KnownIdentity((patient.name, *patient.words), numbers, (born,) if len(born) == 8 else (), key)
+
+
+def _person_row(patient: RawPatient, key: str, speaker: Speaker) -> dict[str, Any]:
+    letters = "".join(c for c in patient.name.upper() if c.isalnum())
+    born = patient.birth_date.replace("-", "")
+    token = speaker.names.token
+    return {
+        "patient_key": key,
+        "patient_from": "record",
+        "sex": patient.sex or None,
+        "name_key": token("name", letters) if letters else "",
+        "birth_key": token("birth", born) if len(born) == 8 else "",
+    }
+
+
+def _report_row(report: RawReport, speaker: Speaker, known: dict[str, KnownIdentity]) -> dict[str, Any]:
+    key = speaker.key(report.issuer, report.patient, f"report {report.identifier}")
+    who = known.get(key, KnownIdentity(patient_key=key)).with_more(
+        KnownIdentity(report.people, tuple(i for i in (report.patient, report.accession, report.order) if i))
+    )
+    text = speaker.clean(report.text, who, key)
+    moment = speaker.moment(report.time, key)
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    return {
+        "report_key": speaker.names.token("report", key, report.identifier or digest),
+        "file_key": speaker.file_key(report.identifier),
+        "patient_key": key,
+        "study_uid": _study(report.study_uid, speaker),
+        "accession_key": _accession(report.accession, speaker),
+        "date": date.fromisoformat(moment[:10]) if moment and len(moment) >= 10 else None,
+        "language": report.language or None,
+        "title": speaker.clean(report.title, who, key) or None,
+        "status": report.status or None,
+        "form": report.form or None,
+        "text": text,
+        "sha256": digest,
+    }
+
+
+def _record_row(record: RawRecord, number: int, speaker: Speaker, known: dict[str, KnownIdentity]) -> dict[str, Any]:
+    key = speaker.key(record.issuer, record.patient, record.identifier or f"row {number}")
+    who = known.get(key, KnownIdentity(patient_key=key))
+    # Rows of a table are told apart by their place; entries of a record by the identifier that the source gives.
+    own = record.identifier or f"{record.time} {record.number} {record.text}"
+    return {
+        "record_key": speaker.names.token("record", key, speaker.place if record.kind == "table" else "", own, record.code),
+        "patient_key": key,
+        "study_uid": _study(record.study_uid, speaker),
+        "accession_key": _accession(record.accession, speaker),
+        "kind": record.kind,
+        "system": record.system or None,
+        "code": record.code or None,
+        "display": record.display or None,
+        "number": record.number,
+        "unit": record.unit or None,
+        "text": speaker.clean(record.text, who, key) or None,
+        "value_system": None if record.value_code is None else record.value_code[0],
+        "value_code": None if record.value_code is None else record.value_code[1],
+        "time": speaker.moment(record.time, key) if record.time else None,
+        "status": record.status or None,
+        "form": record.form or None,
+    }
+
+
+def _label_row(label: RawLabel, speaker: Speaker) -> dict[str, Any]:
+    key = speaker.key(label.issuer, label.patient, f"report {label.file}")
+    number = number_of(label.value)
+    return {
+        "patient_key": key,
+        "study_uid": _study(label.study_uid, speaker),
+        "report_key": speaker.names.token("report", key, label.file) if label.file else None,
+        "name": label.name,
+        "value": label.value,
+        "number": number,
+        "kind": label.kind,
+        "rater": label.rater or None,
+        "form": label.form or None,
+    }
+
+
+def _told(row: ManifestRow, speaker: Speaker) -> Iterator[dict[str, Any]]:
+    """Yield what a table says of a file, without whose it is: it counts where a report of that name is found."""
+    for name, value in row.values.items():
+        number = number_of(value)
+        kind = "class" if number is None else "number"
+        if number is None:
+            value = speaker.clean(value, KnownIdentity(), speaker.names.patient(speaker.domain, row.patient or row.file))
+        yield {"file_key": speaker.file_key(row.file), "name": name, "value": value, "number": number, "kind": kind, "form": "table"}
+
+
+def number_of(text: str) -> float | None:
+    """Return a finite number that a text is, None for others.
+
+    Example:
+        >>> number_of("1e3"), number_of("nan"), number_of("G2")
+        (1000.0, None, None)
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def _study(uid: str, speaker: Speaker) -> str | None:
+    if not uid:
+        return None
+    return uid if speaker.policy.off or speaker.policy.retain_uids else speaker.names.uid(uid)
+
+
+def _accession(number: str, speaker: Speaker) -> str | None:
+    return speaker.names.accession("", number) if number else None

@@ -1,0 +1,409 @@
+"""One batch of files becomes one part of the journal: the same function in this process, in a pool and under Ray.
+
+A part is written in one step, after the copies that its rows speak of; so a run may be killed anywhere. A file gives
+all of its rows or none. A failure of a file is a row of `problems`, never the end of a batch; a full disk ends the run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from isocenter.core.errors import DataError, GeometryError, OutputError
+from isocenter.core.image import Image
+from isocenter.data.archive.content import Lost, as_file, read_content, read_head
+from isocenter.data.archive.datasets import Belonging
+from isocenter.data.archive.dicom_rows import ARCHIVE_WANTED, Person, instance_row, person_of, short
+from isocenter.data.archive.image_rows import arrays_of, case_of, image_row, label_rows, pixel_facts, read_plain
+from isocenter.data.archive.plain_files import clean_file
+from isocenter.data.archive.record_rows import Speaker, add_found
+from isocenter.data.archive.rows import Rows
+from isocenter.data.archive.walk import Listed
+from isocenter.data.deidentify import KnownIdentity, Policy, Pseudonyms, deidentify_bytes
+from isocenter.data.images.atomic import explain_os_error
+from isocenter.data.images.dicom.header import Header, scan, scan_bytes
+from isocenter.data.images.discover import missing_from, sniff_bytes
+from isocenter.data.images.quiet import quiet
+from isocenter.data.records import read_records
+
+__all__ = ["Batch", "Entry", "Part", "Setup", "process"]
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What every worker knows.
+
+    Args:
+        root: Of the archive.
+        key: Of its pseudonyms.
+        policy: Of its de-identification.
+        pixels: Whether copies are made.
+    """
+
+    root: str
+    key: bytes
+    policy: Policy
+    pixels: bool
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One file to take in.
+
+    Args:
+        listed: Where it is.
+        where: What is known from where it lies.
+        item: Tells it apart.
+        hint: Changes when `where` does.
+    """
+
+    listed: Listed
+    where: Belonging
+    item: str
+    hint: str
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Files that make one part.
+
+    Args:
+        name: Of the part.
+        entries: The files.
+    """
+
+    name: str
+    entries: tuple[Entry, ...]
+
+
+@dataclass(frozen=True)
+class Part:
+    """What came of a batch.
+
+    Args:
+        items: Files taken in, refused or left out; those that were lost are not counted: a later run takes them in.
+        rows: Of instances, reports and records.
+        troubles: What could not be read.
+        lost: Names of files that were gone, with reasons.
+        bytes_read: Of all files.
+    """
+
+    items: int
+    rows: int
+    troubles: int
+    lost: tuple[tuple[str, str], ...]
+    bytes_read: int
+
+
+def process(batch: Batch, setup: Setup) -> Part:
+    """Take in a batch.
+
+    Raises:
+        OutputError: The archive can't be written.
+    """
+    worker = _Worker(setup)
+    lost: list[tuple[str, str]] = []
+    done = 0
+    with quiet():
+        for entry in batch.entries:
+            before = worker.rows.mark()
+            worker.rows.of_item(entry.item, entry.hint)
+            try:
+                outcome = worker.take(entry)
+            except Lost as error:
+                worker.rows.back_to(before)
+                lost.append((entry.listed.name, _plain(error)))
+                continue
+            except OutputError:
+                raise
+            except DataError as error:
+                worker.rows.back_to(before)
+                worker.rows.trouble(entry.listed.name, _plain(error))
+                outcome = "refused"
+            listed = entry.listed
+            worker.rows.add(
+                "items",
+                {
+                    "locator": listed.locator,
+                    "name": listed.name,
+                    "size": listed.size,
+                    "stamp": listed.stamp,
+                    "outcome": outcome,
+                },
+            )
+            done += 1
+    if done:
+        write_part(Path(setup.root) / "private" / "journal" / batch.name, worker.rows)
+    rows = sum(worker.rows.count(table) for table in ("instances", "reports", "records"))
+    size = sum(entry.listed.size for entry in batch.entries)
+    return Part(done, rows, worker.rows.count("problems"), tuple(lost), size)
+
+
+def write_part(final: Path, rows: Rows) -> None:
+    """Write a part of the journal in one step.
+
+    Raises:
+        OutputError: The disk refused.
+    """
+    temporary = final.with_name(f".partial-{secrets.token_hex(4)}-{final.name}")
+    try:
+        temporary.mkdir()
+        for name, table in rows.tables().items():
+            pq.write_table(table, temporary / f"{name}.parquet", compression="zstd")
+        if final.exists():
+            shutil.rmtree(final)
+        temporary.rename(final)
+    except OSError as error:
+        raise explain_os_error(error, final, doing="write") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+class _Worker:
+    """Takes in files one at a time."""
+
+    def __init__(self, setup: Setup) -> None:
+        self.setup = setup
+        self.names = Pseudonyms(setup.key)
+        self.rows = Rows()
+        self.images = Path(setup.root) / "images"
+        self.removed: dict[tuple[str, str], int] = {}
+
+    def take(self, entry: Entry) -> str:
+        """Take in one file; return "dicom", "read" or "ignored"."""
+        listed = entry.listed
+        whole = self.setup.pixels or "!/" in listed.locator
+        content = read_content(listed.locator, listed.name) if whole else read_head(listed.locator, listed.name)
+        kind = sniff_bytes(content, listed.size)
+        if kind == "dicom":
+            self._dicom(entry, content, whole=whole)
+            return "dicom"
+        if kind == "dicomdir":
+            self._dicomdir(entry)
+            return "ignored"
+        if not whole:
+            content = read_content(listed.locator, listed.name)
+        if kind in ("nifti", "nrrd", "metaimage", "picture"):
+            self._image(entry, content, kind)
+            return "read"
+        if kind == "zip" and listed.name.lower().endswith(".npz"):
+            self._arrays(entry, content)
+            return "read"
+        return self._records(entry, content)
+
+    def _dicom(self, entry: Entry, content: bytes, *, whole: bool) -> None:
+        listed, setup = entry.listed, self.setup
+        if whole:
+            header = scan_bytes(content, listed.name, wanted=ARCHIVE_WANTED)
+        elif "://" in listed.locator:
+            header = _scan_remote(content, listed)
+        else:
+            header = scan(Path(listed.locator), listed.name, wanted=ARCHIVE_WANTED)
+        person = person_of(header, self.names, entry.where.domain)
+        row = instance_row(header, person, self.names, setup.policy)
+        if row["sop_uid"] is None:
+            raise DataError("has no SOP Instance UID, so that nothing could refer to it; repair it", source=listed.name)
+        if setup.pixels:
+            self._store_dicom(content, header, row, person, listed)
+        else:
+            facts = "\0".join(f"{k}={v}" for k, v in sorted(row.items()))
+            row |= {"bytes": listed.size, "header_sha256": hashlib.sha256(facts.encode()).hexdigest()}
+        self.rows.add("instances", row)
+        if row["role"] == "report":
+            self._read_records(entry, content if whole else read_content(listed.locator, listed.name), header)
+
+    def _store_dicom(self, content: bytes, header: Header, row: dict[str, Any], person: Person, listed: Listed) -> None:
+        clean, at = content, header.pixel_offset
+        if not self.setup.policy.off:
+            made = deidentify_bytes(content, self.names, self.setup.policy, known=person.known)
+            clean = made.data
+            for (where, action), count in made.removed.items():
+                self.rows.add("removed", {"where": str(where), "action": action, "count": count})
+            for what in made.suspicious:
+                self.rows.trouble(listed.name, f"suspicious: {what}", "suspicious")
+            at = made.pixel_offset
+        row |= _hashes(clean, at)
+        row["bytes"] = len(clean)
+        folder = "/".join((person.key, short(row["study_uid"]), short(row["series_uid"])))
+        name = f"{short(row['sop_uid'])}-{row['header_sha256'][:4]}{(row['pixel_sha256'] or '')[:4]}.dcm"
+        row["path"] = self._store(folder, name, clean)
+
+    def _store(self, folder: str, name: str, content: bytes) -> str:
+        """Write a copy in one step, unless it stands there; return its place in the archive."""
+        place = self.images / folder / name
+        try:
+            if not (place.exists() and place.stat().st_size == len(content)):
+                temporary = f"{place}.partial-{os.getpid()}"
+                try:
+                    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+                except FileNotFoundError:
+                    place.parent.mkdir(parents=True, exist_ok=True)
+                    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+                try:
+                    with os.fdopen(descriptor, "wb", buffering=0) as stream:
+                        _write_all(stream.fileno(), content)
+                    Path(temporary).replace(place)
+                except BaseException:
+                    Path(temporary).unlink(missing_ok=True)
+                    raise
+        except OSError as error:
+            raise explain_os_error(error, self.images / folder, doing="write") from error
+        return f"images/{folder}/{name}"
+
+    def _image(self, entry: Entry, content: bytes, kind: str) -> None:
+        listed, where = entry.listed, entry.where
+        with as_file(listed.locator, listed.name, content) as path:
+            image = read_plain(path, kind, listed.name)
+        case = case_of(where, self.names)
+        form = {"metaimage": "nrrd"}.get(kind, kind)
+        row = image_row(case, self.names, form) | pixel_facts(image)
+        if self.setup.pixels:
+            clean, ending = clean_file(content, kind, listed.name, image)
+            if not self.setup.policy.off and clean != content:
+                self.rows.add("removed", {"where": f"{form} header", "action": "C", "count": 1})
+            self._prove(clean, ending, kind, image, listed.name)
+            row |= {"header_sha256": hashlib.sha256(clean).hexdigest(), "bytes": len(clean)}
+            folder = "/".join((case.patient_key, short(row["study_uid"]), short(row["series_uid"])))
+            row["path"] = self._store(folder, f"{short(row['sop_uid'])}-{row['header_sha256'][:8]}{ending}", clean)
+        else:
+            row |= {"header_sha256": hashlib.sha256(content).hexdigest(), "bytes": listed.size}
+        self._add_image(row, case, where)
+
+    def _prove(self, clean: bytes, ending: str, kind: str, image: Image, name: str) -> None:
+        """Read a cleaned file back: its pixels and its place in the patient are those of the original."""
+        with as_file("memory://", f"clean{ending}", clean) as path:
+            again = read_plain(path, kind, name)
+        same_place = (image.geometry.affine is None) == (again.geometry.affine is None) and (
+            image.geometry.affine is None
+            or again.geometry.affine is not None
+            and np.array_equal(image.geometry.affine, again.geometry.affine)
+        )
+        if not same_place or not np.array_equal(image.array, again.array, equal_nan=image.array.dtype.kind == "f"):
+            raise GeometryError("after cleaning its header, the file does not read as the same image", source=name)
+
+    def _add_image(self, row: dict[str, Any], case: Any, where: Belonging) -> None:
+        self.rows.add("instances", row)
+        for label in label_rows(case, row, where):
+            if label["kind"] == "class" and label["value"]:
+                who = KnownIdentity(patient_key=row["patient_key"])
+                speaker = Speaker(self.names, self.setup.policy, where.domain, where.inner)
+                label["value"] = speaker.clean(label["value"], who, row["patient_key"])
+            self.rows.add("labels", {**label, "path": row.get("path") if label["kind"] == "mask" else None})
+        if case.split:
+            self.rows.add(
+                "splits", {"cohort": where.root_name, "patient_key": row["patient_key"], "split": case.split}
+            )
+
+    def _arrays(self, entry: Entry, content: bytes) -> None:
+        listed, where = entry.listed, entry.where
+        digest = hashlib.sha256(content).hexdigest()
+        found = list(arrays_of(content, listed.name))
+        path = self._store(f"sets/{digest[:2]}", f"{digest[:32]}.npz", content) if self.setup.pixels else None
+        for member, split, role, array, told in found:
+            many = "/" in member
+            case = case_of(where, self.names, member=member if many else "", split=split)
+            row = image_row(case, self.names, "npz")
+            row |= {
+                "sop_uid": self.names.uid(f"instance {case.name} {member}"),
+                "series_uid": self.names.uid(f"series {case.name} {member}"),
+                "role": role,
+                "path": path,
+                "member": member,
+                "bytes": array.nbytes,
+                "header_sha256": digest,
+                "pixel_sha256": hashlib.sha256(f"{array.dtype.str} {array.shape}".encode() + array.tobytes()).hexdigest(),
+                **_array_shape(array, many=many),
+            }
+            self.rows.add("instances", row)
+            base = {k: row[k] for k in ("patient_key", "study_uid", "series_uid", "sop_uid")}
+            for one in told.split("|") if told else ():
+                self.rows.add("labels", {**base, "name": "label", "value": one, "number": float(one), "kind": "class", "form": "npz"})
+            if role == "mask":
+                self.rows.add("labels", {**base, "name": member, "value": "", "kind": "mask", "form": "npz", "path": path})
+            elif not many:
+                for label in label_rows(case, row, where):
+                    self.rows.add("labels", label)
+            if split:
+                self.rows.add("splits", {"cohort": where.root_name, "patient_key": row["patient_key"], "split": split})
+
+    def _records(self, entry: Entry, content: bytes) -> str:
+        before = sum(self.rows.mark().values())
+        self._read_records(entry, content, None)
+        return "read" if sum(self.rows.mark().values()) > before else "ignored"
+
+    def _read_records(self, entry: Entry, content: bytes, header: Header | None) -> None:
+        listed, where = entry.listed, entry.where
+        with as_file(listed.locator, listed.name, content) as path:
+            found = read_records(path)
+        place = f"{where.root_name} {where.inner}"
+        add_found(found, self.rows, Speaker(self.names, self.setup.policy, where.domain, place), listed.name)
+
+    def _dicomdir(self, entry: Entry) -> None:
+        name = entry.listed.name
+        self.rows.trouble(name, "a DICOMDIR: the files are read themselves", "ignored")
+        if "://" not in entry.listed.locator and "!/" not in entry.listed.locator:
+            path = Path(entry.listed.locator)
+            for refusal in missing_from(path, path.parent):
+                self.rows.trouble(f"{name}: {refusal.where}", refusal.reason, refusal.kind)
+
+
+def _hashes(content: bytes, at: int | None) -> dict[str, Any]:
+    """Return the hashes of what stands before the pixels and of the pixels; each byte is hashed once."""
+    view = memoryview(content)
+    if at is None:
+        return {"header_sha256": hashlib.sha256(view).hexdigest(), "pixel_sha256": None}
+    return {
+        "header_sha256": hashlib.sha256(view[:at]).hexdigest(),
+        "pixel_sha256": hashlib.sha256(view[at:]).hexdigest(),
+    }
+
+
+def _array_shape(array: np.ndarray, *, many: bool) -> dict[str, Any]:
+    """Return rows, columns and frames of an array: the last axis is colour where it has three entries of many."""
+    shape = array.shape
+    samples = 1
+    if many and len(shape) == 3 and shape[-1] == 3:
+        shape, samples = shape[:-1], 3
+    if len(shape) < 2:
+        return {}
+    return {
+        "rows": shape[-2], "columns": shape[-1], "frames": int(np.prod(shape[:-2])) if len(shape) > 2 else 1,
+        "samples": samples, "bits_stored": array.dtype.itemsize * 8,
+    }  # fmt: skip
+
+
+def _scan_remote(head: bytes, listed: Listed) -> Header:
+    """Read a header from the first bytes of an object in a store, and from the whole where they don't hold it."""
+    if listed.size > len(head):
+        try:
+            found = scan_bytes(head, listed.name, wanted=ARCHIVE_WANTED)
+            if found.lean and found.has_pixels:
+                return found
+        except DataError:
+            pass
+        head = read_content(listed.locator, listed.name)
+    return scan_bytes(head, listed.name, wanted=ARCHIVE_WANTED)
+
+
+def _write_all(descriptor: int, content: bytes) -> None:
+    view = memoryview(content)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def _plain(error: DataError) -> str:
+    text = str(error)
+    source = getattr(error, "source", None)
+    return text.removeprefix(f"{source}: ") if source is not None else text
+
+
+Processor = Callable[[Batch, Setup], Part]

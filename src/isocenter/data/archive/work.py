@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from isocenter.core.errors import DataError, GeometryError, OutputError
+from isocenter.core.errors import DataError, GeometryError, IdentityLeak, OutputError
 from isocenter.core.image import Image
 from isocenter.data.archive.content import Lost, as_file, read_content, read_head
 from isocenter.data.archive.datasets import Belonging
@@ -227,10 +227,14 @@ class _Worker:
             made = deidentify_bytes(content, self.names, self.setup.policy, known=person.known)
             clean = made.data
             for (where, action), count in made.removed.items():
-                self.rows.add("removed", {"where": str(where), "action": action, "count": count})
+                self.rows.add("removed", {"where": where, "action": action, "count": count})
             for what in made.suspicious:
-                self.rows.trouble(listed.name, f"suspicious: {what}", "suspicious")
-            at = made.pixel_offset
+                self.rows.trouble(listed.name, f"{what.tag} {what.reason}".strip(), "suspicious")
+            # Read back: the copy must be the object, and the patient, that the row says.
+            again = scan_bytes(clean, listed.name, wanted=ARCHIVE_WANTED)
+            at = again.pixel_offset
+            if again.text("SOPInstanceUID") != row["sop_uid"] or again.text("PatientID") != person.key:
+                raise IdentityLeak("its de-identified copy is not of the patient or object of its row", source=listed.name)
         row |= _hashes(clean, at)
         row["bytes"] = len(clean)
         folder = "/".join((person.key, short(row["study_uid"]), short(row["series_uid"])))

@@ -1,0 +1,231 @@
+"""Asking a catalog: by an expression over series, by SQL, or for studies that are read when they are looked at."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from isocenter.core import Image, Report, Study
+from isocenter.core.errors import ConfigError, DataError
+from isocenter.data.catalog.schema import TABLES
+from isocenter.data.images import read_study
+from isocenter.data.images.atomic import explain_os_error
+
+__all__ = ["Catalog", "LEVELS", "StudyRow", "open_catalog"]
+
+LEVELS = ("patients", "studies", "series", "instances", "reports", "records")
+_FORM = "CREATE OR REPLACE TEMP VIEW {name} AS SELECT * FROM read_parquet('{file}')"
+_WIDE = """
+CREATE OR REPLACE TEMP VIEW wide_series AS
+SELECT s.*, t.study_date, t.study_description, t.modalities, t.age_years, coalesce(t.sex, p.sex) AS sex,
+    p.patient_from, r.report, l.labels, k.split
+FROM series s
+LEFT JOIN studies t USING (study_uid, patient_key)
+LEFT JOIN patients p USING (patient_key)
+LEFT JOIN (SELECT study_uid, patient_key, string_agg(text, chr(10) ORDER BY report_key) AS report FROM reports
+    WHERE held IS NULL AND study_uid IS NOT NULL GROUP BY ALL) r USING (study_uid, patient_key)
+LEFT JOIN (SELECT series_uid, map_from_entries(list((name, value) ORDER BY name)) AS labels FROM (
+    SELECT series_uid, name, string_agg(DISTINCT value, '|' ORDER BY value) AS value FROM labels
+    WHERE series_uid IS NOT NULL AND kind <> 'mask' GROUP BY ALL) GROUP BY ALL) l USING (series_uid)
+LEFT JOIN (SELECT patient_key, min(split) AS split FROM splits WHERE from_source GROUP BY ALL) k USING (patient_key)
+"""
+
+
+@dataclass(frozen=True)
+class StudyRow:
+    """A study that was found; its images are read when they are asked for.
+
+    Args:
+        study_uid: Study Instance UID, as the archive has it.
+        patient_key: The patient's pseudonym.
+        files: Of its images, absolute.
+        reports: Texts, cleaned.
+    """
+
+    study_uid: str
+    patient_key: str
+    files: tuple[Path, ...]
+    reports: tuple[str, ...]
+
+    def read(self) -> Study:
+        """Read the study: images, reports, and whose it is, as the catalog says.
+
+        Raises:
+            DataError: A file is gone, or can't be read.
+        """
+        images: list[Image] = []
+        masks: list[Any] = []
+        notes: list[str] = []
+        for folder in sorted({file.parent for file in self.files}):
+            found = read_study(folder).study
+            images.extend(found.images)
+            masks.extend(found.masks)
+            notes.extend(found.notes)
+        reports = tuple(Report(sections={"text": text}) for text in self.reports)
+        return Study(self.patient_key, self.study_uid, tuple(images), reports, masks=tuple(masks), notes=tuple(notes))
+
+
+class Catalog:
+    """The tables of an archive, as one state of it.
+
+    Args:
+        root: Folder of the archive.
+        current: What `catalog/current.json` holds.
+    """
+
+    def __init__(self, root: Path, current: Mapping[str, Any]) -> None:
+        self.root = root
+        self.hash = str(current["hash"])
+        self.tables: Mapping[str, Any] = current["tables"]
+
+    def connect(self, *, memory_mb: int = 1024) -> duckdb.DuckDBPyConnection:
+        """Return a database whose views are the tables; it can read nothing else and write nothing."""
+        database = duckdb.connect(config={"memory_limit": f"{memory_mb}MB"})
+        files = []
+        for name in TABLES:
+            file = (self.root / "catalog" / self.tables[name]["file"]).resolve()
+            files.append(str(file))
+            database.execute(_FORM.format(name=name, file=str(file).replace("'", "''")))
+        database.execute(_WIDE)
+        database.execute(f"SET allowed_paths = [{', '.join(_text(f) for f in files)}]")
+        database.execute("SET enable_external_access = false")
+        database.execute("SET lock_configuration = true")
+        return database
+
+    def sql(self, query: str, parameters: Sequence[object] = ()) -> pa.Table:
+        """Ask by SQL: patients, studies, series, instances, reports, records, labels, splits.
+
+        Raises:
+            ConfigError: It is no single question, or DuckDB does not understand it.
+        """
+        try:
+            statements = duckdb.extract_statements(query)
+        except duckdb.Error as error:
+            raise ConfigError(_first_line(error)) from error
+        if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
+            raise ConfigError("give one SELECT; a catalog is read, never changed")
+        with closing(self.connect()) as database:
+            try:
+                return database.execute(query, list(parameters)).to_arrow_table()
+            except duckdb.Error as error:
+                raise ConfigError(_first_line(error)) from error
+
+    def find(
+        self, expression: str = "", *, level: str = "series", limit: int | None = None, held: bool = False
+    ) -> pa.Table:
+        """Find what an expression is true of.
+
+        Args:
+            expression: As after WHERE in SQL, over the columns of series, its study (`study_date`, `modalities`,
+                `age_years`, `sex`), `report` (the texts of its study), `labels` (a map) and `split`; "" for all. At
+                other levels: over the columns of that table.
+            level: What is returned: series, studies, patients, instances, reports or records.
+            limit: At most so many rows.
+            held: Whether rows that are held back (two people of one identifier, two images of one UID) count too.
+
+        Raises:
+            ConfigError: The expression is none, or names what there is not.
+
+        Example:
+            >>> LEVELS[0]
+            'patients'
+        """
+        if level not in LEVELS:
+            raise ConfigError(f"level is one of {', '.join(LEVELS)}")
+        where = f"({expression})" if expression.strip() else "true"
+        free = "" if held else "held IS NULL AND "
+        if level == "records":
+            free = ""
+        more = "" if limit is None else f" LIMIT {int(limit)}"
+        order = ", ".join(TABLES[level].order)
+        if level in ("series", "studies", "patients"):
+            key = {"series": "series_uid", "studies": "study_uid", "patients": "patient_key"}[level]
+            if level == "series":
+                query = f"SELECT * FROM wide_series WHERE {free}{where} ORDER BY {order}{more}"
+            else:
+                query = (
+                    f"SELECT * FROM {level} WHERE {key} IN (SELECT {key} FROM wide_series WHERE {free}{where}) "
+                    f"ORDER BY {order}{more}"
+                )
+        else:
+            query = f"SELECT * FROM {level} WHERE {free}{where} ORDER BY {order}{more}"
+        _check_expression(expression)
+        return self.sql(query)
+
+    def studies(self, expression: str = "", *, held: bool = False) -> Iterator[StudyRow]:
+        """Yield the studies that hold a series of which an expression is true; nothing is read yet.
+
+        Raises:
+            ConfigError: As `find`.
+            DataError: The archive holds no copies of images.
+        """
+        found = self.find(expression, level="studies", held=held)
+        query = "SELECT DISTINCT path FROM instances WHERE study_uid = ? AND patient_key = ? AND role <> 'report' ORDER BY path"
+        with closing(self.connect()) as database:
+            for uid, key in zip(
+                found.column("study_uid").to_pylist(), found.column("patient_key").to_pylist(), strict=True
+            ):
+                paths = [p for (p,) in database.execute(query, [uid, key]).fetchall()]
+                if any(p is None for p in paths):
+                    raise DataError("this archive holds no copies of images; take them in with pixels", source=self.root)
+                texts = database.execute(
+                    "SELECT text FROM reports WHERE study_uid = ? AND patient_key = ? AND held IS NULL ORDER BY report_key",
+                    [uid, key],
+                ).fetchall()
+                yield StudyRow(uid, key, tuple(self.root / p for p in paths), tuple(t for (t,) in texts))
+
+
+def open_catalog(root: Path) -> Catalog:
+    """Open the catalog of an archive.
+
+    Raises:
+        DataError: There is none, or it is damaged.
+    """
+    file = root / "catalog" / "current.json"
+    try:
+        return Catalog(root, json.loads(file.read_text("utf-8")))
+    except FileNotFoundError as error:
+        raise DataError("no catalog here; make one with isocenter ingest", source=root) from error
+    except OSError as error:
+        raise explain_os_error(error, file, doing="read") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError("the catalog is damaged; run isocenter ingest again on this archive", source=root) from error
+
+
+def _check_expression(expression: str) -> None:
+    """Refuse what is more than an expression: it would end the WHERE and begin something else."""
+    if not expression.strip():
+        return
+    try:
+        statements = duckdb.extract_statements(f"SELECT 1 WHERE ({expression}\n)")
+    except duckdb.Error as error:
+        raise ConfigError(f"not an expression: {_first_line(error)}") from error
+    if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT or ";" in _without_texts(expression):
+        raise ConfigError("give one expression, as after WHERE in SQL")
+
+
+def _without_texts(expression: str) -> str:
+    out, inside = [], False
+    for letter in expression:
+        if letter == "'":
+            inside = not inside
+        elif not inside:
+            out.append(letter)
+    return "".join(out)
+
+
+def _text(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]
+
+

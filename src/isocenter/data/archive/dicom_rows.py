@@ -15,6 +15,7 @@ import pydicom.charset
 from pydicom.uid import UID
 
 from isocenter.data.deidentify import KnownIdentity, Policy, Pseudonyms, clean_text
+from isocenter.data.deidentify.identity import pattern
 from isocenter.data.images.dicom.header import WANTED, Header, Wanted
 from isocenter.data.images.quiet import quiet
 
@@ -128,6 +129,7 @@ def instance_row(header: Header, person: Person, names: Pseudonyms, policy: Poli
         policy: What is kept.
     """
     clean = _cleaner(header, person, policy)
+    plain = _plain_text(header, person, policy)
     modality = header.text("Modality")
     spacing = header.floats("PixelSpacing") or header.floats("ImagerPixelSpacing")
     orientation, position = _plane(header)
@@ -151,28 +153,28 @@ def instance_row(header: Header, person: Person, names: Pseudonyms, policy: Poli
         "modality": modality or None,
         "modality_from": "header" if modality else None,
         "sop_class": header.text("SOPClassUID") or None,
-        "image_type": "\\".join(header.texts("ImageType")) or None,
-        "body_part": header.text("BodyPartExamined") or None,
+        "image_type": plain("ImageType"),
+        "body_part": plain("BodyPartExamined"),
         "laterality": header.text("ImageLaterality") or header.text("Laterality") or None,
-        "view": header.text("ViewPosition") or None,
+        "view": plain("ViewPosition"),
         "study_date": _shifted(header.text("StudyDate"), person, names, policy),
         "study_description": clean("StudyDescription"),
         "series_description": clean("SeriesDescription"),
         "protocol": clean("ProtocolName"),
-        "manufacturer": header.text("Manufacturer") or None,
-        "model": header.text("ManufacturerModelName") or None,
+        "manufacturer": plain("Manufacturer"),
+        "model": plain("ManufacturerModelName"),
         "field_strength_t": header.float("MagneticFieldStrength"),
         "kvp": header.float("KVP"),
         "repetition_time_ms": header.float("RepetitionTime"),
         "echo_time_ms": header.float("EchoTime"),
         "contrast": True if header.text("ContrastBolusAgent") else None,
-        "kernel": header.text("ConvolutionKernel") or None,
+        "kernel": plain("ConvolutionKernel"),
         "rows": header.short("Rows") or None,
         "columns": header.short("Columns") or None,
         "frames": header.frames if header.has_pixels else None,
         "samples": header.short("SamplesPerPixel") or None,
         "bits_stored": header.short("BitsStored") or None,
-        "photometric": header.text("PhotometricInterpretation") or None,
+        "photometric": plain("PhotometricInterpretation"),
         "transfer_syntax": syntax or None,
         "lossy": header.text("LossyImageCompression") == "01" or None,
         "pixel_spacing_y_mm": _finite(spacing[0]) if len(spacing) == 2 else None,
@@ -229,6 +231,17 @@ def _cleaner(header: Header, person: Person, policy: Policy) -> Callable[[str], 
 @lru_cache(maxsize=8192)
 def _cleaned(text: str, known: KnownIdentity, shift_days: int) -> str:
     return clean_text(text, known=known, shift_days=shift_days).text.strip()
+
+
+def _plain_text(header: Header, person: Person, policy: Policy) -> Callable[[str], str | None]:
+    """Return what reads an element that may be kept, but for a word of the person's identity that stands in it."""
+    words = None if policy.off else pattern(person.known)
+
+    def plain(keyword: str) -> str | None:
+        text = "\\".join(header.texts(keyword))
+        return None if not text or (words is not None and words.search(text)) else text
+
+    return plain
 
 
 def _shifted(text: str, person: Person, names: Pseudonyms, policy: Policy) -> date | None:

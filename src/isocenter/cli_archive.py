@@ -1,0 +1,144 @@
+"""The commands of archives: `isocenter ingest` and `isocenter find`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from isocenter.terminal import Exit, out, progress, say
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from isocenter.verbs.ingest import IngestDocument
+
+__all__ = ["find", "ingest"]
+
+ArchiveOption = Annotated[
+    Path, typer.Option("--archive", help="Folder of the archive.", show_default=False, readable=False)
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document to standard output, nothing else.")]
+
+
+def ingest(
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            help="Folders, files, zips or addresses; NAME=SOURCE says whose identifiers are in it.", show_default=False
+        ),
+    ],
+    to: Annotated[Path, typer.Option("--to", help="Folder of the archive.", show_default=False, readable=False)],
+    pixels: Annotated[
+        bool, typer.Option("--pixels/--headers-only", help="Copy images, de-identified; or leave them where they are.")
+    ] = True,
+    dates: Annotated[str, typer.Option("--dates", help="'shifted' by patient, 'full' (identifying), or 'none'.")] = "shifted",
+    retain_device: Annotated[bool, typer.Option("--retain-device", help="Keep serial numbers and station names.")] = False,
+    retain_institution: Annotated[
+        bool, typer.Option("--retain-institution", help="Keep names of institutions.")
+    ] = False,
+    retain_safe_private: Annotated[
+        bool, typer.Option("--retain-safe-private", help="Keep private elements that the standard lists as safe.")
+    ] = False,
+    clean_pixels: Annotated[
+        bool, typer.Option("--clean-pixels", help="Find burnt-in text and blank it (needs tesseract).")
+    ] = False,
+    deface: Annotated[bool, typer.Option("--deface", help="Remove faces from CT and MR of the head.")] = False,
+    identified: Annotated[
+        bool, typer.Option("--identified", help="De-identify nothing: the archive holds identified data.")
+    ] = False,
+    workers: Annotated[int, typer.Option("--workers", min=0, help="Processes; 0: one a core.")] = 0,
+    engine: Annotated[str, typer.Option("--engine", help="local, or ray.")] = "local",
+    memory: Annotated[int, typer.Option("--memory", min=128, help="MB of the database that writes the catalog.")] = 1024,
+    as_json: JsonOption = False,
+) -> None:
+    """Take images, reports and records of every kind into one archive: de-identified, joined, catalogued."""
+    from isocenter.verbs.ingest import ingest as verb
+
+    with progress(lines=True) as tell:
+        done = verb(
+            sources, to, progress=tell, pixels=pixels, dates=dates, retain_device=retain_device,
+            retain_institution=retain_institution, retain_safe_private=retain_safe_private, clean_pixels=clean_pixels,
+            deface=deface, identified=identified, workers=workers, engine=engine, memory_mb=memory,
+        )  # fmt: skip
+    if as_json:
+        out(done.model_dump_json(indent=2))
+    else:
+        out("\n".join(_lines(done)))
+    if not done.clean:
+        say(
+            f"{done.refused} refused, {done.conflicts} held back, {done.lost} lost; "
+            f"the list is in {to / 'private' / 'problems.parquet'}"
+        )
+        raise typer.Exit(Exit.INPUT)
+
+
+def _lines(done: IngestDocument) -> list[str]:
+    lines = [f"{done.listed} files, {done.known} known before, {done.taken} taken in"]
+    lines.append(", ".join(f"{t.rows} {name}" for name, t in done.tables.items() if t.rows))
+    lines += [f"{t.kind}: {t.count} x {t.reason} (first: {t.first})" for t in done.troubles]
+    if done.lost:
+        lines.append(f"lost: {done.lost} (first: {done.lost_first}); run again")
+    lines += [f"note: {note}" for note in done.notes]
+    return [*lines, f"archive: {done.archive}", f"catalog: {done.catalog_hash}"]
+
+
+def find(
+    expression: Annotated[
+        str, typer.Argument(help="As after WHERE in SQL; '' for all; with --sql, a SELECT.", show_default=False)
+    ],
+    archive: ArchiveOption,
+    level: Annotated[
+        str, typer.Option("--level", help="series, studies, patients, instances, reports or records.")
+    ] = "series",
+    sql: Annotated[bool, typer.Option("--sql", help="The expression is a SELECT of its own.")] = False,
+    columns: Annotated[
+        list[str] | None, typer.Option("--column", help="Column to print; may be repeated; default: some.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="At most so many rows.")] = None,
+    count: Annotated[bool, typer.Option("--count", help="Print the number of rows alone.")] = False,
+    held: Annotated[bool, typer.Option("--held", help="Rows that are held back, too.")] = False,
+    out_file: Annotated[
+        Path | None, typer.Option("--out", help="Write all columns to .csv or .parquet.", readable=False)
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Find series, studies, patients or reports in an archive."""
+    from isocenter.verbs.find import find as verb
+    from isocenter.verbs.find import write_rows
+
+    rows = verb(expression, archive, level=level, sql=sql, limit=limit, held=held)
+    if out_file is not None:
+        write_rows(rows, out_file)
+        out(f"{rows.num_rows} rows: {out_file}")
+    elif count:
+        out(str(rows.num_rows))
+    elif as_json:
+        out(json.dumps(rows.to_pylist(), default=str, indent=2))
+    else:
+        out(_table(rows, columns))
+    if not rows.num_rows:
+        raise typer.Exit(Exit.NOTHING_ANSWERED)
+
+
+_SHOWN = (
+    "patient_key study_uid series_uid modality body_part study_date series_description slice_thickness_mm instances rows "
+    "columns studies reports records title status kind code number unit text date time"
+).split()
+_WIDTH = 36
+
+
+def _table(rows: pa.Table, columns: list[str] | None) -> str:
+    from isocenter.core.errors import ConfigError
+
+    for name in columns or ():
+        if name not in rows.column_names:
+            raise ConfigError(f"no column {name!r}; there are {', '.join(rows.column_names)}")
+    shown = columns or [n for n in rows.column_names if n in _SHOWN] or rows.column_names
+    lines = ["\t".join(shown)]
+    for row in rows.select(shown).to_pylist():
+        cells = ("" if v is None else " ".join(str(v).split()) for v in row.values())
+        lines.append("\t".join(c if len(c) <= _WIDTH else c[: _WIDTH - 1] + "…" for c in cells))
+    return "\n".join(lines)

@@ -1,0 +1,82 @@
+"""Find: what an archive holds of which an expression is true; or any question in SQL."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from isocenter.core.errors import ConfigError
+from isocenter.data.images.atomic import atomic_path, make_parent
+from isocenter.verbs.archive_folder import require_packages
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["find", "write_rows"]
+
+
+def find(
+    expression: str, archive: Path | str, *, level: str = "series", sql: bool = False, limit: int | None = None,
+    held: bool = False,
+) -> pa.Table:  # fmt: skip
+    """Find what an expression is true of.
+
+    Args:
+        expression: As after WHERE in SQL; "" for all. With `sql`, a whole SELECT.
+        archive: Its folder.
+        level: What is returned: series, studies, patients, instances, reports or records.
+        sql: Whether the expression is a SELECT of its own.
+        limit: At most so many rows.
+        held: Whether rows that are held back count too.
+
+    Returns:
+        The rows.
+
+    Raises:
+        ConfigError: The expression is none, or names what there is not.
+        DataError: There is no archive.
+        CapabilityError: A package is missing.
+    """
+    require_packages()
+    from isocenter.data.catalog.catalog import open_catalog
+
+    catalog = open_catalog(Path(archive))
+    if sql:
+        if level != "series" or limit is not None or held:
+            raise ConfigError("SQL says itself what it returns: leave out the level, the limit and held rows")
+        return catalog.sql(expression)
+    return catalog.find(expression, level=level, limit=limit, held=held)
+
+
+def write_rows(rows: pa.Table, file: Path) -> None:
+    """Write rows to a file: CSV or Parquet, by its ending.
+
+    Raises:
+        ConfigError: Another ending.
+        OutputError: It can't be written.
+    """
+    import pyarrow.csv
+    import pyarrow.parquet
+
+    ending = file.suffix.lower()
+    if ending not in (".csv", ".parquet"):
+        raise ConfigError("rows are written to .csv or .parquet")
+    make_parent(file)
+    with atomic_path(file) as temporary:
+        if ending == ".parquet":
+            pyarrow.parquet.write_table(rows, temporary)
+        else:
+            pyarrow.csv.write_csv(_flat(rows), temporary)
+
+
+def _flat(rows: pa.Table) -> pa.Table:
+    """Return rows whose maps are text, which CSV can hold."""
+    import pyarrow as pa
+
+    columns = {
+        name: pa.array([None if v is None else str(v) for v in rows.column(name).to_pylist()])
+        if pa.types.is_nested(rows.schema.field(name).type)
+        else rows.column(name)
+        for name in rows.column_names
+    }
+    return pa.table(columns)

@@ -1,0 +1,213 @@
+"""Ingest: sources of every kind into one archive: de-identified, joined, catalogued, and what could not be read listed.
+
+Sources are walked, what is new is read and copied without identity (`data.archive`), and the catalog is written anew.
+It may be killed anywhere and run again: the archive is the same as from one run.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from isocenter.core.errors import CapabilityError, ConfigError
+from isocenter.data.deidentify import Policy, Pseudonyms
+from isocenter.data.images.pseudonym import KEY_VARIABLE, pseudonym_key
+from isocenter.verbs.archive_folder import problems_of, require_packages
+from isocenter.version import __version__
+
+__all__ = ["IngestConfig", "IngestDocument", "TableEntry", "TroubleEntry", "ingest", "run"]
+
+Progress = Callable[[str, float], None]
+_SHOWN = 20
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class IngestConfig(_Strict):
+    """Configuration of `isocenter ingest`.
+
+    Attributes:
+        sources: Folders, files, zip archives, addresses that fsspec opens; NAME=SOURCE says whose identifiers are in it.
+        to: Folder of the archive.
+        pixels: Whether images are copied, de-identified; else the catalog speaks of files that stay where they are.
+        dates: What becomes of dates: shifted (by patient), full (kept: identifying), or none.
+        retain_device: Keep serial numbers and station names.
+        retain_institution: Keep names of institutions.
+        retain_safe_private: Keep private elements that the standard lists as safe.
+        clean_pixels: Find burnt-in text and blank it (needs tesseract).
+        deface: Remove faces from CT and MR of the head.
+        identified: Change nothing: an archive of identified data. Whoever sets it takes over.
+        workers: Processes; 0 takes all cores.
+        engine: local, or ray.
+        memory_mb: Of the database that writes the catalog.
+    """
+
+    sources: tuple[str, ...] = Field(min_length=1)
+    to: Path
+    pixels: bool = True
+    dates: Literal["shifted", "full", "none"] = "shifted"
+    retain_device: bool = False
+    retain_institution: bool = False
+    retain_safe_private: bool = False
+    clean_pixels: bool = False
+    deface: bool = False
+    identified: bool = False
+    workers: int = Field(default=0, ge=0)
+    engine: Literal["local", "ray"] = "local"
+    memory_mb: int = Field(default=1024, ge=128)
+
+    def policy(self) -> Policy:
+        """Return the policy of de-identification."""
+        return Policy(
+            retain_dates=self.dates,
+            retain_device=self.retain_device,
+            retain_institution=self.retain_institution,
+            retain_safe_private=self.retain_safe_private,
+            clean_pixels=self.clean_pixels,
+            deface=self.deface,
+            off=self.identified,
+        )
+
+
+class TableEntry(_Strict):
+    """One table of the catalog: its rows, and the hash of their content."""
+
+    rows: int
+    hash: str
+
+
+class TroubleEntry(_Strict):
+    """What could not be read, was left out, or conflicts: reason, kind, how many, and the first by name.
+
+    The name may hold an identifier: it is for whoever runs this, and stands in the archive's private folder only.
+    """
+
+    reason: str
+    kind: str
+    count: int
+    first: str
+
+
+class IngestDocument(_Strict):
+    """What an ingest did, and what the archive holds.
+
+    Attributes:
+        version: Of Isocenter.
+        archive: Its folder.
+        catalog_hash: Of the content of all tables.
+        identified: Whether nothing was de-identified.
+        listed: Files found in the sources.
+        known: Of them, those that were taken in before.
+        taken: Files taken in now.
+        bytes_read: Of these.
+        lost: Files that were gone, or places that went away, while reading: run again.
+        tables: Of the catalog.
+        troubles: By reason, most first, of the whole archive.
+        refused: Files, or parts of files, that could not be read, in the whole archive.
+        conflicts: Rows held back.
+        notes: What else should be known.
+    """
+
+    version: str
+    archive: str
+    catalog_hash: str
+    identified: bool
+    listed: int
+    known: int
+    taken: int
+    bytes_read: int
+    lost: int
+    lost_first: str
+    tables: dict[str, TableEntry]
+    troubles: tuple[TroubleEntry, ...]
+    refused: int
+    conflicts: int
+    notes: tuple[str, ...]
+
+    @property
+    def clean(self) -> bool:
+        """Whether everything could be read, and nothing conflicts."""
+        return not (self.refused or self.conflicts or self.lost)
+
+
+def ingest(sources: Sequence[str], to: Path | str, *, progress: Progress | None = None, **options: Any) -> IngestDocument:
+    """Take sources into an archive.
+
+    Args:
+        sources: Folders, files, zip archives, addresses; NAME=SOURCE says whose identifiers are in it.
+        to: Folder of the archive; made where there is none.
+        progress: Called with what is being done and the fraction done.
+        **options: Other fields of `IngestConfig`.
+
+    Returns:
+        What was done, what the archive holds, and what could not be read.
+
+    Raises:
+        ConfigError: An option is wrong, or the archive was made with another policy or key.
+        DataError: A source is not there.
+        OutputError: The archive can't be written.
+        CapabilityError: A package is missing.
+    """
+    try:
+        config = IngestConfig(sources=tuple(sources), to=Path(to), **options)
+    except ValidationError as error:
+        raise ConfigError(f"{error.errors()[0]['loc']}: {error.errors()[0]['msg']}") from error
+    return run(config, progress=progress)
+
+
+def run(config: IngestConfig, *, progress: Progress | None = None) -> IngestDocument:
+    """Take sources into an archive, as configured."""
+    require_packages()
+    from isocenter.data.archive.engine import take_in
+    from isocenter.data.archive.layout import make_archive
+    from isocenter.data.archive.walk import parse_source
+
+    key, lasting = pseudonym_key()
+    if not lasting:
+        raise CapabilityError(
+            f"no key for pseudonyms can be kept here, and without one a patient would have a new name in every run; set "
+            f"{KEY_VARIABLE}, or make the user's configuration folder writable"
+        )
+    places = [parse_source(text) for text in config.sources]
+    for place in places:
+        if not place.remote and config.to.resolve().is_relative_to(Path(place.where).resolve()):
+            raise ConfigError("the archive lies in one of its sources and would take itself in; choose another folder")
+    archive = make_archive(config.to, config.policy(), Pseudonyms(key), pixels=config.pixels)
+    done = take_in(
+        archive,
+        places,
+        bytes(key),
+        workers=config.workers or os.cpu_count() or 1,
+        engine=config.engine,
+        progress=progress,
+        memory_mb=config.memory_mb,
+    )
+    troubles = problems_of(archive.root)
+    notes = []
+    if config.identified:
+        notes.append("nothing was de-identified: this archive holds identified data")
+    if done.crashed:
+        notes.append(f"{len(done.crashed)} files killed the process that read them; they are listed as refused")
+    return IngestDocument(
+        version=__version__,
+        archive=str(config.to),
+        catalog_hash=str(done.current["hash"]),
+        identified=config.identified,
+        listed=done.listed,
+        known=done.known,
+        taken=done.taken,
+        bytes_read=done.bytes_read,
+        lost=len(done.lost),
+        lost_first=f"{done.lost[0][0]}: {done.lost[0][1]}" if done.lost else "",
+        tables={n: TableEntry(rows=t["rows"], hash=t["hash"]) for n, t in done.current["tables"].items()},
+        troubles=tuple(TroubleEntry(reason=r, kind=k, count=c, first=f) for k, r, c, f in troubles[:_SHOWN]),
+        refused=sum(c for k, _, c, _ in troubles if k == "refused"),
+        conflicts=sum(c for k, _, c, _ in troubles if k == "conflict"),
+        notes=tuple(notes),
+    )

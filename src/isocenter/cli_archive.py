@@ -34,8 +34,12 @@ def ingest(
     pixels: Annotated[
         bool, typer.Option("--pixels/--headers-only", help="Copy images, de-identified; or leave them where they are.")
     ] = True,
-    dates: Annotated[str, typer.Option("--dates", help="'shifted' by patient, 'full' (identifying), or 'none'.")] = "shifted",
-    retain_device: Annotated[bool, typer.Option("--retain-device", help="Keep serial numbers and station names.")] = False,
+    dates: Annotated[
+        str, typer.Option("--dates", help="'shifted' by patient, 'full' (identifying), or 'none'.")
+    ] = "shifted",
+    retain_device: Annotated[
+        bool, typer.Option("--retain-device", help="Keep serial numbers and station names.")
+    ] = False,
     retain_institution: Annotated[
         bool, typer.Option("--retain-institution", help="Keep names of institutions.")
     ] = False,
@@ -51,7 +55,9 @@ def ingest(
     ] = False,
     workers: Annotated[int, typer.Option("--workers", min=0, help="Processes; 0: one a core.")] = 0,
     engine: Annotated[str, typer.Option("--engine", help="local, or ray.")] = "local",
-    memory: Annotated[int, typer.Option("--memory", min=128, help="MB of the database that writes the catalog.")] = 1024,
+    memory: Annotated[
+        int, typer.Option("--memory", min=128, help="MB of the database that writes the catalog.")
+    ] = 1024,
     as_json: JsonOption = False,
 ) -> None:
     """Take images, reports and records of every kind into one archive: de-identified, joined, catalogued."""
@@ -123,10 +129,31 @@ def find(
         raise typer.Exit(Exit.NOTHING_ANSWERED)
 
 
-_SHOWN = (
-    "patient_key study_uid series_uid modality body_part study_date series_description slice_thickness_mm instances rows "
-    "columns studies reports records title status kind code number unit text date time"
-).split()
+_SHOWN = [
+    "patient_key",
+    "study_uid",
+    "series_uid",
+    "modality",
+    "body_part",
+    "study_date",
+    "series_description",
+    "slice_thickness_mm",
+    "instances",
+    "rows",
+    "columns",
+    "studies",
+    "reports",
+    "records",
+    "title",
+    "status",
+    "kind",
+    "code",
+    "number",
+    "unit",
+    "text",
+    "date",
+    "time",
+]
 _WIDTH = 36
 
 

@@ -136,7 +136,9 @@ class IngestDocument(_Strict):
         return not (self.refused or self.conflicts or self.lost)
 
 
-def ingest(sources: Sequence[str], to: Path | str, *, progress: Progress | None = None, **options: Any) -> IngestDocument:
+def ingest(
+    sources: Sequence[str], to: Path | str, *, progress: Progress | None = None, **options: Any
+) -> IngestDocument:
     """Take sources into an archive.
 
     Args:

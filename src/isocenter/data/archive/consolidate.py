@@ -96,7 +96,9 @@ def consolidate(archive: Archive, same_pixels: SamePixels, *, memory_mb: int = 1
         written = {name: _write(database, archive, name) for name in TABLES}
         _private(database, archive)
     except duckdb.OutOfMemoryException as error:
-        raise OutputError(f"the catalog needs more room than {memory_mb} MB and the disk hold", source=archive.root) from error
+        raise OutputError(
+            f"the catalog needs more room than {memory_mb} MB and the disk hold", source=archive.root
+        ) from error
     except duckdb.IOException as error:
         raise OutputError("the catalog can't be written: is the disk full?", source=archive.root) from error
     finally:
@@ -180,7 +182,8 @@ def _people(database: duckdb.DuckDBPyConnection) -> None:
     held = []
     for key, told in rows:
         people = [
-            (str(series or ""), Patient(identifier=key, name=n, birth_date=b, sex=s)) for n, b, s, series in sorted(told)
+            (str(series or ""), Patient(identifier=key, name=n, birth_date=b, sex=s))
+            for n, b, s, series in sorted(told)
         ]
         if two_patients(people) is not None:
             held.append(key)
@@ -310,7 +313,7 @@ def _write(database: duckdb.DuckDBPyConnection, archive: Archive, name: str) -> 
     table = TABLES[name]
     typed = ", ".join(f'"{c}"::{_SQL_TYPES[t]} AS "{c}"' for c, t in table.columns.items())
     database.execute(f"CREATE TEMP VIEW out_{name} AS SELECT {typed} FROM {name}")
-    said = ", ".join(f"coalesce(\"{c}\"::VARCHAR, chr(0))" for c in table.columns)
+    said = ", ".join(f'coalesce("{c}"::VARCHAR, chr(0))' for c in table.columns)
     count, digest = _one(database.execute(
         f"SELECT count(*), coalesce(bit_xor(md5_number(concat_ws(chr(31), {said}))), 0)::VARCHAR FROM out_{name}"
     ).fetchall())  # fmt: skip

@@ -11,17 +11,50 @@ in; else the topmost that a table stands in; else the first below the source.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from isocenter.data.archive.naming import stem
 from isocenter.data.records import Manifest, ManifestRow
 
-__all__ = ["Belonging", "Sets"]
+__all__ = ["Belonging", "Sets", "told_values"]
 
 _STRONG = frozenset({"dataset.json", "dataset_description.json", "participants.tsv"})
 TABLES = (".csv", ".tsv", ".parquet", ".arff", ".xlsx")
 _DICOM = (".dcm", ".dicom", ".ima")
+
+
+_NO_LABEL = frozenset(
+    [
+        "file",
+        "mask",
+        "split",
+        "patient",
+        "issuer",
+        "accession",
+        "study_uid",
+        "identifier",
+        "date",
+        "moment",
+        "birth_date",
+        "deceased_date",
+        "name",
+        "person",
+        "row",
+        "text",
+    ]
+)
+_NO_NAME = re.compile(r"(?i)(^|[^a-z])(file|filename|folder|path|url|uri|link|doi)s?($|[^a-z])")
+
+
+def told_values(manifest: Manifest, row: ManifestRow) -> Mapping[str, str]:
+    """Return what a table says of a file, without identifiers, dates, names of files and addresses."""
+    return {
+        name: value
+        for name, value in row.values.items()
+        if manifest.roles.get(name, "") not in _NO_LABEL and not _NO_NAME.search(name)
+    }
 
 
 @dataclass(frozen=True)
@@ -34,6 +67,8 @@ class Belonging:
         inner: Its name relative to that folder.
         row: Of the table that names it, None where none does.
         mask_of_row: Whether the table names it as a mask.
+        collection: Name of the set for the catalog: as the user gave it, or of a folder that says itself that it is a
+            set. Other folders may bear a patient's name, and theirs is kept to ourselves ("").
     """
 
     domain: str
@@ -41,13 +76,18 @@ class Belonging:
     inner: str
     row: ManifestRow | None = None
     mask_of_row: bool = False
+    collection: str = ""
 
     @property
     def mark(self) -> str:
         """Return what changes when anything here does."""
         row = self.row
-        said = [] if row is None else [row.file, row.patient, row.split, row.mask, *(f"{k}={v}" for k, v in sorted(row.values.items()))]
-        text = "\0".join([self.domain, self.root_name, self.inner, str(self.mask_of_row), *said])
+        said = (
+            []
+            if row is None
+            else [row.file, row.patient, row.split, row.mask, *(f"{k}={v}" for k, v in sorted(row.values.items()))]
+        )
+        text = "\0".join([self.domain, self.root_name, self.inner, self.collection, str(self.mask_of_row), *said])
         return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 
@@ -121,7 +161,8 @@ class Sets:
         folder = unpacked(name).rpartition("/")[0]
         known = self._rows.setdefault(root, {})
         for manifest in manifests:
-            for row in manifest.rows:
+            for bare in manifest.rows:
+                row = replace(bare, values=told_values(manifest, bare))
                 _note(known, folder, row.file, row, mask=False)
                 if row.mask:
                     _note(known, folder, row.mask, row, mask=True)
@@ -133,14 +174,15 @@ class Sets:
         inner = plain[len(root) + 1 :] if root else plain
         root_name = root.rsplit("/", 1)[-1] or self.source_name
         domain = self.domain_of(root)
+        collection = self.domain or (root_name if root in self._strong else "")
         known: Mapping[str, tuple[ManifestRow, bool] | None] = self._rows.get(root, {})
         if known:
             base = plain.rsplit("/", 1)[-1]
             for key in (plain, "*/" + base, "*/" + stem(base) + ".*"):
                 found = known.get(key)
                 if found is not None:
-                    return Belonging(domain, root_name, inner, found[0], found[1])
-        return Belonging(domain, root_name, inner)
+                    return Belonging(domain, root_name, inner, found[0], found[1], collection)
+        return Belonging(domain, root_name, inner, collection=collection)
 
 
 def _note(

@@ -33,6 +33,13 @@ ARCHIVE_WANTED: Wanted = {
     **{int(t[:8], 16): (t[9:], "text") for t in _MORE_TEXT.split()},
     **{int(t[:8], 16): (t[9:], "floats") for t in _MORE_FLOATS.split()},
 }
+_OWN = frozenset(
+    "SOPInstanceUID InstanceNumber ImagePositionPatient AcquisitionTime AcquisitionDate TriggerTime EchoNumbers "
+    "TemporalPositionIdentifier AcquisitionNumber WindowCenter WindowWidth".split()
+)
+_SHARED = tuple(keyword for keyword, _ in ARCHIVE_WANTED.values() if keyword not in _OWN)
+_SERIES_ROWS: dict[tuple[object, ...], dict[str, Any]] = {}
+_MOST_SERIES = 512
 _DATE = re.compile(r"[0-9]{8}")
 _AGE = re.compile(r"([0-9]{1,3})([DWMY])")
 _YEARS = {"D": 1 / 365.25, "W": 7 / 365.25, "M": 1 / 12, "Y": 1.0}
@@ -92,7 +99,7 @@ def person_of(header: Header, names: Pseudonyms, domain: str) -> Person:
 
 
 @lru_cache(maxsize=1024)
-def _person(  # noqa: PLR0913, PLR0917
+def _person(
     names: Pseudonyms,
     issuer: str,
     identifier: str,
@@ -106,7 +113,10 @@ def _person(  # noqa: PLR0913, PLR0917
     letters = "".join(c for c in name.split("=")[0].upper() if c.isalnum())
     accession, physician = others
     known = KnownIdentity(
-        tuple(n for n in (name, physician) if n), tuple(i for i in (identifier, accession) if i), (birth,) if birth else (), key
+        tuple(n for n in (name, physician) if n),
+        tuple(i for i in (identifier, accession) if i),
+        (birth,) if birth else (),
+        key,
     )
     return Person(
         key,
@@ -128,20 +138,50 @@ def instance_row(header: Header, person: Person, names: Pseudonyms, policy: Poli
         names: Makes pseudonyms.
         policy: What is kept.
     """
+    value = header.values.get
+    # What the files of a series share is worked out once for all of them.
+    shared = (person, policy, names, header.transfer_syntax_uid, header.has_pixels, *(value(k) for k in _SHARED))
+    row = _SERIES_ROWS.get(shared)
+    if row is None:
+        row = _series_row(header, person, names, policy)
+        if len(_SERIES_ROWS) >= _MOST_SERIES:
+            _SERIES_ROWS.clear()
+        _SERIES_ROWS[shared] = row
+    sop, point = header.text("SOPInstanceUID"), header.floats("ImagePositionPatient")
+    own = dict(row)
+    uid = _uid_of(names, policy)
+    own["sop_uid"] = uid(sop) if sop else None
+    if not header.text("SeriesInstanceUID"):
+        own["series_uid"] = uid(f"no series {header.text('StudyInstanceUID')} {sop}")
+    if not header.text("StudyInstanceUID"):
+        own["study_uid"] = uid(f"no study {sop}")
+    normal = own.pop("normal")
+    if normal is not None and len(point) == 3:
+        own["slice_position_mm"] = _finite(normal[0] * point[0] + normal[1] * point[1] + normal[2] * point[2])
+    own["instance_number"] = _whole(header.float("InstanceNumber"))
+    return own
+
+
+def _uid_of(names: Pseudonyms, policy: Policy) -> Callable[[str], str]:
+    return (lambda u: u) if policy.off or policy.retain_uids else names.uid
+
+
+def _series_row(header: Header, person: Person, names: Pseudonyms, policy: Policy) -> dict[str, Any]:
+    """Return what the rows of a series share."""
     clean = _cleaner(header, person, policy)
     plain = _plain_text(header, person, policy)
     modality = header.text("Modality")
     spacing = header.floats("PixelSpacing") or header.floats("ImagerPixelSpacing")
-    orientation, position = _plane(header)
+    orientation, normal = _plane(header)
     study, series = header.text("StudyInstanceUID"), header.text("SeriesInstanceUID")
-    sop, syntax = header.text("SOPInstanceUID"), header.transfer_syntax_uid
-    uid: Callable[[str], str] = (lambda u: u) if policy.off or policy.retain_uids else names.uid
+    syntax = header.transfer_syntax_uid
+    uid = _uid_of(names, policy)
     accession = header.text("AccessionNumber")
     frame = header.text("FrameOfReferenceUID")
     return {
-        "sop_uid": uid(sop) if sop else None,
-        "series_uid": uid(series) if series else uid(f"no series {study} {sop}"),
-        "study_uid": uid(study) if study else uid(f"no study {sop}"),
+        "sop_uid": None,
+        "series_uid": uid(series) if series else None,
+        "study_uid": uid(study) if study else None,
         "patient_key": person.key,
         "patient_from": person.told_by,
         "name_key": person.name_key,
@@ -181,11 +221,12 @@ def instance_row(header: Header, person: Person, names: Pseudonyms, policy: Poli
         "pixel_spacing_x_mm": _finite(spacing[1]) if len(spacing) == 2 else None,
         "slice_thickness_mm": header.float("SliceThickness"),
         "spacing_between_slices_mm": header.float("SpacingBetweenSlices"),
-        "slice_position_mm": position,
+        "slice_position_mm": None,
+        "normal": normal,
         "orientation": orientation,
         "frame_uid": uid(frame) if frame else None,
         "series_number": _whole(header.float("SeriesNumber")),
-        "instance_number": _whole(header.float("InstanceNumber")),
+        "instance_number": None,
         "accession_key": names.accession("", accession) if accession else None,
         "burned_in": header.text("BurnedInAnnotation") or None,
     }
@@ -260,17 +301,14 @@ def _age(text: str) -> float | None:
     return None if found is None else min(_OLDEST, round(int(found[1]) * _YEARS[found[2]], 2))
 
 
-def _plane(header: Header) -> tuple[str | None, float | None]:
-    axes, point = header.floats("ImageOrientationPatient"), header.floats("ImagePositionPatient")
+def _plane(header: Header) -> tuple[str | None, tuple[float, float, float] | None]:
+    axes = header.floats("ImageOrientationPatient")
     if len(axes) != 6:
         return None, None
     a, b, c, d, e, f = axes
     normal = (b * f - c * e, c * d - a * f, a * e - b * d)
     largest = max(range(3), key=lambda i: abs(normal[i]))
-    name = ("sagittal", "coronal", "axial")[largest] if abs(normal[largest]) > 0.5 else None
-    if len(point) != 3:
-        return name, None
-    return name, _finite(sum(n * p for n, p in zip(normal, point, strict=True)))
+    return ("sagittal", "coronal", "axial")[largest] if abs(normal[largest]) > 0.5 else None, normal
 
 
 def _finite(value: float) -> float | None:

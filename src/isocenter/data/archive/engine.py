@@ -146,7 +146,8 @@ def _list(place: Place, folder: Path, intake: Intake, tell: Progress) -> tuple[S
         columns = list(zip(*chunk, strict=True)) if chunk else [[], [], [], []]
         kinds = (pa.string(), pa.string(), pa.int64(), pa.int64())
         table = pa.table(
-            [pa.array(c, type=t) for c, t in zip(columns, kinds, strict=True)], names=["locator", "name", "size", "stamp"]
+            [pa.array(c, type=t) for c, t in zip(columns, kinds, strict=True)],
+            names=["locator", "name", "size", "stamp"],
         )
         pq.write_table(table, folder / f"{number:06d}.parquet")
         number += 1
@@ -290,9 +291,7 @@ def _work(
         tell(f"{done} of {intake.listed} files", done / max(1, intake.listed))
 
 
-def _with_pool(
-    batches: Iterator[Batch], setup: Setup, workers: int, intake: Intake
-) -> Iterator[tuple[Batch, Part]]:
+def _with_pool(batches: Iterator[Batch], setup: Setup, workers: int, intake: Intake) -> Iterator[tuple[Batch, Part]]:
     """Work in processes; where one dies, the files of its batch are tried one by one, to find out which kills it."""
     waiting: dict[Future[Part], Batch] = {}
     pool = _pool(workers)
@@ -379,5 +378,3 @@ def _with_ray(batches: Iterator[Batch], setup: Setup, workers: int) -> Iterator[
                 if isinstance(cause, (DataError, OutputError)):
                     raise cause from error
                 raise
-
-

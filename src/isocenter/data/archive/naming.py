@@ -18,7 +18,9 @@ __all__ = ["Named", "modality_of", "named", "stem"]
 Role = Literal["image", "mask"]
 
 _ENDINGS = (".nii.gz", ".seg.nrrd", ".tar.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".npz")
-_MASK_FOLDERS = re.compile(r"(?i)^(labels?(tr|ts)?|masks?|segs?|segmentations?|annotations?|ground_?truth|gt|.*_masks?|.*_labels?)$")
+_MASK_FOLDERS = re.compile(
+    r"(?i)^(labels?(tr|ts)?|masks?|segs?|segmentations?|annotations?|ground_?truth|gt|.*_masks?|.*_labels?)$"
+)
 _IMAGE_FOLDERS = re.compile(r"(?i)^(images?(tr|ts)?|imgs?|scans?|volumes?|anat|func|dwi|pet|.*_images?)$")
 _MASK_WORD = re.compile(
     r"(?i)(?:[-_. ]|^)(masks?|segs?|segmentations?|labels?|gt|gtv\d*|ptv\d*|roi|\d(?:st|nd|rd|th)ho|manual\d*|dseg|probseg)"
@@ -136,7 +138,9 @@ def named(name: str, root_name: str = "") -> Named:
     if folders and tokens and all(_GENERIC.match(t) for t in tokens):
         inner = [f for f in folders if not (_MASK_FOLDERS.match(f) or _IMAGE_FOLDERS.match(f))]
         if inner:
-            return Named(role, inner[-1], "", re.sub(r"(?i)[-_. ]*(image|img|scan|volume)$", "", plain) or base, modality)
+            return Named(
+                role, inner[-1], "", re.sub(r"(?i)[-_. ]*(image|img|scan|volume)$", "", plain) or base, modality
+            )
     return Named(role, plain or base, "", "", modality)
 
 

@@ -23,22 +23,69 @@ from isocenter.core.image import Image
 
 __all__ = ["clean_file"]
 
-_PNG_KEPT = frozenset(
-    b"IHDR PLTE tRNS IDAT IEND gAMA cHRM sRGB sBIT bKGD pHYs acTL fcTL fdAT iCCP".split()
-)
+_PNG_KEPT = frozenset(b"IHDR PLTE tRNS IDAT IEND gAMA cHRM sRGB sBIT bKGD pHYs acTL fcTL fdAT iCCP".split())
 _ORIENTATION = 274
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 """What ends the compressed data of a JPEG's scan (no stuffed zero, no restart)."""
 _NRRD_KEPT = frozenset(
-    "type dimension space sizes endian encoding kinds spacings thicknesses axismins axismaxs centers centerings labels "
-    "units min max oldmin oldmax blocksize measurementframe spacedirections spaceorigin spaceunits spacedimension "
-    "lineskip byteskip".split()
+    [
+        "type",
+        "dimension",
+        "space",
+        "sizes",
+        "endian",
+        "encoding",
+        "kinds",
+        "spacings",
+        "thicknesses",
+        "axismins",
+        "axismaxs",
+        "centers",
+        "centerings",
+        "labels",
+        "units",
+        "min",
+        "max",
+        "oldmin",
+        "oldmax",
+        "blocksize",
+        "measurementframe",
+        "spacedirections",
+        "spaceorigin",
+        "spaceunits",
+        "spacedimension",
+        "lineskip",
+        "byteskip",
+    ]
 )
 _META_KEPT = frozenset(
-    "objecttype objectsubtype ndims binarydata binarydatabyteordermsb elementbyteordermsb compresseddata "
-    "compresseddatasize transformmatrix offset position origin orientation rotation centerofrotation "
-    "anatomicalorientation elementspacing elementsize dimsize elementtype elementnumberofchannels headersize "
-    "elementmin elementmax elementdatafile".split()
+    [
+        "objecttype",
+        "objectsubtype",
+        "ndims",
+        "binarydata",
+        "binarydatabyteordermsb",
+        "elementbyteordermsb",
+        "compresseddata",
+        "compresseddatasize",
+        "transformmatrix",
+        "offset",
+        "position",
+        "origin",
+        "orientation",
+        "rotation",
+        "centerofrotation",
+        "anatomicalorientation",
+        "elementspacing",
+        "elementsize",
+        "dimsize",
+        "elementtype",
+        "elementnumberofchannels",
+        "headersize",
+        "elementmin",
+        "elementmax",
+        "elementdatafile",
+    ]
 )
 
 
@@ -182,12 +229,9 @@ def _jpeg(content: bytes, name: str) -> bytes:
         (length,) = struct.unpack_from(">H", content, at + 2)
         segment = content[at : at + 2 + length]
         kept = not (0xE0 <= marker <= 0xEF or marker == 0xFE) or (
-            marker == 0xE0
-            and segment[4:9] == b"JFIF\0"
-            or marker == 0xEE
-            and segment[4:9] == b"Adobe"
-            or marker == 0xE2
-            and segment[4:16] == b"ICC_PROFILE\0"
+            (marker == 0xE0 and segment[4:9] == b"JFIF\0")
+            or (marker == 0xEE and segment[4:9] == b"Adobe")
+            or (marker == 0xE2 and segment[4:16] == b"ICC_PROFILE\0")
         )
         if kept and not placed and marker != 0xE0:
             if turned:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
 from functools import lru_cache
 from typing import Any
 
+from isocenter.data.archive.datasets import told_values
 from isocenter.data.archive.naming import stem
 from isocenter.data.archive.rows import Rows
 from isocenter.data.deidentify import KnownIdentity, Policy, Pseudonyms, clean_text
@@ -32,12 +33,14 @@ class Speaker:
         policy: What is kept.
         domain: Whose identifiers these are where a source does not say.
         place: Of the file among those of its set: names people where a table has no column of patients.
+        collection: Name of its set for the catalog, "" for none.
     """
 
     names: Pseudonyms
     policy: Policy
     domain: str
     place: str
+    collection: str = ""
 
     def key(self, issuer: str, identifier: str, row: str) -> str:
         """Return the pseudonym of a patient, or of a row where no patient is named."""
@@ -114,7 +117,7 @@ def add_found(found: Found, rows: Rows, speaker: Speaker, name: str) -> None:
         rows.add("labels", _label_row(label, speaker))
     for manifest in found.manifests:
         for row in manifest.rows:
-            for told in _told(row, speaker):
+            for told in _told(row, told_values(manifest, row), speaker):
                 rows.add("labels", told)
     for refusal in found.refused:
         inner = "" if refusal.where in ("", name, name.rsplit("/", 1)[-1]) else f": {refusal.where}"
@@ -154,6 +157,7 @@ def _report_row(report: RawReport, speaker: Speaker, known: dict[str, KnownIdent
         "patient_key": key,
         "study_uid": _study(report.study_uid, speaker),
         "accession_key": _accession(report.accession, speaker),
+        "collection": speaker.collection or None,
         "date": date.fromisoformat(moment[:10]) if moment and len(moment) >= 10 else None,
         "language": report.language or None,
         "title": speaker.clean(report.title, who, key) or None,
@@ -170,10 +174,13 @@ def _record_row(record: RawRecord, number: int, speaker: Speaker, known: dict[st
     # Rows of a table are told apart by their place; entries of a record by the identifier that the source gives.
     own = record.identifier or f"{record.time} {record.number} {record.text}"
     return {
-        "record_key": speaker.names.token("record", key, speaker.place if record.kind == "table" else "", own, record.code),
+        "record_key": speaker.names.token(
+            "record", key, speaker.place if record.kind == "table" else "", own, record.code
+        ),
         "patient_key": key,
         "study_uid": _study(record.study_uid, speaker),
         "accession_key": _accession(record.accession, speaker),
+        "collection": speaker.collection or None,
         "kind": record.kind,
         "system": record.system or None,
         "code": record.code or None,
@@ -205,14 +212,23 @@ def _label_row(label: RawLabel, speaker: Speaker) -> dict[str, Any]:
     }
 
 
-def _told(row: ManifestRow, speaker: Speaker) -> Iterator[dict[str, Any]]:
+def _told(row: ManifestRow, values: Mapping[str, str], speaker: Speaker) -> Iterator[dict[str, Any]]:
     """Yield what a table says of a file, without whose it is: it counts where a report of that name is found."""
-    for name, value in row.values.items():
+    for name, value in values.items():
         number = number_of(value)
         kind = "class" if number is None else "number"
         if number is None:
-            value = speaker.clean(value, KnownIdentity(), speaker.names.patient(speaker.domain, row.patient or row.file))
-        yield {"file_key": speaker.file_key(row.file), "name": name, "value": value, "number": number, "kind": kind, "form": "table"}
+            value = speaker.clean(
+                value, KnownIdentity(), speaker.names.patient(speaker.domain, row.patient or row.file)
+            )
+        yield {
+            "file_key": speaker.file_key(row.file),
+            "name": name,
+            "value": value,
+            "number": number,
+            "kind": kind,
+            "form": "table",
+        }
 
 
 def number_of(text: str) -> float | None:

@@ -134,7 +134,9 @@ def _walk_folder(root: Path, limits: ZipLimits) -> Iterator[Listed | Trouble]:
         except OSError as error:
             if not prefix:
                 raise explain_os_error(error, root, doing="read") from error
-            yield Trouble(prefix.rstrip("/"), _reason(error), "lost" if isinstance(error, FileNotFoundError) else "refused")
+            yield Trouble(
+                prefix.rstrip("/"), _reason(error), "lost" if isinstance(error, FileNotFoundError) else "refused"
+            )
             continue
         below = []
         for entry in found:
@@ -175,8 +177,10 @@ def _entries(path: str, name: str, size: int, stamp: int, limits: ZipLimits) -> 
         yield Trouble(name, "the archive is damaged; fetch it again")
         return
     total = sum(e.file_size for e in entries)
-    if len(entries) > limits.max_files or total > limits.max_bytes or (
-        total > 100 * 2**20 and total / max(1, size) > limits.max_ratio
+    if (
+        len(entries) > limits.max_files
+        or total > limits.max_bytes
+        or (total > 100 * 2**20 and total / max(1, size) > limits.max_ratio)
     ):
         yield Trouble(name, "the archive unpacks to far more than it holds: it may be a bomb; unpack it yourself")
         return

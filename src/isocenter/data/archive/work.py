@@ -30,7 +30,7 @@ from isocenter.data.archive.rows import Rows
 from isocenter.data.archive.walk import Listed
 from isocenter.data.deidentify import KnownIdentity, Policy, Pseudonyms, deidentify_bytes
 from isocenter.data.images.atomic import explain_os_error
-from isocenter.data.images.dicom.header import Header, scan, scan_bytes
+from isocenter.data.images.dicom.header import Header, scan_bytes, scan_head
 from isocenter.data.images.discover import missing_from, sniff_bytes
 from isocenter.data.images.quiet import quiet
 from isocenter.data.records import read_records
@@ -207,16 +207,17 @@ class _Worker:
         elif "://" in listed.locator:
             header = _scan_remote(content, listed)
         else:
-            header = scan(Path(listed.locator), listed.name, wanted=ARCHIVE_WANTED)
+            header = scan_head(Path(listed.locator), listed.name, content, listed.size, wanted=ARCHIVE_WANTED)
         person = person_of(header, self.names, entry.where.domain)
-        row = instance_row(header, person, self.names, setup.policy)
+        row = instance_row(header, person, self.names, setup.policy) | {"collection": entry.where.collection or None}
         if row["sop_uid"] is None:
             raise DataError("has no SOP Instance UID, so that nothing could refer to it; repair it", source=listed.name)
         if setup.pixels:
             self._store_dicom(content, header, row, person, listed)
         else:
-            facts = "\0".join(f"{k}={v}" for k, v in sorted(row.items()))
-            row |= {"bytes": listed.size, "header_sha256": hashlib.sha256(facts.encode()).hexdigest()}
+            # Keyed: whoever knows a header must not be able to find out that it is in the catalog.
+            digest = hashlib.blake2b(content[: header.pixel_offset], key=setup.key[:64], digest_size=32)
+            row |= {"bytes": listed.size, "header_sha256": digest.hexdigest()}
         self.rows.add("instances", row)
         if row["role"] == "report":
             self._read_records(entry, content if whole else read_content(listed.locator, listed.name), header)
@@ -234,7 +235,9 @@ class _Worker:
             again = scan_bytes(clean, listed.name, wanted=ARCHIVE_WANTED)
             at = again.pixel_offset
             if again.text("SOPInstanceUID") != row["sop_uid"] or again.text("PatientID") != person.key:
-                raise IdentityLeak("its de-identified copy is not of the patient or object of its row", source=listed.name)
+                raise IdentityLeak(
+                    "its de-identified copy is not of the patient or object of its row", source=listed.name
+                )
         row |= _hashes(clean, at)
         row["bytes"] = len(clean)
         folder = "/".join((person.key, short(row["study_uid"]), short(row["series_uid"])))
@@ -269,7 +272,7 @@ class _Worker:
             image = read_plain(path, kind, listed.name)
         case = case_of(where, self.names)
         form = {"metaimage": "nrrd"}.get(kind, kind)
-        row = image_row(case, self.names, form) | pixel_facts(image)
+        row = image_row(case, self.names, form) | pixel_facts(image) | {"collection": where.collection or None}
         if self.setup.pixels:
             clean, ending = clean_file(content, kind, listed.name, image)
             if not self.setup.policy.off and clean != content:
@@ -288,8 +291,7 @@ class _Worker:
             again = read_plain(path, kind, name)
         same_place = (image.geometry.affine is None) == (again.geometry.affine is None) and (
             image.geometry.affine is None
-            or again.geometry.affine is not None
-            and np.array_equal(image.geometry.affine, again.geometry.affine)
+            or (again.geometry.affine is not None and np.array_equal(image.geometry.affine, again.geometry.affine))
         )
         if not same_place or not np.array_equal(image.array, again.array, equal_nan=image.array.dtype.kind == "f"):
             raise GeometryError("after cleaning its header, the file does not read as the same image", source=name)
@@ -299,13 +301,15 @@ class _Worker:
         for label in label_rows(case, row, where):
             if label["kind"] == "class" and label["value"]:
                 who = KnownIdentity(patient_key=row["patient_key"])
-                speaker = Speaker(self.names, self.setup.policy, where.domain, where.inner)
+                speaker = Speaker(self.names, self.setup.policy, where.domain, where.inner, where.collection)
                 label["value"] = speaker.clean(label["value"], who, row["patient_key"])
             self.rows.add("labels", {**label, "path": row.get("path") if label["kind"] == "mask" else None})
         if case.split:
-            self.rows.add(
-                "splits", {"cohort": where.root_name, "patient_key": row["patient_key"], "split": case.split}
-            )
+            self._split(row, case.split, where)
+
+    def _split(self, row: dict[str, Any], split: str, where: Belonging) -> None:
+        cohort = where.collection or f"set {self.names.token('set', where.root_name)[:8]}"
+        self.rows.add("splits", {"cohort": cohort, "patient_key": row["patient_key"], "split": split})
 
     def _arrays(self, entry: Entry, content: bytes) -> None:
         listed, where = entry.listed, entry.where
@@ -317,6 +321,7 @@ class _Worker:
             case = case_of(where, self.names, member=member if many else "", split=split)
             row = image_row(case, self.names, "npz")
             row |= {
+                "collection": where.collection or None,
                 "sop_uid": self.names.uid(f"instance {case.name} {member}"),
                 "series_uid": self.names.uid(f"series {case.name} {member}"),
                 "role": role,
@@ -324,20 +329,27 @@ class _Worker:
                 "member": member,
                 "bytes": array.nbytes,
                 "header_sha256": digest,
-                "pixel_sha256": hashlib.sha256(f"{array.dtype.str} {array.shape}".encode() + array.tobytes()).hexdigest(),
+                "pixel_sha256": hashlib.sha256(
+                    f"{array.dtype.str} {array.shape}".encode() + array.tobytes()
+                ).hexdigest(),
                 **_array_shape(array, many=many),
             }
             self.rows.add("instances", row)
             base = {k: row[k] for k in ("patient_key", "study_uid", "series_uid", "sop_uid")}
             for one in told.split("|") if told else ():
-                self.rows.add("labels", {**base, "name": "label", "value": one, "number": float(one), "kind": "class", "form": "npz"})
+                self.rows.add(
+                    "labels",
+                    {**base, "name": "label", "value": one, "number": float(one), "kind": "class", "form": "npz"},
+                )
             if role == "mask":
-                self.rows.add("labels", {**base, "name": member, "value": "", "kind": "mask", "form": "npz", "path": path})
+                self.rows.add(
+                    "labels", {**base, "name": member, "value": "", "kind": "mask", "form": "npz", "path": path}
+                )
             elif not many:
                 for label in label_rows(case, row, where):
                     self.rows.add("labels", label)
             if split:
-                self.rows.add("splits", {"cohort": where.root_name, "patient_key": row["patient_key"], "split": split})
+                self._split(row, split, where)
 
     def _records(self, entry: Entry, content: bytes) -> str:
         before = sum(self.rows.mark().values())
@@ -349,7 +361,9 @@ class _Worker:
         with as_file(listed.locator, listed.name, content) as path:
             found = read_records(path)
         place = f"{where.root_name} {where.inner}"
-        add_found(found, self.rows, Speaker(self.names, self.setup.policy, where.domain, place), listed.name)
+        add_found(
+            found, self.rows, Speaker(self.names, self.setup.policy, where.domain, place, where.collection), listed.name
+        )
 
     def _dicomdir(self, entry: Entry) -> None:
         name = entry.listed.name

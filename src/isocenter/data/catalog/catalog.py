@@ -18,7 +18,7 @@ from isocenter.data.catalog.schema import TABLES
 from isocenter.data.images import read_study
 from isocenter.data.images.atomic import explain_os_error
 
-__all__ = ["Catalog", "LEVELS", "StudyRow", "open_catalog"]
+__all__ = ["LEVELS", "Catalog", "StudyRow", "open_catalog"]
 
 LEVELS = ("patients", "studies", "series", "instances", "reports", "records")
 _FORM = "CREATE OR REPLACE TEMP VIEW {name} AS SELECT * FROM read_parquet('{file}')"
@@ -174,7 +174,9 @@ class Catalog:
             ):
                 paths = [p for (p,) in database.execute(query, [uid, key]).fetchall()]
                 if any(p is None for p in paths):
-                    raise DataError("this archive holds no copies of images; take them in with pixels", source=self.root)
+                    raise DataError(
+                        "this archive holds no copies of images; take them in with pixels", source=self.root
+                    )
                 texts = database.execute(
                     "SELECT text FROM reports WHERE study_uid = ? AND patient_key = ? AND held IS NULL ORDER BY report_key",
                     [uid, key],
@@ -227,5 +229,3 @@ def _text(value: str) -> str:
 
 def _first_line(error: Exception) -> str:
     return str(error).strip().splitlines()[0]
-
-

@@ -42,7 +42,7 @@ def _columns(text: str) -> Mapping[str, Type]:
 
 INSTANCE_COLUMNS = _columns(
     """
-    sop_uid series_uid study_uid patient_key patient_from sex age_years:n form role modality modality_from sop_class
+    sop_uid series_uid study_uid patient_key patient_from collection sex age_years:n form role modality modality_from sop_class
     image_type body_part laterality view study_date:d study_description series_description protocol manufacturer model
     field_strength_t:n kvp:n repetition_time_ms:n echo_time_ms:n contrast:b kernel rows:i columns:i frames:i
     samples:i bits_stored:i photometric transfer_syntax lossy:b pixel_spacing_y_mm:n pixel_spacing_x_mm:n
@@ -54,12 +54,12 @@ INSTANCE_COLUMNS = _columns(
 
 REPORT_COLUMNS = _columns(
     """
-    report_key patient_key study_uid accession_key date:d language title status form text sha256
+    report_key patient_key study_uid accession_key collection date:d language title status form text sha256
     """
 )
 RECORD_COLUMNS = _columns(
     """
-    record_key patient_key study_uid accession_key kind system code display number:n unit text value_system value_code
+    record_key patient_key study_uid accession_key collection kind system code display number:n unit text value_system value_code
     time status form
     """
 )
@@ -86,7 +86,7 @@ TABLES: Mapping[str, Table] = MappingProxyType(
         ),
         "series": Table(
             _columns(
-                "series_uid study_uid patient_key modality modality_from role form body_part laterality view "
+                "series_uid study_uid patient_key collection modality modality_from role form body_part laterality view "
                 "series_description protocol manufacturer model field_strength_t:n kvp:n repetition_time_ms:n "
                 "echo_time_ms:n contrast:b kernel rows:i columns:i instances:i frames:i pixel_spacing_y_mm:n "
                 "pixel_spacing_x_mm:n slice_thickness_mm:n spacing_mm:n orientation frame_uid series_number:i bytes:i "
@@ -101,7 +101,9 @@ TABLES: Mapping[str, Table] = MappingProxyType(
             "an instance: DICOM's, or one image of a file that is none",
         ),
         "reports": Table(
-            MappingProxyType({**REPORT_COLUMNS, "study_from": "text", "held": "text"}), ("report_key", "sha256"), "a report, as cleaned text"
+            MappingProxyType({**REPORT_COLUMNS, "study_from": "text", "held": "text"}),
+            ("report_key", "sha256"),
+            "a report, as cleaned text",
         ),
         "records": Table(
             RECORD_COLUMNS,

@@ -25,7 +25,7 @@ from pydicom.uid import UID
 from isocenter.core.errors import DataError, PixelError
 from isocenter.data.images.quiet import quiet
 
-__all__ = ["WANTED", "Header", "Wanted", "read_dataset", "scan", "scan_bytes", "whole_header"]
+__all__ = ["WANTED", "Header", "Wanted", "read_dataset", "scan", "scan_bytes", "scan_head", "whole_header"]
 
 _TEXT = """
 00080008:ImageType 00080016:SOPClassUID 00080018:SOPInstanceUID 00080060:Modality 00100010:PatientName
@@ -73,6 +73,8 @@ _LONG_VRS = frozenset([b"OB", b"OW", b"OF", b"OD", b"OL", b"OV", b"SQ", b"UC", b
 _SHORT_VRS = frozenset(
     b"AE AS AT CS DA DS DT FL FD IS LO LT PN SH SL SS ST TM UI UL US".split()  # PS3.5 table 7.1-2
 )
+_VR_KINDS = {vr: (vr.decode(), True) for vr in _SHORT_VRS} | {vr: (vr.decode(), False) for vr in _LONG_VRS}
+_ELEMENT, _LENGTH = struct.Struct("<HH2sH").unpack_from, struct.Struct("<I").unpack_from
 _IMPLICIT_LE = "1.2.840.10008.1.2"
 _NOT_LEAN = ("1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.95")  # big endian, deflated
 _HEAD_BYTES = 1 << 15
@@ -182,6 +184,18 @@ def scan(path: Path, name: str = "", *, wanted: Wanted = WANTED) -> Header:
         return _scan_pydicom(path, path, name, size, wanted)
 
 
+def scan_head(path: Path, name: str, head: bytes, size: int, *, wanted: Wanted = WANTED) -> Header:
+    """Read the wanted elements of a DICOM file whose first bytes are at hand; more is read where they do not do.
+
+    Raises:
+        PixelError: As `scan`.
+    """
+    try:
+        return _scan_lean(path, name, head, size, wanted)
+    except (_Unusual, _Short):
+        return scan(path, name, wanted=wanted)
+
+
 def scan_bytes(content: bytes, name: str, *, wanted: Wanted = WANTED) -> Header:
     """Read the wanted elements of a DICOM file that is held in memory.
 
@@ -213,8 +227,23 @@ def _scan_lean(path: Path, name: str, head: bytes, size: int, wanted: Wanted) ->
     previous = 0
     offset: int | None = None
     length: int | None = None
+    explicit, last = syntax != _IMPLICIT_LE, len(head) - 12
     while position < size:
-        tag, vr, value_at, value_length = walker.element(position)
+        # The commonest case stands here and not in a function: a header has hundreds of elements, an archive millions.
+        if explicit and position <= last:
+            group, element, letters, value_length = _ELEMENT(head, position)
+            kind = _VR_KINDS.get(letters)
+            tag = group << 16 | element
+            if kind is None or group == 0xFFFE:
+                raise _Unusual
+            vr, short = kind
+            if short:
+                value_at = position + 8
+            else:
+                value_at = position + 12
+                (value_length,) = _LENGTH(head, position + 8)
+        else:
+            tag, vr, value_at, value_length = walker.element(position)
         if tag <= previous:
             raise _Unusual
         previous = tag
@@ -226,12 +255,12 @@ def _scan_lean(path: Path, name: str, head: bytes, size: int, wanted: Wanted) ->
             break
         end = walker.skip(value_at) if value_length == _UNDEFINED else value_at + value_length
         if tag in wanted:
-            kind = wanted[tag][1]
-            if kind != "present" and end > len(head):
-                raise _Short
-            raw[tag] = (vr, b"" if kind == "present" else head[value_at:end])
-            if kind == "present" and value_length == 0:
-                del raw[tag]
+            if wanted[tag][1] != "present":
+                if end > len(head):
+                    raise _Short
+                raw[tag] = (vr, head[value_at:end])
+            elif value_length:
+                raw[tag] = (vr, b"")
         if tag == 0x7FE00008 or tag == 0x7FE00009 or end > size:
             raise _Unusual
         position = end
@@ -383,10 +412,13 @@ def _decode(raw: dict[int, tuple[str, bytes]], wanted: Wanted, *, little: bool) 
         keyword, kind = wanted[tag]
         if kind == "present":
             values[keyword] = True
+        elif (found := _DECODED.get((tag, vr, data, little))) is not None:
+            values[keyword] = found
         elif kind == "text":
             text = data.decode("latin-1").strip("\0 ")
             if text:
                 values[keyword] = tuple(part.strip() for part in text.split("\\"))
+                _remember((tag, vr, data, little), values[keyword])
         elif kind == "short":
             if len(data) >= 2:
                 values[keyword] = int.from_bytes(data[:2], "little" if little else "big")
@@ -394,9 +426,23 @@ def _decode(raw: dict[int, tuple[str, bytes]], wanted: Wanted, *, little: bool) 
             numbers = _numbers(tag, vr, data, little=little)
             if numbers:
                 values[keyword] = numbers
+                _remember((tag, vr, data, little), numbers)
             elif keyword == "NumberOfFrames" and data.strip(b"\0 "):
                 values["UnreadableFrames"] = True
     return values
+
+
+_DECODED: dict[tuple[int, str, bytes, bool], object] = {}
+"""Values decoded before: files of one series say mostly the same. Never longer than `_MOST_DECODED`."""
+_MOST_DECODED = 20_000
+_LONGEST_DECODED = 256
+
+
+def _remember(key: tuple[int, str, bytes, bool], value: object) -> None:
+    if len(key[2]) <= _LONGEST_DECODED:
+        if len(_DECODED) >= _MOST_DECODED:
+            _DECODED.clear()
+        _DECODED[key] = value
 
 
 def _numbers(tag: int, vr: str, data: bytes, *, little: bool) -> tuple[float, ...]:

@@ -1,0 +1,247 @@
+"""How many DICOM instances a second are taken in, by their headers alone and with de-identified copies?
+
+Ours: `isocenter ingest` as a user runs it, two processes: listing, reading, pseudonyms, the journal and the whole catalog;
+with pixels also de-identification of every file and a copy of it that is read back.
+Peer: `pydicom.dcmread` of the same files in a pool of two processes, in chunks, which keeps three UIDs of each and
+writes nothing (headers: `stop_before_pixels`). Beside it, with pixels: `dcmread` and `save_as`, the least that a copy
+takes. Where Debian's Orthanc is installed, its import of the same files over HTTP.
+The files are synthetic: a CT header of about 150 elements, nested and private ones among them, and 64 x 64 pixels of
+16 bits (header run), or 256 x 256 (pixel run). Every instance must be in the catalog once, or the benchmark fails.
+Memory: the peak of any one process, at 1,000 and at 100,000 instances.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pydicom
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.sequence import Sequence
+from pydicom.uid import ExplicitVRLittleEndian
+
+_WORKERS = 2
+_SOP, _SERIES, _STUDY = "1.2.826.0.1.999.1.1{:012d}", "1.2.826.0.1.999.2.1{:012d}", "1.2.826.0.1.999.3.1{:012d}"
+_NAME, _ID = "SYNTHETIC^N{:08d}", "SYN{:08d}"
+_EACH_SERIES = 100
+
+
+def template(side: int) -> bytes:
+    """Return a CT file of about 150 elements, whose identifiers have a fixed width."""
+    ds = Dataset()
+    ds.SpecificCharacterSet = "ISO_IR 100"
+    ds.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
+    for date in ("InstanceCreationDate", "StudyDate", "SeriesDate", "AcquisitionDate", "ContentDate"):
+        setattr(ds, date, "20240517")
+    for moment in ("InstanceCreationTime", "StudyTime", "SeriesTime", "AcquisitionTime", "ContentTime"):
+        setattr(ds, moment, "101112.000000")
+    ds.SOPClassUID, ds.SOPInstanceUID = "1.2.840.10008.5.1.4.1.1.2", _SOP.format(0)
+    ds.StudyInstanceUID, ds.SeriesInstanceUID = _STUDY.format(0), _SERIES.format(0)
+    ds.FrameOfReferenceUID = "1.2.826.0.1.999.4.1"
+    ds.AccessionNumber, ds.Modality, ds.Manufacturer = "ACC00000001", "CT", "SYNTHETIC"
+    ds.InstitutionName, ds.ReferringPhysicianName, ds.StationName = "General Hospital", "Doctor^Synthetic", "CT01"
+    ds.StudyDescription, ds.SeriesDescription, ds.ProtocolName = "CT CHEST", "AX 1.25 SOFT", "CHEST ROUTINE"
+    ds.ManufacturerModelName, ds.DeviceSerialNumber, ds.SoftwareVersions = "Model", "12345", "1.0"
+    ds.PatientName, ds.PatientID, ds.PatientBirthDate, ds.PatientSex = _NAME.format(0), _ID.format(0), "19600102", "F"
+    ds.PatientAge, ds.PatientWeight, ds.PatientSize = "064Y", "70", "1.70"
+    ds.BodyPartExamined, ds.ScanOptions, ds.KVP, ds.SliceThickness = "CHEST", "HELICAL", "120", "1.25"
+    ds.DataCollectionDiameter, ds.ReconstructionDiameter = "500", "360"
+    ds.DistanceSourceToDetector, ds.DistanceSourceToPatient = "949", "541"
+    ds.GantryDetectorTilt, ds.TableHeight, ds.RotationDirection = "0", "150", "CW"
+    ds.ExposureTime, ds.XRayTubeCurrent, ds.Exposure = "500", "300", "150"
+    ds.FilterType, ds.GeneratorPower, ds.FocalSpots, ds.ConvolutionKernel = "BODY", "36000", "1.2", "SOFT"
+    ds.PatientPosition, ds.StudyID, ds.SeriesNumber = "FFS", "1", "2"
+    ds.AcquisitionNumber, ds.InstanceNumber = "1", "1"
+    ds.ImagePositionPatient, ds.ImageOrientationPatient = ["-180.0", "-180.0", "00000.00"], [1, 0, 0, 0, 1, 0]
+    ds.PositionReferenceIndicator, ds.SliceLocation = "SN", "00000.00"
+    for keyword in ("RequestedProcedureDescription", "PerformedProcedureStepDescription"):
+        setattr(ds, keyword, "CT CHEST")
+    for keyword in ("ReferencedStudySequence", "ReferencedImageSequence", "RequestAttributesSequence"):
+        item = Dataset()
+        item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = ds.SOPClassUID, "1.2.826.0.1.999.5.1"
+        code = Dataset()
+        code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = "24627-2", "LN", "Chest CT"
+        item.ProcedureCodeSequence = Sequence([code])
+        setattr(ds, keyword, Sequence([item]))
+    for group in (0x0009, 0x0019, 0x0021, 0x0027, 0x0043):
+        block = ds.private_block(group, f"SYNTHETIC_{group:04X}", create=True)
+        for number in range(12):
+            block.add_new(number, "DS" if number % 2 else "LO", "1.5" if number % 2 else "private")
+    ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, "MONOCHROME2"
+    ds.Rows = ds.Columns = side
+    ds.PixelSpacing, ds.BitsAllocated, ds.BitsStored, ds.HighBit = [0.7, 0.7], 16, 16, 15
+    ds.PixelRepresentation, ds.RescaleIntercept, ds.RescaleSlope = 1, "-1024", "1"
+    ds.WindowCenter, ds.WindowWidth = "40", "400"
+    noise = np.random.default_rng(1).normal(0, 50, (side, side)).astype(np.int16)
+    ds.PixelData = noise.tobytes()
+    ds.file_meta = FileMetaDataset()
+    ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "t.dcm"
+        ds.save_as(path, enforce_file_format=True)
+        return path.read_bytes()
+
+
+def write(folder: Path, count: int, side: int) -> list[str]:
+    """Write instances: a hundred a series, ten series a patient; return their SOP Instance UIDs."""
+    content = template(side)
+    uids = []
+    for number in range(count):
+        series = number // _EACH_SERIES
+        patient = series // 10
+        out = content
+        for pattern, value in ((_SOP, number), (_SERIES, series), (_STUDY, patient), (_NAME, patient), (_ID, patient)):
+            out = out.replace(pattern.format(0).encode(), pattern.format(value).encode())
+        out = _placed(out, number % _EACH_SERIES)
+        target = folder / f"s{series:06d}"
+        if number % _EACH_SERIES == 0:
+            target.mkdir(parents=True)
+        (target / f"{number:08d}.dcm").write_bytes(out)
+        uids.append(_SOP.format(number))
+    return uids
+
+
+def _placed(content: bytes, number: int) -> bytes:
+    """Write an instance's place as scanners do: in as many letters as it takes, so that what follows moves."""
+    for length, tag in ((22, b"\x20\0\x32\0"), (8, b"\x20\0\x41\x10")):
+        at = content.index(tag)
+        z = f"{-100 + 1.25 * number:g}"
+        value = (f"-180.0\\-180.0\\{z}" if length == 22 else z).encode()
+        value += b" " * (len(value) % 2)
+        content = content[: at + 6] + len(value).to_bytes(2, "little") + value + content[at + 8 + length :]
+    at = content.index(b"\x20\0\x13\0")
+    value = str(number + 1).encode()
+    value += b" " * (len(value) % 2)
+    return content[: at + 6] + len(value).to_bytes(2, "little") + value + content[at + 10 :]
+
+
+def _headers(paths: list[str]) -> list[str]:
+    return [str(pydicom.dcmread(p, stop_before_pixels=True).SOPInstanceUID) for p in paths]
+
+
+def _whole(paths: list[str]) -> list[str]:
+    return [str(pydicom.dcmread(p).SOPInstanceUID) for p in paths]
+
+
+def _copied(paths: list[tuple[str, str]]) -> list[str]:
+    out = []
+    for source, target in paths:
+        dataset = pydicom.dcmread(source)
+        dataset.save_as(target)
+        out.append(str(dataset.SOPInstanceUID))
+    return out
+
+
+def peer(folder: Path, kind: str, scratch: Path) -> tuple[float, int]:
+    """Return seconds and instances of pydicom in a pool."""
+    start = time.perf_counter()
+    files = sorted(str(p) for p in folder.rglob("*.dcm"))
+    if kind == "copied":
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir()
+        pairs = [(f, str(scratch / f"{n:08d}.dcm")) for n, f in enumerate(files)]
+        chunks: list[list] = [pairs[n : n + 256] for n in range(0, len(pairs), 256)]
+        work = _copied
+    else:
+        chunks = [files[n : n + 256] for n in range(0, len(files), 256)]
+        work = _headers if kind == "headers" else _whole
+    with ProcessPoolExecutor(_WORKERS) as pool:
+        found = [uid for part in pool.map(work, chunks) for uid in part]
+    return time.perf_counter() - start, len(set(found))
+
+
+def ours(folder: Path, archive: Path, *, pixels: bool) -> tuple[float, int, float]:
+    """Return seconds, instances and the peak memory (MiB) of any process of an ingest, each run in a new process."""
+    shutil.rmtree(archive, ignore_errors=True)
+    program = (
+        "import json,resource,sys,time\n"
+        "from isocenter.verbs.ingest import ingest\n"
+        "if __name__ == '__main__':\n"
+        " t=time.perf_counter()\n"
+        f" r=ingest([{str(folder)!r}],{str(archive)!r},pixels={pixels},workers={_WORKERS})\n"
+        " s=time.perf_counter()-t\n"
+        " m=max(resource.getrusage(w).ru_maxrss for w in (resource.RUSAGE_SELF,resource.RUSAGE_CHILDREN))/1024\n"
+        " print(json.dumps([s,r.tables['instances'].rows,m,r.refused]))\n"
+    )
+    with tempfile.TemporaryDirectory() as home:
+        script = Path(home) / "run_ingest.py"
+        script.write_text(program, "utf-8")
+        environment = {**os.environ, "ISOCENTER_PSEUDONYM_KEY": "a key for the benchmark alone, of no use elsewhere"}
+        answer = subprocess.run(
+            [sys.executable, str(script)], check=True, capture_output=True, text=True, env=environment
+        ).stdout
+    seconds, rows, memory, refused = json.loads(answer.splitlines()[-1])
+    if refused:
+        raise SystemExit(f"{refused} files were refused")
+    return seconds, rows, memory
+
+
+def _measure(name: str, count: int, side: int, repeats: int, scratch: Path) -> dict[str, object]:
+    folder = scratch / name
+    write(folder, count, side)
+    pixels = name == "pixels"
+    kinds = ("whole", "copied") if pixels else ("headers",)
+    rates: dict[str, list[float]] = {kind: [] for kind in ("ours", *kinds)}
+    memory = 0.0
+    for _ in range(repeats):
+        for kind in kinds:
+            seconds, found = peer(folder, kind, scratch / "copies")
+            if found != count:
+                raise SystemExit(f"the peer found {found} of {count} instances")
+            rates[kind].append(count / seconds)
+        seconds, found, memory = ours(folder, scratch / "archive", pixels=pixels)
+        if found != count:
+            raise SystemExit(f"the catalog holds {found} of {count} instances")
+        rates["ours"].append(count / seconds)
+    shutil.rmtree(folder)
+    return {"rates": {k: statistics.median(v) for k, v in rates.items()}, "memory_mib": memory}
+
+
+def main() -> None:
+    """Run and print one JSON line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--count", type=int, default=40_000)
+    arguments = parser.parse_args()
+    count, repeats = (4_000, 1) if arguments.quick else (arguments.count, 3)
+    with tempfile.TemporaryDirectory(prefix="isocenter-ingest-") as folder:
+        scratch = Path(folder)
+        headers = _measure("headers", count, 64, repeats, scratch)
+        pixels = _measure("pixels", count // 4, 256, repeats, scratch)
+        memory = {}
+        for size in (1_000,) if arguments.quick else (1_000, 100_000):
+            many = scratch / "many"
+            write(many, size, 16)
+            memory[size] = ours(many, scratch / "archive", pixels=False)[2]
+            shutil.rmtree(many)
+    for name, found in (("headers", headers), ("with pixels", pixels)):
+        print(f"{name}: " + ", ".join(f"{k} {v:.0f}/s" for k, v in found["rates"].items()))  # type: ignore[attr-defined]
+    print("peak memory of a process: " + ", ".join(f"{size} instances {m:.0f} MiB" for size, m in memory.items()))
+    rate = headers["rates"]
+    result = {
+        "name": "ingest",
+        "ours": round(rate["ours"], 1),  # type: ignore[index]
+        "peer": round(rate["headers"], 1),  # type: ignore[index]
+        "unit": "instances/s",
+        "ratio": round(rate["ours"] / rate["headers"], 3),  # type: ignore[index]
+        "peer_name": "pydicom.dcmread in a pool",
+        "peer_version": pydicom.__version__,
+        "input": f"{count} synthetic CT headers of about 150 elements, two processes, catalog included",
+        "with_pixels": pixels["rates"],
+        "memory_mib": {str(k): round(v, 1) for k, v in memory.items()},
+    }
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,6 +1,6 @@
 """How many DICOM instances a second are taken in, by their headers alone and with de-identified copies?
 
-Ours: `isocenter ingest` as a user runs it, two processes: listing, reading, pseudonyms, the journal and the whole catalog;
+Ours: `isocenter ingest` as a user runs it, two processes: listing, reading, pseudonyms, the journal, the whole catalog;
 with pixels also de-identification of every file and a copy of it that is read back.
 Peer: `pydicom.dcmread` of the same files in a pool of two processes, in chunks, which keeps three UIDs of each and
 writes nothing (headers: `stop_before_pixels`). Beside it, with pixels: `dcmread` and `save_as`, the least that a copy

@@ -33,7 +33,8 @@ class IngestConfig(_Strict):
     """Configuration of `isocenter ingest`.
 
     Attributes:
-        sources: Folders, files, zip archives, addresses that fsspec opens; NAME=SOURCE says whose identifiers are in it.
+        sources: Folders, files, zip archives, addresses that fsspec opens; NAME=SOURCE says whose identifiers these
+            are.
         to: Folder of the archive.
         pixels: Whether images are copied, de-identified; else the catalog speaks of files that stay where they are.
         dates: What becomes of dates: shifted (by patient), full (kept: identifying), or none.
@@ -173,7 +174,7 @@ def run(config: IngestConfig, *, progress: Progress | None = None) -> IngestDocu
     key, lasting = pseudonym_key()
     if not lasting:
         raise CapabilityError(
-            f"no key for pseudonyms can be kept here, and without one a patient would have a new name in every run; set "
+            "no key for pseudonyms can be kept here, and without one a patient would have a new name in every run; set "
             f"{KEY_VARIABLE}, or make the user's configuration folder writable"
         )
     places = [parse_source(text) for text in config.sources]

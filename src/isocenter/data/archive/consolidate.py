@@ -156,8 +156,8 @@ def _instances(database: duckdb.DuckDBPyConnection, same_pixels: SamePixels) -> 
         CREATE TABLE told AS SELECT {columns}, name_key, birth_key, item, held FROM (
             SELECT n.*, CASE WHEN c.sop_uid IS NOT NULL THEN '{SAME_UID}' END AS held,
                 row_number() OVER (
-                    PARTITION BY n.sop_uid, CASE WHEN c.sop_uid IS NULL THEN ''
-                        ELSE concat_ws(' ', coalesce(pixel_sha256, header_sha256), patient_key, study_uid, series_uid) END
+                    PARTITION BY n.sop_uid, CASE WHEN c.sop_uid IS NULL THEN '' ELSE concat_ws(' ',
+                        coalesce(pixel_sha256, header_sha256), patient_key, study_uid, series_uid) END
                     ORDER BY coalesce(lossy, false), transfer_syntax, header_sha256, pixel_sha256, path
                 ) AS place
             FROM new_instances n
@@ -171,7 +171,8 @@ def _people(database: duckdb.DuckDBPyConnection) -> None:
     """Hold back patients whose rows can't be of one person, by the rule that reading a study goes by."""
     rows = database.execute(
         """
-        SELECT patient_key, list(DISTINCT (coalesce(name_key, ''), coalesce(birth_key, ''), coalesce(sex, ''), series_uid))
+        SELECT patient_key,
+            list(DISTINCT (coalesce(name_key, ''), coalesce(birth_key, ''), coalesce(sex, ''), series_uid))
         FROM (
             SELECT patient_key, name_key, birth_key, sex, series_uid FROM new_instances WHERE name_key IS NOT NULL
             UNION SELECT patient_key, name_key, birth_key, sex, '' FROM new_persons
@@ -299,7 +300,8 @@ def _others(database: duckdb.DuckDBPyConnection) -> None:
                 count(*) AS instances FROM instances GROUP BY patient_key
         )
         SELECT w.patient_key, w.sex, w.patient_from, coalesce(s.studies, 0) AS studies, coalesce(s.series, 0) AS series,
-            coalesce(s.instances, 0) AS instances, coalesce(r.n, 0) AS reports, coalesce(c.n, 0) AS records, h.why AS held
+            coalesce(s.instances, 0) AS instances, coalesce(r.n, 0) AS reports, coalesce(c.n, 0) AS records,
+            h.why AS held
         FROM who w LEFT JOIN seen s USING (patient_key)
         LEFT JOIN (SELECT patient_key, count(*) AS n FROM reports GROUP BY ALL) r USING (patient_key)
         LEFT JOIN (SELECT patient_key, count(*) AS n FROM records GROUP BY ALL) c USING (patient_key)
@@ -336,19 +338,22 @@ def _private(database: duckdb.DuckDBPyConnection, archive: Archive) -> None:
         "JOIN live USING (item, hint, part) ORDER BY ALL",
         "problems": f"""
             SELECT name, reason, kind FROM new_problems
-            UNION ALL SELECT j.name, '{SAME_UID}' || ' and other pixels, or another patient or study: held back', 'conflict'
+            UNION ALL SELECT j.name,
+                '{SAME_UID}' || ' and other pixels, or another patient or study: held back', 'conflict'
                 FROM instances i JOIN journal_items j USING (item) JOIN live USING (item, hint, part)
                 WHERE i.held = '{SAME_UID}'
             UNION ALL SELECT j.name, '{TWO_PEOPLE}: held back', 'conflict'
                 FROM instances i JOIN journal_items j USING (item) JOIN live USING (item, hint, part)
                 WHERE i.held = '{TWO_PEOPLE}'
             UNION ALL SELECT DISTINCT 'patient ' || a.patient_key,
-                'has the name and birth date of patient ' || b.patient_key || ': one person with two identifiers?', 'note'
+                'has the name and birth date of patient ' || b.patient_key || ': one person with two identifiers?',
+                'note'
                 FROM told a JOIN told b ON a.name_key = b.name_key AND a.birth_key = b.birth_key
                     AND a.patient_key < b.patient_key
                 WHERE a.name_key <> '' AND a.birth_key <> ''
-            UNION ALL SELECT DISTINCT 'report ' || r.report_key, 'its accession number is of a study of another patient',
-                'conflict' FROM reports r JOIN studies_bare s USING (accession_key)
+            UNION ALL SELECT DISTINCT 'report ' || r.report_key,
+                'its accession number is of a study of another patient', 'conflict'
+                FROM reports r JOIN studies_bare s USING (accession_key)
                 WHERE r.patient_key <> s.patient_key AND r.study_from IS DISTINCT FROM 'accession'
             ORDER BY ALL
         """,

@@ -188,7 +188,7 @@ class Sets:
 def _note(
     known: dict[str, tuple[ManifestRow, bool] | None], folder: str, file: str, row: ManifestRow, *, mask: bool
 ) -> None:
-    """Note a row under the file's place, its name, and its name without an ending; two rows of one name are no answer."""
+    """Note a row under the file's place, its name, and its name without ending; two rows of one name are no answer."""
     base = file.rsplit("/", 1)[-1]
     exact = f"{folder}/{file}" if folder else file
     known[exact] = (row, mask)

@@ -22,7 +22,8 @@ from isocenter.data.images.quiet import quiet
 __all__ = ["ARCHIVE_WANTED", "Person", "instance_row", "person_of", "short"]
 
 _MORE_TEXT = """
-00080005:SpecificCharacterSet 00080020:StudyDate 00080050:AccessionNumber 00080070:Manufacturer 00081030:StudyDescription
+00080005:SpecificCharacterSet 00080020:StudyDate 00080050:AccessionNumber 00080070:Manufacturer
+00081030:StudyDescription
 0008103E:SeriesDescription 00081090:ManufacturerModelName 00101010:PatientAge 00181030:ProtocolName 00200060:Laterality
 00200062:ImageLaterality 00185101:ViewPosition 00280301:BurnedInAnnotation 00282110:LossyImageCompression
 00120062:PatientIdentityRemoved 00080090:ReferringPhysicianName
@@ -33,10 +34,11 @@ ARCHIVE_WANTED: Wanted = {
     **{int(t[:8], 16): (t[9:], "text") for t in _MORE_TEXT.split()},
     **{int(t[:8], 16): (t[9:], "floats") for t in _MORE_FLOATS.split()},
 }
-_OWN = frozenset(
-    "SOPInstanceUID InstanceNumber ImagePositionPatient AcquisitionTime AcquisitionDate TriggerTime EchoNumbers "
-    "TemporalPositionIdentifier AcquisitionNumber WindowCenter WindowWidth".split()
-)
+_OF_ONE = """
+SOPInstanceUID InstanceNumber ImagePositionPatient AcquisitionTime AcquisitionDate TriggerTime EchoNumbers
+TemporalPositionIdentifier AcquisitionNumber WindowCenter WindowWidth
+"""
+_OWN = frozenset(_OF_ONE.split())
 _SHARED = tuple(keyword for keyword, _ in ARCHIVE_WANTED.values() if keyword not in _OWN)
 _SERIES_ROWS: dict[tuple[object, ...], dict[str, Any]] = {}
 _MOST_SERIES = 512

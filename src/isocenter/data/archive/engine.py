@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
@@ -143,7 +143,7 @@ def _list(place: Place, folder: Path, intake: Intake, tell: Progress) -> tuple[S
 
     def flush() -> None:
         nonlocal number
-        columns = list(zip(*chunk, strict=True)) if chunk else [[], [], [], []]
+        columns: list[Sequence[Any]] = list(zip(*chunk, strict=True)) if chunk else [[], [], [], []]
         kinds = (pa.string(), pa.string(), pa.int64(), pa.int64())
         table = pa.table(
             [pa.array(c, type=t) for c, t in zip(columns, kinds, strict=True)],

@@ -17,7 +17,7 @@ from jaxtyping import Shaped
 from isocenter.core.errors import PixelError
 from isocenter.core.image import Image
 from isocenter.data.archive.datasets import Belonging
-from isocenter.data.archive.naming import named, one_person, stem
+from isocenter.data.archive.naming import named, one_person
 from isocenter.data.archive.record_rows import number_of
 from isocenter.data.deidentify import Pseudonyms
 from isocenter.data.images import read_nifti, read_nrrd, read_picture
@@ -163,8 +163,9 @@ def label_rows(case: Case, row: dict[str, Any], where: Belonging) -> Iterator[di
     """Return what a table says of a file, a row for each column."""
     base = {k: row[k] for k in ("patient_key", "study_uid", "series_uid", "sop_uid")}
     if case.role == "mask":
-        yield {**base, "name": named(where.inner).part or stem(where.inner.split("/")[-2] if "/" in where.inner else "mask"),
-               "value": "", "kind": "mask", "form": row["form"]}  # fmt: skip
+        folders = where.inner.split("/")[:-1]
+        name = named(where.inner).part or (folders[-1] if folders else "mask")
+        yield {**base, "name": name, "value": "", "kind": "mask", "form": row["form"]}
     if where.row is None or case.role == "mask":
         return
     for name, value in where.row.values.items():

@@ -23,7 +23,8 @@ _MASK_FOLDERS = re.compile(
 )
 _IMAGE_FOLDERS = re.compile(r"(?i)^(images?(tr|ts)?|imgs?|scans?|volumes?|anat|func|dwi|pet|.*_images?)$")
 _MASK_WORD = re.compile(
-    r"(?i)(?:[-_. ]|^)(masks?|segs?|segmentations?|labels?|gt|gtv\d*|ptv\d*|roi|\d(?:st|nd|rd|th)ho|manual\d*|dseg|probseg)"
+    r"(?i)(?:[-_. ]|^)(masks?|segs?|segmentations?|labels?|gt|gtv\d*|ptv\d*|roi|\d(?:st|nd|rd|th)ho|manual\d*|dseg"
+    r"|probseg)"
     r"(?=[-_. ]|$)"
 )
 _GENERIC = re.compile(
@@ -93,7 +94,7 @@ def modality_of(name: str) -> str:
     """Return the modality that a path names, the last folder or file first; "" where none or several are named.
 
     Example:
-        >>> modality_of("cxr_nih/images_256/a.png"), modality_of("ct_mr_pet/nifti/1/PET_image.nii.gz"), modality_of("a/b.png")
+        >>> modality_of("cxr_nih/images_256/a.png"), modality_of("ct_mr_pet/1/PET_image.nii.gz"), modality_of("a/b.png")
         ('DX', 'PT', '')
     """
     for part in reversed(name.split("/")):

@@ -1,7 +1,7 @@
-"""Files that are not DICOM, without what they may say of a person; pixels stay as they are, byte by byte where it can be.
+"""Files that are not DICOM, without what they may say of a person; pixels stay as they are, bytes too where possible.
 
 NIfTI: free text fields and extensions are blanked. NRRD and MetaImage: comments and keys beside the grid go. PNG and
-JPEG: text, EXIF and application blocks go (an EXIF orientation stays, for without it the picture would stand another way
+JPEG: text, EXIF and application blocks go (an EXIF orientation stays: without it the picture would stand another way
 round). TIFF is written anew. A file in two parts is refused: one of them would be lost.
 """
 
@@ -135,6 +135,7 @@ def _nifti(content: bytes, name: str) -> bytes:
     if data[344:348] == b"n+1\0":
         order = "<" if data[:4] == b"\x5c\x01\0\0" else ">"
         (offset,) = struct.unpack_from(order + "f", data, 108)
+        fields: tuple[tuple[int, int], ...]
         fields, header = ((4, 10), (14, 18), (148, 80), (228, 24), (328, 16)), 348
     elif data[4:8] == b"n+2\0":
         order = "<" if data[:4] == b"\x1c\x02\0\0" else ">"
@@ -169,7 +170,7 @@ def _nrrd(content: bytes, name: str) -> bytes:
                 kept.append(line)
             continue
         field = line.partition(":")[0].lower().replace(" ", "")
-        if field in ("datafile", "data file"):
+        if field == "datafile":
             raise PixelError("its pixels stand in another file; save it as one file", source=name)
         if field in _NRRD_KEPT:
             kept.append(line)

@@ -167,7 +167,10 @@ class Catalog:
             DataError: The archive holds no copies of images.
         """
         found = self.find(expression, level="studies", held=held)
-        query = "SELECT DISTINCT path FROM instances WHERE study_uid = ? AND patient_key = ? AND role <> 'report' ORDER BY path"
+        query = (
+            "SELECT DISTINCT path FROM instances WHERE study_uid = ? AND patient_key = ? AND role <> 'report' "
+            "ORDER BY path"
+        )
         with closing(self.connect()) as database:
             for uid, key in zip(
                 found.column("study_uid").to_pylist(), found.column("patient_key").to_pylist(), strict=True
@@ -178,7 +181,8 @@ class Catalog:
                         "this archive holds no copies of images; take them in with pixels", source=self.root
                     )
                 texts = database.execute(
-                    "SELECT text FROM reports WHERE study_uid = ? AND patient_key = ? AND held IS NULL ORDER BY report_key",
+                    "SELECT text FROM reports WHERE study_uid = ? AND patient_key = ? AND held IS NULL "
+                    "ORDER BY report_key",
                     [uid, key],
                 ).fetchall()
                 yield StudyRow(uid, key, tuple(self.root / p for p in paths), tuple(t for (t,) in texts))

@@ -255,17 +255,21 @@ def _scan_lean(path: Path, name: str, head: bytes, size: int, wanted: Wanted) ->
             break
         end = walker.skip(value_at) if value_length == _UNDEFINED else value_at + value_length
         if tag in wanted:
-            if wanted[tag][1] != "present":
-                if end > len(head):
-                    raise _Short
-                raw[tag] = (vr, head[value_at:end])
-            elif value_length:
+            if value_length and wanted[tag][1] == "present":
                 raw[tag] = (vr, b"")
+            elif wanted[tag][1] != "present":
+                raw[tag] = (vr, _value(head, value_at, end))
         if tag == 0x7FE00008 or tag == 0x7FE00009 or end > size:
             raise _Unusual
         position = end
     values = _decode(raw, wanted, little=True)
     return Header(path, name, values, syntax, offset, length, size, lean=True, has_pixels=offset is not None)
+
+
+def _value(head: bytes, start: int, end: int) -> bytes:
+    if end > len(head):
+        raise _Short
+    return head[start:end]
 
 
 def _meta(head: bytes) -> tuple[str, int]:

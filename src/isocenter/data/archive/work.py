@@ -10,6 +10,7 @@ import hashlib
 import os
 import secrets
 import shutil
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,9 +32,11 @@ from isocenter.data.archive.walk import Listed
 from isocenter.data.deidentify import KnownIdentity, Policy, Pseudonyms, deidentify_bytes
 from isocenter.data.images.atomic import explain_os_error
 from isocenter.data.images.dicom.header import Header, scan_bytes, scan_head
-from isocenter.data.images.discover import missing_from, sniff_bytes
+from isocenter.data.images.discover import Kind, missing_from, sniff_bytes
 from isocenter.data.images.quiet import quiet
 from isocenter.data.records import read_records
+
+_MOST_UNPACKED = 2**31
 
 __all__ = ["Batch", "Entry", "Part", "Setup", "process"]
 
@@ -192,6 +195,11 @@ class _Worker:
             return "ignored"
         if not whole:
             content = read_content(listed.locator, listed.name)
+        if kind == "other" and content.startswith(b"\x1f\x8b"):
+            content, kind = _unpacked(content, listed.name)
+            if kind == "dicom":
+                self._dicom(entry, content, whole=True)
+                return "dicom"
         if kind in ("nifti", "nrrd", "metaimage", "picture"):
             self._image(entry, content, kind)
             return "read"
@@ -372,6 +380,26 @@ class _Worker:
             path = Path(entry.listed.locator)
             for refusal in missing_from(path, path.parent):
                 self.rows.trouble(f"{name}: {refusal.where}", refusal.reason, refusal.kind)
+
+
+def _unpacked(content: bytes, name: str) -> tuple[bytes, Kind]:
+    """Return what a gzip file holds where that is an image; other contents stay packed, for their own readers.
+
+    Raises:
+        DataError: It is damaged, or unpacks to far more than it holds.
+    """
+    engine = zlib.decompressobj(wbits=31)
+    try:
+        head = engine.decompress(content, 1 << 16)
+        kind = sniff_bytes(head, len(head))
+        if kind not in ("dicom", "picture", "nrrd", "metaimage"):
+            return content, "other"
+        rest = engine.decompress(engine.unconsumed_tail, _MOST_UNPACKED)
+    except zlib.error as error:
+        raise DataError("is damaged, or cut off; copy it again", source=name) from error
+    if not engine.eof:
+        raise DataError("is cut off, or unpacks to far more than it holds; unpack it yourself", source=name)
+    return head + rest, kind
 
 
 def _hashes(content: bytes, at: int | None) -> dict[str, Any]:

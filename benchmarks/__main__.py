@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 NOT_SPEED = {
     "adapt_from_session",
     "adapt_sets",
+    "archive",
     "align_probe",
     "ask_questions",
     "blind_gap",

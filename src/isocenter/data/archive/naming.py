@@ -19,7 +19,8 @@ Role = Literal["image", "mask"]
 
 _ENDINGS = (".nii.gz", ".seg.nrrd", ".tar.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".npz")
 _MASK_FOLDERS = re.compile(
-    r"(?i)^(labels?(tr|ts)?|masks?|segs?|segmentations?|annotations?|ground_?truth|gt|.*_masks?|.*_labels?)$"
+    r"(?i)^(labels?(tr|ts)?|masks?|segs?|segmentations?|annotations?|ground_?truth|gt|"
+    r"(.*[-_])?(masks?|labels?|segs?|segmentations?)([-_].*)?)$"
 )
 _IMAGE_FOLDERS = re.compile(r"(?i)^(images?(tr|ts)?|imgs?|scans?|volumes?|anat|func|dwi|pet|.*_images?)$")
 _MASK_WORD = re.compile(

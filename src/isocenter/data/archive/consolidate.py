@@ -294,7 +294,8 @@ def _others(database: duckdb.DuckDBPyConnection) -> None:
             UNION ALL SELECT patient_key, NULL, 'record' FROM records
         ), who AS (
             SELECT patient_key, CASE WHEN count(DISTINCT sex) = 1 THEN min(sex) END AS sex,
-                min(patient_from) AS patient_from FROM all_keys GROUP BY patient_key
+                coalesce(min(patient_from) FILTER (patient_from <> 'record'), 'record') AS patient_from
+            FROM all_keys GROUP BY patient_key
         ), seen AS (
             SELECT patient_key, count(DISTINCT study_uid) AS studies, count(DISTINCT series_uid) AS series,
                 count(*) AS instances FROM instances GROUP BY patient_key

@@ -15,13 +15,17 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from isocenter.data.archive.naming import stem
+from isocenter.data.archive.naming import named, stem
 from isocenter.data.records import Manifest, ManifestRow
 
-__all__ = ["Belonging", "Sets", "told_values"]
+__all__ = ["DESCRIPTIONS", "TABLES", "Belonging", "Sets", "told_values"]
 
 _STRONG = frozenset({"dataset.json", "dataset_description.json", "participants.tsv"})
+DESCRIPTIONS = frozenset({"dataset.json", "dataset_description.json", "plans.json", "splits_final.json"})
+"""Files that describe a set, and hold nothing of a person."""
 TABLES = (".csv", ".tsv", ".parquet", ".arff", ".xlsx")
+_LOOKS = 2
+"""Files of a folder whose first bytes are looked at while it is listed."""
 _DICOM = (".dcm", ".dicom", ".ima")
 
 
@@ -69,6 +73,7 @@ class Belonging:
         mask_of_row: Whether the table names it as a mask.
         collection: Name of the set for the catalog: as the user gave it, or of a folder that says itself that it is a
             set. Other folders may bear a patient's name, and theirs is kept to ourselves ("").
+        stated: The domain that the user gave, "" where none: the only one that DICOM without an issuer is of.
     """
 
     domain: str
@@ -77,6 +82,7 @@ class Belonging:
     row: ManifestRow | None = None
     mask_of_row: bool = False
     collection: str = ""
+    stated: str = ""
 
     @property
     def mark(self) -> str:
@@ -112,6 +118,7 @@ class Sets:
     _dicom: set[str] = field(default_factory=set)
     _rows: dict[str, dict[str, tuple[ManifestRow, bool] | None]] = field(default_factory=dict)
     _roots: dict[str, str] = field(default_factory=dict)
+    _looked: dict[str, int] = field(default_factory=dict)
 
     def seen(self, name: str) -> None:
         """Take note of a file's name."""
@@ -123,6 +130,18 @@ class Sets:
             self._weak.add(folder)
         elif lower.endswith(_DICOM) or lower == "dicomdir":
             self._dicom.add(folder)
+
+    def doubtful(self, name: str) -> bool:
+        """Tell whether a file's first bytes should be looked at: a name without an ending is often DICOM's."""
+        folder, _, base = unpacked(name).rpartition("/")
+        if "." in base or folder in self._dicom or self._looked.get(folder, 0) >= _LOOKS:
+            return False
+        self._looked[folder] = self._looked.get(folder, 0) + 1
+        return True
+
+    def is_dicom(self, name: str) -> None:
+        """Take note that a file is DICOM."""
+        self._dicom.add(unpacked(name).rpartition("/")[0])
 
     def root(self, name: str) -> str:
         """Return the folder of a file's set, relative to the source."""
@@ -178,11 +197,11 @@ class Sets:
         known: Mapping[str, tuple[ManifestRow, bool] | None] = self._rows.get(root, {})
         if known:
             base = plain.rsplit("/", 1)[-1]
-            for key in (plain, "*/" + base, "*/" + stem(base) + ".*"):
+            for key in (plain, "*/" + base, "*/" + stem(base) + ".*", "*/" + named(inner).case + ".*"):
                 found = known.get(key)
                 if found is not None:
-                    return Belonging(domain, root_name, inner, found[0], found[1], collection)
-        return Belonging(domain, root_name, inner, collection=collection)
+                    return Belonging(domain, root_name, inner, found[0], found[1], collection, self.domain)
+        return Belonging(domain, root_name, inner, collection=collection, stated=self.domain)
 
 
 def _note(

@@ -26,7 +26,7 @@ from jaxtyping import UInt64
 
 from isocenter.core.errors import CapabilityError, DataError, OutputError
 from isocenter.data.archive.consolidate import CURRENT, connect, consolidate, live_items
-from isocenter.data.archive.content import as_file, read_content
+from isocenter.data.archive.content import as_file, read_content, read_head
 from isocenter.data.archive.datasets import TABLES, Sets
 from isocenter.data.archive.encodings import same_pixels
 from isocenter.data.archive.layout import Archive
@@ -34,6 +34,7 @@ from isocenter.data.archive.rows import Rows
 from isocenter.data.archive.walk import Listed, Place, Trouble, walk
 from isocenter.data.archive.work import Batch, Entry, Part, Setup, process, write_part
 from isocenter.data.images.atomic import explain_os_error
+from isocenter.data.images.discover import sniff_bytes
 from isocenter.data.records import read_records
 
 __all__ = ["EngineName", "Intake", "take_in"]
@@ -163,12 +164,21 @@ def _list(place: Place, folder: Path, intake: Intake, tell: Progress) -> tuple[S
             continue
         intake.listed += 1
         sets.seen(found.name)
+        if sets.doubtful(found.name) and "!/" not in found.locator and _is_dicom(found):
+            sets.is_dicom(found.name)
         chunk.append((found.locator, found.name, found.size, found.stamp & 0x7FFFFFFFFFFFFFFF))
         if len(chunk) >= _CHUNK:
             tell(f"listing {intake.listed} files", 0.0)
             flush()
     flush()
     return sets, troubles
+
+
+def _is_dicom(listed: Listed) -> bool:
+    try:
+        return sniff_bytes(read_head(listed.locator, listed.name), listed.size) == "dicom"
+    except DataError:
+        return False
 
 
 def _note_troubles(

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from isocenter.core.errors import DataError, GeometryError, IdentityLeak, OutputError
 from isocenter.core.image import Image
 from isocenter.data.archive.content import Lost, as_file, read_content, read_head
-from isocenter.data.archive.datasets import Belonging
+from isocenter.data.archive.datasets import DESCRIPTIONS, Belonging
 from isocenter.data.archive.dicom_rows import ARCHIVE_WANTED, Person, instance_row, person_of, short
 from isocenter.data.archive.image_rows import arrays_of, case_of, image_row, label_rows, pixel_facts, read_plain
 from isocenter.data.archive.plain_files import clean_file
@@ -216,7 +216,7 @@ class _Worker:
             header = _scan_remote(content, listed)
         else:
             header = scan_head(Path(listed.locator), listed.name, content, listed.size, wanted=ARCHIVE_WANTED)
-        person = person_of(header, self.names, entry.where.domain)
+        person = person_of(header, self.names, entry.where.stated)
         row = instance_row(header, person, self.names, setup.policy) | {"collection": entry.where.collection or None}
         if row["sop_uid"] is None:
             raise DataError("has no SOP Instance UID, so that nothing could refer to it; repair it", source=listed.name)
@@ -360,6 +360,10 @@ class _Worker:
                 self._split(row, split, where)
 
     def _records(self, entry: Entry, content: bytes) -> str:
+        base = entry.where.inner.rsplit("/", 1)[-1].lower()
+        if base in DESCRIPTIONS or (base.startswith("sub-") and base.endswith(".json")):
+            self.rows.trouble(entry.listed.name, "describes a set or an image: no report and no record", "ignored")
+            return "ignored"
         before = sum(self.rows.mark().values())
         self._read_records(entry, content, None)
         return "read" if sum(self.rows.mark().values()) > before else "ignored"

@@ -43,6 +43,7 @@ def connect(archive: Archive, *, memory_mb: int = 1024) -> duckdb.DuckDBPyConnec
             "temp_directory": str(scratch),
             "threads": 2,
             "preserve_insertion_order": False,
+            "enable_progress_bar": False,  # it would be written to standard output, which is the caller's
         }
     )
 

@@ -37,15 +37,17 @@ def connect(archive: Archive, *, memory_mb: int = 1024) -> duckdb.DuckDBPyConnec
     """Return a database in memory that spills into the archive's private folder."""
     scratch = archive.private / "scratch"
     scratch.mkdir(exist_ok=True)
-    return duckdb.connect(
+    database = duckdb.connect(
         config={
             "memory_limit": f"{memory_mb}MB",
             "temp_directory": str(scratch),
             "threads": 2,
             "preserve_insertion_order": False,
-            "enable_progress_bar": False,  # it would be written to standard output, which is the caller's
         }
     )
+    # It would be written to standard output, which is the caller's.
+    database.execute("SET enable_progress_bar = false")
+    return database
 
 
 def live_items(database: duckdb.DuckDBPyConnection, archive: Archive) -> None:

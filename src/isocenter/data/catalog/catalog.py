@@ -87,7 +87,8 @@ class Catalog:
 
     def connect(self, *, memory_mb: int = 1024) -> duckdb.DuckDBPyConnection:
         """Return a database whose views are the tables; it can read nothing else and write nothing."""
-        database = duckdb.connect(config={"memory_limit": f"{memory_mb}MB", "enable_progress_bar": False})
+        database = duckdb.connect(config={"memory_limit": f"{memory_mb}MB"})
+        database.execute("SET enable_progress_bar = false")
         files = []
         for name in TABLES:
             file = (self.root / "catalog" / self.tables[name]["file"]).resolve()

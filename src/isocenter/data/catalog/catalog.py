@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -22,20 +23,57 @@ __all__ = ["LEVELS", "Catalog", "StudyRow", "open_catalog"]
 
 LEVELS = ("patients", "studies", "series", "instances", "reports", "records")
 _FORM = "CREATE OR REPLACE TEMP VIEW {name} AS SELECT * FROM read_parquet('{file}')"
-_WIDE = """
-CREATE OR REPLACE TEMP VIEW wide_series AS
-SELECT s.*, t.study_date, t.study_description, t.modalities, t.age_years, coalesce(t.sex, p.sex) AS sex,
-    p.patient_from, r.report, l.labels, k.split
-FROM series s
-LEFT JOIN studies t USING (study_uid, patient_key)
-LEFT JOIN patients p USING (patient_key)
-LEFT JOIN (SELECT study_uid, patient_key, string_agg(text, chr(10) ORDER BY report_key) AS report FROM reports
-    WHERE held IS NULL AND study_uid IS NOT NULL GROUP BY ALL) r USING (study_uid, patient_key)
-LEFT JOIN (SELECT series_uid, map_from_entries(list((name, value) ORDER BY name)) AS labels FROM (
-    SELECT series_uid, name, string_agg(DISTINCT value, '|' ORDER BY value) AS value FROM labels
-    WHERE series_uid IS NOT NULL AND kind <> 'mask' GROUP BY ALL) GROUP BY ALL) l USING (series_uid)
-LEFT JOIN (SELECT patient_key, min(split) AS split FROM splits WHERE from_source GROUP BY ALL) k USING (patient_key)
+_BASE = """
+SELECT s.*, t.study_date, t.study_description, t.modalities, t.age_years, coalesce(t.sex, p.sex) AS sex, p.patient_from
+FROM series s LEFT JOIN studies t USING (study_uid, patient_key) LEFT JOIN patients p USING (patient_key)
 """
+_PIECES = {
+    "report": (
+        "SELECT study_uid, patient_key, string_agg(text, chr(10) ORDER BY report_key) AS report FROM reports "
+        "WHERE held IS NULL AND study_uid IS NOT NULL {only} GROUP BY ALL",
+        "study_uid, patient_key",
+    ),
+    "labels": (
+        "SELECT series_uid, map_from_entries(list((name, value) ORDER BY name)) AS labels FROM (SELECT series_uid, name, "
+        "string_agg(DISTINCT value, '|' ORDER BY value) AS value FROM labels WHERE series_uid IS NOT NULL "
+        "AND kind <> 'mask' {only} GROUP BY ALL) GROUP BY ALL",
+        "series_uid",
+    ),
+    "split": (
+        "SELECT patient_key, min(split) AS split FROM splits WHERE from_source {only} GROUP BY ALL",
+        "patient_key",
+    ),
+}
+"""What is joined to series: columns that many rows make, and by what they are joined."""
+
+
+def _wide(where: str) -> str:
+    """Return the question for series and all that is told of them.
+
+    Only what the condition speaks of is joined before it is judged; the rest is joined to what was found, so that a
+    question about ten million instances does not first write out all of their reports.
+    """
+    words = set(re.findall(r"[A-Za-z_]+", where))
+    joins = " ".join(
+        f"LEFT JOIN ({query.format(only='')}) AS {name}_piece USING ({keys})"
+        for name, (query, keys) in _PIECES.items()
+        if name in words
+    )
+    used = "".join(f", {name}" for name in _PIECES if name in words)
+    kept = ", ".join(name for name in _PIECES if name in words)
+    later = " ".join(
+        f"LEFT JOIN ({query.format(only=f'AND {first} IN (SELECT {first} FROM hit)')}) AS {name}_later USING ({keys})"
+        for name, (query, keys) in _PIECES.items()
+        if name not in words
+        for first in (keys.split(",")[0],)
+    )
+    order = ", ".join(TABLES["series"].order)
+    more = "".join(f", {name}" for name in _PIECES if name not in words)
+    bare = f"hit.* EXCLUDE ({kept})" if kept else "hit.*"
+    return (
+        f"WITH hit AS (SELECT base.*{used} FROM ({_BASE}) AS base {joins} WHERE {where}) "
+        f"SELECT {bare}{used}{more} FROM hit {later} ORDER BY {order}"
+    )
 
 
 @dataclass(frozen=True)
@@ -94,7 +132,6 @@ class Catalog:
             file = (self.root / "catalog" / self.tables[name]["file"]).resolve()
             files.append(str(file))
             database.execute(_FORM.format(name=name, file=str(file).replace("'", "''")))
-        database.execute(_WIDE)
         database.execute(f"SET allowed_paths = [{', '.join(_text(f) for f in files)}]")
         database.execute("SET enable_external_access = false")
         database.execute("SET lock_configuration = true")
@@ -148,13 +185,10 @@ class Catalog:
         order = ", ".join(TABLES[level].order)
         if level in ("series", "studies", "patients"):
             key = {"series": "series_uid", "studies": "study_uid", "patients": "patient_key"}[level]
-            if level == "series":
-                query = f"SELECT * FROM wide_series WHERE {free}{where} ORDER BY {order}{more}"
-            else:
-                query = (
-                    f"SELECT * FROM {level} WHERE {key} IN (SELECT {key} FROM wide_series WHERE {free}{where}) "
-                    f"ORDER BY {order}{more}"
-                )
+            query = _wide(f"{free}{where}")
+            if level != "series":
+                query = f"SELECT * FROM {level} WHERE {key} IN (SELECT {key} FROM ({query})) ORDER BY {order}"
+            query += more
         else:
             query = f"SELECT * FROM {level} WHERE {free}{where} ORDER BY {order}{more}"
         _check_expression(expression)

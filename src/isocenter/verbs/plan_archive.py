@@ -92,7 +92,8 @@ class ArchivePlan(_Strict):
             f"{self.core_hours:.3g} core hours; {self.hours:.3g} hours with the processes asked for, of which "
             f"{self.catalog_hours:.3g} hours for the catalog",
             f"{self.memory_mb:.0f} MB of memory a process",
-            f"from rates measured on {self.rates.date}: {self.rates.machine}; disks and networks slower than its are not in them",
+            f"from rates measured on {self.rates.date}: {self.rates.machine}; disks and networks slower than its "
+            f"are not in them",
         ]
 
 

@@ -1,4 +1,4 @@
-"""All real data of the project in one archive: counted, taken in again, killed twenty times, by one process and by two.
+"""All real data of the project in one archive: counted, taken in again, killed twenty times, by one and two processes.
 
     python -m benchmarks.archive [--data ../shared/data] [--kills 20]
 
@@ -89,7 +89,8 @@ COUNTS = (
         ("clinical", f"patients of {t}", n, f"SELECT count(DISTINCT patient_key) FROM recorded WHERE {{f}} AND "
                                             f"name LIKE '%{t}'")
         for t, n in (
-            ("ACTG175.txt", 2139), ("ncctg_lung.csv", 228), ("GBSG2.arff", 686), ("veteran.arff", 137), ("whas500.arff", 500),
+            ("ACTG175.txt", 2139), ("ncctg_lung.csv", 228), ("GBSG2.arff", 686), ("veteran.arff", 137),
+            ("whas500.arff", 500),
             ("flchain.arff", 7874), ("actg320.arff", 1151), ("tcga_lgg_clinical_INFO.csv", 188),
         )
     ),

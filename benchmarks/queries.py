@@ -1,8 +1,8 @@
 """How long do questions to a catalog of ten million instances take?
 
-The three example questions of docs/how-to/archive.md, through `Catalog.find` and `Catalog.sql`, each on a catalog that was
-just opened (its files are in the page cache, as after a first question). The peer: the same tables in pandas, in memory,
-which is where most such tables live; loading them is told beside, not counted. Both must give the same rows.
+The three example questions of docs/how-to/archive.md, through `Catalog.find` and `Catalog.sql`, each on a catalog that
+was just opened (its files are in the page cache, as after a first question). The peer: the same tables in pandas, in
+memory, where most such tables live; loading them is told beside, not counted. Both must give the same rows.
 The catalog is generated: 10 million instances, 100,000 series, 50,000 studies with a report each, 20,000 patients.
 """
 

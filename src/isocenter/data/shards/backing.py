@@ -8,6 +8,7 @@ one. `Staging` bounds what lies on the disk: files that were used longest ago ar
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 import shutil
@@ -24,6 +25,7 @@ from isocenter.data.images.atomic import explain_os_error
 __all__ = ["Backing", "LocalFile", "StagedFile", "Staging", "is_remote"]
 
 Range = tuple[int, int]
+_PAGE = 4096
 _MERGE = 64 * 1024
 """Two ranges that are closer than this are fetched as one: a request costs more than the bytes between."""
 
@@ -76,12 +78,18 @@ class LocalFile:
 
     def __init__(self, path: Path) -> None:
         self.name, self._path = str(path), path
+        self._map: mmap.mmap | None = None
+        self.length = self._mapped()
+
+    def _mapped(self) -> int:
+        """Map the file; return its length."""
         try:
-            with path.open("rb") as file:
-                self.length = os.fstat(file.fileno()).st_size
-                self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if self.length else None
+            with self._path.open("rb") as file:
+                length = os.fstat(file.fileno()).st_size
+                self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if length else None
         except OSError as error:
-            raise explain_os_error(error, path, doing="read") from error
+            raise explain_os_error(error, self._path, doing="read") from error
+        return length
 
     @property
     def generation(self) -> int:
@@ -94,7 +102,9 @@ class LocalFile:
         return self._path
 
     def need(self, ranges: Sequence[Range]) -> None:
-        """Nothing to do but to tell the system: it then reads all ranges at once, not page by page."""
+        """Tell the system, which then reads all ranges at once, not page by page; map the file anew after a close."""
+        if self._map is None and self.length and self._mapped() != self.length:
+            raise DataError("was replaced while it was open; open it again", source=self.name)
         self.ahead(ranges)
 
     def ahead(self, ranges: Sequence[Range]) -> None:
@@ -122,7 +132,7 @@ class Staging:
 
     Args:
         folder: Where; a temporary folder by default.
-        limit_bytes: How much may lie there at most, in bytes that were fetched.
+        limit_bytes: How much may lie there at most, counted in whole pages.
         options: Passed to fsspec: credentials, endpoints.
 
     Attributes:
@@ -176,7 +186,7 @@ class Staging:
 
     @property
     def staged_bytes(self) -> int:
-        """What lies in the folder now, in bytes that were fetched."""
+        """What lies in the folder now, counted in whole pages; what was fetched twice counts twice."""
         return sum(file.held for file in self._used)
 
     def use(self, file: StagedFile, more: int) -> None:
@@ -189,6 +199,32 @@ class Staging:
         if file.held and file.held + more > self.limit_bytes:
             file.drop()
         self._used[file] = None
+
+    def open_url(self, url: str) -> bytes:
+        """Return a whole small object, such as an index.
+
+        Raises:
+            CapabilityError: fsspec is not installed, or does not know this kind of storage.
+            DataError: It is not there.
+        """
+        system, key = self.find(url)
+        try:
+            content: bytes = system.cat_file(key)
+        except OSError as error:
+            raise _explained(error, url) from error
+        return content
+
+    def find(self, url: str) -> tuple[Any, str]:
+        """Return the file system of fsspec and the key in it."""
+        try:
+            import fsspec
+        except ModuleNotFoundError as error:
+            raise CapabilityError("remote shards need fsspec: pip install 'isocenter[archive]'") from error
+        try:
+            system, key = fsspec.core.url_to_fs(url, **self.options)
+        except (ImportError, ValueError) as error:
+            raise CapabilityError(f"{url}: fsspec cannot open it: {error}") from error
+        return system, str(key)
 
     def forget(self, file: StagedFile) -> None:
         """Drop a file that is no longer open."""
@@ -222,17 +258,11 @@ class StagedFile:
         self._have: set[Range] = set()
         self._path: Path | None = None
         self._process = 0
+        self._system, self._key = staging.find(url)
         try:
-            import fsspec
-        except ModuleNotFoundError as error:
-            raise CapabilityError("remote shards need fsspec: pip install 'isocenter[archive]'") from error
-        try:
-            self._system, self._key = fsspec.core.url_to_fs(url, **staging.options)
             self.length = int(self._system.size(self._key))
-        except (ImportError, ValueError) as error:
-            raise CapabilityError(f"{url}: fsspec cannot open it: {error}") from error
         except OSError as error:
-            raise explain_os_error(error, Path(url), doing="read") from error
+            raise _explained(error, url) from error
 
     @property
     def generation(self) -> int:
@@ -260,29 +290,29 @@ class StagedFile:
             DataError: The storage refused or sent less.
         """
         _ = self.path
-        self.staging.use(self, sum(b - a for a, b in ranges if (a, b) not in self._have))
-        missing = [r for r in ranges if r not in self._have]
-        if not missing:
-            return
-        asked = merged(missing)
+        asked = merged([r for r in ranges if r not in self._have])
+        generation = self.generation
+        self.staging.use(self, sum(map(_pages, asked)))
+        if not asked or self.generation != generation:
+            return  # dropped to stay in the bound: who asks sees it by the generation, and asks again
         try:
             parts = self._system.cat_ranges([self._key] * len(asked), [a for a, _ in asked], [b for _, b in asked])
         except OSError as error:
-            raise explain_os_error(error, Path(self.name), doing="read") from error
+            raise _explained(error, self.name) from error
         handle = os.open(self.path, os.O_WRONLY)
         try:
             for (start, stop), part in zip(asked, parts, strict=True):
                 if not isinstance(part, bytes) or len(part) != stop - start:
                     raise DataError("the storage sent less than was asked for; try again", source=self.name)
                 os.pwrite(handle, part, start)
-                self.held += len(part)
+                self.held += _pages((start, stop))
                 self.staging.fetched_bytes += len(part)
                 self.staging.requests += 1
         except OSError as error:
             raise explain_os_error(error, self.path, doing="write") from error
         finally:
             os.close(handle)
-        self._have.update(missing)
+        self._have.update(ranges)
 
     def ahead(self, ranges: Sequence[Range]) -> None:
         """Nothing: what is needed is fetched in one go when it is touched."""
@@ -306,6 +336,11 @@ class StagedFile:
         self.drop()
 
 
+def _pages(part: Range) -> int:
+    """Return the bytes that a part takes of a sparse file."""
+    return (-(-part[1] // _PAGE) - part[0] // _PAGE) * _PAGE
+
+
 def merged(ranges: Sequence[Range]) -> list[Range]:
     """Return the ranges in order, with those that nearly touch as one."""
     out: list[Range] = []
@@ -315,6 +350,15 @@ def merged(ranges: Sequence[Range]) -> list[Range]:
         else:
             out.append((start, stop))
     return out
+
+
+def _explained(error: OSError, url: str) -> DataError:
+    """Turn an error of a storage into one clear line; fsspec gives most of them no number."""
+    kinds = ((FileNotFoundError, errno.ENOENT), (PermissionError, errno.EACCES))
+    number = error.errno or next((n for kind, n in kinds if isinstance(error, kind)), None)
+    known = OSError(number, "") if number else error
+    said = explain_os_error(known, Path(url), doing="read")
+    return DataError(str(said).removeprefix(f"{said.source}: "), source=url)
 
 
 def _remove(folder: Path, process: int) -> None:

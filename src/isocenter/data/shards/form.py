@@ -275,7 +275,8 @@ def _source_facts(source: Source) -> dict[str, Any]:
 
 
 def _source_of(facts: Mapping[str, Any]) -> Source:
-    return Source(**{k: tuple(v) if isinstance(v, list) else v for k, v in facts.items()})
+    parts: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in facts.items()}
+    return Source(**parts)
 
 
 def _segment(facts: Mapping[str, Any]) -> Segment:

@@ -2,9 +2,9 @@
 
 Blosc2 cuts an array twice: a chunk is what is read and checked at once, a block is what is unpacked at once. A random
 patch touches every block that it overlaps, so small blocks waste little: with blocks of 16^3 voxels a patch of 96^3
-unpacks on average 1.6 times its voxels, with 32^3 it is 2.3 times. Below 8 KB a block, the work of each block outweighs
-that. LZ4HC unpacks as fast as LZ4 and packs a little tighter. Zstandard packs a quarter tighter and unpacks at less than
-half the speed. Shuffling the bytes of a number helps images; labels of one byte have nothing to shuffle.
+unpacks on average 1.6 times its voxels, with 32^3 it is 2.3 times. Below 8 KB a block, the work of each block
+outweighs that. LZ4HC unpacks as fast as LZ4 and packs a little tighter. Zstandard packs a quarter tighter and unpacks
+at less than half the speed. Shuffling the bytes of a number helps images; labels of one byte have nothing to shuffle.
 """
 
 from __future__ import annotations

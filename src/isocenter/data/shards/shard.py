@@ -90,7 +90,7 @@ class Shard:
     @property
     def dtype(self) -> np.dtype[Any]:
         """Of the values that `patch` and `read` return; the file may hold a smaller type that keeps each value."""
-        return np.dtype(self.content.dtype)
+        return self._dtype
 
     @property
     def stored_dtype(self) -> np.dtype[Any]:
@@ -149,19 +149,14 @@ class Shard:
         start, extent = tuple(int(i) for i in index_zyx), tuple(int(n) for n in size)
         if len(start) != 3 or len(extent) != 3 or min(extent) < 1:
             raise ConfigError(f"a patch needs an index and a size of three numbers, got {start} and {extent}")
-        shape = self._shape
-        low = [min(max(0, s), n) for s, n in zip(start, shape[1:], strict=True)]
-        high = [max(l, min(s + e, n)) for l, s, e, n in zip(low, start, extent, shape[1:], strict=True)]
-        inside = all(h - l == e for l, h, e in zip(low, high, extent, strict=True))
-        out = None
-        if all(h > l for l, h in zip(low, high, strict=True)):
-            out = self._decode((low[0], low[1], low[2]), (high[0], high[1], high[2]))
+        low, high = _within(start, extent, self.geometry.shape)
+        out = None if low is None else self._decode(low, high)
         dtype = self._stored if stored else self.dtype
-        if out is not None and inside:
+        if out is not None and out.shape[1:] == extent:
             return out if out.dtype == dtype else out.astype(dtype)
-        whole = np.full((shape[0], *extent), self._pad(pad, dtype), dtype)
-        if out is not None:
-            box = tuple(slice(l - s, h - s) for l, h, s in zip(low, high, start, strict=True))
+        whole = np.full((self._shape[0], *extent), self._pad(pad, dtype), dtype)
+        if out is not None and low is not None:
+            box = tuple(slice(a - s, b - s) for a, b, s in zip(low, high, start, strict=True))
             whole[(slice(None), *box)] = out
         return whole
 
@@ -179,10 +174,11 @@ class Shard:
         """
         high = [int(i) + int(n) for i, n in zip(index_zyx, size, strict=True)]
         box = ((channel, *index_zyx), (channel + 1, *high))
-        if any(not 0 <= l < h <= n for l, h, n in zip(*box, self._shape, strict=True)):
+        if any(not 0 <= a < b <= n for a, b, n in zip(*box, self._shape, strict=True)):
             raise ConfigError(f"the box {box} is not within the shape {self._shape}")
         low = (int(index_zyx[0]), int(index_zyx[1]), int(index_zyx[2]))
-        return self._decode(low, (high[0], high[1], high[2]), (channel, channel + 1))[0]
+        values: np.ndarray = self._decode(low, (high[0], high[1], high[2]), (channel, channel + 1))[0]
+        return values
 
     def ahead(self, index_zyx: Sequence[int], size: Sequence[int]) -> None:
         """Tell the system that a patch will be read soon, so that the disk works meanwhile; it may be outside.
@@ -191,11 +187,8 @@ class Shard:
             index_zyx: As in `patch`.
             size: As in `patch`.
         """
-        low = [min(max(0, int(s)), n) for s, n in zip(index_zyx, self._shape[1:], strict=True)]
-        high = [
-            max(l, min(int(s) + int(e), n)) for l, s, e, n in zip(low, index_zyx, size, self._shape[1:], strict=True)
-        ]
-        if all(h > l for l, h in zip(low, high, strict=True)):
+        low, high = _within(index_zyx, size, self.geometry.shape)
+        if low is not None:
             untouched = self._untouched(self._chunk_box((0, *low), (self._shape[0], *high)))
             self.backing.ahead([self._range(n) for n in untouched if self.content.chunks.lengths[n]])
 
@@ -232,8 +225,11 @@ class Shard:
         return mask_of(self.content, array, geometry)
 
     def close(self) -> None:
-        """Let go of the file, and of what was staged of it."""
-        self._array = None
+        """Let go of the file, of its mask, and of what was staged of them; reading opens them again."""
+        mask = self.__dict__.pop("mask", None)
+        if mask is not None:
+            mask.close()
+        self._array, self._generation = None, -1
         self.backing.close()
 
     def _read(self, as_source: bool) -> tuple[np.ndarray, Geometry]:
@@ -261,7 +257,7 @@ class Shard:
     def _decode(self, low: Zyx, high: Zyx, channels: tuple[int, int] | None = None) -> Shaped[np.ndarray, "c z y x"]:
         first, last = channels or (0, self._shape[0])
         self._touch((first, *low), (last, *high))
-        out = np.empty((last - first, *(h - l for l, h in zip(low, high, strict=True))), self._stored)
+        out = np.empty((last - first, *(b - a for a, b in zip(low, high, strict=True))), self._stored)
         try:
             # What arr[...] ends in, without its 80 microseconds of looking at the key.
             self._array.get_slice_numpy(out, ((first, *low), (last, *high)))
@@ -294,7 +290,7 @@ class Shard:
         self._pending[box] = False
 
     def _chunk_box(self, low: Sequence[int], high: Sequence[int]) -> tuple[slice, ...]:
-        return tuple(slice(l // c, -(-h // c)) for l, h, c in zip(low, high, self.content.cut[0], strict=True))
+        return tuple(slice(a // c, -(-b // c)) for a, b, c in zip(low, high, self.content.cut[0], strict=True))
 
     def _untouched(self, box: tuple[slice, ...]) -> list[int]:
         numbers: list[int] = self._numbers[box][self._pending[box]].tolist()
@@ -308,7 +304,8 @@ class Shard:
         """Fetch header and metadata, check them, and let Blosc2 open the file."""
         backing, frame = self.backing, self._frame
         backing.need([(0, min(HEAD_BYTES, frame.total))])
-        backing.need([(0, frame.header), (frame.tail, frame.total)])
+        backing.need([(0, frame.header)])
+        backing.need([(frame.tail, frame.total)])
         self._generation = backing.generation
         try:
             array = blosc().open(str(backing.path), mode="r", mmap_mode="r", dparams={"nthreads": 1})
@@ -319,7 +316,9 @@ class Shard:
             raise DataError(f"its metadata does not have the SHA-256 that it states: it {_DAMAGED}", source=self.name)
         content = content_from_json(text, source=self.name)
         self._check(content, array)
-        self._array, self._shape, self._stored = array, _four(array.shape), np.dtype(array.dtype)
+        self._array, self._shape = array, _four(array.shape)
+        self._stored: np.dtype[Any] = np.dtype(array.dtype)
+        self._dtype: np.dtype[Any] = np.dtype(content.dtype)
         counts = [-(-n // c) for n, c in zip(array.shape, content.cut[0], strict=True)]
         self._numbers = np.arange(int(np.prod(counts))).reshape(counts)
         self._pending = np.ones(counts, np.bool_)
@@ -357,15 +356,25 @@ def _reopen(name: str, staging: Staging | None) -> Shard:
     return open_shard(name, staging=staging)
 
 
+def _within(start: Sequence[int], size: Sequence[int], shape: Zyx) -> tuple[Zyx, Zyx] | tuple[None, Zyx]:
+    """Return the first voxel of a box that is in the grid and the one past its last; None where none is."""
+    low = [max(0, int(s)) for s in start]
+    high = [min(int(s) + int(e), n) for s, e, n in zip(start, size, shape, strict=True)]
+    end = (high[0], high[1], high[2])
+    if any(a >= b for a, b in zip(low, high, strict=True)):
+        return None, end
+    return (low[0], low[1], low[2]), end
+
+
 def _four(shape: Sequence[int]) -> tuple[int, int, int, int]:
     return (int(shape[0]), int(shape[1]), int(shape[2]), int(shape[3]))
 
 
 def _as_source(array: np.ndarray, content: Content) -> np.ndarray:
     """Undo flips and transpose of the last three axes; a view."""
-    back = np.flip(array, [1 + i for i, flip in enumerate(content.flips) if flip])
-    undo = np.argsort(content.axes)
-    return back.transpose(0, *(1 + int(a) for a in undo))
+    back = np.flip(array, tuple(1 + i for i, flip in enumerate(content.flips) if flip))
+    turned: np.ndarray = back.transpose(0, *(1 + int(a) for a in np.argsort(content.axes)))
+    return turned
 
 
 def random_voxel(shard: Shard, segment: int, rng: np.random.Generator) -> Zyx:

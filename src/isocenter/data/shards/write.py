@@ -199,7 +199,7 @@ def _pack(array: Shaped[np.ndarray, "c z y x"], content: Content, patch: tuple[i
     """Return the file: packed by one thread, so that the same input always gives the same bytes."""
     blosc2 = blosc()
     turned = array.transpose(0, *(1 + a for a in content.axes))
-    turned = np.flip(turned, [1 + i for i, flip in enumerate(content.flips) if flip])
+    turned = np.flip(turned, tuple(1 + i for i, flip in enumerate(content.flips) if flip))
     stored = np.ascontiguousarray(turned, dtype=narrowest(array))
     shape = (stored.shape[0], stored.shape[1], stored.shape[2], stored.shape[3])
     layout = layout_for(shape, stored.dtype, patch=patch)

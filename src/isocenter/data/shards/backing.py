@@ -26,8 +26,9 @@ __all__ = ["Backing", "LocalFile", "StagedFile", "Staging", "is_remote"]
 
 Range = tuple[int, int]
 _PAGE = 4096
-_MERGE = 64 * 1024
-"""Two ranges that are closer than this are fetched as one: a request costs more than the bytes between."""
+_MERGE_DISK = 64 * 1024
+_MERGE = 256 * 1024
+"""Two ranges that are closer than this are read as one: a request costs more than the bytes between."""
 
 
 def is_remote(path: str | Path) -> bool:
@@ -111,7 +112,7 @@ class LocalFile:
         """Let the system begin to read."""
         if self._map is None or not hasattr(self._map, "madvise"):
             return
-        for start, stop in merged(ranges):
+        for start, stop in merged(ranges, _MERGE_DISK):
             page = start - start % mmap.PAGESIZE
             self._map.madvise(mmap.MADV_WILLNEED, page, stop - page)
 
@@ -290,7 +291,7 @@ class StagedFile:
             DataError: The storage refused or sent less.
         """
         _ = self.path
-        asked = merged([r for r in ranges if r not in self._have])
+        asked = merged([r for r in ranges if r not in self._have], _MERGE)
         generation = self.generation
         self.staging.use(self, sum(map(_pages, asked)))
         if not asked or self.generation != generation:
@@ -341,11 +342,11 @@ def _pages(part: Range) -> int:
     return (-(-part[1] // _PAGE) - part[0] // _PAGE) * _PAGE
 
 
-def merged(ranges: Sequence[Range]) -> list[Range]:
-    """Return the ranges in order, with those that nearly touch as one."""
+def merged(ranges: Sequence[Range], gap: int) -> list[Range]:
+    """Return the ranges in order, with those as one between which no more than a gap lies."""
     out: list[Range] = []
     for start, stop in sorted(ranges):
-        if out and start - out[-1][1] <= _MERGE:
+        if out and start - out[-1][1] <= gap:
             out[-1] = (out[-1][0], max(stop, out[-1][1]))
         else:
             out.append((start, stop))

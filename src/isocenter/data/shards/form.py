@@ -81,7 +81,8 @@ class Content:
         dtype: Of the values; they may be stored in a smaller type of integer that holds each of them.
         sha256: `core.fingerprint` of the source's array and geometry, of dtype `dtype`.
         cut: Voxels (channel, z, y, x) of a chunk, and of a block.
-        header: CRC-32 of the frame's header, its own length of the file left out.
+        header: CRC-32 of the frame's header, the length of the file left out.
+        index: CRC-32 of the frame's index.
         chunks: Where chunks lie, and their checksums.
         facts: Of `image_facts` or `mask_facts`.
         statistics: Of an image's values; None for a mask.
@@ -100,6 +101,7 @@ class Content:
     sha256: str
     cut: tuple[tuple[int, ...], tuple[int, ...]]
     header: int
+    index: int
     chunks: Chunks
     facts: Mapping[str, Any]
     statistics: Statistics | None = None
@@ -199,6 +201,7 @@ def content_to_json(content: Content) -> str:
         "sha256": content.sha256,
         "cut": content.cut,
         "header": content.header,
+        "index": content.index,
         "chunks": asdict(content.chunks),
         "facts": content.facts,
         "statistics": None if content.statistics is None else asdict(content.statistics),
@@ -241,6 +244,7 @@ def content_from_json(text: str, *, source: object) -> Content:
             raw["sha256"],
             (tuple(raw["cut"][0]), tuple(raw["cut"][1])),
             raw["header"],
+            raw["index"],
             Chunks(*(tuple(raw["chunks"][k]) for k in ("offsets", "lengths", "checksums"))),
             raw["facts"],
             None if raw["statistics"] is None else Statistics(**raw["statistics"]),

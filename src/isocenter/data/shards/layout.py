@@ -20,7 +20,7 @@ __all__ = ["PATCH_PLANE", "PATCH_VOLUME", "Layout", "layout_for"]
 PATCH_VOLUME = (96, 96, 96)
 PATCH_PLANE = (1, 256, 256)
 _BLOCK_BYTES = 8192
-_CHUNK_BLOCKS = (2, 4, 4)
+_CHUNK_BLOCKS = (2, 2, 4)
 _PLANE_CHUNK_BLOCKS = (1, 4, 4)
 
 

@@ -17,7 +17,7 @@ from isocenter.core.errors import ConfigError, DataError, PixelError, ProofError
 from isocenter.core.fingerprint import fingerprint
 from isocenter.data.shards.backing import Backing, LocalFile, StagedFile, Staging, is_remote
 from isocenter.data.shards.form import Content, Statistics, content_from_json, image_of, mask_of
-from isocenter.data.shards.frame import HEAD_BYTES, Frame, blosc, checksum_of_header, index_of, parse_frame
+from isocenter.data.shards.frame import HEAD_BYTES, Frame, blosc, checksum_of_header, checksum_of_index, parse_frame
 
 __all__ = ["KEY", "KEY_SHA256", "Shard", "open_shard", "random_voxel"]
 
@@ -26,6 +26,7 @@ KEY, KEY_SHA256 = "isocenter", "isocenter-sha256"
 Zyx = tuple[int, int, int]
 # What Blosc2 raises for a header or metadata with altered bytes, besides its own RuntimeError.
 _UNREADABLE = (RuntimeError, ValueError, TypeError, ArithmeticError, AttributeError, LookupError, SyntaxError, OSError)
+_LIKELY_TAIL = 64 * 1024
 _DAMAGED = "is damaged or was altered; write the shard again, or fetch it again"
 
 
@@ -336,13 +337,14 @@ class Shard:
             and array.schunk.nchunks == len(ranges.offsets)
             and sum(ranges.lengths) == frame.data
             and checksum_of_header(bytes(backing.read(0, frame.header))) == content.header
-            and index_of(ranges, bytes(backing.read(frame.tail, frame.total)))
+            and checksum_of_index(bytes(backing.read(frame.tail, frame.total))) == content.index
         )
         if not sound:
             raise DataError(f"its header contradicts its metadata: it {_DAMAGED}", source=self.name)
 
 
 def _frame_of(backing: Backing) -> Frame:
+    backing.ahead([(max(0, backing.length - _LIKELY_TAIL), backing.length)])
     backing.need([(0, min(HEAD_BYTES, backing.length))])
     frame = parse_frame(bytes(backing.read(0, min(HEAD_BYTES, backing.length))), source=backing.name)
     if frame.total != backing.length:

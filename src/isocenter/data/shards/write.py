@@ -17,7 +17,15 @@ from isocenter.core.fingerprint import fingerprint
 from isocenter.data.images.atomic import atomic_path, make_parent
 from isocenter.data.images.proof import prove, prove_image
 from isocenter.data.shards.form import Content, Counts, Statistics, content_to_json, image_facts, mask_facts
-from isocenter.data.shards.frame import Chunks, blosc, checksum_of_header, chunks_of, parse_frame
+from isocenter.data.shards.frame import (
+    HEAD_BYTES,
+    Chunks,
+    blosc,
+    checksum_of_header,
+    checksum_of_index,
+    chunks_of,
+    parse_frame,
+)
 from isocenter.data.shards.layout import PATCH_PLANE, PATCH_VOLUME, layout_for
 from isocenter.data.shards.shard import KEY, KEY_SHA256, Shard, open_shard
 
@@ -174,6 +182,7 @@ def _content(kind: str, array: np.ndarray, geometry: Geometry, steps: Steps, fac
         sha256=fingerprint(array[0] if kind == "labelmap" else array, geometry),
         cut=((), ()),
         header=0,
+        index=0,
         chunks=Chunks((), (), ()),
         facts=facts,
     )
@@ -221,9 +230,13 @@ def _pack(array: Shaped[np.ndarray, "c z y x"], content: Content, patch: tuple[i
     schunk = packed.schunk
     chunks = chunks_of(schunk.get_chunk(n) for n in range(schunk.nchunks))
     schunk.vlmeta[KEY], schunk.vlmeta[KEY_SHA256] = "", ""  # that there is metadata is itself noted in the header
-    head = bytes(packed.to_cframe()[:4096])
-    header = checksum_of_header(head[: parse_frame(head, source="a new shard").header])
-    full = replace(content, cut=(layout.chunks, layout.blocks), header=header, chunks=chunks, counts=counts)
+    bare = packed.to_cframe()
+    parts = parse_frame(bare[:HEAD_BYTES], source="a new shard")
+    header, index = checksum_of_header(bare[: parts.header]), checksum_of_index(bare[parts.tail :])
+    del bare
+    full = replace(
+        content, cut=(layout.chunks, layout.blocks), header=header, index=index, chunks=chunks, counts=counts
+    )
     text = content_to_json(full)
     schunk.vlmeta[KEY], schunk.vlmeta[KEY_SHA256] = text, hashlib.sha256(text.encode()).hexdigest()
     frame: bytes = packed.to_cframe()

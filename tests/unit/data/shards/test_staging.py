@@ -144,4 +144,4 @@ def test_a_remote_shard_travels_with_its_staging(tmp_path: Path, bucket: str) ->
 
 
 def test_near_ranges_become_one_request() -> None:
-    assert merged([(200_000, 200_010), (0, 10), (20, 30)]) == [(0, 30), (200_000, 200_010)]
+    assert merged([(200_000, 200_010), (0, 10), (20, 30)], 10) == [(0, 30), (200_000, 200_010)]

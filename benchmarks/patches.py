@@ -13,7 +13,7 @@ that is compared is equal to the source's voxels to the last bit. One process, o
 
     python -m benchmarks.patches [--quick]
 
-The full run writes docs/results/patches.md.
+The full run writes docs/results/patches.md and the figures beside it.
 """
 
 from __future__ import annotations
@@ -360,15 +360,13 @@ def layouts(volume: np.ndarray) -> list[tuple[str, float, float]]:
     import blosc2
 
     codecs, filters = blosc2.Codec, blosc2.Filter
-    chosen = ((32, 64, 64), (16, 16, 16), codecs.LZ4HC, 5, filters.SHUFFLE)
-    tried: list[tuple[str, tuple[Any, ...]]] = [("ours: blocks 16^3, chunks 32 x 64 x 64, LZ4HC, shuffle", chosen)]
+    chosen = ((32, 32, 64), (16, 16, 16), codecs.LZ4HC, 5, filters.SHUFFLE)
+    tried: list[tuple[str, tuple[Any, ...]]] = [("ours: blocks 16^3, chunks 32 x 32 x 64, LZ4HC, shuffle", chosen)]
     for block in (8, 12, 24, 32):
-        chunks = tuple(block * n for n in (2, 4, 4))
-        tried.append(
-            (f"blocks {block}^3, chunks {chunks[0]} x {chunks[1]} x {chunks[2]}", (chunks, (block,) * 3, *chosen[2:]))
-        )
-    for chunk in ((32, 32, 32), (64, 64, 64), (96, 96, 96), (256, 256, 256)):
-        tried.append((f"chunks {' x '.join(map(str, chunk))}", (chunk, *chosen[1:])))
+        chunks = (block * 2, block * 2, block * 4)
+        tried.append((f"blocks {block}^3, chunks {_times(chunks)}", (chunks, (block,) * 3, *chosen[2:])))
+    shapes = ((32, 32, 32), (32, 64, 64), (64, 64, 64), (96, 96, 96), (256, 256, 256))
+    tried += [(f"chunks {_times(chunk)}", (chunk, *chosen[1:])) for chunk in shapes]
     tried += [
         ("LZ4", (*chosen[:2], codecs.LZ4, 5, filters.SHUFFLE)),
         ("BloscLZ", (*chosen[:2], codecs.BLOSCLZ, 5, filters.SHUFFLE)),
@@ -409,8 +407,8 @@ def page(figures: dict[str, Any]) -> str:
         "Patches of 96^3 voxels a second at random places of volumes of 256^3 voxels, one process, one thread, each",
         "way in turn; medians of rounds. Every patch was equal to the source's voxels to the last bit. Warm: files in",
         "the page cache and open. Cold: the file dropped from the page cache, checked, and opened anew before each",
-        "patch or four; what lies below the operating system may still cache. Ours checks a chunk's checksum when it is",
-        "first touched: in each cold patch, not in warm ones.",
+        "patch or four; what lies below the operating system may still cache. Ours checks a chunk's checksum when it",
+        "is first touched: in each cold patch, not in warm ones.",
         "",
         "nnU-Net stores float32 that is scaled already; ours keeps int16, scales after reading, and gives the same",
         "float32. Both are also compared at int16. Chunks and blocks of the former follow the rule of nnU-Net 2.8,",
@@ -461,7 +459,8 @@ def main() -> None:
                 medians = [statistics.median(rates[way]) for way in WAYS]
                 mb = size / len(volumes) / 1e6
                 rows.append({"volumes": kind, "form": form, "way": contender.name, "rates": medians, "mb": mb})
-                print(f"{kind:8s} {form:16s} {contender.name:42s}", *(f"{r:7.1f}" for r in medians), f"{mb:6.1f} MB")
+                shown = " ".join(f"{rate:7.1f}" for rate in medians)
+                print(f"{kind:8s} {form:16s} {contender.name:42s} {shown} {mb:6.1f} MB", flush=True)
             ratio = []
             for how, together in WAYS:
                 best, best_rates, _ = max(got[1:], key=lambda g: statistics.median(g[1][how, together]))
@@ -483,9 +482,10 @@ def main() -> None:
             "rows": rows,
             "ratios": ratios,
             "data_set": through_data_set([t1_volume(0), t1_volume(1)], 200),
-            "layouts": layouts(t1_volume(0)),
+            "layouts": [list(row) for row in layouts(t1_volume(0))],
             "missing": missing,
         }
+        PAGE.with_suffix(".json").write_text(json.dumps(figures, indent=1) + "\n", "utf-8")
         PAGE.write_text(page(figures), "utf-8")
     worst = min(comparisons, key=lambda row: row["ratio"])
     worst = {**worst, "input": f"96^3 of 256^3 voxels, the least favourable of {len(comparisons)}: {worst['input']}"}

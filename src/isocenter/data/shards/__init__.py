@@ -11,6 +11,7 @@ from isocenter.data.shards.backing import Staging
 from isocenter.data.shards.folder import Entry, ToShard, Written, read_index, write_shards
 from isocenter.data.shards.form import Content, Counts, Statistics
 from isocenter.data.shards.layout import Layout, layout_for
+from isocenter.data.shards.ome_zarr import export_ome_zarr
 from isocenter.data.shards.shard import Shard, open_shard, random_voxel
 from isocenter.data.shards.write import mask_path, narrowest, write_shard
 
@@ -24,6 +25,7 @@ __all__ = [
     "Statistics",
     "ToShard",
     "Written",
+    "export_ome_zarr",
     "layout_for",
     "mask_path",
     "narrowest",

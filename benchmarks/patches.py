@@ -9,7 +9,7 @@ The same volumes for all, of 256^3 voxels: the MNI152 T1 template with a scanner
 Hounsfield units. Two outputs: int16 as stored by all three, and float32 scaled to zero mean, as nnU-Net stores it and
 as ours makes it of int16 after reading. Warm: files are in the page cache and open. Cold: the file of each patch is
 dropped from the page cache (checked) and opened anew; what lies below the operating system may still cache. Every patch
-that is compared is equal to the source's voxels to the last bit. One process, one thread, each in turn.
+is equal to the source's voxels to the last bit. One process, one thread; each has a few draws, then the next.
 
     python -m benchmarks.patches [--quick]
 
@@ -265,9 +265,11 @@ def _cached(descriptor: int, size: int) -> bool:
     return False
 
 
-Rates = dict[tuple[str, int], list[float]]
-"""Patches a second of each round, by (warm or cold, patches of one volume)."""
+Seconds = dict[tuple[str, int], list[float]]
+"""Seconds of each draw, by (warm or cold, patches of one volume)."""
 WAYS = [(how, together) for how in ("warm", "cold") for together in (1, 4)]
+BLOCK = {"warm": 8, "cold": 4}
+"""Draws in a row of one contender; then the next one's, so that whatever else the machine does meets all alike."""
 
 
 def check(contender: Contender, got: list[np.ndarray], truth: np.ndarray, starts: list[Zyx]) -> None:
@@ -278,20 +280,17 @@ def check(contender: Contender, got: list[np.ndarray], truth: np.ndarray, starts
             raise SystemExit(f"{contender.name}: a patch is not the source's voxels")
 
 
-def one_round(contender: Contender, truth: Sequence[np.ndarray], draws: list[tuple[int, list[Zyx]]], how: str) -> float:
-    """Return patches a second."""
-    seconds, patches = 0.0, 0
-    for case, starts in draws:
-        if how == "cold":
-            drop(contender.files[case])
-        read = contender.fresh if how == "cold" else contender.get
-        before = time.perf_counter()
-        got = read(case, starts)
-        seconds += time.perf_counter() - before
-        patches += len(got)
-        check(contender, got, truth[case], starts)
-        del got
-    return patches / seconds
+def timed(contender: Contender, truth: Sequence[np.ndarray], draw: tuple[int, list[Zyx]], how: str) -> float:
+    """Return the seconds of one draw, whose patches are checked."""
+    case, starts = draw
+    if how == "cold":
+        drop(contender.files[case])
+    read = contender.fresh if how == "cold" else contender.get
+    before = time.perf_counter()
+    got = read(case, starts)
+    seconds = time.perf_counter() - before
+    check(contender, got, truth[case], starts)
+    return seconds
 
 
 def contenders(folder: Path, volumes: Sequence[np.ndarray], form: str) -> list[Contender]:
@@ -303,29 +302,34 @@ def contenders(folder: Path, volumes: Sequence[np.ndarray], form: str) -> list[C
     return found
 
 
-def measure(volumes: Sequence[np.ndarray], form: str, *, rounds: int, draws: int) -> list[tuple[Contender, Rates, int]]:
-    """Each in turn, round by round, at the same places but for MONAI, which draws its own."""
+def measure(volumes: Sequence[np.ndarray], form: str, *, rounds: int) -> list[tuple[Contender, Seconds, int]]:
+    """Each in turn, block by block, at the same places but for MONAI, which draws its own."""
     truth = [v if form == FORMS[0] else scaled_volume(v)[0] for v in volumes]
     rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory(dir=os.environ.get("ISOCENTER_BENCH_DIR")) as temporary:
         found = contenders(Path(temporary), volumes, form)
-        all_rates: list[Rates] = [{way: [] for way in WAYS} for _ in found]
+        times: list[Seconds] = [{way: [] for way in WAYS} for _ in found]
         for how, together in WAYS:
             if how == "cold":
                 for contender in found:  # what is mapped stays in the page cache
                     contender.get = contender.fresh
             for turn in range(rounds + 1):
-                places = []
-                for _ in range(max(4, draws // together)):
+                draws: list[tuple[int, list[Zyx]]] = []
+                for _ in range(BLOCK[how]):
                     starts = rng.integers(0, SIDE - PATCH + 1, (together, 3)).tolist()
-                    places.append((int(rng.integers(len(volumes))), [(z, y, x) for z, y, x in starts]))
-                for contender, rates in zip(found, all_rates, strict=True):
-                    few = places[: max(4, len(places) // 8)] if contender.places or how == "cold" else places
-                    rate = one_round(contender, truth, few, how)
+                    draws.append((int(rng.integers(len(volumes))), [(z, y, x) for z, y, x in starts]))
+                for contender, seconds in zip(found, times, strict=True):
+                    few = draws[:2] if contender.places else draws
+                    block = [timed(contender, truth, draw, how) for draw in few]
                     if turn:  # the first warms up
-                        rates[how, together].append(rate)
+                        seconds[how, together] += block
         sizes = [sum(f.stat().st_size for f in c.files) for c in found]
-    return list(zip(found, all_rates, sizes, strict=True))
+    return list(zip(found, times, sizes, strict=True))
+
+
+def rate(seconds: Seconds, way: tuple[str, int]) -> float:
+    """Patches a second at the median draw."""
+    return way[1] / statistics.median(seconds[way])
 
 
 def through_data_set(volumes: Sequence[np.ndarray], draws: int) -> float:
@@ -405,7 +409,7 @@ def page(figures: dict[str, Any]) -> str:
         f"`python -m benchmarks.patches`, {figures['date']}, {figures['machine']}.",
         "",
         "Patches of 96^3 voxels a second at random places of volumes of 256^3 voxels, one process, one thread, each",
-        "way in turn; medians of rounds. Every patch was equal to the source's voxels to the last bit. Warm: files in",
+        "way in turn; at the median draw. Every patch was equal to the source's voxels to the last bit. Warm: files in",
         "the page cache and open. Cold: the file dropped from the page cache, checked, and opened anew before each",
         "patch or four; what lies below the operating system may still cache. Ours checks a chunk's checksum when it",
         "is first touched: in each cold patch, not in warm ones.",
@@ -418,7 +422,7 @@ def page(figures: dict[str, Any]) -> str:
         f"| --- | --- | --- |{' ---: |' * len(WAYS)} ---: |",
     ]
     for r in figures["rows"]:
-        rates = " | ".join(f"{rate:.0f}" for rate in r["rates"])
+        rates = " | ".join(f"{median:.0f}" for median in r["rates"])
         lines.append(f"| {r['volumes']} | {r['form']} | {r['way']} | {rates} | {r['mb']:.1f} |")
     lines += ["", "Ours over the best of the others:", "", f"| volumes | values | {' | '.join(heads)} |"]
     lines.append(f"| --- | --- |{' ---: |' * len(WAYS)}")
@@ -437,7 +441,7 @@ def page(figures: dict[str, Any]) -> str:
         "| layout | patches/s | times smaller |",
         "| --- | ---: | ---: |",
     ]
-    lines += [f"| {name} | {rate:.0f} | {times:.2f} |" for name, rate, times in figures["layouts"]]
+    lines += [f"| {name} | {median:.0f} | {times:.2f} |" for name, median, times in figures["layouts"]]
     missing = figures["missing"]
     return "\n".join([*lines, *(["", missing] if missing else [])]) + "\n"
 
@@ -447,24 +451,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="one volume of each kind, fewer rounds")
     quick = parser.parse_args().quick
-    cases, rounds, draws = (1, 2, 32) if quick else (4, 7, 160)
+    cases, rounds = (1, 4) if quick else (3, 24)
     rows: list[dict[str, Any]] = []
     ratios: list[dict[str, Any]] = []
     comparisons: list[dict[str, Any]] = []
     for kind, make in {"T1": t1_volume, "CT-like": ct_volume}.items():
         volumes = [make(seed) for seed in range(cases)]
         for form in FORMS:
-            got = measure(volumes, form, rounds=rounds, draws=draws)
-            for contender, rates, size in got:
-                medians = [statistics.median(rates[way]) for way in WAYS]
+            got = measure(volumes, form, rounds=rounds)
+            for contender, seconds, size in got:
+                medians = [rate(seconds, way) for way in WAYS]
                 mb = size / len(volumes) / 1e6
                 rows.append({"volumes": kind, "form": form, "way": contender.name, "rates": medians, "mb": mb})
-                shown = " ".join(f"{rate:7.1f}" for rate in medians)
+                shown = " ".join(f"{median:7.1f}" for median in medians)
                 print(f"{kind:8s} {form:16s} {contender.name:42s} {shown} {mb:6.1f} MB", flush=True)
             ratio = []
             for how, together in WAYS:
-                best, best_rates, _ = max(got[1:], key=lambda g: statistics.median(g[1][how, together]))
-                o, p = (statistics.median(r[how, together]) for r in (got[0][1], best_rates))
+                best, its, _ = max(got[1:], key=lambda g: rate(g[1], (how, together)))
+                o, p = rate(got[0][1], (how, together)), rate(its, (how, together))
                 ratio.append(o / p)
                 numbers = {"ours": round(o, 1), "peer": round(p, 1), "ratio": round(o / p, 3), "unit": "patches/s"}
                 on = {"input": f"{kind}, {form}, {how}, {together} of a volume"}

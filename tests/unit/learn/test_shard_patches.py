@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import tracemalloc
 from collections import Counter
 from pathlib import Path
 
@@ -149,6 +150,25 @@ def test_few_shards_are_open_at_once(folder: Path) -> None:
         assert len(data._open) == 1
     data.close()
     assert not data._open
+
+
+def test_patches_need_no_more_than_their_chunks(tmp_path: Path) -> None:
+    """What is asked of the file, and what Python holds at most: of a volume of 8 MiB, patches of 1 KiB."""
+    array = np.random.default_rng(0).integers(-999, 999, (1, 128, 128, 256)).astype(np.int16)
+    image = Image(array, Geometry.axial((128, 128, 256), spacing_mm=(1.0, 1.0, 1.0)))
+    write_shards([ToShard("case", lambda: (image, None))], tmp_path, patch=(8, 8, 8))
+    data = ShardPatches(shards_in(tmp_path), PatchArgs(size=(8, 8, 8), per_epoch=100))
+    shard = data.shard(0)
+    asked: list[tuple[int, int]] = []
+    shard.backing.need = lambda ranges: asked.extend(ranges)  # type: ignore[method-assign]
+    tracemalloc.start()
+    for i in range(8):
+        assert data[i]["image"].shape == (1, 8, 8, 8)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    # A patch of 8^3 overlaps at most 8 chunks of 16 x 16 x 32 voxels.
+    assert 0 < sum(b - a for a, b in asked) <= 8 * 8 * 16 * 16 * 32 * 2
+    assert peak < 2**20, "an eighth of the volume"
 
 
 def test_a_data_set_can_be_sent_to_another_process(folder: Path) -> None:

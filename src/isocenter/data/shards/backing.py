@@ -22,7 +22,7 @@ from typing import Any, Protocol, runtime_checkable
 from isocenter.core.errors import CapabilityError, ConfigError, DataError
 from isocenter.data.images.atomic import explain_os_error
 
-__all__ = ["Backing", "LocalFile", "StagedFile", "Staging", "is_remote"]
+__all__ = ["Backing", "LocalFile", "StagedFile", "Staging", "is_remote", "local_path"]
 
 Range = tuple[int, int]
 _PAGE = 4096
@@ -34,6 +34,11 @@ _MERGE = 256 * 1024
 def is_remote(path: str | Path) -> bool:
     """Tell a URL of object storage from a local path."""
     return "://" in str(path) and not str(path).startswith("file://")
+
+
+def local_path(path: str | Path) -> Path:
+    """Return the path of a local file, also from a "file://" URL."""
+    return Path(str(path).removeprefix("file://"))
 
 
 @runtime_checkable

@@ -14,7 +14,7 @@ from isocenter.core import Image, Mask
 from isocenter.core.errors import ConfigError, DataError, OutputError
 from isocenter.core.fingerprint import fingerprint
 from isocenter.data.images.atomic import atomic_path, explain_os_error
-from isocenter.data.shards.backing import Staging, is_remote
+from isocenter.data.shards.backing import Staging, is_remote, local_path
 from isocenter.data.shards.form import image_facts, mask_facts
 from isocenter.data.shards.frame import blosc
 from isocenter.data.shards.shard import Shard, open_shard
@@ -137,7 +137,7 @@ def read_index(folder: Path | str, *, staging: Staging | None = None) -> list[En
         if is_remote(folder):
             text = (staging if staging is not None else Staging()).open_url(where).decode("utf-8")
         else:
-            text = Path(where).read_text("utf-8")
+            text = local_path(where).read_text("utf-8")
     except OSError as error:
         raise explain_os_error(error, Path(where), doing="read") from error
     try:

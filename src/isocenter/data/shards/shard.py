@@ -15,7 +15,7 @@ from jaxtyping import Shaped
 from isocenter.core import Geometry, Image, Mask, Segment
 from isocenter.core.errors import ConfigError, DataError, PixelError, ProofError
 from isocenter.core.fingerprint import fingerprint
-from isocenter.data.shards.backing import Backing, LocalFile, StagedFile, Staging, is_remote
+from isocenter.data.shards.backing import Backing, LocalFile, StagedFile, Staging, is_remote, local_path
 from isocenter.data.shards.form import Content, Statistics, content_from_json, image_of, mask_of
 from isocenter.data.shards.frame import HEAD_BYTES, Frame, blosc, checksum_of_header, checksum_of_index, parse_frame
 
@@ -46,7 +46,7 @@ def open_shard(path: str | Path, *, staging: Staging | None = None) -> Shard:
     """
     if is_remote(path):
         return Shard(StagedFile(str(path), staging if staging is not None else Staging()))
-    return Shard(LocalFile(Path(str(path).removeprefix("file://"))))
+    return Shard(LocalFile(local_path(path)))
 
 
 class Shard:

@@ -132,7 +132,8 @@ class ShardPatches(Dataset[Sample]):
         self._most_open, self._transform = most_open, transform
         self._open: OrderedDict[int, Shard] = OrderedDict()
         # Shared, so that workers that live on see the next epoch too.
-        self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()
+        self._epoch = torch.zeros(1, dtype=torch.int64)
+        self._epoch.share_memory_()  # type: ignore[no-untyped-call]
         self._holders: dict[int, tuple[int, ...]] = self._find_labels() if args.balanced > 0 else {}
 
     def __len__(self) -> int:

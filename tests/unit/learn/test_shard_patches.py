@@ -198,6 +198,10 @@ def test_from_object_storage_no_volume_is_fetched(
             assert all(torch.equal(data[i]["image"], local[i]["image"]) for i in range(20))
             assert staging.fetched_bytes == before, "the second pass is local"
             data.close()
+            again = ShardPatches(names, data.args, staging=staging)
+            for sample in DataLoader(again, batch_size=None, num_workers=2):
+                assert sample["image"].shape == (1, 4, 4, 4)
+            assert list((tmp_path / "stage").iterdir()) == [staging.folder], "workers leave nothing behind"
     finally:
         store.rm("/patches", recursive=True)
 

@@ -13,8 +13,8 @@ import mmap
 import os
 import shutil
 import tempfile
-import weakref
 from collections.abc import Sequence
+from multiprocessing import util
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, runtime_checkable
@@ -133,8 +133,8 @@ class LocalFile:
 class Staging:
     """A folder on a local disk for parts of remote shards, with a bound.
 
-    Each process has a folder of its own in it, so the bound is per process; it is removed when the staging is closed or
-    collected.
+    Each process has a folder of its own in it, so the bound is per process. It is removed when the staging is closed or
+    collected, or the process ends; what a killed one has left, when the next begins in the same folder.
 
     Args:
         folder: Where; a temporary folder by default.
@@ -159,7 +159,7 @@ class Staging:
         self._folder: Path | None = None
         self._process = 0
         self._used: dict[StagedFile, None] = {}
-        self._remove: weakref.finalize[Any, Any] | None = None
+        self._remove: util.Finalize[..., None] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         return {"folder": self.parent, "limit_bytes": self.limit_bytes, "options": self.options}
@@ -182,12 +182,14 @@ class Staging:
             try:
                 if self.parent is not None:
                     self.parent.mkdir(parents=True, exist_ok=True)
+                    _sweep(self.parent)
                 self._folder = Path(tempfile.mkdtemp(prefix=f"shards-{os.getpid()}-", dir=self.parent))
             except OSError as error:
                 raise explain_os_error(error, self.parent or Path(tempfile.gettempdir()), doing="write") from error
             self._process = os.getpid()
             self._used = {}
-            self._remove = weakref.finalize(self, _remove, self._folder, self._process)
+            # Not weakref.finalize: workers of multiprocessing end without what is registered there.
+            self._remove = util.Finalize(self, _remove, (self._folder, self._process), exitpriority=1)
         return self._folder
 
     @property
@@ -365,6 +367,20 @@ def _explained(error: OSError, url: str) -> DataError:
     known = OSError(number, "") if number else error
     said = explain_os_error(known, Path(url), doing="read")
     return DataError(str(said).removeprefix(f"{said.source}: "), source=url)
+
+
+def _sweep(parent: Path) -> None:
+    """Remove the folders of processes of this machine that are no more."""
+    for folder in parent.glob("shards-*-*"):
+        number = folder.name.split("-")[1]
+        if not number.isdigit():
+            continue
+        try:
+            os.kill(int(number), 0)
+        except ProcessLookupError:
+            shutil.rmtree(folder, ignore_errors=True)
+        except (PermissionError, OverflowError):
+            continue
 
 
 def _remove(folder: Path, process: int) -> None:

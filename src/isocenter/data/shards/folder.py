@@ -87,7 +87,7 @@ def write_shards(items: Iterable[ToShard], folder: Path, *, patch: tuple[int, in
     Args:
         items: What to write, in any order; read one at a time.
         folder: Made if needed.
-        patch: As for `write_shard`.
+        patch: As for `write_shard`. A shard that is kept keeps the layout that it has.
 
     Returns:
         What was done.

@@ -186,9 +186,11 @@ def _array(
 
 
 def _mean(values: Shaped[np.ndarray, "c z y x"], ratio: tuple[int, int, int]) -> Shaped[np.ndarray, "c a b d"]:
-    total: np.ndarray = sum(part.astype(np.float64) for part in _corners(values, ratio)) / (
-        ratio[0] * ratio[1] * ratio[2]
-    )  # type: ignore[assignment]
+    parts = _corners(values, ratio)
+    total = np.zeros(parts[0].shape, np.float64)
+    for part in parts:
+        total += part
+    total /= len(parts)
     if values.dtype.kind in "iu":
         total = np.rint(total)
     return total.astype(values.dtype)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -358,6 +359,13 @@ def test_without_blosc2_the_missing_package_is_named(tmp_path: Path, monkeypatch
     monkeypatch.setitem(sys.modules, "blosc2", None)
     with pytest.raises(CapabilityError, match=r"isocenter\[archive\]"):
         write_shard(noise(), tmp_path / "case.b2nd")
+
+
+def test_the_room_imports_without_any_optional_package() -> None:
+    missing = ("torch", "blosc2", "fsspec", "zarr", "duckdb", "pyarrow")
+    code = f"import sys; sys.modules.update(dict.fromkeys({missing})); import isocenter.data.shards"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_patch_reads_only_the_chunks_that_it_overlaps(tmp_path: Path) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -141,6 +144,17 @@ def test_a_remote_shard_travels_with_its_staging(tmp_path: Path, bucket: str) ->
         assert np.array_equal(again.patch((1, 2, 3), (4, 5, 6)), local.patch((1, 2, 3), (4, 5, 6)))
         assert again.backing.staging.limit_bytes == 10**8  # type: ignore[attr-defined]
         again.backing.staging.close()  # type: ignore[attr-defined]
+
+
+def test_what_a_killed_process_has_left_is_swept_away(tmp_path: Path) -> None:
+    gone = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
+    left, alive = tmp_path / f"shards-{int(gone.stdout)}-abc", tmp_path / f"shards-{os.getppid()}-abc"
+    for folder in (left, alive, tmp_path / "shards-of-mine"):
+        folder.mkdir()
+    with Staging(tmp_path) as staging:
+        assert staging.folder.parent == tmp_path
+        assert not left.exists()
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted([alive.name, "shards-of-mine"])
 
 
 def test_near_ranges_become_one_request() -> None:

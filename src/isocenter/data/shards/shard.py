@@ -66,6 +66,7 @@ class Shard:
         self.backing = backing
         self._generation = -1
         self._array: Any = None
+        self._stated = ""
         self._frame = _frame_of(backing)
         self.content: Content = self._open()
 
@@ -315,6 +316,9 @@ class Shard:
             raise DataError(f"is no shard of Isocenter, or {_DAMAGED}", source=self.name) from error
         if not isinstance(text, str) or hashlib.sha256(text.encode()).hexdigest() != stated:
             raise DataError(f"its metadata does not have the SHA-256 that it states: it {_DAMAGED}", source=self.name)
+        if self._stated not in ("", stated):  # opened anew after it was dropped or closed
+            raise DataError("was replaced by another one while it was open; open it again", source=self.name)
+        self._stated = stated
         content = content_from_json(text, source=self.name)
         self._check(content, array)
         self._array, self._shape = array, _four(array.shape)

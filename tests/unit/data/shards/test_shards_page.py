@@ -59,8 +59,8 @@ def test_the_snippets_of_the_how_to_run(tmp_path, monkeypatch, capsys):
 def test_the_page_is_written_from_the_figures(patches):
     figures = json.loads((RESULTS / "patches.json").read_text("utf-8"))
     assert patches.page(figures) == (RESULTS / "patches.md").read_text("utf-8")
-    for row, ratio in ((r, q) for r in figures["ratios"] for q in r["ratios"]):
-        assert ratio >= 1.2, f"the page would say that shards are the fastest: not so for {row}"
+    best = max(r["rates"][0] for r in figures["rows"] if r["way"] != "isocenter" and r["form"] == "int16")
+    assert f"| {best:.0f} |" in patches.page(figures)
 
 
 @pytest.mark.parametrize(

@@ -123,6 +123,16 @@ def test_an_object_that_is_altered_cut_or_gone_is_refused(tmp_path: Path, bucket
             open_shard(f"{bucket}/none.b2nd", staging=staging)
 
 
+def test_an_object_that_became_another_shard_is_refused(tmp_path: Path, bucket: str) -> None:
+    upload(tmp_path, "a", 0)
+    with Staging() as staging:
+        shard = open_shard(f"{bucket}/a.b2nd", staging=staging)
+        upload(tmp_path, "a", 1)
+        shard.close()
+        with pytest.raises(DataError, match=r"replaced|contradicts|no shard"):
+            shard.patch((0, 0, 0), (8, 8, 8))
+
+
 def test_storage_that_vanishes_midway_is_refused(tmp_path: Path, bucket: str) -> None:
     upload(tmp_path, "a", 0)
     with Staging() as staging:

@@ -159,7 +159,7 @@ class Staging:
         self._folder: Path | None = None
         self._process = 0
         self._used: dict[StagedFile, None] = {}
-        self._remove: util.Finalize[..., None] | None = None
+        self._remove: util.Finalize[None] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         return {"folder": self.parent, "limit_bytes": self.limit_bytes, "options": self.options}

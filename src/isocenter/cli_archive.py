@@ -1,4 +1,4 @@
-"""The commands of archives: `isocenter ingest` and `isocenter find`."""
+"""The commands of archives: `isocenter ingest`, `isocenter find` and `isocenter shards`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from isocenter.verbs.ingest import IngestDocument
 
-__all__ = ["find", "ingest"]
+__all__ = ["find", "ingest", "shards"]
 
 ArchiveOption = Annotated[
     Path, typer.Option("--archive", help="Folder of the archive.", show_default=False, readable=False)
@@ -169,3 +169,36 @@ def _table(rows: pa.Table, columns: list[str] | None) -> str:
         cells = ("" if v is None else " ".join(str(v).split()) for v in row.values())
         lines.append("\t".join(c if len(c) <= _WIDTH else c[: _WIDTH - 1] + "…" for c in cells))
     return "\n".join(lines)
+
+
+def shards(
+    to: Annotated[Path, typer.Option("--to", help="Folder of the shards.", show_default=False, readable=False)],
+    archive: ArchiveOption,
+    expression: Annotated[str, typer.Argument(help="As for find; default: all images.")] = "",
+    mask: Annotated[
+        str, typer.Option("--mask", help="Name of the masks beside the images, where there are several.")
+    ] = "",
+    patch: Annotated[
+        str | None, typer.Option("--patch", help="Size that will mostly be read, e.g. 96x96x96 or 1x256x256.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write images of an archive as shards, made for reading random patches of them while training."""
+    from isocenter.core.errors import ConfigError
+    from isocenter.verbs.shards import make_shards
+
+    sides = (patch or "").split("x")
+    if patch is not None and (len(sides) != 3 or not all(side.isdecimal() for side in sides)):
+        raise ConfigError(f"--patch: three sides with an x between them, like 96x96x96, not {patch!r}")
+    with progress(lines=True) as tell:
+        done = make_shards(
+            archive, to, progress=tell, expression=expression, mask=mask,
+            patch=None if patch is None else tuple(map(int, sides)),
+        )  # fmt: skip
+    if as_json:
+        out(done.model_dump_json(indent=2))
+    else:
+        out(f"{len(done.written)} shards written, {len(done.kept)} were there, {len(done.refused)} refused: {to}")
+    if done.refused:
+        say("; ".join(f"{name}: {reason}" for name, reason in done.refused[:5]))
+        raise typer.Exit(Exit.INPUT)

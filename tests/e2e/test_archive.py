@@ -48,6 +48,23 @@ def test_ingest_and_find(source: Path, tmp_path: Path) -> None:
     assert "modality" in (tmp_path / "rows.csv").read_text().splitlines()[0]
 
 
+def test_shards_of_an_archive(source: Path, tmp_path: Path) -> None:
+    from isocenter.data.images import read_study
+    from isocenter.data.shards import open_shard
+
+    run("ingest", source, "--to", tmp_path / "a", "--workers", 1)
+    code, text, _ = run("shards", "modality = 'CT'", "--archive", tmp_path / "a", "--to", tmp_path / "s", "--json")
+    assert code == 0
+    (name,) = json.loads(text)["written"]
+    original = read_study(source).study.images[0]
+    shard = open_shard(tmp_path / "s" / f"{name}.b2nd")
+    again = shard.read(as_source=True)
+    assert np.array_equal(again.array, original.array)
+    assert np.array_equal(again.geometry.affine, original.geometry.affine)
+    code, text, _ = run("shards", "--archive", tmp_path / "a", "--to", tmp_path / "s")
+    assert (code, text.split(":")[0]) == (0, "0 shards written, 1 were there, 0 refused")
+
+
 @pytest.mark.parametrize(
     "expression",
     [
@@ -119,7 +136,9 @@ def test_addresses_are_read_through_fsspec(source: Path, tmp_path: Path) -> None
     assert json.loads(local[1])["catalog_hash"] == json.loads(remote[1])["catalog_hash"]
 
 
-@pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed: pip install 'isocenter[ray]'; make scale runs this")
+@pytest.mark.skipif(
+    find_spec("ray") is None, reason="Ray is not installed: pip install 'isocenter[ray]'; make scale runs this"
+)
 def test_ray_gives_the_same_archive(source: Path, tmp_path: Path) -> None:
     local = run("ingest", source, "--to", tmp_path / "a", "--workers", 1, "--json")
     with_ray = run("ingest", source, "--to", tmp_path / "b", "--workers", 2, "--engine", "ray", "--json")

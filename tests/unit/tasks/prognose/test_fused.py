@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 import torch
@@ -17,6 +19,15 @@ from isocenter.tasks.prognose.learners import Choice, SourceCurves, SourceLearne
 from isocenter.tasks.prognose.nested import patient_folds
 from isocenter.tasks.prognose.preparing import fit_people
 from isocenter.tasks.prognose.sources import modalities
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
 
 N = 200
 AT = np.array([100.0])

@@ -217,8 +217,10 @@ def _run(config: PrognoseConfig, tell: Progress, audit: Path | None) -> Prognosi
     check_place(config.out, (MODEL, ARRAYS), *sources, overwrite=config.overwrite)
     table = read_clinical(config.table, kinds=config.kinds, units=config.units, patient=config.patient)
     codes = Codes(config.event_code, config.censored_code, config.competing)
+    # A column of the table that is a block of text is no feature besides.
+    told = tuple(place[1:] for _, _, place in (b.partition("=") for b in config.blocks) if place.startswith(":"))
     asked = Asked(
-        config.time, config.event, codes, config.index_time, config.features, config.leave_out, config.group,
+        config.time, config.event, codes, config.index_time, config.features, (*config.leave_out, *told), config.group,
         config.dated_by, config.batch, config.components,
     )  # fmt: skip
     if config.batch and not config.blocks:

@@ -190,6 +190,21 @@ def test_a_block_that_tells_the_outcome_is_leakage(tmp_path: Path) -> None:
     assert any("block copy, lived: puts people in the order" in what for what in made.left_out)
 
 
+def test_a_text_may_stand_in_the_table_itself(tmp_path: Path) -> None:
+    folder = write_cohort(tmp_path)
+    texts = (folder / "reports.csv").read_text("utf-8").splitlines()[1:]
+    lines = (folder / "people.csv").read_text("utf-8").splitlines()
+    rows = [f"{line},{text.split(',')[1]}" for line, text in zip(lines[1:], texts, strict=True)]
+    (folder / "people.csv").write_text("\n".join([f"{lines[0]},note", *rows]) + "\n", "utf-8")
+    settings = {**ASKED, **QUICK, "learners": ("cox",)}
+    made = prognose(folder / "people.csv", folder / "m", blocks=("report=:note",), **settings)
+    assert [c.name for c in made.columns] == ["age"] and made.blocks[0].people == N and made.blocks[0].text
+    assert not any(what.startswith("column note") for what in made.left_out)
+    assert made.learners[0].taken[0].modality == "report" and made.learners[0].taken[0].lost > 0.03
+    told = prognose_people(folder / "m", table=folder / "people.csv", blocks=("report=:note",))
+    assert all(p.modalities[1].present for p in told.people)
+
+
 def test_a_shift_of_scanners_is_evened_out_by_the_verb(tmp_path: Path) -> None:
     folder = write_cohort(tmp_path, shift=4.0)
     settings = {**ASKED, **QUICK, "learners": ("cox",), "components": 1, "blocks": blocks(folder)[:1]}

@@ -125,7 +125,7 @@ def cohort_of(table: ClinicalTable, asked: Asked, blocks: Sequence[ReadBlock] = 
             raise ConfigError(f"there is no column {name!r}; there are {', '.join(table.columns)}")
     ids = _ids(table, asked)
     outcome = read_outcome(table, asked.time, asked.event, asked.codes)
-    left_out = [f"column {name}: free text" for name in table.text]
+    left_out = [f"column {name}: free text" for name in table.text if name not in asked.leave_out]
     left_out += [f"column {name}: names people or cases" for name in ids]
     if table.row_names:
         left_out.append("the first column, without a heading: names of rows")

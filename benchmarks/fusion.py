@@ -181,9 +181,9 @@ def images_part(found: tuple[list[dict[str, object]], list[dict[str, object]], d
         "folds alone.", "",
         "| shift | C | scanners apart on the first component, deviations |", "| - | - | - |",
         *(f"| {r['shift']} | {_shown(r['c'])} | {r['gap']:.2f} |" for r in shifted), "",
-        "Harmonising brings the scanners together. Whether concordance gains by that is told by the intervals: where they "
-        "overlap, nothing is shown. Several components can hold the scanner apart from the lesion, and the block adds little "
-        "to age here; with one component a planted shift costs more (a test holds that).", "",
+        "Harmonising brings the scanners together. Whether concordance gains by that is told by the intervals: where "
+        "they overlap, nothing is shown. Several components can hold the scanner apart from the lesion, and the block "
+        "adds little here; with one component a planted shift costs more (a test holds that).", "",
     ]  # fmt: skip
     return lines
 
@@ -207,8 +207,8 @@ def page(
         "draws had been seen without it.", "",
         "Attention is near even and does not follow the weights, not even which source is noise. It need not: the "
         "answer is near a sum over sources, the size of what a source says stands in what is taken from it (its value "
-        "vector, its own line past the attention), and the weight only in how much of that is mixed. No temperature "
-        "mends that. A variant was tried on other draws, in which what each source says by itself is set to one spread "
+        "vector, its own line past the attention), and the weight only in how much of that is mixed. "
+        "A variant was tried on another draw, in which what each source says by itself is set to one spread "
         "and attention must carry its size: its weights told noise (0.10) from CT (0.27), and it lost 0.02 of C; it "
         "was not taken. So what a source is worth is told by what changes without it: the risk moved, and C.", "",
         "| dropped from the others | weight | attention | risk moved, mean | C of the network that knew it "

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from isocenter.cli_prognose import DatedByOption, IndexTimeOption, KindOption, PatientColumnOption
 from isocenter.terminal import Exit, out, progress, say
 
 if TYPE_CHECKING:
@@ -17,7 +18,10 @@ __all__ = ["treat"]
 
 def treat(
     table: Annotated[
-        Path, typer.Argument(help="CSV, one row per person; units in the heading.", show_default=False, readable=False)
+        Path,
+        typer.Argument(
+            help="CSV or ARFF, one row per person; units in the heading.", show_default=False, readable=False
+        ),
     ],
     out_folder: Annotated[
         Path,
@@ -53,6 +57,14 @@ def treat(
     leave_out: Annotated[
         list[str] | None, typer.Option("--leave-out", help="Column that is no feature; may be repeated.")
     ] = None,
+    block: Annotated[
+        list[str] | None,
+        typer.Option("--block", help="NAME=FILE or folder of features, a row per patient and region; may be repeated."),
+    ] = None,
+    patient_column: PatientColumnOption = None,
+    index_time: IndexTimeOption = None,
+    dated_by: DatedByOption = None,
+    kind: KindOption = None,
     better: Annotated[
         str | None, typer.Option("--better", help="Which way --outcome is better: higher or lower; needed with it.")
     ] = None,
@@ -72,11 +84,15 @@ def treat(
     ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of everything random.")] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an older result.")] = False,
+    audit: Annotated[
+        Path | None, typer.Option("--audit", help="Record to append a line to; default: $ISOCENTER_AUDIT, or none.")
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON document to standard output, nothing else.")
     ] = False,
 ) -> None:
     """Say what a treatment changes, for whom, and of whom nothing can be said; observational: associations."""
+    from isocenter.data.tables import block_files, named_values
     from isocenter.verbs.treat import treat as verb
 
     with progress() as tell:
@@ -85,7 +101,8 @@ def treat(
             time=time, event=event, event_name=event_name, horizon_days=horizon, scale=scale, harms=tuple(harm or ()),
             features=tuple(feature or ()), leave_out=tuple(leave_out or ()), better=better, event_is=event_is,
             people=people, method=method, level=level, least_share=least_share, width_limit=width_limit, seed=seed,
-            overwrite=overwrite,
+            overwrite=overwrite, blocks=block_files(block or ()), patient=patient_column, index_time=index_time,
+            dated_by=named_values(dated_by or (), "--dated-by"), kinds=named_values(kind or (), "--kind"), audit=audit,
         )  # fmt: skip
     if as_json:
         out(found.model_dump_json(indent=2))
@@ -107,6 +124,7 @@ def _lines(d: TreatDocument) -> list[str]:
     lines = [f"{d.treatment} against {d.comparator}, {d.design}: {d.claim}s" + (" (synthetic)" if d.synthetic else "")]
     lines.append(f"of {d.support.people} people something is said of {d.support.supported}")
     lines += [f"  nothing of a group: {rule}" for rule in d.support.rules]
+    lines += [f"block {b.name}: {b.people} people have it, {b.features} features" for b in d.blocks]
     for block in (d.outcome, *d.harms):
         lines.append(f"average {d.claim}: {_amount(block.average, block)} {block.words}")
         failed = [r.name for r in block.refutations if not r.passed]

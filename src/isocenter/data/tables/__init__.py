@@ -8,7 +8,7 @@ missing     how much is missing, by column and by group
 blocks      features of images and the like, joined by patient
 """
 
-from isocenter.data.tables.blocks import Block, block_files, block_table, join_block, says_synthetic
+from isocenter.data.tables.blocks import Block, block_files, block_table, join_block, named_values, says_synthetic
 from isocenter.data.tables.columns import BooleanColumn, CategoryColumn, Column, DateColumn, NumberColumn
 from isocenter.data.tables.missing import Missing, missingness, telling_gaps
 from isocenter.data.tables.outcomes import Codes, Outcome, read_outcome
@@ -31,6 +31,7 @@ __all__ = [
     "features_in_time",
     "join_block",
     "missingness",
+    "named_values",
     "read_clinical",
     "read_outcome",
     "says_synthetic",

@@ -20,7 +20,18 @@ from isocenter.data.images.atomic import explain_os_error
 from isocenter.data.tables.columns import BooleanColumn, CategoryColumn, Column, DateColumn, NumberColumn
 from isocenter.data.tables.reading import ClinicalTable, read_clinical
 
-__all__ = ["FEATURES", "KEYS", "Block", "block_files", "block_table", "join_block", "patient_key", "says_synthetic"]
+__all__ = [
+    "FEATURES",
+    "KEYS",
+    "Block",
+    "block_files",
+    "block_table",
+    "heading_of",
+    "join_block",
+    "named_values",
+    "patient_key",
+    "says_synthetic",
+]
 
 KEYS = ("patient", "case", "id", "person")
 """Names of a column that says whose a row is, the first that is there."""
@@ -69,14 +80,27 @@ def block_files(texts: Sequence[str]) -> dict[str, Path]:
         >>> {name: file.name for name, file in block_files(["ct=ct.csv", "pet=pet"]).items()}
         {'ct': 'ct.csv', 'pet': 'pet'}
     """
-    found: dict[str, Path] = {}
+    return {name: Path(file) for name, file in named_values(texts, "--block").items()}
+
+
+def named_values(texts: Sequence[str], option: str) -> dict[str, str]:
+    """Read "NAME=VALUE", once for each name.
+
+    Args:
+        texts: As they were given.
+        option: What they were given to, for messages.
+
+    Raises:
+        ConfigError: A text is none, or a name stands twice.
+    """
+    found: dict[str, str] = {}
     for text in texts:
-        name, sign, file = text.partition("=")
-        if not sign or not name.strip() or not file:
-            raise ConfigError("--block takes NAME=FILE, for example ct=features.csv")
-        if name.strip() in found:
-            raise ConfigError(f"two blocks are called {name.strip()!r}; give each a name of its own")
-        found[name.strip()] = Path(file)
+        name, sign, value = (part.strip() for part in text.partition("="))
+        if not sign or not name or not value:
+            raise ConfigError(f"{option} takes NAME=VALUE, for example ct=features.csv or age=number")
+        if name in found:
+            raise ConfigError(f"{option}: {name!r} is given twice")
+        found[name] = value
     return found
 
 
@@ -109,13 +133,18 @@ def block_table(name: str, path: Path) -> ClinicalTable:
     """
     if path.is_dir():
         return _folder(name, path)
-    key = patient_key(_heading(path))
+    key = patient_key(heading_of(path))
     if key is None:
         raise DataError(f"block {name!r} needs a column of the patient: {', '.join(KEYS)}", source=path)
     return read_clinical(path, patient=key, lenient_kinds=dict.fromkeys(_REGIONS, "category"))
 
 
-def _heading(path: Path) -> list[str]:
+def heading_of(path: Path) -> list[str]:
+    """Return the headings of a CSV or ARFF file, with their units.
+
+    Raises:
+        DataError: It can't be read.
+    """
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:
@@ -184,6 +213,7 @@ def join_block(
     *,
     index_time: DateColumn | None = None,
     others: Collection[str] = (),
+    needed: bool = True,
 ) -> Block:
     """Join a block to people by patient.
 
@@ -192,18 +222,19 @@ def join_block(
         table: From `block_table`.
         patients: Of the table that it is joined to, one row each, in order.
         index_time: Moment of prediction of each of them; a block with dates needs it.
-        others: Patients that may stand in the block too (people that are asked about, or were left out).
+        others: Patients that may stand in the block too (people that are asked about, or were learnt from).
+        needed: Whether nobody in common is an error; people that are asked about may lack a block.
 
     Raises:
         DataError: A patient that nobody knows, two rows of one patient and region, nobody in common, regions that are
             not named or too many, dates without an index time, or a row that is dated later than it.
     """
     place = {patient: n for n, patient in enumerate(patients)}
-    _check_known(name, table, place, others)
+    _check_known(name, table, {*place, *others})
     region, regions = _regions(name, table)
     _check_twins(name, table, region)
     rows = np.array([place.get(p, -1) for p in table.patients], dtype=np.int64)
-    if not (rows >= 0).any():
+    if needed and not (rows >= 0).any():
         raise DataError(f"block {name!r} has no patient in common with the table", source=table.source)
     dates = [c for c in table.columns.values() if isinstance(c, DateColumn)]
     _check_dates(name, table, dates, rows, index_time)
@@ -225,8 +256,7 @@ def join_block(
     return Block(name, table.source, columns, present, regions, left_out, says_synthetic(table))
 
 
-def _check_known(name: str, table: ClinicalTable, place: Mapping[str, int], others: Collection[str]) -> None:
-    known = {*place, *others}
+def _check_known(name: str, table: ClinicalTable, known: Collection[str]) -> None:
     strange = [n for n, patient in enumerate(table.patients) if patient not in known]
     if len(strange) == len(table.patients):
         raise DataError(f"block {name!r} has no patient in common with the table", source=table.source)

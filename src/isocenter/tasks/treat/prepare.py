@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float
 
 from isocenter.core.errors import DataError
 from isocenter.tasks.treat.packages import needed
-from isocenter.tasks.treat.reduce import Blocks
+from isocenter.tasks.treat.reduce import MANY, Blocks
 
 __all__ = ["Preparation", "fit_preparation"]
 
@@ -32,6 +32,7 @@ class Preparation:
         least: Of each column, in its own numbers.
         most: Of each column.
         blocks: Columns of what comes out that belong together.
+        many: Columns of what goes in that are of blocks of many.
     """
 
     names: tuple[str, ...]
@@ -42,6 +43,7 @@ class Preparation:
     least: Float[np.ndarray, " p"]
     most: Float[np.ndarray, " p"]
     blocks: Blocks = ()
+    many: tuple[int, ...] = ()
 
     def __call__(self, raw: Float[np.ndarray, "n p"]) -> Float[np.ndarray, "n k"]:
         """Return features; NaN in `raw` is an empty cell.
@@ -60,7 +62,9 @@ class Preparation:
             raw: As for a call; an empty cell is not outside.
             margin: Numbers may lie this share of the range beyond its ends.
         """
+        # Of a block of many columns some number is always beyond: there components are looked at instead.
         room = margin * (self.most - self.least)
+        room[list(self.many)] = np.inf
         return np.asarray((raw < self.least - room) | (raw > self.most + room))
 
 
@@ -112,6 +116,7 @@ def fit_preparation(raw: Float[np.ndarray, "n p"], names: Sequence[str], blocks:
     return Preparation(
         tuple(n for n, k in zip(both, kept, strict=True) if k), filled, gaps, kept, scaled, stated.min(axis=0),
         stated.max(axis=0), tuple((name, tuple(int(place[i]) for i in columns if kept[i])) for name, columns in blocks),
+        tuple(i for _, columns in blocks for i in columns if len(columns) > MANY),
     )  # fmt: skip
 
 

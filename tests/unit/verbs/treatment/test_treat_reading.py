@@ -7,14 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from isocenter.core.errors import DataError
-from isocenter.verbs.evaluation.tables import Table, read_table
-from isocenter.verbs.treatment.reading import Asked, PeopleRead, read_people
+from isocenter.core.errors import ConfigError, DataError
+from isocenter.verbs.treatment.reading import Asked, PeopleRead, read_others, read_people
 
 COUNT = 120
 
 
-def _table(tmp_path: Path) -> Table:
+def _table(tmp_path: Path) -> Path:
     """People whose `died` and `score` are told by `seen` and `copy`; of the first ten no option is stated."""
     rng = np.random.default_rng(0)
     age, score = rng.normal(60, 9, COUNT), rng.normal(0, 1, COUNT)
@@ -27,10 +26,10 @@ def _table(tmp_path: Path) -> Table:
     ]
     file = tmp_path / "t.csv"
     file.write_text("drug,age [a],died,score,seen,copy\n" + "\n".join(rows) + "\n", "utf-8")
-    return read_table(file)
+    return file
 
 
-def _read(table: Table, outcome: str, leave_out: tuple[str, ...], features: tuple[str, ...] = ()) -> PeopleRead:
+def _read(table: Path, outcome: str, leave_out: tuple[str, ...], features: tuple[str, ...] = ()) -> PeopleRead:
     return read_people(table, Asked(
         "drug", "new", "usual", outcome, None, None, "event", None, "survival", (), features, leave_out, True, False,
         True, 0.9,
@@ -43,7 +42,7 @@ def test_a_good_event_turns_what_is_better_round(tmp_path: Path) -> None:
     file = tmp_path / "t.csv"
     file.write_text("drug,days,healed,age\n" + "\n".join(rows) + "\n", "utf-8")
     for good, direction in ((False, "healing is bad"), (True, "healing is good")):
-        wording = read_people(read_table(file), Asked(
+        wording = read_people(file, Asked(
             "drug", None, None, None, "days", "healed", "healing", 100.0, "survival", (), (), (), False, good, True,
             0.9,
         )).outcome.wording  # fmt: skip
@@ -61,21 +60,72 @@ def test_without_named_options_empty_cells_are_no_option(tmp_path: Path) -> None
     file = tmp_path / "z.csv"
     rows = [f"{'' if n < 4 else n % 2},{n * 7 % 13},{n % 3}" for n in range(90)]
     file.write_text("drug,age,score\n" + "\n".join(rows) + "\n", "utf-8")
-    read = read_people(read_table(file), Asked(
+    read = read_people(file, Asked(
         "drug", None, None, "score", None, None, "event", None, "survival", (), (), (), False, False, True, 0.9,
     ))  # fmt: skip
     assert len(read.treated) == 86 and "of 4 people drug is not stated: they were left out" in read.notes
-    file.write_text("drug,age\n,1\n,2\n", "utf-8")
+    file.write_text("drug,age,died,seen\n,1,1,1\n,2,0,0\n", "utf-8")
     with pytest.raises(DataError, match="'drug' is empty for everyone"):
-        _read(read_table(file), "died", ())
+        _read(file, "died", ())
 
 
 def test_a_column_that_tells_the_outcome_is_no_feature(tmp_path: Path) -> None:
     table = _table(tmp_path)
     read = _read(table, "died", ("score", "copy"))
     assert read.plan.names == ("age [a]",)
-    assert "'seen' is no feature: leakage: by itself it tells 'died' almost perfectly" in read.notes
+    assert any("'seen' is no feature: leakage: tells who had the event by itself" in note for note in read.notes)
     read = _read(table, "score", ("died", "seen"))
     assert read.plan.names == ("age [a]",) and any("'copy' is no feature: leakage" in note for note in read.notes)
     with pytest.raises(DataError, match="'seen' can't be a feature: leakage"):
         _read(table, "died", (), ("age", "seen"))
+
+
+def test_people_without_an_outcome_are_counted_by_option(tmp_path: Path) -> None:
+    file = tmp_path / "lost.csv"
+    rows = [f"{n % 2},{n * 7 % 13},{'' if n in (3, 5, 8) else n % 3}" for n in range(90)]
+    file.write_text("drug,age,score\n" + "\n".join(rows) + "\n", "utf-8")
+    read = _read_plain(file)
+    assert len(read.treated) == 87
+    assert any("of 3 people the outcome is not stated (1 with no drug, 2 with drug)" in note for note in read.notes)
+
+
+def _read_plain(file: Path, **more: object) -> PeopleRead:
+    return read_people(file, Asked(
+        "drug", None, None, "score", None, None, "event", None, "survival", (), (), (), False, False, True, 0.9,
+        **more,  # type: ignore[arg-type]
+    ))  # fmt: skip
+
+
+def test_blocks_are_joined_by_patient_and_counted(tmp_path: Path) -> None:
+    file, ct = tmp_path / "t.csv", tmp_path / "ct.csv"
+    rows = [f"p{n},{n % 2},{n * 7 % 13},{n % 3}" for n in range(90)]
+    file.write_text("patient,drug,age,score\n" + "\n".join(rows) + "\n", "utf-8")
+    features = [f"p{n},lesion,{n * 5 % 17},synthetic" for n in range(90) if n % 3]
+    ct.write_text("patient,region,size [mm],made\n" + "\n".join(features) + "\n", "utf-8")
+    read = _read_plain(file, blocks={"ct": ct})
+    assert read.plan.names == ("age", "ct: size [mm]") and read.plan.places == (("ct", (1,)),)
+    assert np.isnan(read.raw[::3, 1]).all() and read.raw[1, 1] == 5 and read.synthetic
+    (entry,) = read.blocks
+    assert (entry.people, entry.untreated, entry.treated, entry.features) == (60, 30, 30, 1)
+    assert "ct: 60 of 90 people have it" in read.notes
+    people = tmp_path / "people.csv"
+    people.write_text("patient,age\np1,50\nnew,60\n", "utf-8")
+    others = read_others(people, read)
+    assert others.raw[0].tolist() == [50, 5] and np.isnan(others.raw[1, 1])
+    assert read.plan.not_known(others.raw[1]) == ("ct (all of it)",)
+    people.write_text("age\n50\n", "utf-8")
+    with pytest.raises(ConfigError, match=r"people\.csv needs a column of the patient"):
+        read_others(people, read)
+
+
+def test_what_is_dated_later_is_refused_of_people_too(tmp_path: Path) -> None:
+    file = tmp_path / "t.csv"
+    rows = [f"2020-01-05,{n * 7 % 13},2020-01-0{1 + n % 5},{n % 2},{n % 3}" for n in range(90)]
+    file.write_text("seen,psa,psa date,drug,score\n" + "\n".join(rows) + "\n", "utf-8")
+    read = _read_plain(file, index_time="seen")
+    people = tmp_path / "people.csv"
+    people.write_text("seen,psa,psa date\n2020-02-01,3,2020-02-01\n", "utf-8")
+    assert read_others(people, read).raw.tolist() == [[3]]
+    people.write_text("seen,psa,psa date\n2020-02-01,3,2020-02-02\n", "utf-8")
+    with pytest.raises(DataError, match="dated later than the index time 'seen'"):
+        read_others(people, read)

@@ -50,6 +50,12 @@ def phenotype(
     prior: Annotated[
         Path | None, typer.Option("--prior", help="Earlier phenotype of the same patient, to compare with.")
     ] = None,
+    target: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--target", help="LABEL or LABEL=ORGAN of a target lesion (RECIST); default: all; may be repeated."
+        ),
+    ] = None,
     nodal: Annotated[
         list[str] | None, typer.Option("--nodal", help="Label of a segment that is a lymph node; may be repeated.")
     ] = None,
@@ -57,6 +63,12 @@ def phenotype(
         bool | None, typer.Option("--new-lesions/--no-new-lesions", help="Whether a lesion has appeared since.")
     ] = None,
     days: Annotated[float | None, typer.Option("--days", help="Days since the earlier image.")] = None,
+    acquired: Annotated[
+        str | None, typer.Option("--acquired", help="Date of an image whose file says none, as 2024-01-31.")
+    ] = None,
+    patient: Annotated[
+        str | None, typer.Option("--patient", help="The patient's name in features.csv; default: its pseudonym.")
+    ] = None,
     modality: Annotated[
         str | None, typer.Option("--modality", help="Modality of an image whose file says none, e.g. CT.")
     ] = None,
@@ -79,6 +91,7 @@ def phenotype(
 
     given: dict[str, Any] = {
         "image_number": image_number, "encoder": encoder, "diffusion_unit": diffusion_unit, "prior": prior,
+        "targets": tuple(target) if target else None, "acquired": acquired, "patient": patient,
         "nodal": tuple(nodal) if nodal else None, "new_lesions": new_lesions, "days": days, "modality": modality,
         "quantity": quantity,
         "on_irregular": on_irregular, "audit": audit, "overwrite": overwrite or None,
@@ -98,12 +111,14 @@ def phenotype(
 
 
 def _lines(found: PhenotypeDocument) -> list[str]:
-    lines = []
+    from isocenter.verbs.report.words import unit
+
+    lines = ["synthetic: of no person"] if found.synthetic else []
     for region in found.regions:
         lines.append(f"{region.segment.label}: {region.voxels} voxels")
         for m in region.measurements[:_SHOWN]:
             derived = f", {m.derivation.meaning.lower()}" if m.derivation else ""
-            lines.append(f"  {m.name.meaning}{derived}: {m.value:.4g} {m.unit.value}")
+            lines.append(f"  {m.name.meaning}{derived}: {m.value:.4g} {unit(m.unit.value)}".rstrip())
         there = sum(f.value is not None for f in region.features)
         lines.append(f"  {there} of {len(region.features)} features")
     if found.response is not None:

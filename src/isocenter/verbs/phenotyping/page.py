@@ -9,7 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from isocenter.verbs.phenotyping.document import FeatureEntry, PhenotypeDocument, RegionEntry
 from isocenter.verbs.report.page import data_uri
 from isocenter.verbs.report.page import environment as report_environment
-from isocenter.verbs.report.words import figure, image_line
+from isocenter.verbs.report.words import figure, image_line, unit
 
 __all__ = ["render_phenotype"]
 
@@ -20,7 +20,7 @@ def _environment() -> Environment:
         loader=PackageLoader("isocenter.verbs", "phenotyping"), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    made.globals.update(css=report_environment().globals["css"], figure=figure, number=number, groups=groups)
+    made.globals.update(css=report_environment().globals["css"], figure=figure, number=number, unit=unit, groups=groups)
     made.filters["data_uri"] = data_uri
     return made
 

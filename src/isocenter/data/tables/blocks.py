@@ -181,7 +181,12 @@ def _stacked(name: str, tables: Sequence[ClinicalTable]) -> Column:
     kind = kinds.pop() if kinds else NumberColumn
     if kind is NumberColumn:
         unit = next((c.unit for _, c in own if isinstance(c, NumberColumn)), "1")
-        parts = [c.to(unit).values if isinstance(c, NumberColumn) else np.full(len(t), np.nan) for t, c in own]
+        parts = [
+            (c.values if c.unit == unit else c.to(unit).values)
+            if isinstance(c, NumberColumn)
+            else np.full(len(t), np.nan)
+            for t, c in own
+        ]
         return NumberColumn(name, unit, np.concatenate(parts))
     if kind is CategoryColumn:
         levels = tuple(sorted({w for _, c in own if isinstance(c, CategoryColumn) for w in c.levels}))

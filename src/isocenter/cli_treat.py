@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from isocenter.cli_prognose import DatedByOption, IndexTimeOption, KindOption, PatientColumnOption
+from isocenter.cli_prognose import BlockOption, DatedByOption, IndexTimeOption, KindOption, PatientColumnOption, _pairs
 from isocenter.terminal import Exit, out, progress, say
 
 if TYPE_CHECKING:
@@ -57,10 +57,7 @@ def treat(
     leave_out: Annotated[
         list[str] | None, typer.Option("--leave-out", help="Column that is no feature; may be repeated.")
     ] = None,
-    block: Annotated[
-        list[str] | None,
-        typer.Option("--block", help="NAME=FILE or folder of features, a row per patient and region; may be repeated."),
-    ] = None,
+    block: BlockOption = None,
     patient_column: PatientColumnOption = None,
     index_time: IndexTimeOption = None,
     dated_by: DatedByOption = None,
@@ -92,7 +89,6 @@ def treat(
     ] = False,
 ) -> None:
     """Say what a treatment changes, for whom, and of whom nothing can be said; observational: associations."""
-    from isocenter.data.tables import block_files, named_values
     from isocenter.verbs.treat import treat as verb
 
     with progress() as tell:
@@ -101,8 +97,8 @@ def treat(
             time=time, event=event, event_name=event_name, horizon_days=horizon, scale=scale, harms=tuple(harm or ()),
             features=tuple(feature or ()), leave_out=tuple(leave_out or ()), better=better, event_is=event_is,
             people=people, method=method, level=level, least_share=least_share, width_limit=width_limit, seed=seed,
-            overwrite=overwrite, blocks=block_files(block or ()), patient=patient_column, index_time=index_time,
-            dated_by=named_values(dated_by or (), "--dated-by"), kinds=named_values(kind or (), "--kind"), audit=audit,
+            overwrite=overwrite, blocks=tuple(block or ()), patient=patient_column, index_time=index_time,
+            dated_by=_pairs(dated_by, "--dated-by"), kinds=_pairs(kind, "--kind"), audit=audit,
         )  # fmt: skip
     if as_json:
         out(found.model_dump_json(indent=2))

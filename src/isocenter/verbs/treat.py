@@ -9,7 +9,6 @@ from anew each time, so that no file of weights can go astray from the people be
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import time
 from collections import Counter
@@ -25,7 +24,6 @@ from isocenter.core import ModelRef
 from isocenter.core.errors import ConfigError, DataError
 from isocenter.data.images.atomic import atomic_folder, make_parent
 from isocenter.data.tables import read_clinical
-from isocenter.data.tables.blocks import FEATURES, heading_of, patient_key
 from isocenter.safety.audit import AuditedAnswer
 from isocenter.tasks.treat import (
     Amount,
@@ -45,11 +43,20 @@ from isocenter.tasks.treat import (
 from isocenter.verbs.audit import audited, record_run
 from isocenter.verbs.entries import file_sha256
 from isocenter.verbs.evaluate import check_out
+from isocenter.verbs.prognosis.blocks import read_blocks
 from isocenter.verbs.provenance import code_version, created_now, package_versions
 from isocenter.verbs.treatment.analysis import AS_PREDICTED, Plan, analyse, balance_of, overlap_of
 from isocenter.verbs.treatment.document import AmountEntry, PersonEntry, SupportBlock, TreatDocument
 from isocenter.verbs.treatment.page import render_treat
-from isocenter.verbs.treatment.reading import Asked, Others, OutcomeRead, PeopleRead, read_others, read_people
+from isocenter.verbs.treatment.reading import (
+    Asked,
+    Others,
+    OutcomeRead,
+    PeopleRead,
+    patient_column,
+    read_others,
+    read_people,
+)
 from isocenter.version import __version__
 
 __all__ = ["TreatConfig", "run", "treat"]
@@ -86,7 +93,8 @@ class TreatConfig(BaseModel):
         index_time: Column of the date of the decision; what is dated later is no feature.
         dated_by: Date column of other columns, by name ("NAME date" is found without).
         kinds: What columns hold, by name: number, category, boolean or date.
-        blocks: CSV (a row per patient and region), or folder of phenotypes, of each block of features.
+        blocks: Features beside the table, joined by patient: NAME=FILE (numbers, a row per patient and region),
+            NAME=FOLDER (phenotypes), NAME=FILE:COLUMN or NAME=:COLUMN (text).
         better: Which way `outcome` is better, "higher" or "lower"; needed with it.
         event_is: Whether the event of `time` is "bad" or "good".
         design: "randomised" where a coin decided who got what, else "observational".
@@ -123,7 +131,7 @@ class TreatConfig(BaseModel):
     index_time: str | None = None
     dated_by: dict[str, str] = {}
     kinds: dict[str, Literal["number", "category", "boolean", "date"]] = {}
-    blocks: dict[str, Path] = {}
+    blocks: tuple[str, ...] = ()
     better: Literal["higher", "lower"] | None = None
     event_is: Literal["bad", "good"] = "bad"
     design: Literal["randomised", "observational"]
@@ -218,12 +226,14 @@ def _run(config: TreatConfig, tell: Progress, audit: Path | None) -> TreatDocume
 def _asked(config: TreatConfig) -> Asked:
     c = config
     others: frozenset[str] = frozenset()
-    if c.people is not None and c.blocks and (key := c.patient or patient_key(heading_of(c.people))) is not None:
+    if c.people is not None and c.blocks and (key := patient_column(c.people, c.patient)) is not None:
         others = frozenset(read_clinical(c.people, patient=key).patients)
+    patient = patient_column(c.table, c.patient)
+    blocks = read_blocks(c.blocks, table=c.table, patient=patient, batch=None)
     return Asked(
         c.treatment, c.option, c.against, c.outcome, c.time, c.event, c.event_name, c.horizon_days, c.scale, c.harms,
         c.features, c.leave_out, c.better == "lower", c.event_is == "good", c.design == "observational", c.level,
-        c.patient, c.index_time, c.dated_by, c.kinds, c.blocks, others,
+        c.patient, c.index_time, c.dated_by, c.kinds, blocks, others,
     )  # fmt: skip
 
 
@@ -292,24 +302,17 @@ def _document(config: TreatConfig, read: PeopleRead, asked_about: Others | None,
             least_share=config.least_share, width_limit=_width_limit(config, read.outcome),
         ),
         outcome=blocks[0], harms=tuple(blocks[1:]), people=people, isocenter=__version__, commit=code["commit"],
-        packages=package_versions(_PACKAGES), seed=config.seed, inputs=_hashes(config),
+        packages=package_versions(_PACKAGES), seed=config.seed, inputs=_hashes(config, read),
         config={k: v for k, v in config.model_dump(mode="json").items() if k not in _PATHS},
         created=created_now(),
     )  # fmt: skip
 
 
-def _hashes(config: TreatConfig) -> dict[str, str]:
-    """Return the hash of each table; of a folder of phenotypes that of their tables' hashes, in order."""
+def _hashes(config: TreatConfig, read: PeopleRead) -> dict[str, str]:
     found = {"table": file_sha256(config.table)}
     if config.people is not None:
         found["people"] = file_sha256(config.people)
-    for name, path in config.blocks.items():
-        if path.is_dir():
-            each = "".join(file_sha256(file) for file in sorted(path.rglob(FEATURES)))
-            found[f"block {name}"] = hashlib.sha256(each.encode()).hexdigest()
-        else:
-            found[f"block {name}"] = file_sha256(path)
-    return found
+    return found | {f"block {b.name}": b.sha256 for b in read.asked.blocks if b.sha256}
 
 
 def _told_in(read: PeopleRead, prepare: Preparation) -> Float[np.ndarray, "n k"]:

@@ -5,10 +5,10 @@ reading     CSV and ARFF into a `ClinicalTable`
 timing      what is dated later than the index time is no feature; dates that lie ahead are refused
 outcomes    time to an event, censored or competing, in days
 missing     how much is missing, by column and by group
-blocks      features of images and the like, joined by patient
+blocks      modalities beside the table: numbers or text of each patient, joined by the patient's key
 """
 
-from isocenter.data.tables.blocks import Block, block_files, block_table, join_block, named_values, says_synthetic
+from isocenter.data.tables.blocks import BlockTable, read_block, read_texts
 from isocenter.data.tables.columns import BooleanColumn, CategoryColumn, Column, DateColumn, NumberColumn
 from isocenter.data.tables.missing import Missing, missingness, telling_gaps
 from isocenter.data.tables.outcomes import Codes, Outcome, read_outcome
@@ -16,7 +16,7 @@ from isocenter.data.tables.reading import ClinicalTable, read_clinical
 from isocenter.data.tables.timing import features_in_time
 
 __all__ = [
-    "Block",
+    "BlockTable",
     "BooleanColumn",
     "CategoryColumn",
     "ClinicalTable",
@@ -26,14 +26,11 @@ __all__ = [
     "Missing",
     "NumberColumn",
     "Outcome",
-    "block_files",
-    "block_table",
     "features_in_time",
-    "join_block",
     "missingness",
-    "named_values",
+    "read_block",
     "read_clinical",
     "read_outcome",
-    "says_synthetic",
+    "read_texts",
     "telling_gaps",
 ]

@@ -1,352 +1,352 @@
-"""Blocks of columns that come from elsewhere: features of images, a row for each patient and region, joined by patient.
+"""Modalities beside a clinical table: numbers or text of each patient, from a file or from folders of phenotypes.
 
-What a block does not hold of a patient stays empty, and who has what is counted. Nothing is guessed about whose a row
-is: a patient that the table does not know, two rows of one patient and region, or no row in common are errors. A row
-that is dated later than its patient's index time is leakage.
+A file is CSV, a row for each patient, or for each patient and region ("region", "label" or "segment" in its heading):
+then a region's numbers become columns of their own. A folder holds a folder for each patient, named by the patient's
+key, as `isocenter phenotype` writes them. No patient stands in it twice.
 """
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Int64
+from jaxtyping import Float
 
-from isocenter.core.errors import ConfigError, DataError
+from isocenter.core.errors import DataError
 from isocenter.data.images.atomic import explain_os_error
-from isocenter.data.tables.columns import BooleanColumn, CategoryColumn, Column, DateColumn, NumberColumn
-from isocenter.data.tables.reading import ClinicalTable, read_clinical
+from isocenter.data.tables.columns import (
+    BooleanColumn,
+    CategoryColumn,
+    Column,
+    DateColumn,
+    FreeTextError,
+    NumberColumn,
+    split_heading,
+    typed_column,
+)
+from isocenter.data.tables.reading import read_cells
 
-__all__ = [
-    "FEATURES",
-    "KEYS",
-    "Block",
-    "block_files",
-    "block_table",
-    "heading_of",
-    "join_block",
-    "named_values",
-    "patient_key",
-    "says_synthetic",
-]
+__all__ = ["BlockTable", "read_block", "read_texts"]
 
-KEYS = ("patient", "case", "id", "person")
-"""Names of a column that says whose a row is, the first that is there."""
-FEATURES = "features.csv"
-"""What `isocenter phenotype` writes into each folder: a row for each region."""
-_REGIONS = ("region", "label")
-_MADE = "made"
-_MOST_REGIONS = 20
+_KEYS = ("patient", "patient_id", "id")
+_REGIONS = ("region", "label", "segment")
+_PHENOTYPE, _ROWS = "phenotype.csv", "features.csv"
+_LEAST_SHARE = 0.5
+"""A region that fewer of the patients have is left out: it would be a column of gaps."""
 
 
 @dataclass(frozen=True, eq=False)
-class Block:
-    """Columns of one block, a value for each patient of the table it was joined to.
+class BlockTable:
+    """What patients have of one modality.
 
     Args:
-        name: Of the block ("ct").
         source: Where it came from.
-        columns: By "NAME: COLUMN", or "NAME: REGION: COLUMN" where there are several regions.
-        present: Whose row it holds.
-        regions: Names of regions, where there are several.
-        left_out: Columns that are no features, and why.
+        patients: Key of each row; no one twice.
+        lines: Of each row in its file; 0 where it has a folder of its own.
+        columns: Names of the numbers; empty for text.
+        units: Of the numbers.
+        values: Of each row; NaN where a number is not known.
+        texts: Of each row; empty for numbers.
+        dates: Columns of dates, a value for each row.
+        batches: Scanner of each row, "" where it is not told; empty where no column was named.
+        left_out: What is not read, and why.
         synthetic: Whether it says that its patients are invented.
     """
 
-    name: str
     source: str
-    columns: Mapping[str, Column]
-    present: Bool[np.ndarray, " n"]
-    regions: tuple[str, ...]
-    left_out: tuple[str, ...] = field(default=())
+    patients: tuple[str, ...]
+    lines: tuple[int, ...]
+    columns: tuple[str, ...]
+    units: tuple[str, ...]
+    values: Float[np.ndarray, "n k"]
+    texts: tuple[str, ...] = ()
+    dates: tuple[DateColumn, ...] = ()
+    batches: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
     synthetic: bool = False
 
-    @property
-    def counted(self) -> str:
-        """Who has it, in words."""
-        return f"{self.name}: {int(self.present.sum())} of {len(self.present)} people have it"
 
-
-def block_files(texts: Sequence[str]) -> dict[str, Path]:
-    """Read "NAME=FILE", once for each block.
-
-    Raises:
-        ConfigError: A text is none, or a name stands twice.
-
-    Example:
-        >>> {name: file.name for name, file in block_files(["ct=ct.csv", "pet=pet"]).items()}
-        {'ct': 'ct.csv', 'pet': 'pet'}
-    """
-    return {name: Path(file) for name, file in named_values(texts, "--block").items()}
-
-
-def named_values(texts: Sequence[str], option: str) -> dict[str, str]:
-    """Read "NAME=VALUE", once for each name.
+def read_block(path: Path, *, patient: str, batch: str | None = None) -> BlockTable:
+    """Read numbers of patients.
 
     Args:
-        texts: As they were given.
-        option: What they were given to, for messages.
+        path: CSV or ARFF, or a folder with a folder for each patient.
+        patient: Column of the patient; without it "patient", "patient_id" or "id" is taken.
+        batch: Column of the scanner; it may not be there.
 
     Raises:
-        ConfigError: A text is none, or a name stands twice.
+        DataError: It can't be read, names no patient, a patient twice, or holds no number.
     """
-    found: dict[str, str] = {}
-    for text in texts:
-        name, sign, value = (part.strip() for part in text.partition("="))
-        if not sign or not name or not value:
-            raise ConfigError(f"{option} takes NAME=VALUE, for example ct=features.csv or age=number")
-        if name in found:
-            raise ConfigError(f"{option}: {name!r} is given twice")
-        found[name] = value
+    if path.is_dir():
+        return _phenotypes(path)
+    heading, rows, stated = read_cells(path)
+    names = _headings(heading, path)
+    key = _key(names, patient, path)
+    region = next((n for wanted in _REGIONS for n in names if n.casefold() == wanted and n != batch), None)
+    skipped = {key, region, batch, *(n for n in names if n.casefold() in _REGIONS)}
+    lines = [number for number, _ in rows]
+    columns, left_out = {}, []
+    synthetic = False
+    for place, (name, unit) in enumerate(names.items()):
+        cells = [row[place] for _, row in rows]
+        synthetic |= any(cell.strip().casefold() == "synthetic" for cell in cells)
+        if name in skipped:
+            continue
+        try:
+            columns[name] = typed_column(name, unit, cells, lines, stated.get(name))
+        except FreeTextError:
+            left_out.append(f"{name}: free text")
+        except DataError as error:
+            raise type(error)(str(error), source=path) from error
+    found, words = _numbers(columns)
+    left_out += [f"{name}: words" for name in words]
+    if not found:
+        raise DataError("holds no column of numbers", source=path)
+
+    def cells_of(name: str) -> list[str]:
+        number = list(names).index(name)
+        return [row[number].strip() for _, row in rows]
+
+    made = _Rows(
+        str(path), _keys(cells_of(key), lines, path), lines, list(found), [c.unit for c in found.values()],
+        np.stack([c.values for c in found.values()], axis=1),
+        [c for c in columns.values() if isinstance(c, DateColumn)],
+        cells_of(batch) if batch is not None and batch in names else [], left_out, synthetic,
+    )  # fmt: skip
+    return _by_region(made, cells_of(region)) if region is not None else _one_each(made)
+
+
+def read_texts(path: Path, *, patient: str, column: str) -> BlockTable:
+    """Read texts of patients.
+
+    Args:
+        path: CSV.
+        patient: Column of the patient; without it "patient", "patient_id" or "id" is taken.
+        column: Of the text.
+
+    Raises:
+        DataError: It can't be read, names no patient, a patient twice, or has no such column.
+    """
+    heading, rows, _ = read_cells(path)
+    names = _headings(heading, path)
+    if column not in names:
+        raise DataError(f"has no column {column!r}; it has {', '.join(names)}", source=path)
+    key = _key(names, patient, path)
+    lines = [number for number, _ in rows]
+    place = list(names)
+    texts = tuple(row[place.index(column)].strip() for _, row in rows)
+    dates = []
+    for number, name in enumerate(place):
+        if name in (key, column):
+            continue
+        try:
+            made = typed_column(name, names[name], [row[number] for _, row in rows], lines, None)
+        except DataError:  # beside the text only dates are of interest
+            continue
+        dates += [made] if isinstance(made, DateColumn) else []
+    patients = _keys([row[place.index(key)].strip() for _, row in rows], lines, path)
+    _refuse_twins(patients, lines, str(path))
+    synthetic = any("synthetic" in text[:200].casefold() for text in texts)
+    return BlockTable(
+        str(path), tuple(patients), tuple(lines), (), (), np.zeros((len(rows), 0)), texts, tuple(dates),
+        synthetic=synthetic,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class _Rows:
+    """Numbers of rows, of which several may be one patient's."""
+
+    source: str
+    patients: list[str]
+    lines: list[int]
+    columns: list[str]
+    units: list[str]
+    values: Float[np.ndarray, "n k"]
+    dates: list[DateColumn]
+    batches: list[str]
+    left_out: list[str]
+    synthetic: bool
+
+
+def _headings(heading: Sequence[str], path: Path) -> dict[str, str | None]:
+    found: dict[str, str | None] = {}
+    for text in heading:
+        try:
+            name, unit = split_heading(text)
+        except DataError as error:
+            raise type(error)(str(error), source=path) from error
+        if not name or name in found:
+            raise DataError(f"column {name!r} stands twice, or has no name", source=path)
+        found[name] = unit
     return found
 
 
-def patient_key(names: Collection[str]) -> str | None:
-    """Return which column says whose a row is."""
-    return next((key for key in KEYS if key in names), None)
+def _key(names: Mapping[str, str | None], patient: str, path: Path) -> str:
+    found = patient if patient in names else next((k for k in _KEYS if k in names), None)
+    if found is None:
+        raise DataError(
+            f"names no patient: it needs a column {patient!r} (or {', '.join(_KEYS)}); it has {', '.join(names)}",
+            source=path,
+        )
+    return found
 
 
-def says_synthetic(table: ClinicalTable) -> bool:
-    """Return whether a table says that its people are invented: any cell of a column "made" holds the word.
-
-    One such row is enough: what is mixed with invented people is no evidence either.
-    """
-    made = table.columns.get(_MADE)
-    words = made.levels if isinstance(made, CategoryColumn) else ()
-    return any("synthetic" in w.lower() for w in words) or any(p.startswith("synthetic-") for p in table.patients)
+def _keys(cells: list[str], lines: Sequence[int], path: Path) -> list[str]:
+    for line, cell in zip(lines, cells, strict=True):
+        if not cell:
+            raise DataError(f"line {line} has no patient", source=path)
+    return cells
 
 
-def block_table(name: str, path: Path) -> ClinicalTable:
-    """Read a block.
-
-    Args:
-        name: Of the block.
-        path: CSV or ARFF with a column of the patient, or a folder whose subfolders hold a `features.csv` each, as
-            `isocenter phenotype --patient NAME` writes them.
-
-    Raises:
-        DataError: It can't be read, or no column says whose a row is; of a folder: it holds none, or their columns
-            differ.
-    """
-    if path.is_dir():
-        return _folder(name, path)
-    key = patient_key(heading_of(path))
-    if key is None:
-        raise DataError(f"block {name!r} needs a column of the patient: {', '.join(KEYS)}", source=path)
-    return read_clinical(path, patient=key, lenient_kinds=dict.fromkeys(_REGIONS, "category"))
+def _refuse_twins(patients: Sequence[str], lines: Sequence[int], source: str) -> None:
+    first: dict[str, int] = {}
+    for patient, line in zip(patients, lines, strict=True):
+        if patient in first:
+            raise DataError(
+                f"line {line} is of the patient of line {first[patient]}: one row for each patient, or a column "
+                f"{' or '.join(_REGIONS)} that tells a patient's rows apart",
+                source=source,
+            )
+        first[patient] = line
 
 
-def heading_of(path: Path) -> list[str]:
-    """Return the headings of a CSV or ARFF file, with their units.
+def _numbers(columns: Mapping[str, Column]) -> tuple[dict[str, NumberColumn], list[str]]:
+    found, words = {}, []
+    for name, column in columns.items():
+        if isinstance(column, NumberColumn):
+            found[name] = column
+        elif isinstance(column, BooleanColumn):
+            found[name] = NumberColumn(name, "1", column.values)
+        elif isinstance(column, CategoryColumn):
+            words.append(name)
+    return found, words
 
-    Raises:
-        DataError: It can't be read.
-    """
+
+def _one_each(made: _Rows) -> BlockTable:
+    _refuse_twins(made.patients, made.lines, made.source)
+    return BlockTable(
+        made.source, tuple(made.patients), tuple(made.lines), tuple(made.columns), tuple(made.units), made.values, (),
+        tuple(made.dates), tuple(made.batches), tuple(made.left_out), made.synthetic,
+    )  # fmt: skip
+
+
+def _by_region(made: _Rows, regions: Sequence[str]) -> BlockTable:
+    """Give every region columns of its own: a patient's regions come into one row."""
+    _refuse_twins([f"{p}\0{r}" for p, r in zip(made.patients, regions, strict=True)], made.lines, made.source)
+    patients = list(dict.fromkeys(made.patients))
+    place = {p: n for n, p in enumerate(patients)}
+    rows = np.array([place[p] for p in made.patients])
+    names, left_out = [], list(made.left_out)
+    named = np.asarray(regions, dtype=str)
+    for region in sorted(set(regions)):
+        share = len(set(rows[named == region].tolist())) / len(patients)
+        if share < _LEAST_SHARE:
+            left_out.append(f"region {region}: of {share:.0%} of the patients alone")
+        else:
+            names.append(region)
+    if not names:
+        raise DataError(
+            f"no region is found in {_LEAST_SHARE:.0%} of the patients: regions must be called alike",
+            source=made.source,
+        )
+    width = len(made.columns)
+    values = np.full((len(patients), width * len(names)), np.nan)
+    for number, region in enumerate(names):
+        own = named == region
+        values[rows[own], width * number : width * (number + 1)] = made.values[own]
+    one = len(names) == 1
+    columns = tuple(c if one else f"{region}: {c}" for region in names for c in made.columns)
+    first = np.array([made.patients.index(p) for p in patients])
+    # The latest of a patient's dates is what decides whether the row was known in time.
+    dates = tuple(_latest(column, rows, len(patients)) for column in made.dates)
+    batches = tuple(made.batches[n] for n in first) if made.batches else ()
+    for n, patient in enumerate(made.patients):
+        if batches and made.batches[n] != batches[place[patient]]:
+            raise DataError(f"line {made.lines[n]} is of another scanner than the patient's first", source=made.source)
+    return BlockTable(
+        made.source, tuple(patients), tuple(made.lines[n] for n in first), columns, tuple(made.units) * len(names),
+        values, (), dates, batches, tuple(left_out), made.synthetic,
+    )  # fmt: skip
+
+
+def _latest(column: DateColumn, rows: np.ndarray, count: int) -> DateColumn:
+    values = np.full(count, np.datetime64("NaT", "us"))
+    timed = np.zeros(count, dtype=np.bool_)
+    for n, row in enumerate(rows):
+        value = column.values[n].astype("datetime64[us]")
+        if not np.isnat(value) and (np.isnat(values[row]) or value > values[row]):
+            values[row] = value
+            timed[row] = column.timed is not None and bool(column.timed[n])
+    return DateColumn(column.name, values, timed)
+
+
+def _phenotypes(folder: Path) -> BlockTable:
+    """Read what `isocenter phenotype` wrote of each patient: folders named by the patient's key."""
+    patients, regions, tables = [], [], []
+    units: dict[str, str] = {}
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        files = sorted(f for f in folder.glob(f"*/{_PHENOTYPE}") if f.is_file())
     except OSError as error:
-        raise explain_os_error(error, path, doing="read") from error
-    except UnicodeDecodeError as error:
-        raise DataError("not a table in UTF-8", source=path) from error
-    if path.suffix.lower() == ".arff":
-        return [line.split()[1].strip("'\"") for line in text.splitlines() if line.lower().startswith("@attribute ")]
-    return [cell.strip() for cell in next(csv.reader(text.splitlines()), [])]
-
-
-def _folder(name: str, path: Path) -> ClinicalTable:
-    files = sorted(path.rglob(FEATURES))
+        raise explain_os_error(error, folder, doing="read") from error
     if not files:
-        raise DataError(f"block {name!r}: no folder in it holds a {FEATURES}", source=path)
-    tables = [block_table(name, file) for file in files]
-    names = list(dict.fromkeys(c for table in tables for c in table.columns))
-    columns: dict[str, Column] = {}
-    for column in names:
-        columns[column] = _stacked(column, tables)
-    patients = tuple(p for table in tables for p in table.patients)
-    lines = np.arange(1, len(patients) + 1)
-    text = tuple(dict.fromkeys(t for table in tables for t in table.text))
-    return ClinicalTable(str(path), columns, lines, patients, True, text)
-
-
-def _stacked(name: str, tables: Sequence[ClinicalTable]) -> Column:
-    """Put the parts of one column under each other; a table that lacks it has nothing there."""
-    own = [(table, table.columns.get(name)) for table in tables]
-    kinds = {type(c) for _, c in own if c is not None and not c.missing.all()}
-    if len(kinds) > 1:
-        source = next(t.source for t, c in own if c is not None and type(c) is not type(own[0][1]))
-        raise DataError(f"column {name!r} is of another kind than in the files before", source=source)
-    kind = kinds.pop() if kinds else NumberColumn
-    if kind is NumberColumn:
-        unit = next((c.unit for _, c in own if isinstance(c, NumberColumn)), "1")
-        parts = [
-            (c.values if c.unit == unit else c.to(unit).values)
-            if isinstance(c, NumberColumn)
-            else np.full(len(t), np.nan)
-            for t, c in own
-        ]
-        return NumberColumn(name, unit, np.concatenate(parts))
-    if kind is CategoryColumn:
-        levels = tuple(sorted({w for _, c in own if isinstance(c, CategoryColumn) for w in c.levels}))
-        codes = [
-            np.array([levels.index(c.levels[k]) if k >= 0 else -1 for k in c.codes], dtype=np.int64)
-            if isinstance(c, CategoryColumn)
-            else np.full(len(t), -1, dtype=np.int64)
-            for t, c in own
-        ]
-        return CategoryColumn(name, levels, np.concatenate(codes))
-    if kind is BooleanColumn:
-        values = [c.values if isinstance(c, BooleanColumn) else np.full(len(t), np.nan) for t, c in own]
-        return BooleanColumn(name, np.concatenate(values))
-    days = [
-        c.values.astype("datetime64[us]") if isinstance(c, DateColumn) else np.full(len(t), "NaT", "datetime64[us]")
-        for t, c in own
-    ]
-    timed = [
-        np.zeros(len(t), dtype=np.bool_) if not isinstance(c, DateColumn) or c.timed is None else c.timed
-        for t, c in own
-    ]
-    return DateColumn(name, np.concatenate(days), np.concatenate(timed))
-
-
-def join_block(
-    name: str,
-    table: ClinicalTable,
-    patients: Sequence[str],
-    *,
-    index_time: DateColumn | None = None,
-    others: Collection[str] = (),
-    needed: bool = True,
-) -> Block:
-    """Join a block to people by patient.
-
-    Args:
-        name: Of the block.
-        table: From `block_table`.
-        patients: Of the table that it is joined to, one row each, in order.
-        index_time: Moment of prediction of each of them; a block with dates needs it.
-        others: Patients that may stand in the block too (people that are asked about, or were learnt from).
-        needed: Whether nobody in common is an error; people that are asked about may lack a block.
-
-    Raises:
-        DataError: A patient that nobody knows, two rows of one patient and region, nobody in common, regions that are
-            not named or too many, dates without an index time, or a row that is dated later than it.
-    """
-    place = {patient: n for n, patient in enumerate(patients)}
-    _check_known(name, table, {*place, *others})
-    region, regions = _regions(name, table)
-    _check_twins(name, table, region)
-    rows = np.array([place.get(p, -1) for p in table.patients], dtype=np.int64)
-    if needed and not (rows >= 0).any():
-        raise DataError(f"block {name!r} has no patient in common with the table", source=table.source)
-    dates = [c for c in table.columns.values() if isinstance(c, DateColumn)]
-    _check_dates(name, table, dates, rows, index_time)
-    columns: dict[str, Column] = {}
-    features = {n: c for n, c in table.columns.items() if n not in (*_REGIONS, _MADE) and not isinstance(c, DateColumn)}
-    for label in regions or ("",):
-        own = rows.copy()
-        if label and region is not None:
-            own[np.array([region.levels[k] != label for k in region.codes])] = -1
-        for feature, column in features.items():
-            told = f"{name}: {label}: {feature}" if label else f"{name}: {feature}"
-            columns[told] = _placed(told, column, own, len(patients))
-    if not columns:
-        raise DataError(f"block {name!r} has no column of features", source=table.source)
-    present = np.zeros(len(patients), dtype=np.bool_)
-    present[rows[rows >= 0]] = True
-    left_out = tuple(f"{name}: {text}: free text" for text in table.text)
-    left_out += tuple(f"{name}: {c.name}: a date" for c in dates)
-    return Block(name, table.source, columns, present, regions, left_out, says_synthetic(table))
-
-
-def _check_known(name: str, table: ClinicalTable, known: Collection[str]) -> None:
-    strange = [n for n, patient in enumerate(table.patients) if patient not in known]
-    if len(strange) == len(table.patients):
-        raise DataError(f"block {name!r} has no patient in common with the table", source=table.source)
-    if strange:
-        raise DataError(
-            f"block {name!r}: {len(strange)} of {len(table.patients)} rows are of patients that the table does not "
-            f"know, the first on line {int(table.lines[strange[0]])}; correct the names, or take the rows out",
-            source=table.source,
-        )
-
-
-def _regions(name: str, table: ClinicalTable) -> tuple[CategoryColumn | None, tuple[str, ...]]:
-    """Return the column of regions, and their names where there are several."""
-    column = next((table.columns[r] for r in _REGIONS if r in table.columns), None)
-    if not isinstance(column, CategoryColumn):
-        return None, ()
-    if column.missing.any():
-        line = int(table.lines[np.flatnonzero(column.missing)[0]])
-        raise DataError(f"block {name!r}: line {line} has no {column.name}", source=table.source)
-    if len(column.levels) > _MOST_REGIONS:
-        raise DataError(
-            f"block {name!r} has {len(column.levels)} different regions; with more than {_MOST_REGIONS} a region of "
-            "one patient is hardly that of another: name them alike",
-            source=table.source,
-        )
-    return column, column.levels if len(column.levels) > 1 else ()
-
-
-def _check_twins(name: str, table: ClinicalTable, region: CategoryColumn | None) -> None:
-    first: dict[tuple[str, int], int] = {}
-    codes: Int64[np.ndarray, " n"] = np.zeros(len(table), dtype=np.int64) if region is None else region.codes
-    for row, key in enumerate(zip(table.patients, codes.tolist(), strict=True)):
-        before = first.setdefault(key, row)
-        if before != row:
-            what = "patient" if region is None else "patient and region"
-            raise DataError(
-                f"block {name!r}: line {int(table.lines[row])} is of the {what} of line {int(table.lines[before])}; "
-                f"one row for each {what} is needed",
-                source=table.source,
-            )
-
-
-def _check_dates(
-    name: str,
-    table: ClinicalTable,
-    dates: Sequence[DateColumn],
-    rows: Int64[np.ndarray, " n"],
-    index_time: DateColumn | None,
-) -> None:
-    """Refuse rows that are dated later than their patient's index time, or without a date that tells."""
-    if not dates:
-        return
-    if index_time is None:
-        raise DataError(
-            f"block {name!r} has dates ({', '.join(c.name for c in dates)}); they need --index-time, or what is dated "
-            "later can't be told",
-            source=table.source,
-        )
-    inside = rows >= 0
-    timed = index_time.timed
-    moments = DateColumn(
-        index_time.name, index_time.values[rows[inside]], None if timed is None else timed[rows[inside]]
+        raise DataError(f"holds no folder of a patient with {_PHENOTYPE} in it", source=folder)
+    for file in files:
+        for region, own in _phenotype(file, units).items():
+            patients.append(file.parent.name)
+            regions.append(region)
+            tables.append(own)
+    columns = list(units)
+    values = np.array([[one.get(c, math.nan) for c in columns] for one in tables])
+    made = _Rows(
+        str(folder),
+        patients,
+        [0] * len(patients),
+        columns,
+        [units[c] for c in columns],
+        values,
+        [],
+        [],
+        [],
+        any(map(_invented, files)),
     )
-    for column in dates:
-        own = DateColumn(column.name, column.values[inside], None if column.timed is None else column.timed[inside])
-        late = own.later_than(moments) | own.missing
-        if late.any():
-            line = int(table.lines[inside][np.flatnonzero(late)[0]])
-            raise DataError(
-                f"leakage: block {name!r}: {int(late.sum())} rows are dated ({column.name}) later than the index time "
-                f"{index_time.name!r}, or are not told to be earlier, the first on line {line}; what was not known "
-                "then is no feature: take these rows out",
-                source=table.source,
-            )
+    twins = [f"{p}/{r}" for p, r in zip(patients, regions, strict=True)]
+    if len(set(twins)) < len(twins):
+        raise DataError(f"two segments of one patient are called alike in {_PHENOTYPE}", source=folder)
+    return _by_region(made, regions)
 
 
-def _placed(name: str, column: Column, rows: Int64[np.ndarray, " n"], count: int) -> Column:
-    """Return a column with a value for each person, nothing where the block holds none."""
-    inside = rows >= 0
-    if isinstance(column, CategoryColumn):
-        codes = np.full(count, -1, dtype=np.int64)
-        codes[rows[inside]] = column.codes[inside]
-        return CategoryColumn(name, column.levels, codes)
-    values = np.full(count, np.nan)
-    values[rows[inside]] = column.values[inside]
-    if isinstance(column, BooleanColumn):
-        return BooleanColumn(name, values)
-    return NumberColumn(name, column.unit if isinstance(column, NumberColumn) else "1", values)
+def _invented(file: Path) -> bool:
+    """Return whether the rows beside a phenotype's table say that its image is invented."""
+    rows = file.with_name(_ROWS)
+    try:
+        with rows.open(encoding="utf-8", newline="") as stream:
+            return any(str(row.get("made", "")).casefold() == "synthetic" for row in csv.DictReader(stream))
+    except FileNotFoundError:  # of an older version
+        return False
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError("no rows of a phenotype that can be read", source=rows) from error
+
+
+def _phenotype(file: Path, units: dict[str, str]) -> dict[str, dict[str, float]]:
+    """Return the numbers of each region of one phenotype; units of new columns are added."""
+    try:
+        with file.open(encoding="utf-8", newline="") as stream:
+            found = list(csv.DictReader(stream))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError("no table of a phenotype that can be read", source=file) from error
+    regions: dict[str, dict[str, float]] = {}
+    for line, row in enumerate(found, start=2):
+        try:
+            region, tag, value, unit = row["label"] or row["segment"], row["tag"], row["value"], row["unit"]
+            number = float(value) if value else math.nan
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(f"line {line} is not of a phenotype", source=file) from error
+        if units.setdefault(tag, unit) != unit:
+            raise DataError(f"line {line}: {tag} has another unit than that of the patients before", source=file)
+        regions.setdefault(region, {})[tag] = number
+    return regions

@@ -20,7 +20,7 @@ __all__ = ["MANY", "Blocks", "Reduction", "fit_reduction"]
 
 Blocks = tuple[tuple[str, tuple[int, ...]], ...]
 """Of each block its name and the places of its columns."""
-MANY = 10
+MANY = 8
 """A block of more columns is reduced, to this many components at most."""
 _SHARE = 0.95
 
@@ -69,14 +69,14 @@ class Reduction:
 
 
 def fit_reduction(features: Float[np.ndarray, "n p"], blocks: Blocks) -> Reduction:
-    """Learn the components of blocks that have more than ten columns.
+    """Learn the components of blocks that have more than eight columns.
 
     Args:
         features: Of those who are learnt from.
         blocks: Which columns belong together.
 
     Returns:
-        What keeps 95 % of the variance of each block, and at most ten components; the identity without such a block.
+        What keeps 95 % of the variance of each block, and at most eight components; the identity without such a block.
 
     Example:
         >>> rng = np.random.default_rng(0)

@@ -81,9 +81,8 @@ class BlockEntry(_Strict):
         people: Who has it, of those who got one of the two options.
         untreated: Of them with the comparator.
         treated: Of them with the treatment.
-        regions: Where there are several.
         columns: That it holds.
-        features: That became features; of more than ten, components are learnt from inside every fold.
+        features: That became features; of more than eight, components are learnt from inside every fold.
         synthetic: Whether it says that its patients are invented.
     """
 
@@ -91,7 +90,6 @@ class BlockEntry(_Strict):
     people: int
     untreated: int
     treated: int
-    regions: tuple[str, ...]
     columns: int
     features: int
     synthetic: bool

@@ -13,31 +13,31 @@ from jaxtyping import Bool, Float
 
 from isocenter.core.errors import ConfigError, DataError
 from isocenter.data.tables import (
-    Block,
     BooleanColumn,
     CategoryColumn,
     ClinicalTable,
     Codes,
     DateColumn,
     NumberColumn,
-    block_table,
     features_in_time,
-    join_block,
     missingness,
     read_clinical,
     read_outcome,
-    says_synthetic,
 )
-from isocenter.data.tables.blocks import heading_of, patient_key
 from isocenter.data.tables.columns import split_heading
+from isocenter.data.tables.reading import read_cells
 from isocenter.data.tables.timing import dating_of
 from isocenter.evaluate.treatment import pseudo_values
 from isocenter.tasks.treat import Blocks, Cases, Lived, Wording, check_cases
+from isocenter.verbs.prognosis.blocks import ReadBlock
+from isocenter.verbs.prognosis.inputs import is_synthetic
 from isocenter.verbs.treatment.document import BlockEntry, MissingEntry
 from isocenter.verbs.treatment.features import FeaturePlan, Known, Wanted, feature_plan
+from isocenter.verbs.treatment.joining import Joined, join
 
-__all__ = ["Asked", "Others", "OutcomeRead", "PeopleRead", "read_others", "read_people"]
+__all__ = ["Asked", "Others", "OutcomeRead", "PeopleRead", "patient_column", "read_others", "read_people"]
 
+KEYS = ("patient", "case", "id", "person")
 MADE = "made"
 """Column that says how a row came about: synthetic."""
 _ZERO, _ONE = ("0", "no", "false", "n", "f"), ("1", "yes", "true", "y", "t")
@@ -68,7 +68,7 @@ class Asked:
         index_time: Column of the moment of the decision; what is dated later is no feature.
         dated_by: Date column of other columns.
         kinds: What columns hold, by name.
-        blocks: File or folder of each block of features, by its name.
+        blocks: Features that come from elsewhere, as they were read.
         others: People that blocks may hold too: those that are asked about.
     """
 
@@ -92,7 +92,7 @@ class Asked:
     index_time: str | None = None
     dated_by: Mapping[str, str] = field(default_factory=dict)
     kinds: Mapping[str, str] = field(default_factory=dict)
-    blocks: Mapping[str, Path] = field(default_factory=dict)
+    blocks: tuple[ReadBlock, ...] = ()
     others: frozenset[str] = frozenset()
 
 
@@ -192,10 +192,9 @@ def read_people(file: Path, asked: Asked) -> PeopleRead:
     for name in (asked.treatment, asked.outcome, asked.time, asked.event, *asked.harms, *asked.leave_out):
         if name is not None and name not in table.columns and name not in table.text:
             raise DataError(f"needs a column {name!r}; it has {', '.join(table.columns)}", source=file)
-    everyone, synthetic = table.patients, says_synthetic(table)
-    blocks = _blocks(table, asked)
-    table = table.with_columns({**table.columns, **{n: c for b in blocks for n, c in b.columns.items()}})
-    table, treated, options, notes = _two_options(table, asked)
+    everyone, synthetic = table.patients, _invented(table)
+    beside = _beside(table, asked)
+    table, treated, options, notes = _two_options(beside.table, asked)
     table, treated, lost = _with_outcome(table, treated, asked, options)
     outcome = _lived(table, treated, asked, options) if asked.time else _valued(table, asked, options)
     harms = tuple(_harm(table, name, asked, options) for name in asked.harms)
@@ -203,26 +202,30 @@ def read_people(file: Path, asked: Asked) -> PeopleRead:
         check_cases(one.cases(np.zeros((len(treated), 1)), treated))
     taken = {asked.treatment, asked.outcome, asked.time, asked.event, *asked.harms, *asked.leave_out, MADE}
     wanted = Wanted(
-        frozenset(n for n in taken if n is not None), asked.features, {b.name: tuple(b.columns) for b in blocks},
+        frozenset(n for n in taken if n is not None), asked.features, beside.columns,
         asked.index_time, asked.dated_by,
     )  # fmt: skip
     plan = feature_plan(table, wanted, [_known(one, treated) for one in (outcome, *harms)])
     raw, _ = plan.values(table)
-    notes = [*notes, *lost, *(b.counted for b in blocks)]
+    notes = [
+        *notes,
+        *lost,
+        *(f"block {n}: {int(p.sum())} of {len(p)} people have it" for n, p in beside.present.items()),
+    ]
     notes += [f"{name!r} is no feature: {why}" for name, why in plan.left_out]
-    notes += [f"no feature: {text}" for b in blocks for text in b.left_out]
+    notes += [f"no feature: {text}" for text in beside.left_out]
     return PeopleRead(
-        plan, raw, treated, outcome, harms, options, tuple(notes), synthetic or any(b.synthetic for b in blocks),
-        _missing(table, plan, treated), _block_entries(blocks, plan, table.patients, everyone, treated), asked,
+        plan, raw, treated, outcome, harms, options, tuple(notes), synthetic or bool(beside.synthetic),
+        _missing(table, plan, treated), _block_entries(beside, plan, table.patients, treated), asked,
         everyone,
     )  # fmt: skip
 
 
 def _one_row_each(file: Path, asked: Asked, units: Mapping[str, str]) -> ClinicalTable:
     """Read the table; a person in two rows would be learnt from and held out."""
-    key = asked.patient or patient_key(heading_of(file))
+    key = patient_column(file, asked.patient)
     kinds = {asked.treatment: "category", **asked.kinds}
-    bare = [split_heading(h)[0] for h in heading_of(file)]
+    bare = [split_heading(h)[0] for h in read_cells(file)[0]]
     if asked.treatment not in bare:
         raise DataError(f"needs a column {asked.treatment!r}; it has {', '.join(bare)}", source=file)
     table = read_clinical(
@@ -245,19 +248,25 @@ def _refuse_twins(table: ClinicalTable) -> None:
             )
 
 
-def _blocks(table: ClinicalTable, asked: Asked, *, needed: bool = True) -> list[Block]:
+def patient_column(file: Path, stated: str | None) -> str | None:
+    """Return which column says whose a row is: as stated, else patient, case, id or person, the first that is there."""
+    names = [split_heading(h)[0] for h in read_cells(file)[0]]
+    return stated or next((key for key in KEYS if key in names), None)
+
+
+def _invented(table: ClinicalTable) -> bool:
+    """Return whether a table says that its people are invented, in a column, beside it, or by their names."""
+    return is_synthetic(table) or any(p.startswith("synthetic-") for p in table.patients)
+
+
+def _beside(table: ClinicalTable, asked: Asked, *, needed: bool = True) -> Joined:
     if asked.blocks and not table.patients_known:
         raise ConfigError(
             f"blocks are joined by patient: {Path(table.source).name} needs a column of the patient (--patient-column)"
         )
     column = table.columns.get(asked.index_time or "")
     moment = column if isinstance(column, DateColumn) else None
-    return [
-        join_block(
-            name, block_table(name, path), table.patients, index_time=moment, others=asked.others, needed=needed
-        )
-        for name, path in asked.blocks.items()
-    ]  # fmt: skip
+    return join(asked.blocks, table, moment=moment, others=asked.others, needed=needed)
 
 
 @dataclass(frozen=True, eq=False)
@@ -291,14 +300,13 @@ def read_others(file: Path, read: PeopleRead) -> Others:
         ConfigError: Blocks were learnt from, and no column says whose a row is.
     """
     asked = read.asked
-    key = asked.patient or patient_key(heading_of(file))
+    key = patient_column(file, asked.patient)
     lenient = {**read.plan.kinds, MADE: "category"}
     table = read_clinical(file, patient=key, lenient_kinds={n: k for n, k in lenient.items() if n != key})
     _refuse_twins(table)
-    blocks = _blocks(table, replace(asked, others=frozenset(read.patients)), needed=False)
-    table = table.with_columns({**table.columns, **{n: c for b in blocks for n, c in b.columns.items()}})
-    raw, unseen = read.plan.values(_others_in_time(table, read))
-    return Others(table.patients, raw, unseen, says_synthetic(table) or any(b.synthetic for b in blocks))
+    beside = _beside(table, replace(asked, others=frozenset(read.patients)), needed=False)
+    raw, unseen = read.plan.values(_others_in_time(beside.table, read))
+    return Others(table.patients, raw, unseen, _invented(table) or bool(beside.synthetic))
 
 
 def _others_in_time(table: ClinicalTable, read: PeopleRead) -> ClinicalTable:
@@ -329,22 +337,18 @@ def _missing(table: ClinicalTable, plan: FeaturePlan, treated: Bool[np.ndarray, 
 
 
 def _block_entries(
-    blocks: Sequence[Block],
-    plan: FeaturePlan,
-    patients: Sequence[str],
-    everyone: Sequence[str],
-    treated: Bool[np.ndarray, " n"],
+    beside: Joined, plan: FeaturePlan, patients: Sequence[str], treated: Bool[np.ndarray, " n"]
 ) -> tuple[BlockEntry, ...]:
-    place = {name: n for n, name in enumerate(everyone)}
+    place = {name: n for n, name in enumerate(beside.table.patients)}
     rows = [place[p] for p in patients]
-    columns = dict(plan.blocks)
+    features = dict(plan.blocks)
     return tuple(
         BlockEntry(
-            name=b.name, people=int(b.present[rows].sum()), untreated=int(b.present[rows][~treated].sum()),
-            treated=int(b.present[rows][treated].sum()), regions=b.regions, columns=len(b.columns),
-            features=len(columns.get(b.name, ())), synthetic=b.synthetic,
+            name=name, people=int(has[rows].sum()), untreated=int(has[rows][~treated].sum()),
+            treated=int(has[rows][treated].sum()), columns=len(beside.columns[name]),
+            features=len(features.get(name, ())), synthetic=name in beside.synthetic,
         )
-        for b in blocks
+        for name, has in beside.present.items()
     )  # fmt: skip
 
 

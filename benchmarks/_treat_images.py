@@ -38,9 +38,9 @@ _QUICK: dict[str, Any] = {
 def measuring_hash() -> str:
     """Return a hash of the code that what is measured depends on: patients, images, files, features, rows."""
     package = Path(isocenter.__file__).parent
-    rooms = ("core", "data/images", "synth", "tasks/phenotype", "verbs/phenotyping")
+    rooms = ("core", "data/images", "synth", "tasks/phenotype")
     files = [file for room in rooms for file in sorted((package / room).rglob("*.py"))]
-    files.append(package / "verbs" / "phenotype.py")
+    files += [package / "verbs" / file for file in ("phenotype.py", "phenotyping/inputs.py", "phenotyping/rows.py")]
     parts = [file.relative_to(package).as_posix().encode() + file.read_bytes() for file in files]
     return hashlib.sha256(b"\0".join([*parts, repr(_QUICK).encode()])).hexdigest()[:16]
 
@@ -164,8 +164,8 @@ def lines(runs: list[dict[str, Any]]) -> list[str]:
     made = [
         "", "## Phenotypes of images as covariates (synthetic)", "",
         f"Synthetic patients, confounded: {one['count']:,} to learn from and {one['others']:,} further ones of the "
-        "same cohort to be told of. Uptake and necrosis of the lesion decide the effect and stand in no column; CT and PET "
-        "of each (the PET on the CT's grid) were written to files and measured by `isocenter phenotype` (families "
+        "same cohort to be told of. Uptake and necrosis of the lesion decide the effect and stand in no column; CT and "
+        "PET of each (the PET on the CT's grid) were written to files and measured by `isocenter phenotype` (families "
         f"{', '.join(_QUICK['families'])}), and given to `isocenter treat --block ct=ct.csv --block pet=pet.csv`, "
         "which reduces each block to eight components at most inside every fold. Survival at day 1095, in 100; of "
         "people whom all three answer. Intervals 95 %: bootstrap over the people who are asked about, models held "

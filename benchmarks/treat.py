@@ -68,7 +68,7 @@ HORIZON = 1000.0
 RULES = ("value", "treat_all", "treat_none", "over_all", "over_none")
 TAKEN = ("treatment", "days", "event", "toxicity", "made")
 FIRST_SEED = 1000
-IMAGES_SEED, IMAGES = 2000, (800, 300)
+IMAGES_SEEDS, IMAGES = (2000, 2001), (800, 300)
 
 
 def _entry(entry: AmountEntry) -> list[float]:
@@ -374,9 +374,10 @@ def main() -> None:
         made["images"] = []
         if not args.quick:
             learnt, asked = IMAGES
-            measured = phenotypes.measuring_hash()
-            one = partial(phenotypes.images, IMAGES_SEED, learnt, asked, work, args.work / f"phenotypes-{measured}")
-            made["images"].append(_kept(parts, f"images {IMAGES_SEED} {learnt} {asked}", one))
+            for seed in IMAGES_SEEDS:
+                folder = args.work / f"phenotypes-{phenotypes.measuring_hash()}-{seed}"
+                one = partial(phenotypes.images, seed, learnt, asked, work, folder)
+                made["images"].append(_kept(parts, f"images {seed} {learnt} {asked}", one))
         made["actg175"] = {}
         for arm in {} if args.quick else ARMS:
             table = file_sha256(args.data / "clinical" / "ACTG175.txt")[:16]

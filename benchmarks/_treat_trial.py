@@ -116,7 +116,8 @@ def comparison_lines(found: dict[str, Any], horizon: float) -> list[str]:
         "the trial's median). Intervals 95 %. Ours are doubly robust averages, adjusted for what was known at the "
         "start. Beside them stands the trial's own kind of analysis, computed from the same public table (2,139 "
         "people) in the same run by packages that share no code with ours: Cox regression (lifelines, "
-        "statsmodels), Kaplan-Meier with Greenwood's error (statsmodels), least squares with the count at the start (statsmodels). "
+        "statsmodels), Kaplan-Meier with Greenwood's error (statsmodels), least squares with the count at the start "
+        "(statsmodels). "
         "Our hazard ratio is what our two means imply where hazards are proportional.", "",
         "| arm | people | hazard ratio, Cox (lifelines) | by strata of earlier treatment | Cox (statsmodels) | hazard "
         "ratio, ours | less in 100, Kaplan-Meier (statsmodels) | less in 100, ours | CD4 at 20 weeks, least squares | "
@@ -141,6 +142,6 @@ def comparison_lines(found: dict[str, Any], horizon: float) -> list[str]:
     return [
         *lines, "",
         f"In {alike} of {len(found)} arms our hazard ratio lies in Cox regression's interval, and of risk difference "
-        f"and CD4 each estimate lies in the other's interval. In {same} of {len(found)} arms both packages agree with each "
-        "other (hazard ratios to 0.005, Kaplan-Meier to 1e-9).", "",
+        f"and CD4 each estimate lies in the other's interval. In {same} of {len(found)} arms both packages agree with "
+        "each other (hazard ratios to 0.005, Kaplan-Meier to 1e-9).", "",
     ]  # fmt: skip

@@ -168,7 +168,7 @@ def _targets(options: ResponseOptions, before: Mapping[str, RegionEntry]) -> tup
             f"the organ of {unknown} targets is not stated: that there are at most 2 of each was not looked at"
         )
     if others := len(set(before) - set(organs)):
-        notes.append(f"{others} segments are no targets and count only as far as --non-target says")
+        notes.append(f"{others} segments are no targets and count only as far as non_target of the configuration says")
     return frozenset(organs), notes
 
 

@@ -15,7 +15,7 @@ from jaxtyping import Int64
 from isocenter.core.errors import DataError
 from isocenter.data.tables import ClinicalTable, Column, DateColumn, NumberColumn
 from isocenter.models.hashed_text import LENGTH, hashed_text
-from isocenter.verbs.prognosis.blocks import ReadBlock
+from isocenter.verbs.prognosis.blocks import ReadBlock, refuse_late
 
 __all__ = ["Joined", "join"]
 
@@ -66,7 +66,7 @@ def join(
     for one in read:
         rows = _rows(one, table, others, needed=needed)
         has = rows >= 0
-        _refuse_late(one, rows, moment)
+        refuse_late(one, rows, moment)
         held, units, values = _numbers(one)
         for number, (name, unit) in enumerate(zip(held, units, strict=True)):
             own = np.full(len(table), np.nan)
@@ -105,24 +105,3 @@ def _rows(one: ReadBlock, table: ClinicalTable, others: Collection[str], *, need
             source=one.table.source,
         )
     return rows
-
-
-def _refuse_late(one: ReadBlock, rows: Int64[np.ndarray, " n"], moment: DateColumn | None) -> None:
-    has = rows >= 0
-    for column in one.table.dates:
-        if moment is None:
-            raise DataError(
-                f"block {one.name!r} has dates ({column.name}): name the column of the index time, or what is dated "
-                "later can't be told",
-                source=one.table.source,
-            )
-        timed = None if column.timed is None else column.timed[rows[has]]
-        own = DateColumn(column.name, column.values[rows[has]], timed)
-        of = DateColumn(moment.name, moment.values[has], None if moment.timed is None else moment.timed[has])
-        late = int((own.missing | own.later_than(of)).sum())
-        if late:
-            raise DataError(
-                f"leakage: block {one.name!r} is dated later than the index time {moment.name!r}, or not told to be "
-                f"earlier, in {late} rows ({column.name}); what was not known then is no feature",
-                source=one.table.source,
-            )

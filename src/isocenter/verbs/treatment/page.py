@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup
 
 from isocenter.verbs.evaluation.page import environment as evaluation_environment
 from isocenter.verbs.evaluation.page import p_value
+from isocenter.verbs.templates import page_environment
 from isocenter.verbs.treatment.document import AmountEntry, OutcomeBlock, TreatDocument
 from isocenter.verbs.treatment.icons import balance_svg, groups_svg, icons_svg, shapes
 
@@ -46,13 +47,7 @@ def amount(entry: AmountEntry, block: OutcomeBlock) -> str:
 @lru_cache(maxsize=1)
 def environment() -> Environment:
     """Return the template's environment: everything is escaped, and an unknown name is an error."""
-    made = Environment(
-        loader=PackageLoader("isocenter.verbs", "treatment"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    made = page_environment("treatment")
     common = evaluation_environment()
     made.globals.update(
         amount=amount, number=_number, p_value=p_value, icons_svg=icons_svg, groups_svg=groups_svg,

@@ -127,6 +127,11 @@ def _run(config: PeopleConfig, audit: Path | None) -> PrognosisDocument:
     asked = _asked(config, card)
     if not asked:
         raise ConfigError("nobody is asked about: give a table of people, or --patient COLUMN=VALUE,...")
+    if read and all(key is None for _, keys in asked for key in keys):
+        raise ConfigError(
+            "blocks are joined by patient: the people asked about have no column of the patient's key "
+            f"({card.patient_column or 'the model learnt without one'})"
+        )
     known = [person for table, keys in asked for person in _known(table, keys, card, read)]
     answers = [answer(prognosis, person, level=config.level, seed=config.seed) for person in known]
     entries = tuple(_person(found, prognosis, number) for number, found in enumerate(answers, start=1))

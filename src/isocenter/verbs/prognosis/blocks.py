@@ -278,7 +278,7 @@ def blocks_of_people(
         told: Scanner of each person, "" where it is not known; of blocks whose file does not say it.
 
     Raises:
-        ConfigError: A block that the model does not know, or no keys to join by.
+        ConfigError: A block that the model does not know.
         DataError: A block of another kind, or numbers that it learnt with are not there.
         UnitsError: A unit does not convert.
     """
@@ -286,8 +286,6 @@ def blocks_of_people(
     if strange:
         known = ", ".join(e.name for e in entries) or "none"
         raise ConfigError(f"the model knows no block {strange[0]!r}; it learnt with {known}")
-    if read and all(k is None for k in keys):
-        raise ConfigError("blocks are joined by patient: the people asked about have no column of the patient's key")
     given = {b.name: b for b in read}
     blocks = []
     for entry in entries:

@@ -249,6 +249,10 @@ def feature_plan(table: ClinicalTable, wanted: Wanted, outcomes: Sequence[Known]
     if not entries:
         raise DataError("has no column that can be a feature", source=table.source)
     there = {e.name for e in entries}
+    for name, columns in (wanted.blocks or {}).items():
+        if not there & set(columns):
+            why = next((reasons[c] for c in columns if c in reasons), "it holds none")
+            raise DataError(f"no column of block {name!r} can be a feature: {why}", source=table.source)
     blocks = tuple(
         (name, tuple(c for c in columns if c in there))
         for name, columns in (wanted.blocks or {}).items()

@@ -127,9 +127,11 @@ def test_a_column_in_the_order_of_the_events_is_follow_up(tmp_path: Path) -> Non
 
 def test_columns_of_a_block_are_counted_and_found(tmp_path: Path) -> None:
     table = _table(tmp_path, "ct: a,age,ct: b,ct: c\n1,50,2,1\n2,60,3,1\n3,70,,1\n")
-    plan = feature_plan(table, Wanted(frozenset(), (), {"ct": ("ct: a", "ct: b", "ct: c"), "mr": ()}))
+    plan = feature_plan(table, Wanted(frozenset(), (), {"ct": ("ct: a", "ct: b", "ct: c")}))
     assert plan.names == ("ct: a", "age", "ct: b") and plan.places == (("ct", (0, 2)),)
     assert plan.left_out == (("ct: c", "it is the same for everyone"),)
+    with pytest.raises(DataError, match="no column of block 'mr' can be a feature: it is the same for everyone"):
+        feature_plan(table, Wanted(frozenset(), (), {"mr": ("ct: c",)}))
     gap = np.nan
     assert plan.not_known(np.array([gap, gap, gap])) == ("age", "ct (all of it)")
     assert plan.not_known(np.array([1.0, 50.0, gap])) == ("ct (1 of 2 columns)",)

@@ -17,6 +17,33 @@ __all__ = ["phenotype"]
 _SHOWN = 6
 
 
+TargetOption = Annotated[
+    list[str] | None,
+    typer.Option("--target", help="LABEL or LABEL=ORGAN of a target lesion (RECIST); default: all; may be repeated."),
+]
+NodalOption = Annotated[
+    list[str] | None, typer.Option("--nodal", help="Label of a segment that is a lymph node; may be repeated.")
+]
+AcquiredOption = Annotated[
+    str | None, typer.Option("--acquired", help="Date of an image whose file says none, as 2024-01-31.")
+]
+PatientOption = Annotated[
+    str | None, typer.Option("--patient", help="The patient's name in features.csv; default: its pseudonym.")
+]
+ModalityOption = Annotated[
+    str | None, typer.Option("--modality", help="Modality of an image whose file says none, e.g. CT.")
+]
+QuantityOption = Annotated[
+    str | None, typer.Option("--quantity", help="Of an image whose file says none: HU, SUVbw, Bq/mL or Gy.")
+]
+OnIrregularOption = Annotated[
+    str | None, typer.Option("--on-irregular", help="Irregular or tilted series: raise, or resample.")
+]
+AuditOption = Annotated[
+    Path | None, typer.Option("--audit", help="Record to append a line to; default: $ISOCENTER_AUDIT, or none.")
+]
+
+
 def phenotype(
     image: Annotated[
         Path,
@@ -50,37 +77,18 @@ def phenotype(
     prior: Annotated[
         Path | None, typer.Option("--prior", help="Earlier phenotype of the same patient, to compare with.")
     ] = None,
-    target: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--target", help="LABEL or LABEL=ORGAN of a target lesion (RECIST); default: all; may be repeated."
-        ),
-    ] = None,
-    nodal: Annotated[
-        list[str] | None, typer.Option("--nodal", help="Label of a segment that is a lymph node; may be repeated.")
-    ] = None,
+    target: TargetOption = None,
+    nodal: NodalOption = None,
     new_lesions: Annotated[
         bool | None, typer.Option("--new-lesions/--no-new-lesions", help="Whether a lesion has appeared since.")
     ] = None,
     days: Annotated[float | None, typer.Option("--days", help="Days since the earlier image.")] = None,
-    acquired: Annotated[
-        str | None, typer.Option("--acquired", help="Date of an image whose file says none, as 2024-01-31.")
-    ] = None,
-    patient: Annotated[
-        str | None, typer.Option("--patient", help="The patient's name in features.csv; default: its pseudonym.")
-    ] = None,
-    modality: Annotated[
-        str | None, typer.Option("--modality", help="Modality of an image whose file says none, e.g. CT.")
-    ] = None,
-    quantity: Annotated[
-        str | None, typer.Option("--quantity", help="Of an image whose file says none: HU, SUVbw, Bq/mL or Gy.")
-    ] = None,
-    on_irregular: Annotated[
-        str | None, typer.Option("--on-irregular", help="Irregular or tilted series: raise, or resample.")
-    ] = None,
-    audit: Annotated[
-        Path | None, typer.Option("--audit", help="Record to append a line to; default: $ISOCENTER_AUDIT, or none.")
-    ] = None,
+    acquired: AcquiredOption = None,
+    patient: PatientOption = None,
+    modality: ModalityOption = None,
+    quantity: QuantityOption = None,
+    on_irregular: OnIrregularOption = None,
+    audit: AuditOption = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an older result.")] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON document to standard output, nothing else.")

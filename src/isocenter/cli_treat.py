@@ -16,6 +16,33 @@ if TYPE_CHECKING:
 __all__ = ["treat"]
 
 
+FeatureOption = Annotated[
+    list[str] | None, typer.Option("--feature", help="Column known before treatment; default: all that can be.")
+]
+LeaveOutOption = Annotated[
+    list[str] | None, typer.Option("--leave-out", help="Column that is no feature; may be repeated.")
+]
+HarmOption = Annotated[
+    list[str] | None, typer.Option("--harm", help="Further column of 1 and 0, worse the more; may be repeated.")
+]
+BetterOption = Annotated[
+    str | None, typer.Option("--better", help="Which way --outcome is better: higher or lower; needed with it.")
+]
+MethodOption = Annotated[
+    str, typer.Option("--method", help="together, causal-forest, dr-learner, r-learner or t-learner.")
+]
+LeastShareOption = Annotated[
+    float, typer.Option("--least-share", help="An option given more seldom to people alike is too rare.")
+]
+WidthLimitOption = Annotated[
+    float | None, typer.Option("--width-limit", help="A wider interval of a person's difference says too little.")
+]
+AuditOption = Annotated[
+    Path | None, typer.Option("--audit", help="Record to append a line to; default: $ISOCENTER_AUDIT, or none.")
+]
+AsJsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document to standard output, nothing else.")]
+
+
 def treat(
     table: Annotated[
         Path,
@@ -48,45 +75,27 @@ def treat(
         float | None, typer.Option("--horizon", help="Days up to which the outcome is meant; needed with --time.")
     ] = None,
     scale: Annotated[str, typer.Option("--scale", help="Of times: survival at the horizon, or days.")] = "survival",
-    harm: Annotated[
-        list[str] | None, typer.Option("--harm", help="Further column of 1 and 0, worse the more; may be repeated.")
-    ] = None,
-    feature: Annotated[
-        list[str] | None, typer.Option("--feature", help="Column known before treatment; default: all that can be.")
-    ] = None,
-    leave_out: Annotated[
-        list[str] | None, typer.Option("--leave-out", help="Column that is no feature; may be repeated.")
-    ] = None,
+    harm: HarmOption = None,
+    feature: FeatureOption = None,
+    leave_out: LeaveOutOption = None,
     block: BlockOption = None,
     patient_column: PatientColumnOption = None,
     index_time: IndexTimeOption = None,
     dated_by: DatedByOption = None,
     kind: KindOption = None,
-    better: Annotated[
-        str | None, typer.Option("--better", help="Which way --outcome is better: higher or lower; needed with it.")
-    ] = None,
+    better: BetterOption = None,
     event_is: Annotated[str, typer.Option("--event-is", help="Whether the --event is bad or good.")] = "bad",
     people: Annotated[
         Path | None, typer.Option("--people", help="CSV of people to tell something of.", readable=False)
     ] = None,
-    method: Annotated[
-        str, typer.Option("--method", help="together, causal-forest, dr-learner, r-learner or t-learner.")
-    ] = "together",
+    method: MethodOption = "together",
     level: Annotated[float, typer.Option("--level", help="Coverage asked of intervals.")] = 0.9,
-    least_share: Annotated[
-        float, typer.Option("--least-share", help="An option given more seldom to people alike is too rare.")
-    ] = 0.05,
-    width_limit: Annotated[
-        float | None, typer.Option("--width-limit", help="A wider interval of a person's difference says too little.")
-    ] = None,
+    least_share: LeastShareOption = 0.05,
+    width_limit: WidthLimitOption = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of everything random.")] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an older result.")] = False,
-    audit: Annotated[
-        Path | None, typer.Option("--audit", help="Record to append a line to; default: $ISOCENTER_AUDIT, or none.")
-    ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON document to standard output, nothing else.")
-    ] = False,
+    audit: AuditOption = None,
+    as_json: AsJsonOption = False,
 ) -> None:
     """Say what a treatment changes, for whom, and of whom nothing can be said; observational: associations."""
     from isocenter.verbs.treat import treat as verb

@@ -17,7 +17,8 @@ from isocenter.core.errors import ConfigError
 __all__ = ["INPUTS", "acquired_on", "days_since", "earlier_date"]
 
 INPUTS = "inputs.json"
-_ELEMENTS = ("AcquisitionDate", "ContentDate", "SeriesDate", "StudyDate")
+_ELEMENTS = ("AcquisitionDate", "SeriesDate", "StudyDate")
+"""Not the content date: of what was derived later it is the day of that."""
 
 
 def acquired_on(headers: Sequence[Dataset], stated: date | None) -> date | None:

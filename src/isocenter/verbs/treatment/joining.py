@@ -74,7 +74,7 @@ def join(
             columns[f"{one.name}: {name}"] = NumberColumn(f"{one.name}: {name}", unit, own)
         names[one.name] = tuple(f"{one.name}: {name}" for name in held)
         present[one.name] = has
-    left_out = tuple(f"block {b.name}: {what}" for b in read for what in b.table.left_out)
+    left_out = tuple(f"block {b.name}: {what}" for b in read for what in b.table.left_out if what != "made: words")
     synthetic = frozenset(b.name for b in read if b.table.synthetic)
     return Joined(table.with_columns(columns), names, present, left_out, synthetic)
 

@@ -16,6 +16,7 @@ __all__ = ["copies", "id_columns", "telling"]
 
 _TELLS = 0.97
 """A covariate that by itself puts people in order this well was measured after the event, not before it."""
+_LEAST_ORDERED = 10
 _LEAST, _MOST_VALUES, _FAR = 5, 10, 0.2
 """People of a level that can tell; values of a number up to which they are levels; errors left of the base rate's."""
 _ROWS = ("row", "rowid", "rowname", "rownames", "rownumber", "unnamed0")
@@ -43,6 +44,8 @@ def telling(table: ClinicalTable, happened: Bool[np.ndarray, " n"], days: Float[
     for name, column in table.columns.items():
         if isinstance(column, NumberColumn) and not column.missing.all():
             seen = ~column.missing
+            if int(seen.sum()) < _LEAST_ORDERED:  # a few people are in order by chance
+                continue
             order = concordance(days[seen], happened[seen], column.values[seen])
             if not np.isnan(order) and not 1 - _TELLS < order < _TELLS:
                 found[name] = f"puts people in the order of their events by itself (C = {max(order, 1 - order):.2f})"

@@ -185,7 +185,7 @@ def _asked(config: PeopleConfig, card: PrognosisModel) -> list[tuple[ClinicalTab
         own = cells.pop(key, None) if key else None
         if not cells and own is not None:
             # A person of whom the table says nothing, but of whom there are blocks.
-            cells = {card.columns[0].name: ""} if card.columns else {"nothing": ""}
+            cells = {_heading(card.columns[0]) if card.columns else "nothing": ""}
         found.append((table_of_cells([cells], "the person", lenient_kinds=kinds), (own,)))
     return found
 
@@ -203,6 +203,10 @@ def _scanners(table: ClinicalTable, card: PrognosisModel) -> tuple[str, ...]:
     """Return the scanner of each person where the table says it, else nothing."""
     column = table.columns.get(card.batch or "")
     return ("",) * len(table) if column is None else scanners(column)
+
+
+def _heading(column: ColumnEntry) -> str:
+    return column.name if column.levels or column.unit == "1" else f"{column.name} [{column.unit}]"
 
 
 def _kind(column: ColumnEntry) -> str:

@@ -34,7 +34,7 @@ __all__ = ["BlockTable", "read_block", "read_texts"]
 
 _KEYS = ("patient", "patient_id", "id")
 _REGIONS = ("region", "label", "segment")
-_PHENOTYPE = "phenotype.csv"
+_PHENOTYPE, _ROWS = "phenotype.csv", "features.csv"
 _LEAST_SHARE = 0.5
 """A region that fewer of the patients have is left out: it would be a column of gaps."""
 
@@ -303,12 +303,33 @@ def _phenotypes(folder: Path) -> BlockTable:
     columns = list(units)
     values = np.array([[one.get(c, math.nan) for c in columns] for one in tables])
     made = _Rows(
-        str(folder), patients, [0] * len(patients), columns, [units[c] for c in columns], values, [], [], [], False
+        str(folder),
+        patients,
+        [0] * len(patients),
+        columns,
+        [units[c] for c in columns],
+        values,
+        [],
+        [],
+        [],
+        any(map(_invented, files)),
     )
     twins = [f"{p}/{r}" for p, r in zip(patients, regions, strict=True)]
     if len(set(twins)) < len(twins):
         raise DataError(f"two segments of one patient are called alike in {_PHENOTYPE}", source=folder)
     return _by_region(made, regions)
+
+
+def _invented(file: Path) -> bool:
+    """Return whether the rows beside a phenotype's table say that its image is invented."""
+    rows = file.with_name(_ROWS)
+    try:
+        with rows.open(encoding="utf-8", newline="") as stream:
+            return any(str(row.get("made", "")).casefold() == "synthetic" for row in csv.DictReader(stream))
+    except FileNotFoundError:  # of an older version
+        return False
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError("no rows of a phenotype that can be read", source=rows) from error
 
 
 def _phenotype(file: Path, units: dict[str, str]) -> dict[str, dict[str, float]]:

@@ -33,7 +33,7 @@ from isocenter.tasks.prognose.preparing import TABLE
 from isocenter.verbs.entries import file_sha256
 from isocenter.verbs.prognosis.document import BlockEntry
 
-__all__ = ["ReadBlock", "blocks_of_people", "joined", "read_blocks", "scanners"]
+__all__ = ["ReadBlock", "blocks_of_people", "joined", "read_blocks", "refuse_late", "scanners"]
 
 _TEXT_COLUMNS = tuple(f"hashed {n}" for n in range(LENGTH))
 _TELLING_GAP = 0.8
@@ -146,7 +146,7 @@ def joined(
     blocks, entries, left_out = [], [], []
     for one in read:
         rows = _rows(one, known, everyone)
-        _refuse_late(one, rows, moment)
+        refuse_late(one, rows, moment)
         values, columns, units = _values(one)
         taken = np.full((len(known), len(columns)), np.nan)
         taken[rows >= 0] = values[rows[rows >= 0]]
@@ -181,7 +181,17 @@ def _rows(one: ReadBlock, known: ClinicalTable, everyone: Sequence[str]) -> np.n
     return np.array([place.get(p, -1) for p in known.patients], dtype=np.int64)
 
 
-def _refuse_late(one: ReadBlock, rows: np.ndarray, moment: DateColumn | None) -> None:
+def refuse_late(one: ReadBlock, rows: np.ndarray, moment: DateColumn | None) -> None:
+    """Refuse a block that is dated later than the index time.
+
+    Args:
+        one: The block.
+        rows: Its row of each person, -1 for none.
+        moment: Index time of each person.
+
+    Raises:
+        DataError: A row is dated later, or not told to be earlier; or there are dates and no index time.
+    """
     has = rows >= 0
     for column in one.table.dates:
         if moment is None:

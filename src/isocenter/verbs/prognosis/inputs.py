@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Float, Int64, Shaped
+from jaxtyping import Bool
 
 from isocenter.core.errors import ConfigError, DataError
 from isocenter.data.tables import (
@@ -24,13 +23,12 @@ from isocenter.data.tables import (
     features_in_time,
     missingness,
     read_outcome,
-    telling_gaps,
 )
 from isocenter.data.tables.columns import plain_number
 from isocenter.data.tables.timing import dating_of
-from isocenter.evaluate.ranking import auroc, concordance
 from isocenter.models.covariates import Block, Covariate, Covariates
 from isocenter.tasks.prognose.learners import Times
+from isocenter.verbs.leakage import copies, id_columns, telling
 from isocenter.verbs.prognosis.blocks import ReadBlock, joined
 from isocenter.verbs.prognosis.document import BlockEntry, ColumnEntry, MissingEntry
 
@@ -38,18 +36,6 @@ __all__ = ["MARKER", "Asked", "Cohort", "cohort_of", "covariates_of", "is_synthe
 
 MARKER = "SYNTHETIC.txt"
 """Stands in the folder of a synthetic cohort (`synth.patients`)."""
-
-_TELLS = 0.97
-"""A covariate that by itself puts people in order this well was measured after the event, not before it."""
-_LEAST, _MOST_VALUES, _FAR = 5, 10, 0.2
-"""People of a level that can tell; values of a number up to which they are levels; errors left of the base rate's."""
-_ROWS = ("row", "rowid", "rowname", "rownames", "rownumber", "unnamed0")
-_PEOPLE = ("patient", "person", "subject", "participant", "case")
-_IDS = frozenset(
-    (*_ROWS, *(f"{who}{what}" for who in _PEOPLE for what in ("id", "no", "nr", "number", "code", "name")), "id", "ids",
-     "uid", "pid", "mrn", "recordid", "studyid", "sampleid", "subjid", "usubjid", *_PEOPLE, "patients")
-)  # fmt: skip
-"""Names of columns that name people or rows, in small letters and without what is no letter or digit."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +109,8 @@ def cohort_of(table: ClinicalTable, asked: Asked, blocks: Sequence[ReadBlock] = 
     for name in (*asked.features, *asked.leave_out, *filter(None, (asked.group, asked.index_time))):
         if name not in table.columns and not (name in asked.leave_out and name in unread):
             raise ConfigError(f"there is no column {name!r}; there are {', '.join(table.columns)}")
-    ids = _ids(table, asked)
+    used = {asked.time, asked.event, asked.index_time, asked.group, *asked.leave_out}
+    ids = id_columns(table, used, asked.features)
     outcome = read_outcome(table, asked.time, asked.event, asked.codes)
     left_out = [f"column {name}: free text" for name in table.text if name not in asked.leave_out]
     left_out += [f"column {name}: names people or cases" for name in ids]
@@ -160,7 +147,7 @@ def cohort_of(table: ClinicalTable, asked: Asked, blocks: Sequence[ReadBlock] = 
         named = {*asked.features, *(f"{name} before {asked.index_time}" for name in asked.features)}
         features = {name: c for name, c in features.items() if name in named}
     chosen = known.with_columns(features)
-    reasons |= _copies(chosen, outcome.codes) | _telling(chosen, outcome.happened, outcome.days)
+    reasons |= copies(chosen, outcome.codes) | telling(chosen, outcome.happened, outcome.days)
     wrong = [n for n in reasons if n in asked.features]
     if wrong:
         raise DataError(
@@ -216,7 +203,7 @@ def _beside(
             continue
         columns: dict[str, Column] = {c: NumberColumn(c, "1", block.values[:, n]) for n, c in enumerate(block.columns)}
         numbers = known.with_columns(columns)
-        reasons = _copies(numbers, outcome.codes) | _telling(numbers, outcome.happened, outcome.days)
+        reasons = copies(numbers, outcome.codes) | telling(numbers, outcome.happened, outcome.days)
         out += [f"block {block.name}, {name}: {why}" for name, why in reasons.items()]
         stay = [n for n, c in enumerate(block.columns) if c not in reasons]
         if not stay:
@@ -249,79 +236,12 @@ def _missing(
     )  # fmt: skip
 
 
-def _telling(table: ClinicalTable, happened: Bool[np.ndarray, " n"], days: Float[np.ndarray, " n"]) -> dict[str, str]:
-    """Return columns that tell the outcome, and how."""
-    gaps = (
-        "missing for nearly all without the event and hardly any with it, or the other way round: it was filled in "
-        "because of the outcome"
-    )
-    found = dict.fromkeys(telling_gaps(table, happened), gaps)
-    for name, column in table.columns.items():
-        if isinstance(column, NumberColumn) and not column.missing.all():
-            seen = ~column.missing
-            order = concordance(days[seen], happened[seen], column.values[seen])
-            if not np.isnan(order) and not 1 - _TELLS < order < _TELLS:
-                found[name] = f"puts people in the order of their events by itself (C = {max(order, 1 - order):.2f})"
-    return found
-
-
 def _marks(table: ClinicalTable) -> list[str]:
     """Return columns that hold nothing but the mark of invented people."""
     return [
         name for name, c in table.columns.items()
         if isinstance(c, CategoryColumn) and [level.casefold() for level in c.levels] == ["synthetic"]
     ]  # fmt: skip
-
-
-def _ids(table: ClinicalTable, asked: Asked) -> list[str]:
-    """Return columns that name people and are no features; without a column of the patient they are an error."""
-    used = {asked.time, asked.event, asked.index_time, asked.group, *asked.leave_out}
-    found = [
-        name for name in (*table.columns, *table.text)
-        if re.sub(r"[\W_]", "", name.casefold()) in _IDS and name not in used
-    ]  # fmt: skip
-    if found and not table.patients_known:
-        raise ConfigError(
-            f"column {found[0]!r} seems to name patients or rows: say so with --patient-column, that rows of one "
-            "patient stay together, or leave it out with --leave-out"
-        )
-    return [name for name in found if name not in asked.features and name in table.columns]
-
-
-def _copies(table: ClinicalTable, codes: Int64[np.ndarray, " n"]) -> dict[str, str]:
-    """Return columns that tell the event almost by themselves, whenever it came, and how."""
-    found = {}
-    for name, column in table.columns.items():
-        seen = ~column.missing
-        values = column.codes if isinstance(column, CategoryColumn) else column.values
-        # With competing events a column may tell the one asked about, or that there was any.
-        for had in (codes == 1, codes > 0):
-            why = _copy(values[seen], had[seen], isinstance(column, NumberColumn))
-            if why:
-                found[name] = why
-    return found
-
-
-def _copy(values: Shaped[np.ndarray, " n"], had: Bool[np.ndarray, " n"], number: bool) -> str:
-    """Return how values tell who had the event, or "" where they don't."""
-    few = int(min(had.sum(), (~had).sum()))
-    if few < _LEAST:
-        return ""
-    levels, places = np.unique(values, return_inverse=True)
-    if not number or len(levels) <= _MOST_VALUES:
-        count = np.bincount(places)
-        with_it = np.bincount(places, weights=had).astype(np.int64)
-        by_all = with_it if had.mean() > 0.5 else count - with_it
-        # A level of a few people is right by chance: there the base rate guesses.
-        right = np.where(count < _LEAST, by_all, np.maximum(with_it, count - with_it)).sum()
-        wrong = len(had) - int(right)
-        if wrong < (1 - _TELLS) * len(had) and wrong <= _FAR * few:
-            return f"tells who had the event by itself ({right / len(had):.0%} right): a copy of the outcome"
-    if number:
-        area = auroc(had, values.astype(np.float64))
-        if not 1 - _TELLS <= area <= _TELLS:
-            return f"tells who had the event by itself (AUC {max(area, 1 - area):.2f}): a copy of the outcome"
-    return ""
 
 
 def covariates_of(table: ClinicalTable) -> Covariates:

@@ -1,0 +1,259 @@
+"""One DICOM object without its identity: `deidentify_bytes`.
+
+Pseudonyms for UIDs and patient, dates moved back, texts cleaned, private elements, graphics and the rest of PS3.15 table
+E.1-1 removed. Pixel data stay bit by bit, in every transfer syntax.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from pydicom.uid import PYDICOM_IMPLEMENTATION_UID
+
+from isocenter.core.errors import PixelError
+from isocenter.data.deidentify.dicom.elements import Elements
+from isocenter.data.deidentify.dicom.plan import LONG_VRS, SHORT_VRS
+from isocenter.data.deidentify.dicom.profile import NAMES
+from isocenter.data.deidentify.dicom.skim import identity_of, skim
+from isocenter.data.deidentify.dicom.values import padded
+from isocenter.data.deidentify.dicom.walk import Disorder, Walker
+from isocenter.data.deidentify.dicom.words import Words
+from isocenter.data.deidentify.identity import KnownIdentity, needles
+from isocenter.data.deidentify.policy import Policy
+from isocenter.data.deidentify.pseudonyms import Pseudonyms
+from isocenter.version import __version__
+
+__all__ = ["Deidentified", "Suspicion", "deidentify_bytes"]
+
+_IMPLICIT, _EXPLICIT = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"
+_DEFLATED = ("1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.95")
+_BIG = "1.2.840.10008.1.2.2"
+_GE_PRIVATE = "1.2.840.113619.5.2"  # implicit VR little endian with big-endian pixels
+_DIRECTORY = "1.2.840.10008.1.3.10"
+_LARGEST = 1 << 32
+_STATES = {"shifted": b"MODIFIED", "full": b"UNMODIFIED", "none": b"REMOVED "}
+
+
+@dataclass(frozen=True)
+class Suspicion:
+    """Something that a person should look at; it never holds the value.
+
+    Args:
+        tag: Group and element, "" for the object as a whole.
+        reason: What is suspicious, and what was done.
+    """
+
+    tag: str
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class Deidentified:
+    """An object without identity.
+
+    Args:
+        data: The new file.
+        removed: How often each action changed each attribute, by (tag, action); tags as eight hexadecimal digits.
+        suspicious: What a person should look at.
+        pixel_boxes: Parts of the picture that were blanked: (frame, top, left, bottom, right).
+        patient_key: The patient's pseudonym, which is also Patient ID and Patient's Name.
+        shift_days: By how many days dates moved back; 0 where they stay or are removed.
+    """
+
+    data: bytes = field(repr=False)
+    removed: Mapping[tuple[str, str], int]
+    suspicious: tuple[Suspicion, ...]
+    pixel_boxes: tuple[tuple[int, int, int, int, int], ...] = ()
+    patient_key: str = ""
+    shift_days: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class _Layout:
+    """Where the data set begins, and how it is written."""
+
+    start: int
+    syntax: str
+    sop_class: str
+    sop_instance: str
+    lost: int
+
+    @property
+    def implicit(self) -> bool:
+        return self.syntax in (_IMPLICIT, _GE_PRIVATE)
+
+    @property
+    def big(self) -> bool:
+        return self.syntax == _BIG
+
+
+def deidentify_bytes(
+    data: bytes, names: Pseudonyms, policy: Policy, *, known: KnownIdentity | None = None, source: str = ""
+) -> Deidentified:
+    """Take the identity out of one DICOM file.
+
+    Args:
+        data: The whole file, with or without preamble.
+        names: Pseudonyms under the secret key.
+        policy: What may stay.
+        known: More words of the patient than the file itself says, and the pseudonym if the caller has it.
+        source: Name of the file for messages.
+
+    Returns:
+        The new file, and what was changed.
+
+    Raises:
+        PixelError: Not DICOM, cut off, wrong lengths, or a DICOMDIR; nothing is half cleaned.
+
+    Source:
+        DICOM PS3.15 annex E.
+    """
+    if policy.off:
+        return Deidentified(data, {}, (Suspicion("", "not de-identified: the policy is off"),))
+    layout = _layout(data, source)
+    if layout.sop_class == _DIRECTORY:
+        raise PixelError("is the directory of a medium (DICOMDIR), no object; pass the objects it lists", source=source)
+    start, deflated = layout.start, layout.syntax in _DEFLATED
+    if deflated:
+        data, start = _inflated(data, start, source), 0
+    facts = skim(data, start, policy, implicit=layout.implicit, big=layout.big, source=source)
+    known = identity_of(facts).with_more(known)
+    patient = known.patient_key or facts.patient_key(names)
+    days = {"shifted": names.shift_days(patient), "full": 0, "none": None}[policy.retain_dates]
+    words = Words(names, policy, known, patient, days, facts.raw(0x00080005))
+    stated = _stated(patient, policy) if facts.raw(0x00080016) or facts.raw(0x00080018) or facts.raw(0x00100020) else {}
+    walker, pieces = _walked(data, start, words, stated, layout, source)
+    pixel_pieces = {place for place, _ in walker.pixels}
+    header = b"".join(piece for place, piece in enumerate(pieces) if place not in pixel_pieces).lower()
+    if any(word in header for word in needles(known)):
+        words.encodings = facts.raw(0x00080005)
+        walker, pieces = _walked(data, start, words, stated, layout, source, check=True)
+    removed = Counter({(f"{tag:08X}", NAMES[action]): count for (tag, action), count in walker.removed.items()})
+    if layout.lost:
+        removed["file meta", "remove"] += layout.lost
+    suspicious = tuple(dict.fromkeys(Suspicion(f"{tag:08X}", reason) for tag, reason in walker.found))
+    if deflated:
+        squeeze = zlib.compressobj(6, zlib.DEFLATED, -15)
+        body = squeeze.compress(b"".join(pieces)) + squeeze.flush()
+        pieces = [body + b"\0" * (len(body) % 2)]
+    class_uid = layout.sop_class or facts.text(0x00080016)
+    instance_uid = layout.sop_instance or facts.text(0x00080018)
+    meta = _meta(layout.syntax, class_uid, instance_uid if policy.retain_uids else names.uid(instance_uid))
+    return Deidentified(b"".join([meta, *pieces]), removed, suspicious, (), patient, days or 0)
+
+
+def _walked(
+    data: bytes,
+    start: int,
+    words: Words,
+    stated: dict[int, tuple[str, bytes]],
+    layout: _Layout,
+    source: str,
+    *,
+    check: bool = False,
+) -> tuple[Walker, list[bytes | memoryview]]:
+    walker = Walker(data, words, stated, big=layout.big, check=check, source=source)
+    try:
+        return walker, walker.run(start, implicit=layout.implicit)
+    except Disorder:
+        ordered = Elements(data, big=layout.big).in_order(start, implicit=layout.implicit)
+        walker = Walker(ordered, words, stated, big=layout.big, check=check, source=source)
+        try:
+            return walker, walker.run(0, implicit=layout.implicit)
+        except Disorder:
+            raise PixelError("has an element twice; nothing of it was kept", source=source) from None
+
+
+def _layout(data: bytes, source: str) -> _Layout:
+    """Find the data set: after preamble and file meta, after file meta alone, or at once."""
+    start = 132 if data[128:132] == b"DICM" else 0
+    values: dict[int, bytes] = {}
+    lost, position = 0, start
+    try:
+        while data[position : position + 2] == b"\x02\x00":
+            tag = 0x00020000 | struct.unpack_from("<H", data, position + 2)[0]
+            vr = data[position + 4 : position + 6].decode("latin-1")
+            if vr in LONG_VRS:
+                body, length = position + 12, struct.unpack_from("<I", data, position + 8)[0]
+            elif vr in SHORT_VRS:
+                body, length = position + 8, struct.unpack_from("<H", data, position + 6)[0]
+            else:
+                raise PixelError("has a file meta group that cannot be read; repair it", source=source)
+            position = body + length
+            if position > len(data):
+                raise PixelError("is cut off in its file meta group", source=source)
+            values[tag] = data[body:position]
+            lost += tag not in (0x00020000, 0x00020001, 0x00020002, 0x00020003, 0x00020010, 0x00020012, 0x00020013)
+    except struct.error as error:
+        raise PixelError("is cut off in its file meta group", source=source) from error
+    syntax, sop_class, sop_instance = (
+        values.get(tag, b"").decode("latin-1").strip("\0 ") for tag in (0x00020010, 0x00020002, 0x00020003)
+    )
+    if not syntax:
+        syntax = _guessed(data, position, source)
+    return _Layout(position, syntax, sop_class, sop_instance, lost)
+
+
+def _guessed(data: bytes, position: int, source: str) -> str:
+    """Tell how a data set without file meta is written, by its first element."""
+    head = data[position : position + 8]
+    if len(head) < 8:
+        raise PixelError("is not a DICOM file, or holds nothing", source=source)
+    group = struct.unpack_from("<H", head)[0]
+    explicit = head[4:6].decode("latin-1") in LONG_VRS | SHORT_VRS
+    if explicit:
+        return _BIG if group > 0x00FF and struct.unpack_from(">H", head)[0] <= 0x00FF else _EXPLICIT
+    if group not in (0x0002, 0x0008, 0x0004, 0x0010):
+        raise PixelError("is not a DICOM file", source=source)
+    return _IMPLICIT
+
+
+def _inflated(data: bytes, start: int, source: str) -> bytes:
+    try:
+        unpack = zlib.decompressobj(-15)
+        out = unpack.decompress(data[start:], _LARGEST)
+        if unpack.unconsumed_tail:
+            raise PixelError("unpacks to more than 4 GiB; it is not kept", source=source)
+        return out + unpack.flush()
+    except zlib.error as error:
+        raise PixelError("is cut off or damaged (its deflated part cannot be unpacked)", source=source) from error
+
+
+def _stated(patient: str, policy: Policy) -> dict[int, tuple[str, bytes]]:
+    codes = b"\\".join(f"{code}|DCM|{meaning}".encode() for code, meaning in policy.codes())
+    method = f"Isocenter {__version__}; DICOM PS3.15 Basic Profile with options"
+    return {
+        0x00100010: ("PN", patient.encode()),
+        0x00100020: ("LO", patient.encode()),
+        0x00120062: ("CS", b"YES "),
+        0x00120063: ("LO", padded(method.encode()[:64], "LO")),
+        0x00120064: ("SQ", codes),
+        0x00280303: ("CS", _STATES[policy.retain_dates]),
+    }
+
+
+def _meta(syntax: str, sop_class: str, sop_instance: str) -> bytes:
+    """Write preamble and file meta anew (PS3.10 7.1)."""
+
+    def element(number: int, vr: bytes, value: bytes) -> bytes:
+        head = struct.pack("<HH", 2, number) + vr
+        if vr == b"OB":
+            return head + b"\0\0" + struct.pack("<I", len(value)) + value
+        return head + struct.pack("<H", len(value)) + value
+
+    def uid(text: str) -> bytes:
+        return padded(text.encode("latin-1"), "UI")
+
+    body = element(1, b"OB", b"\0\1")
+    if sop_class:
+        body += element(2, b"UI", uid(sop_class))
+    if sop_instance:
+        body += element(3, b"UI", uid(sop_instance))
+    body += element(0x10, b"UI", uid(syntax))
+    body += element(0x12, b"UI", uid(PYDICOM_IMPLEMENTATION_UID))
+    body += element(0x13, b"SH", padded(f"ISOCENTER {__version__}".encode()[:16], "SH"))
+    return bytes(128) + b"DICM" + element(0, b"UL", struct.pack("<I", len(body))) + body

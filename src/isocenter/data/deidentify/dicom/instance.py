@@ -81,10 +81,7 @@ class _Layout:
     sop_class: str
     sop_instance: str
     lost: int
-
-    @property
-    def implicit(self) -> bool:
-        return self.syntax in (_IMPLICIT, _GE_PRIVATE)
+    implicit: bool
 
     @property
     def big(self) -> bool:
@@ -132,7 +129,7 @@ def deidentify_bytes(
     if any(word in header for word in needles(known)):
         words.encodings = facts.raw(0x00080005)
         walker, pieces = _walked(data, start, words, stated, layout, source, check=True)
-    removed = Counter({(f"{tag:08X}", NAMES[action]): count for (tag, action), count in walker.removed.items()})
+    removed = Counter({(_tag_text(tag), NAMES[action]): count for (tag, action), count in walker.removed.items()})
     if layout.lost:
         removed["file meta", "remove"] += layout.lost
     suspicious = tuple(dict.fromkeys(Suspicion(f"{tag:08X}", reason) for tag, reason in walker.found))
@@ -195,7 +192,17 @@ def _layout(data: bytes, source: str) -> _Layout:
     )
     if not syntax:
         syntax = _guessed(data, position, source)
-    return _Layout(position, syntax, sop_class, sop_instance, lost)
+    return _Layout(position, syntax, sop_class, sop_instance, lost, _is_implicit(data, position, syntax))
+
+
+def _is_implicit(data: bytes, position: int, syntax: str) -> bool:
+    """Tell whether elements are written without VRs; the first of them knows better than the file meta.
+
+    An object that is written otherwise than its transfer syntax says stays so: readers that looked past it still do.
+    """
+    if syntax in _DEFLATED or len(data) < position + 8:
+        return syntax in (_IMPLICIT, _GE_PRIVATE)
+    return data[position + 4 : position + 6].decode("latin-1") not in LONG_VRS | SHORT_VRS
 
 
 def _guessed(data: bytes, position: int, source: str) -> str:
@@ -221,6 +228,11 @@ def _inflated(data: bytes, start: int, source: str) -> bytes:
         return out + unpack.flush()
     except zlib.error as error:
         raise PixelError("is cut off or damaged (its deflated part cannot be unpacked)", source=source) from error
+
+
+def _tag_text(tag: int) -> str:
+    """Write a tag; all private elements of a group are one, as "0019xxxx"."""
+    return f"{tag >> 16:04X}xxxx" if tag >> 16 & 1 and tag & 0xFFFF == 0xFFFF else f"{tag:08X}"
 
 
 def _stated(patient: str, policy: Policy) -> dict[int, tuple[str, bytes]]:

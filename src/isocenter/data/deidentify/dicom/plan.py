@@ -12,7 +12,31 @@ from isocenter.data.deidentify.policy import Policy
 __all__ = ["LONG_VRS", "SHORT_VRS", "TEXT_VRS", "Entry", "explicit_plan", "implicit_plan"]
 
 LONG_VRS = frozenset(["OB", "OW", "OF", "OD", "OL", "OV", "SQ", "UC", "UR", "UT", "UN", "SV", "UV"])
-SHORT_VRS = frozenset(["AE", "AS", "AT", "CS", "DA", "DS", "DT", "FL", "FD", "IS", "LO", "LT", "PN", "SH", "SL", "SS", "ST", "TM", "UI", "UL", "US"])  # PS3.5 table 7.1-2
+SHORT_VRS = frozenset(
+    [
+        "AE",
+        "AS",
+        "AT",
+        "CS",
+        "DA",
+        "DS",
+        "DT",
+        "FL",
+        "FD",
+        "IS",
+        "LO",
+        "LT",
+        "PN",
+        "SH",
+        "SL",
+        "SS",
+        "ST",
+        "TM",
+        "UI",
+        "UL",
+        "US",
+    ]
+)  # PS3.5 table 7.1-2
 TEXT_VRS = frozenset(["AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UR", "UT"])
 _CHECKED = TEXT_VRS | {"OB", "OW", "UN"}
 _PIXELS = (0x7FE00008, 0x7FE00009, 0x7FE00010)

@@ -64,14 +64,31 @@ _REMOVED_WORDS = """
 PatientBirthDateInAlternativeCalendar PatientDeathDateInAlternativeCalendar BreedRegistrationNumber ComponentWelderIDs
 NTPSourceAddress HangingProtocolCreator ContactDisplayName OwnerID BoardingPassID ItineraryID
 ItineraryIDAssigningAuthority RouteID RouteIDAssigningAuthority CarrierID StorageMediaFileSetID AssignedLocation
-RouteSegmentID RouteSegmentStartLocationID RouteSegmentEndLocationID CodingSchemeResponsibleOrganization LocalNamespaceEntityID
-UniversalEntityID HL7InstanceIdentifier DeviceID SecondaryCaptureDeviceID ErrorComment OffendingElement
+RouteSegmentID RouteSegmentStartLocationID RouteSegmentEndLocationID CodingSchemeResponsibleOrganization
+HL7InstanceIdentifier DeviceID SecondaryCaptureDeviceID ErrorComment OffendingElement
 CodingSchemeURL PTOLocationDescription EncryptedAttributesSequence
 """
 _REMOVED = frozenset(_REMOVED_WORDS.split())
 # Coded meanings: words of a terminology, many of them eponyms that look like names of persons.
 _CODED = frozenset(
-    ["CodeValue", "CodeMeaning", "CodingSchemeDesignator", "CodingSchemeVersion", "ExtendedCodeValue", "ExtendedCodeMeaning", "LongCodeValue", "URNCodeValue", "CodingSchemeName", "CodingSchemeRegistry", "CodingSchemeExternalID", "ImageDisplayFormat", "DetectorMode", "ExposureControlModeDescription", "EXIFVersion", "TrackingID"]
+    [
+        "CodeValue",
+        "CodeMeaning",
+        "CodingSchemeDesignator",
+        "CodingSchemeVersion",
+        "ExtendedCodeValue",
+        "ExtendedCodeMeaning",
+        "LongCodeValue",
+        "URNCodeValue",
+        "CodingSchemeName",
+        "CodingSchemeRegistry",
+        "CodingSchemeExternalID",
+        "ImageDisplayFormat",
+        "DetectorMode",
+        "ExposureControlModeDescription",
+        "EXIFVersion",
+        "TrackingID",
+    ]
 )
 _FREE_TEXT = frozenset(["ST", "LT", "UT", "UC"])
 
@@ -150,17 +167,22 @@ def _basic(stated: str, vr: str) -> int:
     required, so its sequence is walked: what is in it has dummies of its own.
     """
     if vr == "SQ":
-        by_type = {"X": REMOVE, "Z": EMPTY, "D": WALK, "X/Z": EMPTY, "X/D": REMOVE, "X/Z/D": REMOVE, "X/Z/U*": WALK}
+        by_type = {"X": REMOVE, "Z": EMPTY, "D": WALK, "X/Z": REMOVE, "X/D": REMOVE, "X/Z/D": REMOVE, "X/Z/U*": WALK}
     else:
         by_type = {"X": REMOVE, "Z": EMPTY, "D": DUMMY, "U": UID, "X/Z": EMPTY}
     return by_type.get(stated, DUMMY)
 
 
 # Sequences with the action D that are more than their parts: content, graphics, codes of persons, flows.
+_DUMMIES = frozenset(["LocalNamespaceEntityID", "UniversalEntityID"])
+# Its dummy: the same references with other UIDs, for report series require it.
+_PERFORMED_STEP = 0x00081111
 _WHOLE = {0x0040A730: REMOVE, 0x00700001: REMOVE, 0x00401101: CODE, 0x00340001: REMOVE}
 
 
 def _unlisted(vr: str, keyword: str, policy: Policy) -> tuple[int, int]:
+    if keyword in _DUMMIES:
+        return DUMMY, DUMMY
     if keyword in _REMOVED or (vr == "UR" and keyword not in _CODED):
         return REMOVE, REMOVE
     if vr == "UI":
@@ -188,6 +210,7 @@ def actions(policy: Policy) -> dict[int, tuple[int, int, tuple[str, ...]]]:
         action, fallback = action_of(tag, known[0], keyword, policy)
         if tag in _WHOLE and action == WALK and not _cleaned(tag, policy):
             action = _WHOLE[tag]
+        action = WALK if tag == _PERFORMED_STEP else action
         action = CHARSET if tag == 0x00080005 else STATED if tag in STATED_TAGS else action
         out[tag] = (action, fallback, known)
     return out

@@ -27,7 +27,31 @@ _WANTED = frozenset(
 _LAST = 0x0020000D
 # Words that stand where a name should; looking for them would hit what is meant otherwise.
 _NOBODY = frozenset(
-    ["anon", "anonymous", "anonymized", "anonymised", "unknown", "none", "patient", "test", "phantom", "name", "removed", "deidentified", "head", "brain", "chest", "knee", "spine", "abdomen", "pelvis", "liver", "lung", "heart", "neck"]
+    [
+        "anon",
+        "anonymous",
+        "anonymized",
+        "anonymised",
+        "unknown",
+        "none",
+        "patient",
+        "test",
+        "phantom",
+        "name",
+        "removed",
+        "deidentified",
+        "head",
+        "brain",
+        "chest",
+        "knee",
+        "spine",
+        "abdomen",
+        "pelvis",
+        "liver",
+        "lung",
+        "heart",
+        "neck",
+    ]
 )
 
 

@@ -22,7 +22,7 @@ from isocenter.data.deidentify.dicom.elements import (
     Elements,
     Place,
 )
-from isocenter.data.deidentify.dicom.plan import LONG_VRS, Entry, explicit_plan, implicit_plan
+from isocenter.data.deidentify.dicom.plan import LONG_VRS, SHORT_VRS, Entry, explicit_plan, implicit_plan
 from isocenter.data.deidentify.dicom.profile import (
     CHARSET,
     DUMMY,
@@ -39,6 +39,8 @@ __all__ = ["Disorder", "Walker"]
 
 _PIXELS = frozenset([0x7FE00008, 0x7FE00009, 0x7FE00010])
 _DEEPEST = 64
+_TRAILING = 0xFFFCFFFC
+_SHORT = frozenset(vr.encode() for vr in SHORT_VRS)
 _CONCEPT, _TEXT_VALUE = 0x0040A043, 0x0040A160
 # Concepts of content items whose text is an identity as a whole (PS3.16 TID 1001 ff.: observer and subject context).
 _PERSONAL = re.compile(
@@ -51,6 +53,34 @@ _PERSONAL = re.compile(
 
 class Disorder(Exception):
     """Elements of the data set are not in ascending order."""
+
+
+@dataclass(eq=False)
+class _Level:
+    """One data set or item being walked.
+
+    Args:
+        out: Where its new bytes go.
+        start: Where the run of kept bytes begins that is not yet written.
+        end: Where it must end at the latest.
+        implicit: Whether it is written without value representations.
+        depth: 0 for the data set itself.
+        stated: Tags that are still to be written into it, in order.
+    """
+
+    out: list[bytes | memoryview]
+    start: int
+    end: int
+    implicit: bool
+    depth: int
+    stated: list[int]
+
+    def __post_init__(self) -> None:
+        self.limit = self.stated[0] if self.stated else UNDEFINED
+        self.previous = -1
+        self.personal = False
+        self.changed = False
+        self.blocks: dict[int, str] = {}
 
 
 @dataclass(eq=False)
@@ -122,36 +152,19 @@ class Walker:
         """Walk one data set or item; return where it ends and whether anything in it changed."""
         if depth > _DEEPEST:
             raise Broken(f"has sequences nested more than {_DEEPEST} deep")
-        data, view, plan = self.data, self.view, self.plans[implicit]
+        level = _Level(out, position, end, implicit, depth, sorted(self.stated) if depth == 0 else [])
+        data, get = self.data, self.plans[implicit].get
         size, u16, u32 = 4 if implicit else 6, self.u16.unpack_from, self.u32.unpack_from
-        top = depth == 0
-        stated = sorted(self.stated) if top else []
-        limit = stated[0] if stated else UNDEFINED
-        start, previous, personal = position, -1, False
-        blocks: dict[int, str] = {}
-        changed = False
-        encodings = self.words.encodings
-        get = plan.get
+        encodings, limit, previous = self.words.encodings, level.limit, -1
         while position < end:
             entry = get(data[position : position + size])
             if entry is None:
-                try:
-                    odd = self._odd(position, end, implicit, blocks)
-                except (Broken, struct.error):
-                    if not (top and self.pixels):
-                        raise
-                    # Bytes after the pixel data that are no elements: no reader needs them.
-                    self.removed[0xFFFCFFFC, REMOVE] += 1
-                    if position > start:
-                        out.append(view[start:position])
-                    start = position = end
+                after = self._unplanned(level, position, previous)
+                if after == position:
                     break
-                if odd is None:
-                    if not open_end:
-                        raise Broken("has the end of an item where none is open")
-                    break
-                entry, body, length = odd
-            elif implicit:
+                position, previous, limit = after, max(level.previous, previous), level.limit
+                continue
+            if implicit:
                 body = position + 8
                 length = u32(data, position + 4)[0]
             elif entry[2]:
@@ -160,92 +173,142 @@ class Walker:
             else:
                 body = position + 8
                 length = u16(data, position + 6)[0]
-            tag, action = entry[0], entry[1]
-            if top:
-                if tag <= previous:
-                    raise Disorder
-                previous = tag
-                if tag >= limit:
-                    if position > start:
-                        out.append(view[start:position])
-                    start = position
-                    while stated and stated[0] <= tag:
-                        out.append(self._stated(stated.pop(0), implicit))
-                    limit = stated[0] if stated else UNDEFINED
+            tag = entry[0]
+            if tag <= previous and depth == 0:
+                raise Disorder
+            previous = tag
+            if tag >= limit:
+                limit = self._insert(level, tag, position)
             stop = body + length
-            if length == UNDEFINED:
-                stop = 0
-            elif stop > end:
+            if stop > end and length != UNDEFINED:
                 raise Broken(CUT_OFF)
-            if action == KEEP:
-                if not stop:
-                    stop = self.elements.value_end(Place(tag, entry[3], body, length), end, implicit=implicit)
-                if tag in _PIXELS and top:
-                    if position > start:
-                        out.append(view[start:position])
-                    self.pixels.append((len(out), body))
-                    out.append(view[position:stop])
-                    start = stop
+            if entry[1] == KEEP and length != UNDEFINED:
                 position = stop
-                continue
-            if action >= WALK:
-                if tag == _CONCEPT:
-                    personal = _PERSONAL.search(data, body, stop or min(body + 1024, end)) is not None
-                elif action == CHARSET:
-                    self.words.encodings = data[body:stop]
-            elif personal and tag == _TEXT_VALUE:
-                entry = entry._replace(action=DUMMY)
-            new, stop = self._element(entry, position, body, stop, implicit=implicit, depth=depth, end=end)
-            if new is not None:
-                if position > start:
-                    out.append(view[start:position])
-                out.extend(new)
-                start = stop
-                changed = True
-            position = stop
-        if position > start:
-            out.append(view[start:position])
-        for tag in stated:
-            out.append(self._stated(tag, implicit))
-        if depth:
-            self.words.encodings = encodings
+            else:
+                position = self._handled(level, entry, position, Place(tag, entry[3], body, length))
+        self._insert(level, UNDEFINED, position)
+        self._flush(level, position)
+        self.words.encodings = encodings if depth else self.words.encodings
         if open_end:
             if self.pair.unpack_from(data, position) != (0xFFFE, 0xE00D):
                 raise Broken("has an item without an end")
             position += 8
-        return position, changed
+        return position, level.changed
 
-    def _odd(self, position: int, end: int, implicit: bool, blocks: dict[int, str]) -> tuple[Entry, int, int] | None:
-        """Judge an element that the plan does not know by its first bytes; None at the end of an item."""
-        tag, vr, body, length = self.elements.at(position, implicit=implicit)
+    def _flush(self, level: _Level, position: int) -> None:
+        """Write the run of kept bytes that ends at a position."""
+        if position > level.start:
+            level.out.append(self.view[level.start : position])
+        level.start = position
+
+    def _insert(self, level: _Level, tag: int, position: int) -> int:
+        """Write what the object says of itself up to a tag; return the next tag of that."""
+        if level.stated and level.stated[0] <= tag:
+            self._flush(level, position)
+            while level.stated and level.stated[0] <= tag:
+                level.out.append(self._stated(level.stated.pop(0), level.implicit))
+        level.limit = level.stated[0] if level.stated else UNDEFINED
+        return level.limit
+
+    def _handled(self, level: _Level, entry: Entry, position: int, place: Place) -> int:
+        """Do what the plan says with an element that does not simply stay; return where it ends."""
+        tag, _, body, length = place
+        stop = 0 if length == UNDEFINED else body + length
+        if entry.action == KEEP:
+            return stop or self.elements.value_end(place, level.end, implicit=level.implicit)
+        if tag == _CONCEPT:
+            level.personal = _PERSONAL.search(self.data, body, stop or min(body + 1024, level.end)) is not None
+        elif entry.action == CHARSET:
+            self.words.encodings = self.data[body:stop]
+        elif level.personal and tag == _TEXT_VALUE:
+            entry = entry._replace(action=DUMMY)
+        new, stop = self._element(entry, position, body, stop, level)
+        if new is not None:
+            self._flush(level, position)
+            level.out.extend(new)
+            level.start = stop
+            level.changed = True
+        return stop
+
+    def _unplanned(self, level: _Level, position: int, previous: int) -> int:
+        """Handle an element that the plan does not know; return where it ends, or its own place at the item's end."""
+        at_top = level.depth == 0
+        try:
+            if not self.words.policy.retain_safe_private and self.data[position + self.big] & 1:
+                after = self._private_run(position, level)
+                self._flush(level, position)
+                level.start, level.changed = after, True
+                return after
+            entry, place = self._odd(position, level)
+            if place.tag == ITEM_END:
+                if at_top:
+                    raise Broken("has the end of an item where none is open")
+                return position
+            if at_top and place.tag <= previous:
+                raise Disorder
+            level.previous = place.tag
+            if place.tag >= level.limit:
+                self._insert(level, place.tag, position)
+            if place.tag in _PIXELS and at_top:
+                stop = self.elements.value_end(place, level.end, implicit=level.implicit)
+                self._flush(level, position)
+                self.pixels.append((len(level.out), place.body))
+                self._flush(level, stop)
+                return stop
+            return self._handled(level, entry, position, place._replace(vr=entry.vr))
+        except (Broken, struct.error):
+            if not (at_top and self.pixels):
+                raise
+        # Bytes after the pixel data that are no elements: no reader needs them, and nobody knows what they are.
+        self.removed[_TRAILING, REMOVE] += 1
+        self._flush(level, position)
+        level.start, level.changed = level.end, True
+        return level.end
+
+    def _private_run(self, position: int, level: _Level) -> int:
+        """Return where a run of private elements ends."""
+        data, end, elements, low = self.data, level.end, self.elements, int(self.big)
+        u16, implicit, removed = self.u16.unpack_from, level.implicit, self.removed
+        while position < end and data[position + low] & 1:
+            if not implicit and data[position + 4 : position + 6] in _SHORT:
+                removed[u16(data, position)[0] << 16 | 0xFFFF, REMOVE] += 1
+                position += 8 + u16(data, position + 6)[0]
+            else:
+                place = elements.at(position, implicit=implicit)
+                removed[place.tag | 0xFFFF, REMOVE] += 1
+                position = elements.value_end(place, end, implicit=implicit)
+        if position > end:
+            raise Broken(CUT_OFF)
+        return position
+
+    def _odd(self, position: int, level: _Level) -> tuple[Entry, Place]:
+        """Judge an element that the plan does not know by its first bytes."""
+        place = self.elements.at(position, implicit=level.implicit)
+        tag, vr, body, length = place
         group = tag >> 16
-        if group == 0xFFFE:
-            if tag == ITEM_END:
-                return None
+        if group == 0xFFFE and tag != ITEM_END:
             raise Broken("has an item where an element belongs")
-        if body + (length if length != UNDEFINED else 0) > end:
+        if length != UNDEFINED and body + length > level.end:
             raise Broken(CUT_OFF)
         action = KEEP if tag in _PIXELS else REMOVE
         if group & 1:
-            action, vr = self._private(tag, vr, self.data[body : body + min(length, 64)], blocks)
-        elif not implicit and action == REMOVE:
-            entry = self._other_vr(position, vr)
-            if entry is not None:
-                return entry, body, length
-        return Entry(tag, action, vr in LONG_VRS, vr or "OW", REMOVE), body, length
+            action = self._private(tag, vr, self.data[body : body + min(length, 64)], level.blocks)
+        elif not level.implicit and action == REMOVE:
+            other = self._other_vr(position, vr)
+            if other is not None:
+                return other, place
+        return Entry(tag, action, vr in LONG_VRS, vr, REMOVE), place
 
-    def _private(self, tag: int, vr: str, value: bytes, blocks: dict[int, str]) -> tuple[int, str]:
-        """Return action and VR for a private element: kept only if safe and of its own VR."""
-        if not self.words.policy.retain_safe_private:
-            return REMOVE, vr
+    def _private(self, tag: int, vr: str, value: bytes, blocks: dict[int, str]) -> int:
+        """Return the action for a private element: kept only if safe and of its own VR."""
         group, element = tag >> 16, tag & 0xFFFF
         if 0x10 <= element <= 0xFF:
             creator = value.strip(b" \0").decode("latin-1")
             blocks[group << 8 | element] = creator
-            return (KEEP if safe_elements(creator, group) else REMOVE), "LO"
+            return KEEP if safe_elements(creator, group) else REMOVE
         safe = safe_elements(blocks.get(group << 8 | element >> 8, ""), group).get(element & 0xFF)
         kept = safe is not None and vr in ("", "UN", safe)
-        return (KEEP if kept else REMOVE), vr
+        return KEEP if kept else REMOVE
 
     def _other_vr(self, position: int, vr: str) -> Entry | None:
         """Judge a standard attribute that is written with another VR than the dictionary's."""
@@ -256,10 +319,11 @@ class Walker:
         return self.words.other_vr(entry, vr, big=self.big)
 
     def _element(
-        self, entry: Entry, position: int, body: int, stop: int, *, implicit: bool, depth: int, end: int
+        self, entry: Entry, position: int, body: int, stop: int, level: _Level
     ) -> tuple[list[bytes | memoryview] | None, int]:
         """Return what an element becomes (None: it stays) and where it ends."""
-        tag, action, _, vr, fallback = entry
+        tag, action = entry.tag, entry.action
+        implicit, depth, end = level.implicit, level.depth, level.end
         raw_vr = "" if implicit else self.data[position + 4 : position + 6].decode("latin-1")
         if action == WALK:
             inner_implicit = implicit or raw_vr == "UN"

@@ -107,9 +107,9 @@ def _everything(one, *, big: bool, implicit: bool, values: dict[int, bytes]):
     for tag in table_tags():
         vr = DicomDictionary[tag][0].split(" ")[0]
         if vr == "SQ":
-            inner = element(0x00080104, "LO", b"CANARYITEM", implicit=implicit, big=big)
-            text = element(0x0040A160, "UT", b"CANARYTEXT", implicit=implicit, big=big)
-            yield one(tag, vr, items(inner + text, big=big))
+            place = element(0x00080080, "LO", b"CANARYITEM", implicit=implicit, big=big)
+            person = element(0x0040A123, "PN", b"CANARYPERSON", implicit=implicit, big=big)
+            yield one(tag, vr, items(place + person, big=big))
         else:
             yield one(tag, vr, values.get(tag, canary(tag, vr)))
     yield one(0x00090010, "LO", b"CANARY CREATOR")
@@ -177,6 +177,7 @@ def plain_ct(name: str = "Zebrowski^Quillon", identifier: str = "MRN7731904") ->
     ds.StudyTime, ds.ContentTime = "101112", "101113.5"
     ds.AccessionNumber, ds.Modality, ds.Manufacturer = "ACC99887", "CT", "Maker"
     ds.ReferringPhysicianName = "Okonkwo^Ada"
+    ds.BodyPartExamined = "CHEST"
     ds.InstitutionName, ds.StationName = "St Quorum Hospital", "CTROOM3"
     ds.StudyDescription = "CT chest of Zebrowski, 29.02.2024"
     ds.SeriesDescription = "Lung 1.0 B60f"

@@ -46,9 +46,12 @@ class KnownIdentity:
 def _words(known: KnownIdentity) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return words of names and whole identifiers, lower case, longest first."""
     names: set[str] = set()
+    numbers = set(known.identifiers)
     for name in known.names:
         for group in name.split("="):
-            parts = [part.strip(".").lower() for part in _SPLIT.split(group) if part.strip(".")]
+            stripped = [part.strip(".").lower() for part in _SPLIT.split(group) if part.strip(".")]
+            parts = [part for part in stripped if not any(sign.isdigit() for sign in part)]
+            numbers.update(part for part in stripped if part not in parts)
             names.update(p for p in parts if len(p) >= _LEAST_LETTERS or (len(p) > 1 and _WIDE.search(p)))
             if len(parts) > 1:
                 first, second = parts[:2]
@@ -56,7 +59,7 @@ def _words(known: KnownIdentity) -> tuple[tuple[str, ...], tuple[str, ...]]:
                 names.update(
                     {joint.join((first, second)), joint.join((second, first))} if len(first + second) > 2 else ()
                 )
-    identifiers = {i.strip().lower() for i in known.identifiers if len(i.strip()) >= _LEAST_DIGITS}
+    identifiers = {i.strip().lower() for i in numbers if len(i.strip()) >= _LEAST_DIGITS}
     for day in known.dates:
         if len(day) == 8 and day.isdigit():
             identifiers.update((day, f"{day[:4]}-{day[4:6]}-{day[6:]}"))

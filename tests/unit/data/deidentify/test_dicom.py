@@ -21,8 +21,7 @@ from deidentify_cases import (
 from dciodvfy import dciodvfy_errors
 from pydicom.datadict import DicomDictionary
 from pydicom.dataset import Dataset
-from pydicom.encaps import encapsulate
-from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ExplicitVRLittleEndian, RLELossless
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, RLELossless
 
 from isocenter.core.errors import PixelError
 from isocenter.data.deidentify import KnownIdentity, Policy, Pseudonyms, deidentify_bytes
@@ -187,8 +186,8 @@ def test_reports_are_walked():
 
 
 def test_compressed_pixels_stay_bit_by_bit():
-    ds = plain_ct()
-    ds.compress(RLELossless)
+    ds = read(written(plain_ct()))
+    ds.compress(RLELossless, generate_instance_uid=False)
     done = deidentify_bytes(written(ds, RLELossless), NAMES, Policy())
     after = read(done.data)
     assert after.PixelData == ds.PixelData
@@ -224,7 +223,7 @@ def test_undefined_lengths_and_unknown_sequences():
     "break_it",
     [
         lambda data: data[:-3],
-        lambda data: data[:700],
+        lambda data: data[:703],
         lambda data: data.replace(b"\x10\x00\x20\x00LO\x0a\x00", b"\x10\x00\x20\x00LO\x09\x00"),
         lambda data: data.replace(b"\x10\x00\x20\x00LO\x0a\x00", b"\x10\x00\x20\x00LO\xff\xff"),
         lambda data: data.replace(b"\x18\x00\x50\x00DS", b"\x18\x00\x50\x00Q?"),
@@ -327,8 +326,3 @@ def test_a_directory_is_no_object():
     ds.SOPClassUID = "1.2.840.10008.1.3.10"
     with pytest.raises(PixelError, match="DICOMDIR"):
         deidentify_bytes(written(ds), NAMES, Policy())
-
-
-def test_big_endian_and_encapsulated_are_what_they_say():
-    assert ExplicitVRBigEndian in SYNTAXES
-    assert encapsulate([b"\0\1"])

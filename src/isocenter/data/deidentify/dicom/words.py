@@ -181,15 +181,8 @@ def _without_known(known: KnownIdentity, text: str, vr: str) -> str:
     if wanted is None:
         return text
     if vr in ("CS", "AE"):
-        hit = wanted.search(text)
-        return (
-            ""
-            if hit is not None and (hit.lastgroup == "id" or hit[0] == text.strip()) and vr == "AE"
-            else _coded(hit, text)
-        )
+        # A term such as HEAD is not the patient of that name; a number can be nothing else.
+        hits = list(wanted.finditer(text))
+        leaks = any(hit.lastgroup == "id" for hit in hits) or (vr == "AE" and hits)
+        return "" if leaks else text
     return wanted.sub(lambda hit: "[NAME]" if hit.lastgroup == "name" else "[ID]", text)
-
-
-def _coded(hit: object, text: str) -> str:
-    group = getattr(hit, "lastgroup", None)
-    return "" if group == "id" else text

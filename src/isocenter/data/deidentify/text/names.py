@@ -1,0 +1,161 @@
+"""Names of persons in free text: behind titles and labels, before credentials, and where two words look like a name."""
+
+from __future__ import annotations
+
+import re
+
+from isocenter.data.deidentify.text.words import EPONYMS, FIRST_NAMES, NOT_NAMES, SURNAMES
+
+__all__ = ["find_names"]
+
+_UP = "A-ZÀ-ÖØ-ÞĀĂĄĆČĎĐĒĘĚĞĢİĶĹĽŁŃŇŌŐŒŘŚŞŠŢŤŪŮŰŹŻŽ"
+_LOW = "a-zß-öø-ÿāăąćčďđēęěğģıķĺľłńňōőœřśşšţťūůűźżž"
+# One word of a name: Mary, O'Neil, McDonald, Jean-Luc, an initial with or without full stop.
+_WORD = (
+    rf"(?:(?:[{_UP}]['’])?[{_UP}][{_LOW}]+(?:[{_UP}][{_LOW}]+)?(?:['’-][{_UP}]?[{_LOW}]+)*|[{_UP}]['’][{_UP}][{_LOW}]+)"
+)
+_SHOUT = rf"[{_UP}]['’]?[{_UP}]+(?:['’-][{_UP}]+)*"
+_INITIAL = rf"[{_UP}]\.?(?![{_LOW}{_UP}'’])"
+_PARTICLE = r"(?:(?:van|von|de|del|della|der|den|dos|da|di|la|las|los|el|al|bin|ibn|abu|zu|y|ter|ten|le|du|st\.)[ -])"
+_GAP = r"[ \t]{1,2}"
+_NAME = rf"(?:{_INITIAL}{_GAP}?){{0,2}}{_PARTICLE}{{0,2}}{_WORD}(?:{_GAP}(?:{_PARTICLE}{{0,2}}(?:{_WORD})|{_INITIAL})){{0,3}}"
+_NAME_OR_SHOUT = rf"(?:{_NAME}|(?:{_INITIAL}{_GAP}?){{0,2}}{_SHOUT}(?:{_GAP}(?:{_SHOUT}|{_INITIAL})){{0,3}})"
+_LISTED = rf"{_PARTICLE}{{0,2}}(?:{_WORD}|{_SHOUT})(?:{_GAP}(?:{_WORD}|{_SHOUT}))?[,^][ ]?(?:{_WORD}|{_SHOUT})(?:[ ^](?:{_WORD}|{_SHOUT}|{_INITIAL})){{0,2}}"
+_TITLE = (
+    r"(?:Drs?|Doctor|Docteur|Prof|Professor|Mrs?|Ms|Miss|Mx|Messrs|Sir|Dame|Lord|Lady|Rev|Sister|Fr|Nurse|Matron|Capt|Sgt"
+    r"|Sra?|Srta|Dra|Don|Doña|Señora?|Herrn?|Frau|Fräulein|Hr|Fr|Madame|Monsieur|Mme|PA|RN|NP|Registrar|Consultant"
+    r"|DR|MRS?|MS|PROF|DOCTOR)"
+)
+_CREDENTIAL = (
+    r"(?:M\.?D\.?|D\.?O\.?|R\.?N\.?|Ph\.?D\.?|N\.?P\.?|P\.?A\.?(?:-C)?|FRCR|FRCS|FRCP|MRCP|MBBS|MBChB|MB\s?BCh|FACR|FACS|CRNA"
+    r"|RT(?:\s?\(R\))?|R\.?T\.?\(R\)|DDS|DMD|DPM|ARNP|APRN|CNM|LPN|BSN|MPH|MSc|FFR|Dr\.?\s?med\.?|M\.?B\.?)"
+)
+_LABEL = (
+    r"(?:(?:patient|pt|full|first|last|given|family|sur|maiden|mother'?s|father'?s|next of kin|contact|client|subject)"
+    r"(?:['’]s)?[ _-]?name|name|patient|pt|paciente|nombre(?:s)?(?:\s+y\s+apellidos)?|apellidos|patientin|name der patientin"
+    r"|referr(?:ing|ed)(?:\s+(?:by|physician|provider|doctor|clinician))?|attending(?:\s+(?:physician|radiologist|md))?"
+    r"|(?:ordering|requesting|reporting|interpreting|reading|primary care|family|performing|consulting|admitting|treating)"
+    r"\s+(?:physician|provider|doctor|radiologist|clinician|practitioner|consultant)|physician|provider|radiologist|surgeon"
+    r"|consultant|resident|fellow|registrar|sonographer|technologist|radiographer|technician|operator|nurse|gp|pcp|tech"
+    r"|(?:dictat|transcrib|sign|report|review|verif|approv|authenticat|interpret|prepar|perform|authoris|authoriz|finaliz"
+    r"|request|order|refer|check|complet|enter|witness|typ|validat|inform|firmad|realizad)(?:ed|en|ied|o|ten)?(?:\s+(?:and|&)"
+    r"\s+\w+ed)?(?:\s+electronically)?\s+(?:by|por)|electronically\s+signed(?:\s+by)?|e-?signed(?:\s+by)?|signed|author"
+    r"|informado por|firmado(?:\s+por)?|médico(?:\s+\w+)?|solicitante|befundet von|überweiser|zuweiser|arzt|ärztin"
+    r"|unterzeichnet|gez\.?|cc|attn|attention|to|from|dear|copy to|emergency contact|guardian|spouse|next of kin|nok|witness)"
+)
+_CUE = (
+    r"(?:discussed\s+with|communicated\s+(?:to|with)|(?:called|phoned|paged|conveyed|relayed|reported|given|telephoned|faxed"
+    r"|sent|emailed|handed|addressed|forwarded|shown)\s+(?:\w+\s+){0,3}?(?:to|with)|spoke\s+(?:to|with)|informed|notified"
+    r"|(?:seen|read|reviewed|performed|dictated|requested|referred|interpreted|reported|signed|verified|accompanied|obtained"
+    r"|provided|witnessed|transcribed|approved|acknowledged|confirmed|supervised|administered|placed|inserted|operated"
+    r"|assisted|ordered)\s+(?:\w+\s+){0,2}?by|under\s+the\s+care\s+of|care\s+of|attention\s+of|"
+    r"(?:wife|husband|son|daughter|mother|father|brother|sister|partner|spouse|niece|nephew|aunt|uncle|neighbour|neighbor"
+    r"|carer|caregiver|guardian|friend|cousin|grandson|granddaughter)(?:\s*,|\s+(?:is|named|called))?"
+    r"|named|my\s+colleague|yours\s+sincerely,?|kind\s+regards,?|regards,?|sincerely,?|thanks,?|thank\s+you,?"
+    r"|(?:la|el)\s+paciente|(?:der|die)\s+patientin?|comentado\s+con|besprochen\s+mit|vista?\s+por|remitid[oa]\s+por)"
+)
+_RULES = [
+    re.compile(rf"(?<![\w])(?:{_TITLE}\.?(?:\s?med\.?)?{_GAP}?(?:{_TITLE}\.?{_GAP}?)?)(?P<n>{_NAME_OR_SHOUT})"),
+    re.compile(
+        rf"(?<![\w'’])(?P<n>{_NAME_OR_SHOUT}(?:,?\s?(?:Jr|Sr|II|III|IV)\.?)?),?\s{{0,2}}(?={_CREDENTIAL}(?![\w]))"
+    ),
+    re.compile(rf"(?<![\w'’])(?P<n>{_LISTED}),?\s{{1,2}}(?={_CREDENTIAL}(?![\w]))"),
+    re.compile(
+        rf"(?<![\w])(?i:{_LABEL})\s*(?::|=|#|\t|\s-\s)[ \t]*(?:\r?\n[ \t]*)?(?:{_TITLE}\.?[ ]?)?(?P<n>{_LISTED}|{_NAME_OR_SHOUT})"
+    ),
+    re.compile(rf"(?<![\w])(?i:dear|hi|hello|cc)[ ]+(?:{_TITLE}\.?[ ]?)?(?P<n>{_NAME})(?=\s*[,:\n])"),
+    re.compile(rf"(?<![\w])(?i:{_CUE})\s+(?:{_TITLE}\.?[ ]?)?(?P<n>{_LISTED}|{_NAME})"),
+    re.compile(rf"(?m)(?:^[ \t]*(?:--?|—|~|/s/)[ \t]*)(?P<n>{_NAME})[ \t.]*$"),
+]
+_PAIR = re.compile(
+    rf"(?<![\w'’])(?P<a>{_WORD}){_GAP}(?:{_INITIAL}{_GAP})?(?P<b>{_PARTICLE}{{0,2}}{_WORD}(?:-{_WORD})?)(?:{_GAP}(?P<c>{_WORD}))?"
+)
+_COMMA = re.compile(rf"(?<![\w'’])(?P<a>{_WORD}|{_SHOUT}),[ ](?P<b>{_WORD}|{_SHOUT})(?:[ ]{_INITIAL})?(?![\w'’])")
+_CARET = re.compile(rf"(?<![\w^])[{_UP}{_LOW}'’-]+\^[{_UP}{_LOW}'’-]+(?:\^[\w'’-]*)*")
+_SINGLE = re.compile(
+    rf"(?<![\w'’-])(?P<a>{_WORD})(?=['’]s\s+(?:wife|husband|son|daughter|mother|father|room|chart|gp|care|case|family)\b)"
+)
+_MADE_OF = re.compile(r"[\s,.^'’-]+")
+
+_ZH_SURNAMES = (
+    "王李张刘陈杨黄赵周吴徐孙马朱胡郭何林高罗郑梁谢宋唐许韩冯邓曹彭曾肖田董袁潘于蒋蔡余杜叶程苏魏吕丁任沈姚卢姜崔钟谭陆汪范金石廖贾夏韦付方白邹孟熊秦邱江尹薛"
+    "闫段雷侯龙史陶黎贺顾毛郝龚邵万钱严覃武戴莫孔向汤"
+)
+_ZH = [
+    re.compile(
+        r"(?:姓\s*名|患者|病人|病患|联系人|家属|报告医[生师]|审核医[生师]|申请医[生师]|诊断医[生师]|检查医[生师]|主治医[生师]|医[生师]|技师|护士)\s*[:：]\s*(?P<n>[\u4e00-\u9fff]{2,4}(?:[·•][\u4e00-\u9fff]{1,6})?)"
+    ),
+    re.compile(
+        rf"(?P<n>(?:欧阳|司马|上官|诸葛|[{_ZH_SURNAMES}])[\u4e00-\u9fff]{{0,2}})(?=(?:主任|副主任|教授|医生|医师|大夫|护士|先生|女士|小姐|同志|技师))"
+    ),
+    re.compile(
+        rf"(?:患者|病人)(?P<n>(?:欧阳|司马|上官|诸葛|[{_ZH_SURNAMES}])[\u4e00-\u9fff]{{1,2}})(?=[,，、。\s(（]|男|女)"
+    ),
+]
+
+
+def find_names(text: str) -> list[tuple[int, int]]:
+    """Return where names of persons stand.
+
+    Titles, labels, credentials and phrases that a person follows decide first. Two capital words count as a name where one
+    is a common first name, or a common surname behind a word that is no term.
+    """
+    out: list[tuple[int, int]] = []
+    for rule in _RULES:
+        for hit in rule.finditer(text):
+            span = _trimmed(text, *hit.span("n"))
+            if span is not None:
+                out.append(span)
+    for hit in _PAIR.finditer(text):
+        span = _pair(text, hit)
+        if span is not None:
+            out.append(span)
+    for hit in _COMMA.finditer(text):
+        first, second = _plain(hit["a"]), _plain(hit["b"])
+        if second in FIRST_NAMES and first not in NOT_NAMES and (first not in EPONYMS or first in SURNAMES):
+            out.append(hit.span())
+    out += [hit.span() for hit in _CARET.finditer(text)]
+    out += [hit.span("a") for hit in _SINGLE.finditer(text) if _plain(hit["a"]) not in NOT_NAMES]
+    if not text.isascii():
+        out += [hit.span("n") for rule in _ZH for hit in rule.finditer(text)]
+    return out
+
+
+def _plain(word: str) -> str:
+    return word.lower().replace("’", "'").strip("'.,")
+
+
+def _trimmed(text: str, start: int, end: int) -> tuple[int, int] | None:
+    """Cut words that are terms from the end of what looks like a name; None where nothing is left."""
+    words = [(hit.start() + start, hit.end() + start) for hit in re.finditer(r"[^\s,^]+", text[start:end])]
+    for place, (begin, stop) in enumerate(words):
+        word = _plain(text[begin:stop])
+        if word in NOT_NAMES and not (place and word in SURNAMES):
+            words = words[:place]
+            break
+    while words and len(_plain(text[words[-1][0] : words[-1][1]])) == 0:
+        words.pop()
+    if not words:
+        return None
+    stop = words[-1][1]
+    while stop > words[0][0] and text[stop - 1] in ",.;:" and not (text[stop - 1] == "." and stop - words[-1][0] == 2):
+        stop -= 1
+    only = text[words[0][0] : stop]
+    return None if len(only.strip(".'’ ")) < 2 else (words[0][0], stop)
+
+
+def _pair(text: str, hit: re.Match[str]) -> tuple[int, int] | None:
+    first, second = _plain(hit["a"]), _plain(hit["b"].split()[-1])
+    third = _plain(hit["c"]) if hit["c"] else ""
+    if first in FIRST_NAMES and first not in NOT_NAMES and second not in NOT_NAMES and second not in _BEHIND:
+        return hit.start(), hit.end("c") if third in SURNAMES else hit.end("b")
+    if second in FIRST_NAMES and third and third not in NOT_NAMES and third not in _BEHIND and second not in NOT_NAMES:
+        return hit.start("b"), hit.end("c")
+    if second in SURNAMES and first not in NOT_NAMES and first not in EPONYMS and second not in EPONYMS and not third:
+        return hit.start(), hit.end("b")
+    return None
+
+
+_BEHIND = frozenset(
+    "disease syndrome sign cyst lymphoma node nodes classification score grade ring duct tumor tumour".split()
+)

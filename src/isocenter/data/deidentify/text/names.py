@@ -11,9 +11,7 @@ __all__ = ["find_names"]
 _UP = "A-ZÀ-ÖØ-ÞĀĂĄĆČĎĐĒĘĚĞĢİĶĹĽŁŃŇŌŐŒŘŚŞŠŢŤŪŮŰŹŻŽ"
 _LOW = "a-zß-öø-ÿāăąćčďđēęěğģıķĺľłńňōőœřśşšţťūůűźżž"
 # One word of a name: Mary, O'Neil, McDonald, Jean-Luc, an initial with or without full stop.
-_WORD = (
-    rf"(?:(?:[{_UP}]['’])?[{_UP}][{_LOW}]+(?:[{_UP}][{_LOW}]+)?(?:['’-][{_UP}]?[{_LOW}]+)*|[{_UP}]['’][{_UP}][{_LOW}]+)"
-)
+_WORD = rf"(?:(?:[{_UP}]['’])?[{_UP}][{_LOW}]+(?:[{_UP}][{_LOW}]+)?(?:['’-](?:[{_UP}]['’])?[{_UP}]?[{_LOW}]+(?:[{_UP}][{_LOW}]+)?)*|[{_UP}]['’][{_UP}][{_LOW}]+)"
 _SHOUT = rf"[{_UP}]['’]?[{_UP}]+(?:['’-][{_UP}]+)*"
 _INITIAL = rf"[{_UP}]\.?(?![{_LOW}{_UP}'’])"
 _PARTICLE = r"(?:(?:van|von|de|del|della|der|den|dos|da|di|la|las|los|el|al|bin|ibn|abu|zu|y|ter|ten|le|du|st\.)[ -])"
@@ -41,7 +39,7 @@ _LABEL = (
     r"|request|order|refer|check|complet|enter|witness|typ|validat|inform|firmad|realizad)(?:ed|en|ied|o|ten)?(?:\s+(?:and|&)"
     r"\s+\w+ed)?(?:\s+electronically)?\s+(?:by|por)|electronically\s+signed(?:\s+by)?|e-?signed(?:\s+by)?|signed|author"
     r"|informado por|firmado(?:\s+por)?|médico(?:\s+\w+)?|solicitante|befundet von|überweiser|zuweiser|arzt|ärztin"
-    r"|unterzeichnet|gez\.?|cc|attn|attention|to|from|dear|copy to|emergency contact|guardian|spouse|next of kin|nok|witness)"
+    r"|unterzeichnet|gez\.?|cc|re|regarding|attn|attention|to|from|dear|copy to|emergency contact|guardian|spouse|next of kin|nok|witness)"
 )
 _CUE = (
     r"(?:discussed\s+with|communicated\s+(?:to|with)|(?:called|phoned|paged|conveyed|relayed|reported|given|telephoned|faxed"
@@ -55,16 +53,23 @@ _CUE = (
     r"|(?:la|el)\s+paciente|(?:der|die)\s+patientin?|comentado\s+con|besprochen\s+mit|vista?\s+por|remitid[oa]\s+por)"
 )
 _RULES = [
-    re.compile(rf"(?<![\w])(?:{_TITLE}\.?(?:\s?med\.?)?{_GAP}?(?:{_TITLE}\.?{_GAP}?)?)(?P<n>{_NAME_OR_SHOUT})"),
+    re.compile(
+        rf"(?<![\w])(?:{_TITLE}(?:\s?med\.?)?(?:\.{_GAP}?|{_GAP})(?:{_TITLE}(?:\.{_GAP}?|{_GAP}))?)(?P<n>{_NAME_OR_SHOUT})"
+    ),
     re.compile(
         rf"(?<![\w'’])(?P<n>{_NAME_OR_SHOUT}(?:,?\s?(?:Jr|Sr|II|III|IV)\.?)?),?\s{{0,2}}(?={_CREDENTIAL}(?![\w]))"
     ),
     re.compile(rf"(?<![\w'’])(?P<n>{_LISTED}),?\s{{1,2}}(?={_CREDENTIAL}(?![\w]))"),
     re.compile(
-        rf"(?<![\w])(?i:{_LABEL})\s*(?::|=|#|\t|\s-\s)[ \t]*(?:\r?\n[ \t]*)?(?:{_TITLE}\.?[ ]?)?(?P<n>{_LISTED}|{_NAME_OR_SHOUT})"
+        rf"(?<![\w])(?i:{_LABEL})\s*(?::|=|#|\t|\s-\s)[ \t]*(?:\r?\n[ \t]*)?(?:{_TITLE}(?:\.[ ]?|[ ]))?(?P<n>{_LISTED}|{_NAME_OR_SHOUT})"
     ),
-    re.compile(rf"(?<![\w])(?i:dear|hi|hello|cc)[ ]+(?:{_TITLE}\.?[ ]?)?(?P<n>{_NAME})(?=\s*[,:\n])"),
-    re.compile(rf"(?<![\w])(?i:{_CUE})\s+(?:{_TITLE}\.?[ ]?)?(?P<n>{_LISTED}|{_NAME})"),
+    re.compile(rf"(?<![\w])(?i:dear|hi|hello|cc)[ ]+(?:{_TITLE}(?:\.[ ]?|[ ]))?(?P<n>{_NAME})(?=\s*[,:\n])"),
+    re.compile(rf"(?<![\w])(?i:{_CUE})\s+(?:{_TITLE}(?:\.[ ]?|[ ]))?(?P<n>{_LISTED}|{_NAME})"),
+    re.compile(
+        rf"(?<![\w'’])(?P<n>{_WORD}{_GAP}(?:{_INITIAL}{_GAP})?(?:{_PARTICLE}{{0,2}}{_WORD}))(?=['’]s[ ](?:wife|husband|son|daughter"
+        rf"|mother|father|family|partner|carer|GP)\b|[ ](?:presented|presents|attended|returned|complain(?:s|ed)|reports|reported|denies"
+        rf"|was[ ](?:seen|admitted|referred|informed|discharged|transferred|brought|called|notified|scanned)|is[ ]an?[ ]\d|who[ ]|lives|has[ ]been[ ]\w+ed))"
+    ),
     re.compile(rf"(?m)(?:^[ \t]*(?:--?|—|~|/s/)[ \t]*)(?P<n>{_NAME})[ \t.]*$"),
 ]
 _PAIR = re.compile(
@@ -100,12 +105,14 @@ def find_names(text: str) -> list[tuple[int, int]]:
     Titles, labels, credentials and phrases that a person follows decide first. Two capital words count as a name where one
     is a common first name, or a common surname behind a word that is no term.
     """
-    out: list[tuple[int, int]] = []
+    sure: list[tuple[int, int]] = []
     for rule in _RULES:
         for hit in rule.finditer(text):
             span = _trimmed(text, *hit.span("n"))
             if span is not None:
-                out.append(span)
+                sure.append(span)
+    sure += [hit.span() for hit in _CARET.finditer(text)]
+    out = sure + _again(text, sure)
     for hit in _PAIR.finditer(text):
         span = _pair(text, hit)
         if span is not None:
@@ -114,11 +121,29 @@ def find_names(text: str) -> list[tuple[int, int]]:
         first, second = _plain(hit["a"]), _plain(hit["b"])
         if second in FIRST_NAMES and first not in NOT_NAMES and (first not in EPONYMS or first in SURNAMES):
             out.append(hit.span())
-    out += [hit.span() for hit in _CARET.finditer(text)]
     out += [hit.span("a") for hit in _SINGLE.finditer(text) if _plain(hit["a"]) not in NOT_NAMES]
     if not text.isascii():
         out += [hit.span("n") for rule in _ZH for hit in rule.finditer(text)]
     return out
+
+
+def _again(text: str, sure: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return where words of names that are sure stand once more, without title or label.
+
+    A word that is also an eponym or a term is not looked for alone.
+    """
+    words: set[str] = set()
+    for start, end in sure:
+        for word in _MADE_OF.split(text[start:end]):
+            plain = _plain(word)
+            if len(plain) >= 3 and plain not in NOT_NAMES and plain not in EPONYMS and not plain.isdigit():
+                words.add(plain)
+    if not words:
+        return []
+    spelled = "|".join(re.escape(word) for word in sorted(words, key=lambda w: (-len(w), w)))
+    again = re.compile(rf"(?<![\w])(?:{spelled})(?![{_UP}{_LOW}\d_])", re.IGNORECASE)
+    found = ((hit.start(), hit.end()) for hit in again.finditer(text) if hit[0][0].isupper() or not hit[0][0].isascii())
+    return [span for span in found if not _BEHIND_WORD.match(text, span[1])]
 
 
 def _plain(word: str) -> str:
@@ -130,7 +155,7 @@ def _trimmed(text: str, start: int, end: int) -> tuple[int, int] | None:
     words = [(hit.start() + start, hit.end() + start) for hit in re.finditer(r"[^\s,^]+", text[start:end])]
     for place, (begin, stop) in enumerate(words):
         word = _plain(text[begin:stop])
-        if word in NOT_NAMES and not (place and word in SURNAMES):
+        if len(word) > 1 and word in NOT_NAMES and not (place and word in SURNAMES):
             words = words[:place]
             break
     while words and len(_plain(text[words[-1][0] : words[-1][1]])) == 0:
@@ -156,6 +181,10 @@ def _pair(text: str, hit: re.Match[str]) -> tuple[int, int] | None:
     return None
 
 
+_BEHIND_WORD = re.compile(
+    r"(?:['’]s)?[ ](?:disease|syndrome|sign|cyst|lymphoma|nodes?|classification|score|grade|ring|duct|tumou?r|fracture|angle|lines?"
+    r"|criteria|procedure|operation|catheter|tube|drain|test|phenomenon|abscess|hernia|lesion|deformity|contracture)\b"
+)
 _BEHIND = frozenset(
     "disease syndrome sign cyst lymphoma node nodes classification score grade ring duct tumor tumour".split()
 )

@@ -12,7 +12,7 @@ _URL = re.compile(
     r"|\b[\w-]+(?:\.[\w-]+)*\.(?:com|org|net|edu|gov|co\.uk|nhs\.uk|ac\.uk|de|es|cn|io|health|info)(?:/[^\s<>\"')\],;]*)?(?![\w@.-])",
     re.IGNORECASE,
 )
-_VALUE = r"(?P<v>(?=[\w./-]*\d)[A-Z0-9](?:[\w/-]|\.(?=\w)){2,30}(?:[ ]\d{2,6}(?![\d.,/]|\s?(?:m[mlg]|cm|%))){0,3})"
+_VALUE = r"(?P<v>(?=[\w./-]*\d)[A-Z0-9](?:[\w/-]|\.(?=\w)){2,30}(?:[ ]\d{2,6}(?!\d|[.,/]\d|\s?(?:m[mlg]|cm|%))){0,3})"
 _LABEL = (
     r"(?:m\.?r\.?n\.?|medical[ ]record(?:[ ](?:number|no\.?|num|id))?|med(?:ical)?\.?[ ]rec\.?(?:[ ]no\.?)?"
     r"|(?:hospital|hosp|unit|chart|patient|pt|account|acct|visit|encounter|accession|acc|case|order|requisition|req|exam|study"

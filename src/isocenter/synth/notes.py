@@ -1,7 +1,7 @@
 """Invented clinical notes with planted identifiers, and where each of them stands: what de-identification is measured on.
 
-Names are composed, not listed, so that no list of common names can know them all; formats differ between the two
-halves, "first" and "second", so that rules written with one half in view meet the other for the first time when measured.
+Names are composed, not listed, so that no list of common names can know them all. Formats and phrases differ between three
+parts, "first", "second" and "third", so that rules written with one in view meet another for the first time when measured.
 Beside the identifiers stand words and numbers that look like some: eponyms, vertebral levels, scores, doses, ratios.
 """
 
@@ -16,7 +16,7 @@ from typing import Literal
 
 __all__ = ["Note", "Planted", "notes"]
 
-Half = Literal["first", "second"]
+Half = Literal["first", "second", "third"]
 
 
 @dataclass(frozen=True)
@@ -80,9 +80,9 @@ class _Writer:
         self.planted: list[Planted] = []
         self.day = date(2012, 1, 1) + timedelta(days=random_source.randrange(4500))
 
-    def pick(self, first: str, second: str) -> str:
-        """Choose one of the variants of this half, which stand apart by " | "."""
-        return self.random.choice((first if self.half == "first" else second).split(" | "))
+    def pick(self, first: str, second: str, third: str) -> str:
+        """Choose one of the variants of this part, which stand apart by " | "."""
+        return self.random.choice({"first": first, "second": second, "third": third}[self.half].split(" | "))
 
     def write(self, template: str) -> None:
         """Write a template; {kind} is an identifier of that kind."""
@@ -107,6 +107,7 @@ class _Writer:
         shape = self.pick(
             "{g} {f} | {f}, {g} | {g} {i}. {f} | {F}, {G} | {F}, {G} {i}",
             "{f}, {g} {i}. | {G} {F} | {F}^{G} | {g} {f} Jr. | {i}. {f}",
+            "{f} {g} | {g} {i} {f} | {F} {G} {i} | {f},{g} | {f}, {g} ({i}.)",
         )
         return self._shaped(shape, initial), "name"
 
@@ -127,16 +128,27 @@ class _Writer:
     def _doctor(self) -> tuple[str, str]:
         given, family = self.random.choice(_GIVEN), self._family()
         shape = self.pick(
-            "{f} | {g} {f} | {i}. {f} | {g} {i}. {f}", "{f} | {i}.{j}. {f} | {g} {f} | {i} {f} | {g}-{h} {f}"
+            "{f} | {g} {f} | {i}. {f} | {g} {i}. {f}",
+            "{f} | {i}.{j}. {f} | {g} {f} | {i} {f} | {g}-{h} {f}",
+            "{f} | {i} {j} {f} | van {f} | de la {f} | {g} {f}-{k}",
         )
         i, j = self.random.sample("ABCDEFGHJKLMNPRSTW", 2)
-        return shape.format(g=given, f=family, i=i, j=j, h=self.random.choice(_GIVEN)), "name"
+        return shape.format(g=given, f=family, i=i, j=j, h=self.random.choice(_GIVEN), k=self._family()), "name"
 
     def _doctor_full(self) -> tuple[str, str]:
         return f"{self.random.choice(_GIVEN)} {self._family()}", "name"
 
     def _doctor_listed(self) -> tuple[str, str]:
         return f"{self._family()}, {self.random.choice(_GIVEN)}", "name"
+
+    def _surname_other(self) -> tuple[str, str]:
+        return self._family(), "name"
+
+    def _doctor_shouted(self) -> tuple[str, str]:
+        return f"{self.random.choice(_GIVEN)} {self._family()}".upper(), "name"
+
+    def _gmc(self) -> tuple[str, str]:
+        return self._digits(7), "id"
 
     def _date(self) -> tuple[str, str]:
         day = self.day - timedelta(days=self.random.choice((0, 1, 7, 90, 365, 1200)))
@@ -146,21 +158,27 @@ class _Writer:
             "{d:%m/%d/%Y} | {d:%Y-%m-%d} | {M} {n}, {d:%Y} | {n} {M} {d:%Y} | {d:%d-%b-%Y} | {d:%m/%d/%y} | {d:%d.%m.%Y}",
             "{d:%Y/%m/%d} | {d:%b} {n} {d:%Y} | {n}{s} {M} {d:%Y} | {n}{s} of {M}, {d:%Y} | {d:%d %b %y} | {d:%d/%m/%Y} | "
             "{d:%A}, {M} {n}, {d:%Y} | {d:%Y%m%d} | {U} {n}, {d:%Y}",
+            "{n} {M}, {d:%Y} | {d:%b}. {n}, {d:%Y} | {d:%Y.%m.%d} | {d:%d-%m-%Y} | {d:%a} {n} {d:%b} {d:%Y} | {d:%m-%d-%Y} | "
+            "{d:%Y-%m-%d}T08:12:00 | the {n}{s} of {M} {d:%Y} | {d:%d%b%Y}",
         )
         return text.format(d=day, M=month, n=day.day, s=suffix, U=month.upper()), "date"
 
     def _month(self) -> tuple[str, str]:
-        return self.day.strftime(self.pick("%B %Y | %m/%Y", "%b %Y | %B, %Y")), "date"
+        return self.day.strftime(self.pick("%B %Y | %m/%Y", "%b %Y | %B, %Y", "%b-%Y | %B of %Y")), "date"
 
     def _born(self) -> tuple[str, str]:
         born = date(1930, 1, 1) + timedelta(days=self.random.randrange(30000))
-        return born.strftime(self.pick("%m/%d/%Y | %Y-%m-%d | %d %B %Y", "%d/%m/%Y | %b %d, %Y | %d.%m.%y")), "date"
+        return born.strftime(
+            self.pick(
+                "%m/%d/%Y | %Y-%m-%d | %d %B %Y", "%d/%m/%Y | %b %d, %Y | %d.%m.%y", "%d-%m-%Y | %d%b%Y | %m-%d-%Y"
+            )
+        ), "date"
 
     def _digits(self, count: int) -> str:
         return str(self.random.randrange(1, 10)) + "".join(self.random.choice("0123456789") for _ in range(count - 1))
 
     def _mrn(self) -> tuple[str, str]:
-        shape = self.pick("7 | 8 | 3-4 | A6", "6 | 10 | AA7 | 2-2-3")
+        shape = self.pick("7 | 8 | 3-4 | A6", "6 | 10 | AA7 | 2-2-3", "9 | AAA-6 | 3.3.3 | A-7")
         return self._from_shape(shape), "id"
 
     def _from_shape(self, shape: str) -> str:
@@ -172,7 +190,9 @@ class _Writer:
         return "".join(out)
 
     def _accession(self) -> tuple[str, str]:
-        return self._from_shape(self.pick("8 | A2-6 | AA8 | AA-4-5", "7 | 4AA5 | A9 | 2-AA-5")), "id"
+        return self._from_shape(
+            self.pick("8 | A2-6 | AA8 | AA-4-5", "7 | 4AA5 | A9 | 2-AA-5", "6-AAA | AAA4-5 | AAA11 | 4/5")
+        ), "id"
 
     def _ssn(self) -> tuple[str, str]:
         return self._from_shape("3-2-4"), "id"
@@ -181,15 +201,16 @@ class _Writer:
         return self._from_shape("3 3 4"), "id"
 
     def _policy(self) -> tuple[str, str]:
-        return self._from_shape(self.pick("AAA7 | 9", "AA-8 | A3-4-2")), "id"
+        return self._from_shape(self.pick("AAA7 | 9", "AA-8 | A3-4-2", "4 4 4 | AAAA7")), "id"
 
     def _serial(self) -> tuple[str, str]:
-        return self._from_shape(self.pick("AA5 | 6", "A3A4 | AA-5")), "id"
+        return self._from_shape(self.pick("AA5 | 6", "A3A4 | AA-5", "2A5 | AAA3-2")), "id"
 
     def _phone(self) -> tuple[str, str]:
         shape = self.pick(
             "(3) 3-4 | 3-3-4 | +1 3 3 4 | 3.3.4",
             "(3)3-4 | 1-3-3-4 | +44 2 4 4 | 3-4 | 3-3-4 ext. 4 | 3.3.4 x3",
+            "(3) 3 4 | 3 3 4 | +1-3-3-4 | 3/3-4 | +49 3 7",
         )
         return "".join(
             self._digits(int(p)) if re.fullmatch(r"[2-9]", p) else p
@@ -200,7 +221,7 @@ class _Writer:
         return self._digits(self.random.choice((4, 5))), "phone"
 
     def _email(self) -> tuple[str, str]:
-        user = self.pick("{g}.{f} | {i}{f}", "{f}_{g} | {g}{n}").format(
+        user = self.pick("{g}.{f} | {i}{f}", "{f}_{g} | {g}{n}", "{f}{i} | {g}-{f}").format(
             g=self.given.lower(),
             f=re.sub(r"[^a-z]", "", self.family.lower()),
             i=self.given[0].lower(),
@@ -212,6 +233,7 @@ class _Writer:
         return self.pick(
             "https://portal.example.org/patient/{n} | www.{t}health.example.com/results",
             "http://pacs.{t}.example.net/viewer?study={n} | {t}radiology.org/reports",
+            "portal.{t}clinic.com | https://{t}.example.edu/~{n}#top",
         ).format(n=self._digits(6), t=self.random.choice(_TOWNS).lower()), "url"
 
     def _address(self) -> tuple[str, str]:
@@ -220,6 +242,7 @@ class _Writer:
         return self.pick(
             "{s} | {s}, {t}, {q} {z} | {s}, Apt {a}, {t}, {q} {z}",
             "{s}, {t} {q} {z}-{y} | Flat {a}, {s}, {t}, SW1A 2AA | {s}, {t} | P.O. Box {z}, {t}, {q} {z} | {t}, {q} {z}",
+            "{s}. {t}, {q} {z} | {s} Unit {a} | {s} #{a}, {t} {q} | {s}\n{t}, {q} {z} | Apt. {a}, {s}, {t} {q}, {z}",
         ).format(s=street, t=town, q=state, z=code, y=self._digits(4), a=self.random.randrange(1, 30)), "address"
 
     def _town(self) -> tuple[str, str]:
@@ -231,6 +254,8 @@ class _Writer:
             "{t} General Hospital | St. {f}'s Hospital | {t} Medical Center | University Hospital of {t} | {t} Clinic",
             "{t} Regional Medical Centre | {f} Memorial Hospital | Royal {t} Infirmary | {t} NHS Trust | {t} Imaging Associates | "
             "{f} Cancer Institute | Our Lady of {t} Hospital | {t} Community Health Center",
+            "{t} and District Hospital | {t} VA Medical Center | Children's Hospital of {t} | {t} Nursing Home | "
+            "{f} & {t} Radiology Associates | Mount {t} Medical Group | {t} Hospital for Women",
         ).format(t=town, f=family), "hospital"
 
     def _old(self) -> tuple[str, str]:
@@ -250,6 +275,13 @@ _HEADS = {
         "{hospital} | {address}\nTel: {phone}\n\nPatient: {patient}\nHosp No: {mrn}   NHS No: {nhs}\nDate: {date}\n\n",
         "NAME {patient}\tMR# {mrn}\tDOB {born}\nORDERING PROVIDER: {doctor_listed}\nSERVICE DATE: {date}\n\n",
         "To: {doctor_full}, {hospital}\nFrom: {doctor_full}\nPatient name - {patient}\nInsurance ID: {policy}\n\n",
+    ],
+    "third": [
+        "RE: {patient}   D.O.B. {born}   MRN#{mrn}\nStudy performed {date}\n\n",
+        "Patient {full}, born {born}, was examined on {date} at {hospital}.\n\n",
+        "Exam ordered by: {doctor_listed} on {date}\nPatient's name: {patient}\nChart #{mrn}\nSSN# {ssn}\n\n",
+        "CLINIC LETTER\n{hospital}\n{address}\nOur ref: {accession}\nDate dictated: {date}\n\nDear Doctor\n\nRe: {patient} d.o.b. {born}, "
+        "Hospital number {mrn}\n\n",
     ],
 }
 _MIDDLES = {
@@ -290,6 +322,28 @@ _MIDDLES = {
         "Previous accession number {accession}. ",
         "Interpreted by {doctor_full} and verified by {doctor_full}. ",
     ],
+    "third": [
+        "I reviewed this 58 year old lady, Mrs {surname}, in clinic on {date}. ",
+        "Spoke w/ Dr. {doctor} at 3 pm on {date}. ",
+        "Held as per Dr {doctor}. ",
+        "Ms. {surname}'s sister {relative} drove her from {town}. ",
+        "{surname} tolerated the procedure well. ",
+        "Consent was obtained by {doctor_full}. ",
+        "Verbal report to {doctor_full} (ED) at 22:15. ",
+        "Last seen in {month} by {doctor_full}, NP, at {hospital}. ",
+        "Old films from {hospital} dated {date} were reviewed. ",
+        "Home phone {phone}; work {phone}. ",
+        "Now {old} years old, she walks with a frame. ",
+        "Prescriptions go to the pharmacy at {address}. ",
+        "Medicare no. {policy}. ",
+        "He works for a firm in {town}. ",
+        "Contact person: {relative} ({phone}). ",
+        "Implant lot {serial}. ",
+        "Brought by ambulance from {address}. ",
+        "Mail to {email}; portal: {url}. ",
+        "Dr. {doctor} of {hospital} agrees with this. ",
+        "Follow-up visit with Nurse {surname_other} on {date}. ",
+    ],
 }
 _ENDS_OF_NOTES = {
     "first": [
@@ -304,6 +358,13 @@ _ENDS_OF_NOTES = {
         "\n\nKind regards\n\n{doctor_full}\nConsultant Radiologist, {hospital}",
         "\n\nAttending: {doctor_listed} | Resident: {doctor_listed} | {date}",
         "\n\n-- {doctor_full}",
+    ],
+    "third": [
+        "\n\nFinalized by {doctor_full} on {date} at 08:12 AM",
+        "\n\nThank you for referring this patient.\n\n{doctor_full}, FRCR\nGMC {gmc}",
+        "\n\nRead by: {doctor_listed}   Approved: {doctor_full}",
+        "\n\n/es/ {doctor_shouted}\nStaff Radiologist\nSigned: {date}",
+        "\n\nCC: {doctor_full}; {doctor_full}",
     ],
 }
 _CLINICAL = [

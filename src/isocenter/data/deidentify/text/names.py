@@ -13,7 +13,7 @@ _LOW = "a-zß-öø-ÿāăąćčďđēęěğģıķĺľłńňōőœřśşšţťū�
 # One word of a name: Mary, O'Neil, McDonald, Jean-Luc, an initial with or without full stop.
 _WORD = rf"(?:(?:[{_UP}]['’])?[{_UP}][{_LOW}]+(?:[{_UP}][{_LOW}]+)?(?:['’-](?:[{_UP}]['’])?[{_UP}]?[{_LOW}]+(?:[{_UP}][{_LOW}]+)?)*|[{_UP}]['’][{_UP}][{_LOW}]+)"
 _SHOUT = rf"[{_UP}]['’]?[{_UP}]+(?:['’-][{_UP}]+)*"
-_INITIAL = rf"[{_UP}]\.?(?![{_LOW}{_UP}'’])"
+_INITIAL = rf"[{_UP}](?:\.|(?![{_LOW}{_UP}'’]))"
 _PARTICLE = r"(?:(?:van|von|de|del|della|der|den|dos|da|di|la|las|los|el|al|bin|ibn|abu|zu|y|ter|ten|le|du|st\.)[ -])"
 _GAP = r"[ \t]{1,2}"
 _NAME = rf"(?:{_INITIAL}{_GAP}?){{0,2}}{_PARTICLE}{{0,2}}{_WORD}(?:{_GAP}(?:{_PARTICLE}{{0,2}}(?:{_WORD})|{_INITIAL})){{0,3}}"
@@ -52,24 +52,35 @@ _CUE = (
     r"|named|my\s+colleague|yours\s+sincerely,?|kind\s+regards,?|regards,?|sincerely,?|thanks,?|thank\s+you,?"
     r"|(?:la|el)\s+paciente|(?:der|die)\s+patientin?|comentado\s+con|besprochen\s+mit|vista?\s+por|remitid[oa]\s+por)"
 )
+_SUFFIX = r"(?:,?[ ]?(?:Jr|Sr|JR|SR|II|III|IV)\b\.?)?"
+_TITLED = rf"(?:{_TITLE}(?:\.[ ]?|[ ]))?"
+_BOTH = rf"(?P<n>(?:{_LISTED}|{_NAME_OR_SHOUT}){_SUFFIX})"
+_DOES = (
+    r"(?:presented|presents|attended|returned|complain(?:s|ed)|reports|reported|denies|was[ ](?:seen|admitted|referred|informed"
+    r"|discharged|transferred|brought|called|notified|scanned)|is[ ]an?[ ]\d|who[ ]|lives|has[ ]been[ ]\w+ed)"
+)
+_OF_FAMILY = r"(?:wife|husband|son|daughter|mother|father|family|partner|carer|GP|sister|brother|room|chart|case)"
 _RULES = [
+    # Dr Jane Roe; Prof. Dr. med. Roe; Nurse Roe
     re.compile(
-        rf"(?<![\w])(?:{_TITLE}(?:\s?med\.?)?(?:\.{_GAP}?|{_GAP})(?:{_TITLE}(?:\.{_GAP}?|{_GAP}))?)(?P<n>{_NAME_OR_SHOUT})"
+        rf"(?<![\w])(?:{_TITLE}(?:\s?med\.?)?(?:\.{_GAP}?|{_GAP})(?:{_TITLE}(?:\.{_GAP}?|{_GAP}))?)(?P<n>{_NAME_OR_SHOUT}{_SUFFIX})"
     ),
+    # Jane Roe, MD; Jane Roe FRCR; Roe, Jane, MD; JANE ROE, MD
+    re.compile(rf"(?<![\w'’])(?P<n>{_NAME}{_SUFFIX})(?:,[ ]{{0,2}}|[ ]{{1,2}})(?={_CREDENTIAL}(?![\w]))"),
+    re.compile(rf"(?<![\w'’])(?P<n>{_LISTED}|{_NAME_OR_SHOUT}{_SUFFIX}),[ ]{{0,2}}(?={_CREDENTIAL}(?![\w]))"),
+    # Radiologist: Jane Roe; Patient name - ROE, JANE
+    re.compile(rf"(?<![\w])(?i:{_LABEL})\s*(?::|=|#|\t|\s-\s)[ \t]*(?:\r?\n[ \t]*)?{_TITLED}{_BOTH}"),
+    # NAME Jane Roe, with capitals or a gap in place of the colon
     re.compile(
-        rf"(?<![\w'’])(?P<n>{_NAME_OR_SHOUT}(?:,?\s?(?:Jr|Sr|II|III|IV)\.?)?),?\s{{0,2}}(?={_CREDENTIAL}(?![\w]))"
+        rf"(?m)(?:^|[\t|]|[ ]{{2}})(?:NAME|Name|PATIENT|PT|Pt|PROVIDER|Physician)[ ]+{_TITLED}{_BOTH}(?=[ ]{{2}}|\t|\s*$|[ ]?[|(,;])"
     ),
-    re.compile(rf"(?<![\w'’])(?P<n>{_LISTED}),?\s{{1,2}}(?={_CREDENTIAL}(?![\w]))"),
+    re.compile(rf"(?<![\w])(?i:dear|hi|hello|cc)[ ]+{_TITLED}(?P<n>{_NAME})(?=\s*[,:\n])"),
+    re.compile(rf"(?<![\w])(?i:{_CUE})\s+{_TITLED}(?P<n>{_LISTED}|{_NAME})"),
+    # Jane Roe's daughter; Jane Roe presented
     re.compile(
-        rf"(?<![\w])(?i:{_LABEL})\s*(?::|=|#|\t|\s-\s)[ \t]*(?:\r?\n[ \t]*)?(?:{_TITLE}(?:\.[ ]?|[ ]))?(?P<n>{_LISTED}|{_NAME_OR_SHOUT})"
+        rf"(?<![\w'’])(?P<n>{_WORD}{_GAP}(?:{_INITIAL}{_GAP})?(?:{_PARTICLE}{{0,2}}{_WORD}))(?=['’]s[ ]{_OF_FAMILY}\b|[ ]{_DOES})"
     ),
-    re.compile(rf"(?<![\w])(?i:dear|hi|hello|cc)[ ]+(?:{_TITLE}(?:\.[ ]?|[ ]))?(?P<n>{_NAME})(?=\s*[,:\n])"),
-    re.compile(rf"(?<![\w])(?i:{_CUE})\s+(?:{_TITLE}(?:\.[ ]?|[ ]))?(?P<n>{_LISTED}|{_NAME})"),
-    re.compile(
-        rf"(?<![\w'’])(?P<n>{_WORD}{_GAP}(?:{_INITIAL}{_GAP})?(?:{_PARTICLE}{{0,2}}{_WORD}))(?=['’]s[ ](?:wife|husband|son|daughter"
-        rf"|mother|father|family|partner|carer|GP)\b|[ ](?:presented|presents|attended|returned|complain(?:s|ed)|reports|reported|denies"
-        rf"|was[ ](?:seen|admitted|referred|informed|discharged|transferred|brought|called|notified|scanned)|is[ ]an?[ ]\d|who[ ]|lives|has[ ]been[ ]\w+ed))"
-    ),
+    # a signature on a line of its own
     re.compile(rf"(?m)(?:^[ \t]*(?:--?|—|~|/s/)[ \t]*)(?P<n>{_NAME})[ \t.]*$"),
 ]
 _PAIR = re.compile(

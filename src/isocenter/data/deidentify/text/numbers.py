@@ -14,7 +14,7 @@ _URL = re.compile(
 )
 _VALUE = r"(?P<v>(?=[\w./-]*\d)[A-Z0-9](?:[\w/-]|\.(?=\w)){2,30}(?:[ ]\d{2,6}(?!\d|[.,/]\d|\s?(?:m[mlg]|cm|%))){0,3})"
 _LABEL = (
-    r"(?:m\.?r\.?n\.?|medical[ ]record(?:[ ](?:number|no\.?|num|id))?|med(?:ical)?\.?[ ]rec\.?(?:[ ]no\.?)?"
+    r"(?:m\.?r\.?n\.?|mr[ ]?\#|medical[ ]record(?:[ ](?:number|no\.?|num|id))?|med(?:ical)?\.?[ ]rec\.?(?:[ ]no\.?)?"
     r"|(?:hospital|hosp|unit|chart|patient|pt|account|acct|visit|encounter|accession|acc|case|order|requisition|req|exam|study"
     r"|specimen|sample|lab|policy|insurance|member|subscriber|group|claim|invoice|licen[cs]e|passport|certificate|device"
     r"|serial|referral|admission|booking|episode|report|file|beneficiary|medicare|medicaid|health[ ]?card|driver'?s[ ]licen[cs]e"
@@ -30,6 +30,8 @@ _LABELLED = re.compile(
 )
 _SHAPES = [
     re.compile(r"(?<![\w-])\d{3}-\d{2}-\d{4}(?![\w-])"),  # SSN
+    re.compile(r"(?<![\w-])\d{2}-\d{2}-\d{3,4}(?![\w-])"),
+    re.compile(r"(?<=\()\d{5,12}(?=\))"),
     re.compile(r"(?<![\w.-])\d{3}[ ]\d{3}[ ]\d{4}(?![\w.-]|[ ]?m)"),  # NHS
     re.compile(r"(?<![\w.-])\d{8}-?[A-HJ-NP-TV-Z](?![\w-])|(?<![\w.-])[XYZ]-?\d{7}-?[A-Z](?![\w-])"),  # DNI, NIE
     re.compile(r"(?<!\d)\d{17}[\dXx](?!\d)"),  # Chinese resident identity

@@ -17,7 +17,7 @@ _KIND = (
 )
 _HOSPITALS = [
     re.compile(
-        rf"(?<![\w])(?:{_NOT_FIRST}{_CAP}[ ]){{1,6}}(?:{_KIND})(?:[ ]+(?:of|at|for|-)[ ]+(?:{_CAP}[ ]?){{1,4}})?(?![\w])"
+        rf"(?<![\w])(?:Our[ ]Lady[ ]of[ ]|(?:{_NOT_FIRST}{_CAP}[ ])){{1,6}}(?:{_KIND})(?:[ ]+(?:of|at|for|-)[ ]+(?:{_CAP}[ ]?){{1,4}})?(?![\w])"
     ),
     re.compile(
         r"(?<![\w])(?:University|Institute)[ ]of[ ](?:[A-Z][\w’'.-]*[ ]?){1,4}(?:Hospitals?|Medical[ ]Cent(?:er|re)|Health)?"
@@ -40,6 +40,8 @@ _STREET = (
     r"|Sq|Highway|Hwy|Parkway|Pkwy|Circle|Cir|Trail|Trl|Row|Gardens|Grove|Hill|Mews|Walk|Alley|Plaza|Loop|Pike|Rise|View)"
 )
 _STATES = r"(?:A[KLRZ]|C[AOT]|D[CE]|FL|GA|HI|I[ADLN]|K[SY]|LA|M[ADEINOST]|N[CDEHJMVY]|O[HKR]|P[AR]|RI|S[CD]|T[NX]|UT|V[AT]|W[AIVY])"
+# Of these, two letters that mean nothing else in a report.
+_PLAIN_STATES = r"(?:A[KZ]|CA|D[E]|FL|GA|I[A]|K[SY]|N[CDEHJMVY]|RI|TX|UT|V[AT]|W[AIVY])"
 _ZIP = r"\d{5}(?:-\d{4})?"
 _UK = r"[A-Z]{1,2}\d[A-Z\d]?[ ]?\d[A-Z]{2}"
 _CITY = r"(?:[A-Z][\w’'.-]+(?:[ -](?:[A-Z][\w’'.-]+|upon|on|under|le|de|la|am|an|der)){0,3})"
@@ -51,7 +53,7 @@ _ADDRESSES = [
         rf"(?:[A-Z][\w’'-]+\.?[ ]|\d+(?:st|nd|rd|th)[ ]){{1,4}}{_STREET}\b\.?{_UNIT}(?:{_TAIL})?"
     ),
     re.compile(rf"\bP\.?\s?O\.?\s?Box\s+\d+(?:{_TAIL})?", re.IGNORECASE),
-    re.compile(rf"(?<![\w]){_CITY},[ ]{_STATES}\.?(?:,?[ ]{_ZIP})?(?![\w])"),
+    re.compile(rf"(?<![\w]){_CITY},[ ](?:{_STATES}\.?,?[ ]{_ZIP}|{_PLAIN_STATES})(?![\w])"),
     re.compile(rf"(?<![\w]){_UK}(?![\w])"),
     re.compile(rf"(?<![\w]){_STATES}[ ]{_ZIP}(?![\w])"),
     re.compile(

@@ -159,7 +159,7 @@ class _Writer:
             "{d:%Y/%m/%d} | {d:%b} {n} {d:%Y} | {n}{s} {M} {d:%Y} | {n}{s} of {M}, {d:%Y} | {d:%d %b %y} | {d:%d/%m/%Y} | "
             "{d:%A}, {M} {n}, {d:%Y} | {d:%Y%m%d} | {U} {n}, {d:%Y}",
             "{n} {M}, {d:%Y} | {d:%b}. {n}, {d:%Y} | {d:%Y.%m.%d} | {d:%d-%m-%Y} | {d:%a} {n} {d:%b} {d:%Y} | {d:%m-%d-%Y} | "
-            "{d:%Y-%m-%d}T08:12:00 | the {n}{s} of {M} {d:%Y} | {d:%d%b%Y}",
+            "{n}{s} of {M} {d:%Y} | {d:%d%b%Y}",
         )
         return text.format(d=day, M=month, n=day.day, s=suffix, U=month.upper()), "date"
 

@@ -16,12 +16,12 @@ _SHOUT = rf"[{_UP}]['’]?[{_UP}]+(?:['’-][{_UP}]+)*"
 _INITIAL = rf"[{_UP}](?:\.|(?![{_LOW}{_UP}'’]))"
 _PARTICLE = r"(?:(?:van|von|de|del|della|der|den|dos|da|di|la|las|los|el|al|bin|ibn|abu|zu|y|ter|ten|le|du|st\.)[ -])"
 _GAP = r"[ \t]{1,2}"
-_NAME = rf"(?:{_INITIAL}{_GAP}?){{0,2}}{_PARTICLE}{{0,2}}{_WORD}(?:{_GAP}(?:{_PARTICLE}{{0,2}}(?:{_WORD})|{_INITIAL})){{0,3}}"
-_NAME_OR_SHOUT = rf"(?:{_NAME}|(?:{_INITIAL}{_GAP}?){{0,2}}{_SHOUT}(?:{_GAP}(?:{_SHOUT}|{_INITIAL})){{0,3}})"
-_LISTED = rf"{_PARTICLE}{{0,2}}(?:{_WORD}|{_SHOUT})(?:{_GAP}(?:{_WORD}|{_SHOUT}))?[,^][ ]?(?:{_WORD}|{_SHOUT})(?:[ ^](?:{_WORD}|{_SHOUT}|{_INITIAL})){{0,2}}"
+_NAME = rf"(?:{_INITIAL}(?:{_GAP})?){{0,2}}{_PARTICLE}{{0,2}}{_WORD}(?:{_GAP}(?:{_PARTICLE}{{0,2}}(?:{_WORD})|{_INITIAL})){{0,3}}"
+_NAME_OR_SHOUT = rf"(?:{_NAME}|(?:{_INITIAL}(?:{_GAP})?){{0,2}}{_SHOUT}(?:{_GAP}(?:{_SHOUT}|{_INITIAL})){{0,3}})"
+_LISTED = rf"{_PARTICLE}{{0,2}}(?:{_WORD}|{_SHOUT})(?:{_GAP}(?:{_WORD}|{_SHOUT}))?[,^][ ]?(?:{_WORD}|{_SHOUT})(?:[ ^](?:{_WORD}|{_SHOUT}|{_INITIAL}|\({_INITIAL}\))){{0,2}}"
 _TITLE = (
     r"(?:Drs?|Doctor|Docteur|Prof|Professor|Mrs?|Ms|Miss|Mx|Messrs|Sir|Dame|Lord|Lady|Rev|Sister|Fr|Nurse|Matron|Capt|Sgt"
-    r"|Sra?|Srta|Dra|Don|Doña|Señora?|Herrn?|Frau|Fräulein|Hr|Fr|Madame|Monsieur|Mme|PA|RN|NP|Registrar|Consultant"
+    r"|Sra?|Srta|Dra|Don|Doña|Señora?|Herrn?|Frau|Fräulein|Hr|Fr|Madame|Monsieur|Mme"
     r"|DR|MRS?|MS|PROF|DOCTOR)"
 )
 _CREDENTIAL = (
@@ -39,7 +39,8 @@ _LABEL = (
     r"|request|order|refer|check|complet|enter|witness|typ|validat|inform|firmad|realizad)(?:ed|en|ied|o|ten)?(?:\s+(?:and|&)"
     r"\s+\w+ed)?(?:\s+electronically)?\s+(?:by|por)|electronically\s+signed(?:\s+by)?|e-?signed(?:\s+by)?|signed|author"
     r"|informado por|firmado(?:\s+por)?|médico(?:\s+\w+)?|solicitante|befundet von|überweiser|zuweiser|arzt|ärztin"
-    r"|unterzeichnet|gez\.?|cc|re|regarding|attn|attention|to|from|dear|copy to|emergency contact|guardian|spouse|next of kin|nok|witness)"
+    r"|unterzeichnet|gez\.?|cc|re|regarding|attn|attention|to|from|dear|copy to|emergency contact|contact person|contact|guardian|spouse|next of kin|nok"
+    r"|witness|read(?:\s+by)?|approved|verified|reviewed|finali[sz]ed|dictated|transcribed|reported|performed|authenticated)"
 )
 _CUE = (
     r"(?:discussed\s+with|communicated\s+(?:to|with)|(?:called|phoned|paged|conveyed|relayed|reported|given|telephoned|faxed"
@@ -63,7 +64,7 @@ _OF_FAMILY = r"(?:wife|husband|son|daughter|mother|father|family|partner|carer|G
 _RULES = [
     # Dr Jane Roe; Prof. Dr. med. Roe; Nurse Roe
     re.compile(
-        rf"(?<![\w])(?:{_TITLE}(?:\s?med\.?)?(?:\.{_GAP}?|{_GAP})(?:{_TITLE}(?:\.{_GAP}?|{_GAP}))?)(?P<n>{_NAME_OR_SHOUT}{_SUFFIX})"
+        rf"(?<![\w])(?:{_TITLE}(?:\s?med\.?)?(?:\.(?:{_GAP})?|{_GAP})(?:{_TITLE}(?:\.(?:{_GAP})?|{_GAP}))?)(?P<n>{_NAME_OR_SHOUT}{_SUFFIX})"
     ),
     # Jane Roe, MD; Jane Roe FRCR; Roe, Jane, MD; JANE ROE, MD
     re.compile(rf"(?<![\w'’])(?P<n>{_NAME}{_SUFFIX})(?:,[ ]{{0,2}}|[ ]{{1,2}})(?={_CREDENTIAL}(?![\w]))"),
@@ -80,9 +81,15 @@ _RULES = [
     re.compile(
         rf"(?<![\w'’])(?P<n>{_WORD}{_GAP}(?:{_INITIAL}{_GAP})?(?:{_PARTICLE}{{0,2}}{_WORD}))(?=['’]s[ ]{_OF_FAMILY}\b|[ ]{_DOES})"
     ),
+    # Patient Jane Roe, born; finalized by Jane Roe; NP Roe
+    re.compile(rf"(?<![\w])(?:Patient|Pt|patient|client|RN|NP|PA)[ ](?P<n>{_WORD}{_GAP}(?:{_INITIAL}{_GAP})?{_WORD})"),
+    re.compile(rf"(?<![\w])\w+(?:ed|en|ten)[ ]by[ ](?P<n>{_WORD}{_GAP}(?:{_INITIAL}{_GAP})?{_WORD}|{_LISTED})"),
     # a signature on a line of its own
-    re.compile(rf"(?m)(?:^[ \t]*(?:--?|—|~|/s/)[ \t]*)(?P<n>{_NAME})[ \t.]*$"),
+    re.compile(rf"(?m)(?:^[ \t]*(?:--?|—|~|/e?s/)[ \t]*)(?P<n>{_NAME_OR_SHOUT})[ \t.]*$"),
 ]
+_NEXT = re.compile(
+    rf"(?:[ ]?[;/&][ ]?|[ ](?:and|und|y)[ ]){_TITLED}(?P<n>{_WORD}{_GAP}(?:{_INITIAL}{_GAP})?{_WORD}|{_LISTED})"
+)
 _PAIR = re.compile(
     rf"(?<![\w'’])(?P<a>{_WORD}){_GAP}(?:{_INITIAL}{_GAP})?(?P<b>{_PARTICLE}{{0,2}}{_WORD}(?:-{_WORD})?)(?:{_GAP}(?P<c>{_WORD}))?"
 )
@@ -122,6 +129,7 @@ def find_names(text: str) -> list[tuple[int, int]]:
             span = _trimmed(text, *hit.span("n"))
             if span is not None:
                 sure.append(span)
+    sure += [span for start, end in tuple(sure) for span in _next_in_list(text, end)]
     sure += [hit.span() for hit in _CARET.finditer(text)]
     out = sure + _again(text, sure)
     for hit in _PAIR.finditer(text):
@@ -135,6 +143,19 @@ def find_names(text: str) -> list[tuple[int, int]]:
     out += [hit.span("a") for hit in _SINGLE.finditer(text) if _plain(hit["a"]) not in NOT_NAMES]
     if not text.isascii():
         out += [hit.span("n") for rule in _ZH for hit in rule.finditer(text)]
+    return out
+
+
+def _next_in_list(text: str, end: int) -> list[tuple[int, int]]:
+    """Return names that follow one that is sure, behind a semicolon or "and"."""
+    out = []
+    hit = _NEXT.match(text, end)
+    while hit is not None and len(out) < 8:
+        span = _trimmed(text, *hit.span("n"))
+        if span is None:
+            break
+        out.append(span)
+        hit = _NEXT.match(text, span[1])
     return out
 
 
@@ -187,9 +208,27 @@ def _pair(text: str, hit: re.Match[str]) -> tuple[int, int] | None:
         return hit.start(), hit.end("c") if third in SURNAMES else hit.end("b")
     if second in FIRST_NAMES and third and third not in NOT_NAMES and third not in _BEHIND and second not in NOT_NAMES:
         return hit.start("b"), hit.end("c")
+    if _unknown(first) and _unknown(second) and not third and _inside_sentence(text, hit.start()):
+        return hit.start(), hit.end("b")
     if second in SURNAMES and first not in NOT_NAMES and first not in EPONYMS and second not in EPONYMS and not third:
         return hit.start(), hit.end("b")
     return None
+
+
+def _unknown(word: str) -> bool:
+    """Tell whether a word is neither a term nor an eponym."""
+    return len(word) > 2 and word not in NOT_NAMES and word not in EPONYMS and word not in _BEHIND
+
+
+def _inside_sentence(text: str, start: int) -> bool:
+    """Tell whether a place is inside a sentence of small letters: not behind a full stop, and not in a title."""
+    before = text[max(0, start - 60) : start].split("\n")[-1]
+    words = [word for word in re.findall(r"[^\W\d_]+", before)][-3:]
+    return (
+        before.rstrip()[-1:] not in (".", ":", "!", "?", "")
+        and bool(words)
+        and all(word[0].islower() for word in words[-2:])
+    )
 
 
 _BEHIND_WORD = re.compile(

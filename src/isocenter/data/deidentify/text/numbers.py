@@ -9,7 +9,7 @@ __all__ = ["find_emails", "find_ids", "find_labelled_ids", "find_phones", "find_
 _EMAIL = re.compile(r"[\w.+'-]+(?:@|\s?\[at\]\s?|\s\(at\)\s)[\w-]+(?:(?:\.|\s?\[dot\]\s?)[\w-]+)+", re.IGNORECASE)
 _URL = re.compile(
     r"\b(?:https?|ftp|sftp|file)://[^\s<>\"')\]]+|\bwww\.[^\s<>\"')\],;]+"
-    r"|\b[\w-]+(?:\.[\w-]+)*\.(?:com|org|net|edu|gov|co\.uk|nhs\.uk|ac\.uk|de|es|cn|io|health|info)(?:/[^\s<>\"')\],;]*)?(?![\w@.-])",
+    r"|\b[\w-]+(?:\.[\w-]+)*\.(?:com|org|net|edu|gov|co\.uk|nhs\.uk|ac\.uk|de|es|cn|io|health|info)(?:/[^\s<>\"')\],;]*)?(?![\w@-]|\.\w)",
     re.IGNORECASE,
 )
 _VALUE = r"(?P<v>(?=[\w./-]*\d)[A-Z0-9](?:[\w/-]|\.(?=\w)){2,30}(?:[ ]\d{2,6}(?!\d|[.,/]\d|\s?(?:m[mlg]|cm|%))){0,3})"
@@ -18,10 +18,10 @@ _LABEL = (
     r"|(?:hospital|hosp|unit|chart|patient|pt|account|acct|visit|encounter|accession|acc|case|order|requisition|req|exam|study"
     r"|specimen|sample|lab|policy|insurance|member|subscriber|group|claim|invoice|licen[cs]e|passport|certificate|device"
     r"|serial|referral|admission|booking|episode|report|file|beneficiary|medicare|medicaid|health[ ]?card|driver'?s[ ]licen[cs]e"
-    r"|pager|badge|employee|staff|provider|registration|reg|room|ticket|reference|ref|protocol[ ]subject|trial[ ]subject|subject)"
+    r"|pager|badge|employee|staff|provider|registration|reg|ticket|reference|protocol[ ]subject|trial[ ]subject|subject)"
     r"[ ]?(?:number|no\.?|num\.?|nr\.?|id|identifier|code|\#|№)"
     r"|accession|acc\#?|ssn|s\.s\.n\.?|social[ ]security(?:[ ](?:number|no\.?))?|nhs(?:[ ](?:number|no\.?))?|chi(?:[ ]number)?|npi|dea"
-    r"|tax[ ]id|s/n|udi|imei|vin|uid|dni|nie|nif|nhc|cip|nuhsa|n\.?º?[ ]?(?:de[ ])?historia(?:[ ]cl[ií]nica)?"
+    r"|(?:our|your|my)[ ]ref(?:erence)?\.?|ref\.?|lot|batch|gmc|tax[ ]id|s/n|udi|imei|vin|uid|dni|nie|nif|nhc|cip|nuhsa|n\.?º?[ ]?(?:de[ ])?historia(?:[ ]cl[ií]nica)?"
     r"|historia(?:[ ]cl[ií]nica)?|expediente|n[úu]mero[ ]de[ ]\w+|patienten-?(?:nummer|nr\.?|id)|fall-?(?:nummer|nr\.?)"
     r"|versicherten-?(?:nummer|nr\.?)|aufnahme-?(?:nummer|nr\.?)|id|病案号|住院号|门诊号|检查号|影像号|登记号|身份证号?码?|病历号|社保号|就诊卡号)"
 )
@@ -32,12 +32,12 @@ _SHAPES = [
     re.compile(r"(?<![\w-])\d{3}-\d{2}-\d{4}(?![\w-])"),  # SSN
     re.compile(r"(?<![\w-])\d{2}-\d{2}-\d{3,4}(?![\w-])"),
     re.compile(r"(?<=\()\d{5,12}(?=\))"),
-    re.compile(r"(?<![\w.-])\d{3}[ ]\d{3}[ ]\d{4}(?![\w.-]|[ ]?m)"),  # NHS
+    re.compile(r"(?<![\w.-])\d{3}[ ]\d{3}[ ]\d{4}(?![\w-]|\.\d|[ ]?m)"),  # NHS
     re.compile(r"(?<![\w.-])\d{8}-?[A-HJ-NP-TV-Z](?![\w-])|(?<![\w.-])[XYZ]-?\d{7}-?[A-Z](?![\w-])"),  # DNI, NIE
     re.compile(r"(?<!\d)\d{17}[\dXx](?!\d)"),  # Chinese resident identity
-    re.compile(r"(?<![\w.])[0-2](?:\.(?:0|[1-9]\d*)){5,}(?![\w.])"),  # UID
+    re.compile(r"(?<![\w.])[0-2](?:\.(?:0|[1-9]\d*)){5,}(?!\w|\.\d)"),  # UID
     re.compile(r"(?<![\w-])[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}(?![\w-])"),  # UUID
-    re.compile(r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?![\w.])"),  # IPv4
+    re.compile(r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?!\w|\.\d)"),  # IPv4
     re.compile(r"(?<![\w.])(?:[0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2}(?![\w:])"),  # MAC
     re.compile(r"(?<![\w./-])\#?[A-Z]{1,6}-?\d{5,}(?:[-/]\w+)*(?![\w])"),
     re.compile(r"(?<![\w./-])[A-Z]{1,5}-\d{2,4}-\d{3,}(?![\w])"),
@@ -55,6 +55,7 @@ _PHONE = [
         r"(?<![\w.+-])(?:1[\s.-])?\(\d{3}\)[\s.-]?\d{3}[\s.-]?\d{4}(?:\s?(?:ext|x)\.?\s?\d{1,6})?(?!\d)", re.IGNORECASE
     ),
     re.compile(r"(?<![\w.+-])(?:1[\s.-])?\d{3}([.-])\d{3}\1\d{4}(?:\s?(?:ext|x)\.?\s?\d{1,6})?(?!\d)", re.IGNORECASE),
+    re.compile(r"(?<![\w.+-])\d{3}[/ ]\d{3}[- ]\d{4}(?![\w-]|\.\d)"),
     re.compile(r"(?<![\w.+/-])\d{3}-\d{4}(?![\w-])"),
     re.compile(r"(?<![\w.])0\d{2,5}[\s/-]\d{3,8}(?:[\s-]?\d{2,6}){0,2}(?![\w/])"),
     re.compile(r"(?<![\w.])[6789]\d{2}[ ]\d{3}[ ]\d{3}(?![\w])|(?<![\w.])9\d[ ]\d{3}[ ]\d{2}[ ]\d{2}(?![\w])"),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from isocenter.data.deidentify.text.words import EPONYMS, NOT_NAMES
+
 __all__ = ["find_addresses", "find_hospitals"]
 
 _CAP = r"(?:[A-ZÀ-Þ][\w’'.-]*|of|the|and|de|del|la|los|las|der|und|für|zum|am|&)"
@@ -75,6 +77,19 @@ _ADDRESSES = [
 ]
 
 
+_TOWN = re.compile(
+    r"\b(?:in|from|near)[ ](?P<v>[A-ZÀ-Þ][a-zß-ÿ]{2,}(?:[ -][A-ZÀ-Þ][a-zß-ÿ]{2,})?)(?=[.,;)]|[ ](?:and|with|on|who|by|for|where|since|last|in)\b)"
+)
+
+
+def _town(text: str, hit: re.Match[str]) -> bool:
+    """Tell whether the capital word behind a preposition is a place: no term, and nowhere else in small letters."""
+    word = hit["v"].split()[0].lower()
+    if word in NOT_NAMES or word in EPONYMS:
+        return False
+    return re.search(rf"(?<![\w]){re.escape(word)}(?![\w])", text) is None
+
+
 def find_hospitals(text: str) -> list[tuple[int, int]]:
     """Return where institutions stand."""
     out = []
@@ -94,4 +109,5 @@ def find_addresses(text: str) -> list[tuple[int, int]]:
             out.append(
                 hit.span("v") if "v" in rule.groupindex else (hit.start(), hit.start() + len(hit[0].rstrip(" ,")))
             )
+    out += [hit.span("v") for hit in _TOWN.finditer(text) if _town(text, hit)]
     return out

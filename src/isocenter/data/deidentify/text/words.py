@@ -96,7 +96,7 @@ NOT_NAMES = frozenset(
     thoracic thorax thyroid time tissue to today total trachea transcribed transverse trauma treatment tube tumor type
     ultrasound unit unremarkable upper ureter urgent urinary us uterus vein verified vertebral vessel view views visit wall
     ward was we were when with without wrist x yes zone
-    md phd rn frcr xxxx xxx unknown unnamed anonymous himself herself who
+    sir madam colleague colleagues team doctor all md phd rn frcr xxxx xxx unknown unnamed anonymous himself herself who
     monday tuesday wednesday thursday friday saturday sunday january february march april june july august september october
     november december english spanish german chinese gadolinium gadovist dotarem omnipaque isovue visipaque ultravist
     iohexol siemens philips ge toshiba canon hologic fuji hitachi varian elekta accuray epic powerscribe nuance dragon

@@ -16,6 +16,7 @@ from pydicom.uid import PYDICOM_IMPLEMENTATION_UID
 
 from isocenter.core.errors import PixelError
 from isocenter.data.deidentify.dicom.elements import Elements
+from isocenter.data.deidentify.dicom.pixels import blank_text
 from isocenter.data.deidentify.dicom.plan import LONG_VRS, SHORT_VRS
 from isocenter.data.deidentify.dicom.profile import NAMES
 from isocenter.data.deidentify.dicom.skim import identity_of, skim
@@ -59,7 +60,7 @@ class Deidentified:
         data: The new file.
         removed: How often each action changed each attribute, by (tag, action); tags as eight hexadecimal digits.
         suspicious: What a person should look at.
-        pixel_boxes: Parts of the picture that were blanked: (frame, top, left, bottom, right).
+        pixel_boxes: Parts of the picture that were blanked: (frame, top, left, bottom, right); frame -1 is all frames.
         patient_key: The patient's pseudonym, which is also Patient ID and Patient's Name.
         shift_days: By how many days dates moved back; 0 where they stay or are removed.
     """
@@ -140,7 +141,12 @@ def deidentify_bytes(
     class_uid = layout.sop_class or facts.text(0x00080016)
     instance_uid = layout.sop_instance or facts.text(0x00080018)
     meta = _meta(layout.syntax, class_uid, instance_uid if policy.retain_uids else names.uid(instance_uid))
-    return Deidentified(b"".join([meta, *pieces]), removed, suspicious, (), patient, days or 0)
+    out, boxes = b"".join([meta, *pieces]), ()
+    if policy.clean_pixels and walker.pixels:
+        clean = blank_text(out, source=source)
+        out, boxes = clean.data, clean.boxes
+        suspicious += tuple(Suspicion("7FE00010", note) for note in clean.notes)
+    return Deidentified(out, removed, suspicious, boxes, patient, days or 0)
 
 
 def _walked(

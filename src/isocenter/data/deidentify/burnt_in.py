@@ -1,7 +1,7 @@
 """Text burnt into a picture: found by optical character recognition, by shape, and by where a kind of device writes it.
 
-Recognition is Tesseract's (a program, optional). Without it, lines of glyphs are found by shape alone, and whoever asked
-is told so.
+Recognition is Tesseract's (a program, optional). Without it, lines of glyphs are found by shape alone, and whoever
+asked is told so.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ from isocenter.data.images.glyphs import text_lines
 
 __all__ = ["Box", "RegionRule", "has_tesseract", "read_rules", "region_boxes", "text_boxes"]
 
-_LEAST_CONFIDENCE = 20.0
+_LEAST_CONFIDENCE = 35.0
+_DRAWN = (230, 160)
+_BRIGHT_GROUND = 140.0
 _SECONDS = 60
 _ENOUGH_PIXELS = 1400
 
@@ -67,7 +69,8 @@ class RegionRule:
 
     Args:
         name: For the leak report.
-        when: Header keyword -> regular expression, all of which must be found in it (values of a list joined by a backslash).
+        when: Header keyword -> regular expression, all of which must be found in it (a list is joined by
+            backslashes).
         boxes: (top, left, bottom, right) as shares of the height and width, 0 to 1.
     """
 
@@ -162,9 +165,14 @@ def text_boxes(picture: Shaped[np.ndarray, "y x"], *, ocr: bool | None = None) -
     rows, columns = picture.shape
     grey = _eight_bits(picture)
     lines = text_lines(grey.astype(np.float32))
+    lines += text_lines(np.where(grey >= _DRAWN[0], 1, 0).astype(np.float32))
     found = [Box(line.top, line.left, line.bottom, line.right, "shape") for line in lines]
     if ocr or (ocr is None and has_tesseract()):
-        found += _recognised(grey) + _recognised(255 - grey)
+        # Text is usually drawn at the very end of the range: alone on white, it is read where speckle would hide it.
+        bright = grey if grey.mean() < _BRIGHT_GROUND else 255 - grey
+        found += _recognised(255 - bright)
+        for least in _DRAWN:
+            found += _recognised(np.where(bright >= least, 0, 255).astype(np.uint8))
     return tuple(dict.fromkeys(box.grown(rows, columns) for box in found))
 
 

@@ -19,7 +19,8 @@ class KnownIdentity:
 
     Args:
         names: Names of persons: the patient's, also physicians', in any order and with DICOM's separators.
-        identifiers: Patient ID, accession, insurance and other numbers; what is shorter than four signs is not looked for.
+        identifiers: Patient ID, accession, insurance and other numbers; what is shorter than four signs is not looked
+            for.
         dates: Days that identify (the birth date), YYYYMMDD.
         patient_key: The patient's pseudonym, where the caller has joined several sources; "" computes it from the
             identifier.

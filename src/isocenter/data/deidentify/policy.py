@@ -18,8 +18,8 @@ class Policy:
     """The Basic Application Level Confidentiality Profile, and the options taken with it.
 
     Args:
-        retain_dates: "shifted" moves all dates of a patient by the same secret number of days and keeps times of the day;
-            "full" keeps both (identifying!); "none" removes or replaces both.
+        retain_dates: "shifted" moves all dates of a patient by the same secret number of days and keeps times of the
+            day; "full" keeps both (identifying!); "none" removes or replaces both.
         retain_device: Keep serial numbers, station names and other identity of the equipment.
         retain_institution: Keep names and addresses of institutions.
         retain_patient_characteristics: Keep sex, age (90 and above become 90), size and weight, which SUV needs.

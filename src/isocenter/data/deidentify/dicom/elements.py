@@ -1,4 +1,4 @@
-"""Elements of a DICOM data set as places in its bytes: tag, value representation, where the value is and where it ends."""
+"""Elements of a DICOM data set as places in its bytes: tag, value representation, where its value begins and ends."""
 
 from __future__ import annotations
 

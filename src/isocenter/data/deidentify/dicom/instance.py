@@ -1,7 +1,7 @@
 """One DICOM object without its identity: `deidentify_bytes`.
 
-Pseudonyms for UIDs and patient, dates moved back, texts cleaned, private elements, graphics and the rest of PS3.15 table
-E.1-1 removed. Pixel data stay bit by bit, in every transfer syntax.
+Pseudonyms for UIDs and patient, dates moved back, texts cleaned, private elements, graphics and the rest of PS3.15
+table E.1-1 removed. Pixel data stay bit by bit, in every transfer syntax.
 """
 
 from __future__ import annotations

@@ -11,44 +11,66 @@ __all__ = ["find_names"]
 _UP = "A-ZÀ-ÖØ-ÞĀĂĄĆČĎĐĒĘĚĞĢİĶĹĽŁŃŇŌŐŒŘŚŞŠŢŤŪŮŰŹŻŽ"
 _LOW = "a-zß-öø-ÿāăąćčďđēęěğģıķĺľłńňōőœřśşšţťūůűźżž"
 # One word of a name: Mary, O'Neil, McDonald, Jean-Luc, an initial with or without full stop.
-_WORD = rf"(?:(?:[{_UP}]['’])?[{_UP}][{_LOW}]+(?:[{_UP}][{_LOW}]+)?(?:['’-](?:[{_UP}]['’])?[{_UP}]?[{_LOW}]+(?:[{_UP}][{_LOW}]+)?)*|[{_UP}]['’][{_UP}][{_LOW}]+)"
+_WORD = (
+    rf"(?:(?:[{_UP}]['’])?[{_UP}][{_LOW}]+(?:[{_UP}][{_LOW}]+)?(?:['’-](?:[{_UP}]['’])?[{_UP}]?["
+    rf"{_LOW}]+(?:[{_UP}][{_LOW}]+)?)*|[{_UP}]['’][{_UP}][{_LOW}]+)"
+)
 _SHOUT = rf"[{_UP}]['’]?[{_UP}]+(?:['’-][{_UP}]+)*"
 _INITIAL = rf"[{_UP}](?:\.|(?![{_LOW}{_UP}'’]))"
 _PARTICLE = r"(?:(?:van|von|de|del|della|der|den|dos|da|di|la|las|los|el|al|bin|ibn|abu|zu|y|ter|ten|le|du|st\.)[ -])"
 _GAP = r"[ \t]{1,2}"
-_NAME = rf"(?:{_INITIAL}(?:{_GAP})?){{0,2}}{_PARTICLE}{{0,2}}{_WORD}(?:{_GAP}(?:{_PARTICLE}{{0,2}}(?:{_WORD})|{_INITIAL})){{0,3}}"
+_NAME = (
+    rf"(?:{_INITIAL}(?:{_GAP})?){{0,2}}{_PARTICLE}{{0,2}}{_WORD}(?:{_GAP}(?:{_PARTICLE}{{0,2}}(?:"
+    rf"{_WORD})|{_INITIAL})){{0,3}}"
+)
 _NAME_OR_SHOUT = rf"(?:{_NAME}|(?:{_INITIAL}(?:{_GAP})?){{0,2}}{_SHOUT}(?:{_GAP}(?:{_SHOUT}|{_INITIAL})){{0,3}})"
-_LISTED = rf"{_PARTICLE}{{0,2}}(?:{_WORD}|{_SHOUT})(?:{_GAP}(?:{_WORD}|{_SHOUT}))?[,^][ ]?(?:{_WORD}|{_SHOUT})(?:[ ^](?:{_WORD}|{_SHOUT}|{_INITIAL}|\({_INITIAL}\))){{0,2}}"
+_LISTED = (
+    rf"{_PARTICLE}{{0,2}}(?:{_WORD}|{_SHOUT})(?:{_GAP}(?:{_WORD}|{_SHOUT}))?[,^][ ]?(?:{_WORD}"
+    rf"|{_SHOUT})(?:[ ^](?:{_WORD}|{_SHOUT}|{_INITIAL}|\({_INITIAL}\))){{0,2}}"
+)
 _TITLE = (
-    r"(?:Drs?|Doctor|Docteur|Prof|Professor|Mrs?|Ms|Miss|Mx|Messrs|Sir|Dame|Lord|Lady|Rev|Sister|Fr|Nurse|Matron|Capt|Sgt"
+    r"(?:Drs?|Doctor|Docteur|Prof|Professor|Mrs?|Ms|Miss|Mx|Messrs|Sir|Dame|Lord|Lady|Rev|Sister|Fr"
+    r"|Nurse|Matron|Capt|Sgt"
     r"|Sra?|Srta|Dra|Don|Doña|Señora?|Herrn?|Frau|Fräulein|Hr|Fr|Madame|Monsieur|Mme"
     r"|DR|MRS?|MS|PROF|DOCTOR)"
 )
 _CREDENTIAL = (
-    r"(?:M\.?D\.?|D\.?O\.?|R\.?N\.?|Ph\.?D\.?|N\.?P\.?|P\.?A\.?(?:-C)?|FRCR|FRCS|FRCP|MRCP|MBBS|MBChB|MB\s?BCh|FACR|FACS|CRNA"
+    r"(?:M\.?D\.?|D\.?O\.?|R\.?N\.?|Ph\.?D\.?|N\.?P\.?|P\.?A\.?(?:-C)?|FRCR|FRCS|FRCP|MRCP|MBBS|MBChB"
+    r"|MB\s?BCh|FACR|FACS|CRNA"
     r"|RT(?:\s?\(R\))?|R\.?T\.?\(R\)|DDS|DMD|DPM|ARNP|APRN|CNM|LPN|BSN|MPH|MSc|FFR|Dr\.?\s?med\.?|M\.?B\.?)"
 )
 _LABEL = (
     r"(?:(?:patient|pt|full|first|last|given|family|sur|maiden|mother'?s|father'?s|next of kin|contact|client|subject)"
-    r"(?:['’]s)?[ _-]?name|name|patient|pt|paciente|nombre(?:s)?(?:\s+y\s+apellidos)?|apellidos|patientin|name der patientin"
+    r"(?:['’]s)?[ _-]?name|name|patient|pt|paciente|nombre(?:s)?(?:\s+y\s+apellidos)?|apellidos"
+    r"|patientin|name der patientin"
     r"|referr(?:ing|ed)(?:\s+(?:by|physician|provider|doctor|clinician))?|attending(?:\s+(?:physician|radiologist|md))?"
-    r"|(?:ordering|requesting|reporting|interpreting|reading|primary care|family|performing|consulting|admitting|treating)"
-    r"\s+(?:physician|provider|doctor|radiologist|clinician|practitioner|consultant)|physician|provider|radiologist|surgeon"
+    r"|(?:ordering|requesting|reporting|interpreting|reading|primary care|family|performing"
+    r"|consulting|admitting|treating)"
+    r"\s+(?:physician|provider|doctor|radiologist|clinician|practitioner|consultant)|physician"
+    r"|provider|radiologist|surgeon"
     r"|consultant|resident|fellow|registrar|sonographer|technologist|radiographer|technician|operator|nurse|gp|pcp|tech"
-    r"|(?:dictat|transcrib|sign|report|review|verif|approv|authenticat|interpret|prepar|perform|authoris|authoriz|finaliz"
-    r"|request|order|refer|check|complet|enter|witness|typ|validat|inform|firmad|realizad)(?:ed|en|ied|o|ten)?(?:\s+(?:and|&)"
+    r"|(?:dictat|transcrib|sign|report|review|verif|approv|authenticat|interpret|prepar|perform"
+    r"|authoris|authoriz|finaliz"
+    r"|request|order|refer|check|complet|enter|witness|typ|validat|inform|firmad|realizad)(?:ed|en"
+    r"|ied|o|ten)?(?:\s+(?:and|&)"
     r"\s+\w+ed)?(?:\s+electronically)?\s+(?:by|por)|electronically\s+signed(?:\s+by)?|e-?signed(?:\s+by)?|signed|author"
     r"|informado por|firmado(?:\s+por)?|médico(?:\s+\w+)?|solicitante|befundet von|überweiser|zuweiser|arzt|ärztin"
-    r"|unterzeichnet|gez\.?|cc|re|regarding|attn|attention|to|from|dear|copy to|emergency contact|contact person|contact|guardian|spouse|next of kin|nok"
-    r"|witness|read(?:\s+by)?|approved|verified|reviewed|finali[sz]ed|dictated|transcribed|reported|performed|authenticated)"
+    r"|unterzeichnet|gez\.?|cc|re|regarding|attn|attention|to|from|dear|copy to|emergency contact"
+    r"|contact person|contact|guardian|spouse|next of kin|nok"
+    r"|witness|read(?:\s+by)?|approved|verified|reviewed|finali[sz]ed|dictated|transcribed|reported"
+    r"|performed|authenticated)"
 )
 _CUE = (
-    r"(?:discussed\s+with|communicated\s+(?:to|with)|(?:called|phoned|paged|conveyed|relayed|reported|given|telephoned|faxed"
-    r"|sent|emailed|handed|addressed|forwarded|shown)\s+(?:\w+\s+){0,3}?(?:to|with)|spoke\s+(?:to|with)|informed|notified"
-    r"|(?:seen|read|reviewed|performed|dictated|requested|referred|interpreted|reported|signed|verified|accompanied|obtained"
+    r"(?:discussed\s+with|communicated\s+(?:to|with)|(?:called|phoned|paged|conveyed|relayed|reported"
+    r"|given|telephoned|faxed"
+    r"|sent|emailed|handed|addressed|forwarded|shown)\s+(?:\w+\s+){0,3}?(?:to|with)|spoke\s+(?:to"
+    r"|with)|informed|notified"
+    r"|(?:seen|read|reviewed|performed|dictated|requested|referred|interpreted|reported|signed"
+    r"|verified|accompanied|obtained"
     r"|provided|witnessed|transcribed|approved|acknowledged|confirmed|supervised|administered|placed|inserted|operated"
     r"|assisted|ordered)\s+(?:\w+\s+){0,2}?by|under\s+the\s+care\s+of|care\s+of|attention\s+of|"
-    r"(?:wife|husband|son|daughter|mother|father|brother|sister|partner|spouse|niece|nephew|aunt|uncle|neighbour|neighbor"
+    r"(?:wife|husband|son|daughter|mother|father|brother|sister|partner|spouse|niece|nephew|aunt"
+    r"|uncle|neighbour|neighbor"
     r"|carer|caregiver|guardian|friend|cousin|grandson|granddaughter)(?:\s*,|\s+(?:is|named|called))?"
     r"|named|my\s+colleague|yours\s+sincerely,?|kind\s+regards,?|regards,?|sincerely,?|thanks,?|thank\s+you,?"
     r"|(?:la|el)\s+paciente|(?:der|die)\s+patientin?|comentado\s+con|besprochen\s+mit|vista?\s+por|remitid[oa]\s+por)"
@@ -57,14 +79,16 @@ _SUFFIX = r"(?:,?[ ]?(?:Jr|Sr|JR|SR|II|III|IV)\b\.?)?"
 _TITLED = rf"(?:{_TITLE}(?:\.[ ]?|[ ]))?"
 _BOTH = rf"(?P<n>(?:{_LISTED}|{_NAME_OR_SHOUT}){_SUFFIX})"
 _DOES = (
-    r"(?:presented|presents|attended|returned|complain(?:s|ed)|reports|reported|denies|was[ ](?:seen|admitted|referred|informed"
+    r"(?:presented|presents|attended|returned|complain(?:s|ed)|reports|reported|denies|was[ ](?:seen"
+    r"|admitted|referred|informed"
     r"|discharged|transferred|brought|called|notified|scanned)|is[ ]an?[ ]\d|who[ ]|lives|has[ ]been[ ]\w+ed)"
 )
 _OF_FAMILY = r"(?:wife|husband|son|daughter|mother|father|family|partner|carer|GP|sister|brother|room|chart|case)"
 _RULES = [
     # Dr Jane Roe; Prof. Dr. med. Roe; Nurse Roe
     re.compile(
-        rf"(?<![\w])(?:{_TITLE}(?:\s?med\.?)?(?:\.(?:{_GAP})?|{_GAP})(?:{_TITLE}(?:\.(?:{_GAP})?|{_GAP}))?)(?P<n>{_NAME_OR_SHOUT}{_SUFFIX})"
+        rf"(?<![\w])(?:{_TITLE}(?:\s?med\.?)?(?:\.(?:{_GAP})?|{_GAP})(?:{_TITLE}(?:\.(?:{_GAP})?"
+        rf"|{_GAP}))?)(?P<n>{_NAME_OR_SHOUT}{_SUFFIX})"
     ),
     # Jane Roe, MD; Jane Roe FRCR; Roe, Jane, MD; JANE ROE, MD
     re.compile(rf"(?<![\w'’])(?P<n>{_NAME}{_SUFFIX})(?:,[ ]{{0,2}}|[ ]{{1,2}})(?={_CREDENTIAL}(?![\w]))"),
@@ -73,13 +97,15 @@ _RULES = [
     re.compile(rf"(?<![\w])(?i:{_LABEL})\s*(?::|=|#|\t|\s-\s)[ \t]*(?:\r?\n[ \t]*)?{_TITLED}{_BOTH}"),
     # NAME Jane Roe, with capitals or a gap in place of the colon
     re.compile(
-        rf"(?m)(?:^|[\t|]|[ ]{{2}})(?:NAME|Name|PATIENT|PT|Pt|PROVIDER|Physician)[ ]+{_TITLED}{_BOTH}(?=[ ]{{2}}|\t|\s*$|[ ]?[|(,;])"
+        rf"(?m)(?:^|[\t|]|[ ]{{2}})(?:NAME|Name|PATIENT|PT|Pt|PROVIDER|Physician)[ "
+        rf"]+{_TITLED}{_BOTH}(?=[ ]{{2}}|\t|\s*$|[ ]?[|(,;])"
     ),
     re.compile(rf"(?<![\w])(?i:dear|hi|hello|cc)[ ]+{_TITLED}(?P<n>{_NAME})(?=\s*[,:\n])"),
     re.compile(rf"(?<![\w])(?i:{_CUE})\s+{_TITLED}(?P<n>{_LISTED}|{_NAME})"),
     # Jane Roe's daughter; Jane Roe presented
     re.compile(
-        rf"(?<![\w'’])(?P<n>{_WORD}{_GAP}(?:{_INITIAL}{_GAP})?(?:{_PARTICLE}{{0,2}}{_WORD}))(?=['’]s[ ]{_OF_FAMILY}\b|[ ]{_DOES})"
+        rf"(?<![\w'’])(?P<n>{_WORD}{_GAP}(?:{_INITIAL}{_GAP})?(?:{_PARTICLE}{{0,2}}{_WORD}))(?=['’]s[ "
+        rf"]{_OF_FAMILY}\b|[ ]{_DOES})"
     ),
     # Patient Jane Roe, born; finalized by Jane Roe; NP Roe
     re.compile(rf"(?<![\w])(?:Patient|Pt|patient|client|RN|NP|PA)[ ](?P<n>{_WORD}{_GAP}(?:{_INITIAL}{_GAP})?{_WORD})"),
@@ -91,12 +117,14 @@ _NEXT = re.compile(
     rf"(?:[ ]?[;/&][ ]?|[ ](?:and|und|y)[ ]){_TITLED}(?P<n>{_WORD}{_GAP}(?:{_INITIAL}{_GAP})?{_WORD}|{_LISTED})"
 )
 _PAIR = re.compile(
-    rf"(?<![\w'’])(?P<a>{_WORD}){_GAP}(?:{_INITIAL}{_GAP})?(?P<b>{_PARTICLE}{{0,2}}{_WORD}(?:-{_WORD})?)(?:{_GAP}(?P<c>{_WORD}))?"
+    rf"(?<![\w'’])(?P<a>{_WORD}){_GAP}(?:{_INITIAL}{_GAP})?(?P<b>{_PARTICLE}{{0,2}}{_WORD}(?:-{_WORD})?"
+    rf")(?:{_GAP}(?P<c>{_WORD}))?"
 )
 _COMMA = re.compile(rf"(?<![\w'’])(?P<a>{_WORD}|{_SHOUT}),[ ](?P<b>{_WORD}|{_SHOUT})(?:[ ]{_INITIAL})?(?![\w'’])")
 _CARET = re.compile(rf"(?<![\w^])[{_UP}{_LOW}'’-]+\^[{_UP}{_LOW}'’-]+(?:\^[\w'’-]*)*")
 _SINGLE = re.compile(
-    rf"(?<![\w'’-])(?P<a>{_WORD})(?=['’]s\s+(?:wife|husband|son|daughter|mother|father|room|chart|gp|care|case|family)\b)"
+    rf"(?<![\w'’-])(?P<a>{_WORD})(?=['’]s\s+(?:wife|husband|son|daughter|mother|father|room|chart|gp"
+    rf"|care|case|family)\b)"
 )
 _MADE_OF = re.compile(r"[\s,.^'’-]+")
 
@@ -106,7 +134,8 @@ _ZH_SURNAMES = (
 )
 _ZH = [
     re.compile(
-        r"(?:姓\s*名|患者|病人|病患|联系人|家属|报告医[生师]|审核医[生师]|申请医[生师]|诊断医[生师]|检查医[生师]|主治医[生师]|医[生师]|技师|护士)\s*[:：]\s*(?P<n>[\u4e00-\u9fff]{2,4}(?:[·•][\u4e00-\u9fff]{1,6})?)"
+        r"(?:姓\s*名|患者|病人|病患|联系人|家属|报告医[生师]|审核医[生师]|申请医[生师]|诊断医[生师]|检查医[生师]|主治医[生师]|医[生师]|技师"
+        r"|护士)\s*[:：]\s*(?P<n>[\u4e00-\u9fff]{2,4}(?:[·•][\u4e00-\u9fff]{1,6})?)"
     ),
     re.compile(
         rf"(?P<n>(?:欧阳|司马|上官|诸葛|[{_ZH_SURNAMES}])[\u4e00-\u9fff]{{0,2}})(?=(?:主任|副主任|教授|医生|医师|大夫|护士|先生|女士|小姐|同志|技师))"
@@ -120,8 +149,8 @@ _ZH = [
 def find_names(text: str) -> list[tuple[int, int]]:
     """Return where names of persons stand.
 
-    Titles, labels, credentials and phrases that a person follows decide first. Two capital words count as a name where one
-    is a common first name, or a common surname behind a word that is no term.
+    Titles, labels, credentials and phrases that a person follows decide first. Two capital words count as a name where
+    one is a common first name, where both are no terms inside a sentence, and before a common surname.
     """
     sure: list[tuple[int, int]] = []
     for rule in _RULES:
@@ -223,7 +252,7 @@ def _unknown(word: str) -> bool:
 def _inside_sentence(text: str, start: int) -> bool:
     """Tell whether a place is inside a sentence of small letters: not behind a full stop, and not in a title."""
     before = text[max(0, start - 60) : start].split("\n")[-1]
-    words = [word for word in re.findall(r"[^\W\d_]+", before)][-3:]
+    words = re.findall(r"[^\W\d_]+", before)
     return (
         before.rstrip()[-1:] not in (".", ":", "!", "?", "")
         and bool(words)
@@ -232,9 +261,25 @@ def _inside_sentence(text: str, start: int) -> bool:
 
 
 _BEHIND_WORD = re.compile(
-    r"(?:['’]s)?[ ](?:disease|syndrome|sign|cyst|lymphoma|nodes?|classification|score|grade|ring|duct|tumou?r|fracture|angle|lines?"
+    r"(?:['’]s)?[ ](?:disease|syndrome|sign|cyst|lymphoma|nodes?|classification|score|grade|ring|duct"
+    r"|tumou?r|fracture|angle|lines?"
     r"|criteria|procedure|operation|catheter|tube|drain|test|phenomenon|abscess|hernia|lesion|deformity|contracture)\b"
 )
 _BEHIND = frozenset(
-    "disease syndrome sign cyst lymphoma node nodes classification score grade ring duct tumor tumour".split()
+    [
+        "disease",
+        "syndrome",
+        "sign",
+        "cyst",
+        "lymphoma",
+        "node",
+        "nodes",
+        "classification",
+        "score",
+        "grade",
+        "ring",
+        "duct",
+        "tumor",
+        "tumour",
+    ]
 )

@@ -64,8 +64,11 @@ def _words(known: KnownIdentity) -> tuple[tuple[str, ...], tuple[str, ...]]:
     for day in known.dates:
         if len(day) == 8 and day.isdigit():
             identifiers.update((day, f"{day[:4]}-{day[4:6]}-{day[6:]}"))
-    order = lambda words: tuple(sorted(words, key=lambda w: (-len(w), w)))  # noqa: E731
-    return order(names), order(identifiers)
+    return _longest_first(names), _longest_first(identifiers)
+
+
+def _longest_first(words: set[str]) -> tuple[str, ...]:
+    return tuple(sorted(words, key=lambda word: (-len(word), word)))
 
 
 @lru_cache(maxsize=4096)

@@ -7,6 +7,11 @@ import zlib
 
 import numpy as np
 import pytest
+from pydicom.datadict import DicomDictionary
+from pydicom.dataset import Dataset
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, RLELossless
+
+from dciodvfy import dciodvfy_errors
 from deidentify_cases import (
     SYNTAXES,
     canary,
@@ -18,11 +23,6 @@ from deidentify_cases import (
     with_item,
     written,
 )
-from dciodvfy import dciodvfy_errors
-from pydicom.datadict import DicomDictionary
-from pydicom.dataset import Dataset
-from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, RLELossless
-
 from isocenter.core.errors import PixelError
 from isocenter.data.deidentify import KnownIdentity, Policy, Pseudonyms, deidentify_bytes
 
@@ -69,7 +69,7 @@ def test_no_canary_survives_the_basic_profile(syntax):
 
 @pytest.mark.parametrize("syntax", SYNTAXES, ids=lambda s: s.name)
 def test_what_is_known_of_the_patient_survives_nowhere(syntax):
-    """Every text attribute of the whole dictionary holds the patient's name and number; the default policy keeps texts."""
+    """Every text attribute of the dictionary holds the patient's name and number; the default policy keeps texts."""
     words = {0x00100010: b"Zebrowski^Quillon", 0x00100020: b"MRN7731904", 0x00080005: b"ISO_IR 100"}
     texts = {
         tag: words.get(tag, b"MRN7731904" if vr in ("CS", "AE", "SH") else b"of Zebrowski, MRN7731904")
@@ -181,7 +181,7 @@ def test_reports_are_walked():
     assert str(person.PersonName) == "REMOVED"
     assert born.Date != "19470813"
     assert started.DateTime == NAMES.shift_date("20240229", done.shift_days) + "101112"
-    assert uid.UID == after.StudyInstanceUID
+    assert after.StudyInstanceUID == uid.UID
     assert "ContentSequence" not in read(deidentify_bytes(written(ds), NAMES, BARE).data)
 
 

@@ -141,7 +141,8 @@ def deidentify_bytes(
     class_uid = layout.sop_class or facts.text(0x00080016)
     instance_uid = layout.sop_instance or facts.text(0x00080018)
     meta = _meta(layout.syntax, class_uid, instance_uid if policy.retain_uids else names.uid(instance_uid))
-    out, boxes = b"".join([meta, *pieces]), ()
+    out = b"".join([meta, *pieces])
+    boxes: tuple[tuple[int, int, int, int, int], ...] = ()
     if policy.clean_pixels and walker.pixels:
         clean = blank_text(out, source=source)
         out, boxes = clean.data, clean.boxes

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pydicom
 from jaxtyping import Shaped
+from pydicom.pixels.utils import pixel_array
 from pydicom.uid import (
     ExplicitVRLittleEndian,
     HTJ2KLossless,
@@ -116,7 +117,7 @@ def blank_text(
 
 def _frames(dataset: Any) -> Shaped[np.ndarray, "frame y x *colour"]:
     """Return stored values with frames first; colours as they are stored."""
-    pixels = np.array(pydicom.pixels.pixel_array(dataset, raw=True))
+    pixels = np.array(pixel_array(dataset, raw=True))
     if int(dataset.get("NumberOfFrames") or 1) == 1 and pixels.ndim == (2 if int(dataset.SamplesPerPixel) == 1 else 3):
         pixels = pixels[None]
     return pixels

@@ -72,7 +72,7 @@ class Facts:
             return raw.decode("ascii").strip("\0 ")
         names = self.raw(0x00080005).decode("latin-1").strip("\0 ").split("\\")
         with quiet():
-            return str(decode_bytes(raw, list(convert_encodings(names)), set("\\^="))).strip("\0 ")
+            return str(decode_bytes(raw, list(convert_encodings(names)), set(b"\\^="))).strip("\0 ")
 
     def patient_key(self, names: Pseudonyms) -> str:
         """Return the patient's pseudonym; an object without Patient ID belongs to its study alone."""

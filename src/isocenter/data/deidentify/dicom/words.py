@@ -38,7 +38,7 @@ from isocenter.data.images.quiet import quiet
 
 __all__ = ["Words", "changed_value"]
 
-_DELIMITERS = set("\r\n\t\f\\^=")
+_DELIMITERS = set(b"\r\n\t\f\\^=")
 _SEVERAL = frozenset(["LO", "SH", "UC", "PN", "CS", "AE"])
 
 

@@ -126,7 +126,7 @@ _SINGLE = re.compile(
     rf"(?<![\w'’-])(?P<a>{_WORD})(?=['’]s\s+(?:wife|husband|son|daughter|mother|father|room|chart|gp"
     rf"|care|case|family)\b)"
 )
-_MADE_OF = re.compile(r"[\s,.^'’-]+")
+_MADE_OF = re.compile(r"[\s,.^-]+")
 
 _ZH_SURNAMES = (
     "王李张刘陈杨黄赵周吴徐孙马朱胡郭何林高罗郑梁谢宋唐许韩冯邓曹彭曾肖田董袁潘于蒋蔡余杜叶程苏魏吕丁任沈姚卢姜崔钟谭陆汪范金石廖贾夏韦付方白邹孟熊秦邱江尹薛"
@@ -177,7 +177,7 @@ def find_names(text: str) -> list[tuple[int, int]]:
 
 def _next_in_list(text: str, end: int) -> list[tuple[int, int]]:
     """Return names that follow one that is sure, behind a semicolon or "and"."""
-    out = []
+    out: list[tuple[int, int]] = []
     hit = _NEXT.match(text, end)
     while hit is not None and len(out) < 8:
         span = _trimmed(text, *hit.span("n"))
@@ -191,13 +191,13 @@ def _next_in_list(text: str, end: int) -> list[tuple[int, int]]:
 def _again(text: str, sure: list[tuple[int, int]]) -> list[tuple[int, int]]:
     """Return where words of names that are sure stand once more, without title or label.
 
-    A word that is also an eponym or a term is not looked for alone.
+    An eponym before a word for a disease, a sign or an instrument is none of them.
     """
     words: set[str] = set()
     for start, end in sure:
         for word in _MADE_OF.split(text[start:end]):
             plain = _plain(word)
-            if len(plain) >= 3 and plain not in NOT_NAMES and plain not in EPONYMS and not plain.isdigit():
+            if len(plain) >= 3 and plain not in NOT_NAMES and not plain.isdigit():
                 words.add(plain)
     if not words:
         return []

@@ -26,6 +26,8 @@ NOT_SPEED = {
     "ask_questions",
     "blind_gap",
     "conformal_coverage",
+    "deidentify_letters",
+    "deidentify_text",
     "diagnosis",
     "evidence_maps",
     "evidence_sets",

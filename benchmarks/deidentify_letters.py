@@ -1,6 +1,6 @@
-"""Whole letters and notes in other styles than those of `isocenter.synth.notes`: the last, held-out set.
+"""Whole letters and notes in other styles than those of `isocenter.synth.notes`.
 
-Written after the rules, and measured once: no rule was changed for it. Marks are [[kind:text]]; names, numbers and places
+Written after the rules and measured before any was changed for them; docs/results/deidentification.md says how. Marks are [[kind:text]]; names, numbers and places
 are drawn from lists that neither the rules nor the generator have.
 """
 
@@ -11,15 +11,23 @@ import re
 
 from isocenter.synth.notes import Note, Planted
 
-GIVEN = (
-    "Chidinma Kaspar Yevgenia Thijs Anneliese Ravindra Siobhan Lorcan Mireille Tadeusz Ngozi Hyun-woo Beatrix Caspian Delia "
-    "Edmund Farah Gwendolyn Harvey Imelda Jasper Keziah Lionel Maud Nigel Odette Percival Quentin Rhiannon Stanley"
-).split()  # fmt: skip
+GIVEN = ["Chidinma", "Kaspar", "Yevgenia", "Thijs", "Anneliese", "Ravindra", "Siobhan", "Lorcan", "Mireille", "Tadeusz", "Ngozi", "Hyun-woo", "Beatrix", "Caspian", "Delia", "Edmund", "Farah", "Gwendolyn", "Harvey", "Imelda", "Jasper", "Keziah", "Lionel", "Maud", "Nigel", "Odette", "Percival", "Quentin", "Rhiannon", "Stanley"]  # fmt: skip
 FAMILY = (
     "Achterberg Bancroft Chukwuemeka Dalgliesh Eriksen Fitzwilliam Goldblum Hathaway Iyer Jankowski Kirkbride Lovelace "
     "Montague Nakagawa O'Shaughnessy Penhaligon Quigley Rasmussen Szymanski Thackeray Underhill Van Houten Wojcik Yardley"
 ).replace("Van Houten", "Vanhouten").split()  # fmt: skip
-PLACES = "Aldwick Brackenfell Cotterstock Denholm Elsworth Fernhollow Glanford Heathcote Inverallan Kelsborough".split()
+PLACES = [
+    "Aldwick",
+    "Brackenfell",
+    "Cotterstock",
+    "Denholm",
+    "Elsworth",
+    "Fernhollow",
+    "Glanford",
+    "Heathcote",
+    "Inverallan",
+    "Kelsborough",
+]
 
 TEMPLATES = (
     """EMERGENCY DEPARTMENT NOTE
@@ -108,7 +116,20 @@ def _digits(r: random.Random, count: int) -> str:
 
 
 def _filled(template: str, r: random.Random) -> str:
-    months = "January February March April May June July August September October November December".split()
+    months = [
+        "January",
+        "February",
+        "March",
+        "April",
+        "May",
+        "June",
+        "July",
+        "August",
+        "September",
+        "October",
+        "November",
+        "December",
+    ]
     day, month, year = r.randrange(1, 29), r.randrange(1, 13), r.randrange(2008, 2025)
     given, family, places = r.sample(GIVEN, 5), r.sample(FAMILY, 4), r.sample(PLACES, 2)
     word = months[month - 1]

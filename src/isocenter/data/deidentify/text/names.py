@@ -101,27 +101,32 @@ _RULES = [
         rf"]+{_TITLED}{_BOTH}(?=[ ]{{2}}|\t|\s*$|[ ]?[|(,;])"
     ),
     re.compile(rf"(?<![\w])(?i:dear|hi|hello|cc)[ ]+{_TITLED}(?P<n>{_NAME})(?=\s*[,:\n])"),
-    re.compile(rf"(?<![\w])(?i:{_CUE})\s+{_TITLED}(?P<n>{_LISTED}|{_NAME})"),
+    re.compile(rf"(?<![\w])(?i:{_CUE})(?:\s+|\s*\([ ]?){_TITLED}(?P<n>{_LISTED}|{_NAME})"),
     # Jane Roe's daughter; Jane Roe presented
     re.compile(
         rf"(?<![\w'’])(?P<n>{_WORD}{_GAP}(?:{_INITIAL}{_GAP})?(?:{_PARTICLE}{{0,2}}{_WORD}))(?=['’]s[ "
         rf"]{_OF_FAMILY}\b|[ ]{_DOES})"
     ),
+    # Jane Roe (DOB 1/2/1950); Pt Roe slept
+    re.compile(rf"(?<![\w'’])(?P<n>{_NAME})(?=[ ]*\([ ]?(?:DOB|D\.O\.B|born|MRN|NHS|aged|\*|#|\d{{2}}))"),
+    re.compile(rf"(?<![\w])(?:Pt|pt)\.?[ ](?P<n>{_WORD})(?=[ ][{_LOW}])"),
     # Patient Jane Roe, born; finalized by Jane Roe; NP Roe
     re.compile(rf"(?<![\w])(?:Patient|Pt|patient|client|RN|NP|PA)[ ](?P<n>{_WORD}{_GAP}(?:{_INITIAL}{_GAP})?{_WORD})"),
     re.compile(rf"(?<![\w])\w+(?:ed|en|ten)[ ]by[ ](?P<n>{_WORD}{_GAP}(?:{_INITIAL}{_GAP})?{_WORD}|{_LISTED})"),
     # a signature on a line of its own
     re.compile(rf"(?m)(?:^[ \t]*(?:--?|—|~|/e?s/)[ \t]*)(?P<n>{_NAME_OR_SHOUT})[ \t.]*$"),
 ]
-_NEXT = re.compile(
-    rf"(?:[ ]?[;/&][ ]?|[ ](?:and|und|y)[ ]){_TITLED}(?P<n>{_WORD}{_GAP}(?:{_INITIAL}{_GAP})?{_WORD}|{_LISTED})"
-)
+_NEXT = re.compile(rf"(?:[ ]?[;/&][ ]?|[ ](?:and|und|y)[ ]){_TITLED}(?P<n>{_LISTED}|{_NAME})")
+_BY = re.compile(rf"(?<![\w])\w+(?:ed|en|ten)[ ]by[ ](?P<n>{_WORD})(?![\w-])")
 _PAIR = re.compile(
     rf"(?<![\w'’])(?P<a>{_WORD}){_GAP}(?:{_INITIAL}{_GAP})?(?P<b>{_PARTICLE}{{0,2}}{_WORD}(?:-{_WORD})?"
     rf")(?:{_GAP}(?P<c>{_WORD}))?"
 )
 _COMMA = re.compile(rf"(?<![\w'’])(?P<a>{_WORD}|{_SHOUT}),[ ](?P<b>{_WORD}|{_SHOUT})(?:[ ]{_INITIAL})?(?![\w'’])")
 _CARET = re.compile(rf"(?<![\w^])[{_UP}{_LOW}'’-]+\^[{_UP}{_LOW}'’-]+(?:\^[\w'’-]*)*")
+# Any label of one to three words with a colon, before two words that are no terms.
+_ANY_LABEL = re.compile(rf"(?<![\w])[{_UP}][\w/]+(?:[ ][\w/]+){{0,2}}:[ \t]*(?P<n>{_LISTED}|{_NAME})")
+_LONE = re.compile(rf"(?<=[{_LOW},(][ (])(?P<a>{_WORD})(?![\w-])(?!['’]s[ ]|[ ]?\d|[ ][IVX]+\b)")
 _SINGLE = re.compile(
     rf"(?<![\w'’-])(?P<a>{_WORD})(?=['’]s\s+(?:wife|husband|son|daughter|mother|father|room|chart|gp"
     rf"|care|case|family)\b)"
@@ -169,9 +174,33 @@ def find_names(text: str) -> list[tuple[int, int]]:
         first, second = _plain(hit["a"]), _plain(hit["b"])
         if second in FIRST_NAMES and first not in NOT_NAMES and (first not in EPONYMS or first in SURNAMES):
             out.append(hit.span())
+    out += _labelled(text) + _lone(text)
+    out += [hit.span("n") for hit in _BY.finditer(text) if _unknown(_plain(hit["n"]))]
     out += [hit.span("a") for hit in _SINGLE.finditer(text) if _plain(hit["a"]) not in NOT_NAMES]
     if not text.isascii():
         out += [hit.span("n") for rule in _ZH for hit in rule.finditer(text)]
+    return out
+
+
+def _labelled(text: str) -> list[tuple[int, int]]:
+    """Return two or more words behind any label, none of which is a term."""
+    out = []
+    for hit in _ANY_LABEL.finditer(text):
+        words = [_plain(word) for word in _MADE_OF.split(hit["n"]) if len(word) > 1]
+        if len(words) >= 2 and not hit["n"].isupper() and all(_unknown(word) or word in SURNAMES for word in words):
+            out.append(hit.span("n"))
+    return out
+
+
+def _lone(text: str) -> list[tuple[int, int]]:
+    """Return capital words inside a sentence of small letters that are no term, no eponym and nowhere written small."""
+    out = []
+    for hit in _LONE.finditer(text):
+        word = _plain(hit["a"])
+        if not _unknown(word) or not _inside_sentence(text, hit.start()) or _BEHIND_WORD.match(text, hit.end()):
+            continue
+        if re.search(rf"(?<![\w]){re.escape(word)}(?![\w])", text) is None:
+            out.append(hit.span("a"))
     return out
 
 
@@ -181,7 +210,7 @@ def _next_in_list(text: str, end: int) -> list[tuple[int, int]]:
     hit = _NEXT.match(text, end)
     while hit is not None and len(out) < 8:
         span = _trimmed(text, *hit.span("n"))
-        if span is None:
+        if span is None or _BEHIND_WORD.match(text, span[1]) or _plain(text[span[0] : span[1]]) in EPONYMS:
             break
         out.append(span)
         hit = _NEXT.match(text, span[1])
@@ -263,7 +292,12 @@ def _inside_sentence(text: str, start: int) -> bool:
 _BEHIND_WORD = re.compile(
     r"(?:['’]s)?[ ](?:disease|syndrome|sign|cyst|lymphoma|nodes?|classification|score|grade|ring|duct"
     r"|tumou?r|fracture|angle|lines?"
-    r"|criteria|procedure|operation|catheter|tube|drain|test|phenomenon|abscess|hernia|lesion|deformity|contracture)\b"
+    r"|criteria|procedure|operation|catheter|tube|drain|test|phenomenon|abscess|hernia|lesion|deformity|contracture"
+    r"|man(?:oeuvre|euver)|type|class|stage|pouch|space|plate|screw|nail|wire|stent|filter|valve|graft|flap|fascia|ligament"
+    r"|membrane|muscle|artery|vein|nerve|canal|foramen|fossa|sinus|gland|body|bodies|cells?|layer|tubercle|island|area"
+    r"|aphasia|palsy|paralysis|chorea|ataxia|dementia|encephalopathy|an[a]?emia|thyroiditis|arteritis|malformation"
+    r"|anomaly|tetralogy|position|incision|approach|technique|method|protocol|dissection|aneurysm|infection|virus"
+    r"|barr virus|index|ratio|formula|equation|scale|staging|system|stain|bandage|splint|collar|needle|clip|coil)\b"
 )
 _BEHIND = frozenset(
     [

@@ -103,7 +103,7 @@ _ADDRESSES = [
 
 
 _TOWN = re.compile(
-    r"\b(?:in|from|near)[ ](?P<v>[A-ZÀ-Þ][a-zß-ÿ]{2,}(?:[ -][A-ZÀ-Þ][a-zß-ÿ]{2,})?)(?=[.,;)]|[ "
+    r"\b(?:in|from|near)\s(?P<v>[A-ZÀ-Þ][a-zß-ÿ]{2,}(?:[ -][A-ZÀ-Þ][a-zß-ÿ]{2,})?)(?=[.,;)]|[ "
     r"](?:and|with|on|who|by|for|where|since|last|in)\b)"
 )
 

@@ -70,9 +70,10 @@ weber wegener weigert wernicke westermark wharton whipple willis wilms wilson wi
 zollinger
 """
 _NOT_NAMES_TEXT = """
-a abdomen abdominal above abnormal accession acute addendum additional admission age ago ai all allergies also
-american an and ankle anterior any aorta aortic apex appendix approved are artery as assessment at atlas axial back
-base beam benign bi biopsy birads bladder blood body bone bowel brain breast bronchial by calcification cancer
+dra prof professor mrs mr miss nurse dr drs sr sra srta don herr frau within ill pacemaker generator mediport port
+device a abdomen abdominal above abnormal accession acute addendum additional admission age ago ai all allergies
+also american an and ankle anterior any aorta aortic apex appendix approved are artery as assessment at atlas axial
+back base beam benign bi biopsy birads bladder blood body bone bowel brain breast bronchial by calcification cancer
 cardiac carotid case cc cervical change chest chief chronic clinic clinical colon comment comments comparison
 complaint complete compared conclusion conditions consistent contact contrast coronal coronary cough ct date dear
 degenerative department diagnosis diagnostic diaphragm did discharge disc disease dose dr due duct ed elbow

@@ -9,7 +9,7 @@ from functools import lru_cache
 __all__ = ["KnownIdentity", "needles", "pattern"]
 
 _SPLIT = re.compile(r"[\^=,;\s\\]+")
-_LEAST_LETTERS, _LEAST_DIGITS = 3, 4
+_LEAST_LETTERS, _LEAST_DIGITS, _LONG_NAME = 3, 4, 7
 _WIDE = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 
 
@@ -92,8 +92,15 @@ def pattern(known: KnownIdentity) -> re.Pattern[str] | None:
     parts = []
     if names:
         spelled = "|".join(re.escape(word).replace("\\ ", r"[\s,.^_-]+") for word in names)
-        plain = "|".join(re.escape(word) for word in names if _WIDE.search(word))
+        # A long name is looked for inside other words too ("ofZebrowski"); a short one would be part of many.
+        loose = (word for word in names if _WIDE.search(word) or (len(word) >= _LONG_NAME and " " not in word))
+        plain = "|".join(re.escape(word) for word in loose)
         parts.append(rf"(?P<name>(?<![^\W\d_])(?:{spelled})(?![^\W\d_]){'|' + plain if plain else ''})")
     if identifiers:
-        parts.append(rf"(?P<id>{'|'.join(re.escape(word) for word in identifiers)})")
+        # "1234" is not in "512346"; "A1234" is in "XA1234".
+        edged = (
+            ("(?<!\\d)" if word[0].isdigit() else "") + re.escape(word) + ("(?!\\d)" if word[-1].isdigit() else "")
+            for word in identifiers
+        )
+        parts.append(f"(?P<id>{'|'.join(edged)})")
     return re.compile("|".join(parts), re.IGNORECASE) if parts else None

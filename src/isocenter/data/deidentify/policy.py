@@ -76,6 +76,8 @@ class Policy:
                 raise ConfigError(f"{name!r} is no option of de-identification; there are {', '.join(sorted(known))}")
             if name != "retain_dates" and not isinstance(value, bool):
                 raise ConfigError(f"the option {name!r} of de-identification is true or false")
+            if name == "retain_dates" and value not in get_args(Dates):
+                raise ConfigError(f"retain_dates is one of {', '.join(get_args(Dates))}")
         return cls(**values)
 
     def codes(self) -> tuple[tuple[str, str], ...]:

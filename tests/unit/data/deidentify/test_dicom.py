@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import struct
 import zlib
 
@@ -326,3 +327,25 @@ def test_a_directory_is_no_object():
     ds.SOPClassUID = "1.2.840.10008.1.3.10"
     with pytest.raises(PixelError, match="DICOMDIR"):
         deidentify_bytes(written(ds), NAMES, Policy())
+
+
+def test_damaged_files_are_refused_or_cleaned_never_half():
+    """Bytes of the header are changed at random, or the file is cut: an honest refusal, or nothing of the patient."""
+    whole = written(plain_ct())
+    refused = cleaned = 0
+    for seed in range(600):
+        source = random.Random(seed)
+        data = bytearray(whole)
+        for _ in range(source.randrange(1, 4)):
+            data[source.randrange(132, len(data) - 20)] = source.randrange(256)
+        cut = len(data) if source.random() < 0.7 else source.randrange(140, len(data))
+        try:
+            done = deidentify_bytes(bytes(data[:cut]), NAMES, Policy())
+        except PixelError:
+            refused += 1
+            continue
+        cleaned += 1
+        for word in (b"zebrowski", b"quillon", b"7731904"):
+            assert word not in done.data.lower(), seed
+    assert refused > 50
+    assert cleaned > 50

@@ -15,6 +15,7 @@ __all__ = [
     "AGE",
     "CHARSET",
     "CHECK",
+    "CLASS",
     "CODE",
     "DATE",
     "DUMMY",
@@ -33,7 +34,7 @@ __all__ = [
     "profile",
 ]
 
-KEEP, REMOVE, EMPTY, DUMMY, UID, DATE, TEXT, WALK, AGE, CHECK, STATED, CODE, CHARSET = range(13)
+KEEP, REMOVE, EMPTY, DUMMY, UID, DATE, TEXT, WALK, AGE, CHECK, STATED, CODE, CHARSET, CLASS = range(14)
 NAMES = (
     "keep",
     "remove",
@@ -48,6 +49,7 @@ NAMES = (
     "state",
     "dummy code",
     "character set",
+    "class",
 )
 
 # UIDs that name a class, a coding scheme or an encoding, and not one thing that was made (PS3.6 and PS3.16).
@@ -186,7 +188,9 @@ def _unlisted(vr: str, keyword: str, policy: Policy) -> tuple[int, int]:
     if keyword in _REMOVED or (vr == "UR" and keyword not in _CODED):
         return REMOVE, REMOVE
     if vr == "UI":
-        return (KEEP if policy.retain_uids or _CLASS_UIDS.fullmatch(keyword) else UID), EMPTY
+        if _CLASS_UIDS.fullmatch(keyword):
+            return CLASS, EMPTY
+        return (KEEP if policy.retain_uids else UID), EMPTY
     if vr in ("DA", "DT", "TM"):
         return {"shifted": DATE, "full": KEEP, "none": EMPTY}[policy.retain_dates], EMPTY
     if vr == "SQ":

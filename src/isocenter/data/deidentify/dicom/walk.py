@@ -11,7 +11,6 @@ import struct
 from collections import Counter
 from dataclasses import dataclass, field
 
-from isocenter.core.errors import PixelError
 from isocenter.data.deidentify.dicom.elements import (
     CUT_OFF,
     ITEM,
@@ -21,6 +20,7 @@ from isocenter.data.deidentify.dicom.elements import (
     Broken,
     Elements,
     Place,
+    adding_up,
 )
 from isocenter.data.deidentify.dicom.plan import LONG_VRS, SHORT_VRS, Entry, explicit_plan, implicit_plan
 from isocenter.data.deidentify.dicom.profile import (
@@ -130,14 +130,10 @@ class Walker:
             PixelError: Lengths that do not add up, or an element that is none.
             Disorder: Elements not in ascending order.
         """
-        self.pieces: list[bytes | memoryview] = []
-        try:
-            self._dataset(position, len(self.data), self.pieces, implicit=implicit, depth=0)
-        except struct.error as error:
-            raise PixelError("is cut off inside an element; nothing of it was kept", source=self.source) from error
-        except Broken as error:
-            raise PixelError(f"{error}; nothing of it was kept", source=self.source) from None
-        return self.pieces
+        pieces: list[bytes | memoryview] = []
+        with adding_up(self.source):
+            self._dataset(position, len(self.data), pieces, implicit=implicit, depth=0)
+        return pieces
 
     def _dataset(
         self,

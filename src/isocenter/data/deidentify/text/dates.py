@@ -259,9 +259,13 @@ def _written(kind: str, parts: dict[str, str], days: int, day_first: bool | None
     if moved is None:
         return None
     year = f"{moved.year:04d}" if len(parts["y"]) == 4 else parts["y"][:-2] + f"{moved.year % 100:02d}"
-    name = _month_like(word, moved.month) if word else ""
+    tight = (parts.get("s1") or "") in ("-", "", ".", "/")
+    name = _month_like(word, moved.month, short=tight) if word else ""
     ordinal = _ordinal(parts.get("ord") or "", moved.day)
-    number = _like(parts["d"], moved.day) if parts.get("d") else ""
+    number = ""
+    if parts.get("d"):
+        spelled = word is not None and not tight and not parts["d"].startswith("0")
+        number = str(moved.day) if spelled else _like(parts["d"], moved.day)
     if kind == "zh":
         return f"{year}年{_like(parts['m'], moved.month)}月" + (f"{number}日" if number else "")
     if kind == "ymd8":
@@ -302,8 +306,10 @@ def _ordinal(sample: str, day: int) -> str:
     return "th" if 11 <= day <= 13 else {1: "st", 2: "nd", 3: "rd"}.get(day % 10, "th")
 
 
-def _month_like(sample: str, month: int) -> str:
-    _, language, short = _MONTH[sample.lower()]
+def _month_like(sample: str, month: int, *, short: bool) -> str:
+    """Write a month as long as the sample; "May" is as long as asked."""
+    _, language, brief = _MONTH[sample.lower()]
+    short = short if sample.lower() in ("may", "mai") else brief
     word = (_SHORT if short else _MONTHS)[language].split()[month - 1]
     if sample.isupper():
         return word.upper()

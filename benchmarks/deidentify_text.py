@@ -2,9 +2,10 @@
 
     python -m benchmarks.deidentify_text [--notes 1000] [--seed 11]
 
-Four sets, all seen by now (the page says how each did when it was not): three parts of `isocenter.synth.notes` and the letters of `benchmarks.deidentify_letters`. An identifier counts as
-found only if every letter and digit of it is gone. A finding that touches no planted identifier is a false alarm. With the
-Indiana reports at hand (their identifiers are XXXX already), false alarms of real reports are counted too. Writes
+Four sets, all seen by now (the page says how each did when it was not): three parts of `isocenter.synth.notes` and the
+letters of `benchmarks.deidentify_letters`. An identifier counts as found only if every letter and digit of it is gone. A
+finding that touches no planted identifier is a false alarm. With the Indiana
+reports at hand (their identifiers are XXXX already), false alarms of real reports are counted too. Writes
 docs/results/deidentification.md and .json.
 """
 
@@ -98,15 +99,22 @@ def page(results: dict[str, dict[str, object]], real: dict[str, object] | None) 
     lines = [
         "# De-identification of free text",
         "",
-        f"`python -m benchmarks.deidentify_text`, {datetime.date.today().isoformat()}, {machine()}. Rules alone, no model, nothing "
-        "known of the patient beforehand. An identifier counts as found only if every letter and digit of it is gone; 95 % "
+        f"`python -m benchmarks.deidentify_text`, {datetime.date.today().isoformat()}, {machine()}. "
+        f"Rules alone, no model, nothing "
+        "known of the patient beforehand. An identifier counts as found only if every letter and "
+        "digit of it is gone; 95 % "
         "intervals (Wilson) treat identifiers as independent, which those of one template are not.",
         "",
-        "The rules were written by the same hand as the notes, first with only the first part in view. Each other set was measured "
-        f"**before** any rule was changed for it: recall {FIRST_LOOK['second']} (second part), {FIRST_LOOK['third']} (third part) and "
-        f"{FIRST_LOOK['letters']} (letters). Then its misses were looked at and the rules widened. **So the first looks are what to "
-        "expect of a style that nobody has looked at, and the table below is what the rules can do where somebody has.** What a "
-        "note's own record knows of its patient (name, numbers, birth date) comes on top: ingest passes it, this measurement does not.",
+        "The rules were written by the same hand as the notes, first with only the first part in "
+        "view. Each other set was measured "
+        f"**before** any rule was changed for it: recall {FIRST_LOOK['second']} (second part), "
+        f"{FIRST_LOOK['third']} (third part) and "
+        f"{FIRST_LOOK['letters']} (letters). Then its misses were looked at and the rules widened. "
+        f"**So the first looks are what to "
+        "expect of a style that nobody has looked at, and the table below is what the rules can do "
+        "where somebody has.** What a "
+        "note's own record knows of its patient (name, numbers, birth date) comes on top: ingest "
+        "passes it, this measurement does not.",
         "",
         "| set | notes | planted | recall | precision | other text kept | notes/s |",
         "| --- | --- | --- | --- | --- | --- | --- |",
@@ -115,7 +123,8 @@ def page(results: dict[str, dict[str, object]], real: dict[str, object] | None) 
         found, planted = sum(r["found"].values()), sum(r["planted"].values())  # type: ignore[attr-defined]
         right, claimed = sum(r["right"].values()), sum(r["claimed"].values())  # type: ignore[attr-defined]
         lines.append(
-            f"| {name} | {r['notes']} | {planted} | {_share(found, planted)} | {_share(right, claimed)} | {r['kept']:.4f} | "
+            f"| {name} | {r['notes']} | {planted} | {_share(found, planted)} | "
+            f"{_share(right, claimed)} | {r['kept']:.4f} | "
             f"{r['notes_per_second']:.0f} |"
         )
     lines += [
@@ -144,7 +153,8 @@ def page(results: dict[str, dict[str, object]], real: dict[str, object] | None) 
             "",
             "## Real reports",
             "",
-            f"{real['reports']} chest reports of the Indiana collection, whose identifiers are XXXX already: {real['false_alarms']} "
+            f"{real['reports']} chest reports of the Indiana collection, whose identifiers are XXXX "
+            f"already: {real['false_alarms']} "
             "false alarms. They say nothing of recall.",
         ]
     return "\n".join(lines) + "\n"

@@ -24,8 +24,8 @@ from deidentify_cases import (
     with_item,
     written,
 )
-from isocenter.core.errors import PixelError
-from isocenter.data.deidentify import KnownIdentity, Policy, Pseudonyms, deidentify_bytes
+from isocenter.core.errors import IdentityLeak, PixelError
+from isocenter.data.deidentify import KnownIdentity, LeakReport, Policy, Pseudonyms, deidentify_bytes
 
 NAMES = Pseudonyms(b"a key for tests")
 BARE = Policy(
@@ -349,3 +349,19 @@ def test_damaged_files_are_refused_or_cleaned_never_half():
             assert word not in done.data.lower(), seed
     assert refused > 50
     assert cleaned > 50
+
+
+def test_a_comment_in_a_compressed_stream_is_reported():
+    ds = read(written(plain_ct()))
+    ds.compress(RLELossless, generate_instance_uid=False)
+    data = written(ds, RLELossless)
+    at = data.rindex(b"\xfe\xff\x00\xe0")
+    length = struct.unpack_from("<I", data, at + 4)[0]
+    comment = b"Zebrowski "
+    data = data[: at + 4] + struct.pack("<I", length + len(comment)) + comment + data[at + 8 :]
+    done = deidentify_bytes(data, NAMES, Policy())
+    assert [s.tag for s in done.suspicious if "stream" in s.reason] == ["7FE00010"]
+    report = LeakReport(Policy())
+    report.add(done)
+    with pytest.raises(IdentityLeak, match="stream"):
+        report.require_safe()

@@ -3,8 +3,8 @@
     python -m benchmarks.deidentify_text [--notes 1000] [--seed 11]
 
 Four sets, all seen by now (the page says how each did when it was not): three parts of `isocenter.synth.notes` and the
-letters of `benchmarks.deidentify_letters`. An identifier counts as found only if every letter and digit of it is gone. A
-finding that touches no planted identifier is a false alarm. With the Indiana
+letters of `benchmarks.deidentify_letters`. An identifier counts as found only if every letter and digit of it is gone.
+A finding that touches no planted identifier is a false alarm. With the Indiana
 reports at hand (their identifiers are XXXX already), false alarms of real reports are counted too. Writes
 docs/results/deidentification.md and .json.
 """

@@ -70,7 +70,7 @@ def face_mask(image: Image) -> Bool[np.ndarray, "z y x"]:
     depth = ndimage.distance_transform_edt(head, sampling=spacing)
     skin = (depth <= _SKIN_DEPTH * length) & (superior < top - _SKIN_BELOW * length)
     skin &= posterior < front + _FACE_BEFORE * length
-    return face | (skin & head)
+    return np.asarray(face | (skin & head), dtype=bool)
 
 
 def deface(image: Image) -> Image:

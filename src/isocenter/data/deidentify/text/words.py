@@ -70,33 +70,41 @@ weber wegener weigert wernicke westermark wharton whipple willis wilms wilson wi
 zollinger
 """
 _NOT_NAMES_TEXT = """
-dra prof professor mrs mr miss nurse dr drs sr sra srta don herr frau within ill pacemaker generator mediport port
-device a abdomen abdominal above abnormal accession acute addendum additional admission age ago ai all allergies
-also american an and ankle anterior any aorta aortic apex appendix approved are artery as assessment at atlas axial
-back base beam benign bi biopsy birads bladder blood body bone bowel brain breast bronchial by calcification cancer
-cardiac carotid case cc cervical change chest chief chronic clinic clinical colon comment comments comparison
-complaint complete compared conclusion conditions consistent contact contrast coronal coronary cough ct date dear
-degenerative department diagnosis diagnostic diaphragm did discharge disc disease dose dr due duct ed elbow
-electronically emergency end enlarged er evaluation exam examination external eye fax female femoral femur fever
-fibroid film final finding findings first fluid focal follow for fracture frontal from gallbladder general grade
-hand head heart hepatic her hernia high hilar hip his history hospital however icu if ii iii image images imaging
-impression in increased indication indications inferior internal interval interpretation intravenous is it iv joint
-kidney knee known left lesion limited liver lobe lower lumbar lung lungs lymph male mammogram mass may mean medial
-medical medication medications mediastinal mediastinum mild minimal moderate mr mri multiple muscle nasal neck
-negative new no node nodule none normal not note number of on oncology one operator opacity or orbit order other
-outside over ovary page pain pancreas patient pelvic pelvis pet phone physical physician plan plain please pleural
-pneumonia portable positive possible post posterior pre prior probable problem procedure prostate protocol provider
-pulmonary radiograph radiologist radiology re read reason recommend recommendation recommendations reconstruction
-referred referring rectum renal report reported requested result results review reviewed rib right room sacrum
-sagittal scan score sequence series severe she shoulder sign signed sinus skull small soft spine spleen st stable
-stage standard sternum stomach study subcutaneous superior surgery surgical symptoms syndrome technique test that
-the there these this thoracic thorax thyroid time tissue to today total trachea transcribed transverse trauma
-treatment tube tumor type ultrasound unit unremarkable upper ureter urgent urinary us uterus vein verified vertebral
-vessel view views visit wall ward was we were when with without wrist x yes zone sir madam colleague colleagues team
-doctor all md phd rn frcr xxxx xxx unknown unnamed anonymous himself herself who monday tuesday wednesday thursday
-friday saturday sunday january february march april june july august september october november december english
-spanish german chinese gadolinium gadovist dotarem omnipaque isovue visipaque ultravist iohexol siemens philips ge
-toshiba canon hologic fuji hitachi varian elekta accuray epic powerscribe nuance dragon
+omniscan magnevist multihance prohance eovist primovist gadavist clariscan optiray xenetix iomeron imeron hexabrix
+lipiodol feraheme sonovue definity lumason lexiscan buscopan glucagon lasix classic images software release routine
+thorax neuro joints extremity extremities hips knees feet hands angio angiography perfusion diffusion localizer
+scout survey research clinical libraries library thin thick recon whole cardiac cervix larynx pharynx
+orbits ear ears teeth jaw foot finger fingers toe toes leg legs arm arms forearm humerus radius ulna tibia fibula
+patella clavicle scapula sternum ribs temporal bones face facial mandible salivary parathyroid adrenal adrenals
+rectal vagina penis scrotum testis testicle seminal biliary portal venous arterial delayed phase native mip mpr vr
+dose topogram smart dra prof professor mrs mr miss nurse dr drs sr sra srta don herr frau within ill pacemaker
+generator mediport port device a abdomen abdominal above abnormal accession acute addendum additional admission age
+ago ai all allergies also american an and ankle anterior any aorta aortic apex appendix approved are artery as
+assessment at atlas axial back base beam benign bi biopsy birads bladder blood body bone bowel brain breast
+bronchial by calcification cancer cardiac carotid case cc cervical change chest chief chronic clinic clinical colon
+comment comments comparison complaint complete compared conclusion conditions consistent contact contrast coronal
+coronary cough ct date dear degenerative department diagnosis diagnostic diaphragm did discharge disc disease dose
+dr due duct ed elbow electronically emergency end enlarged er evaluation exam examination external eye fax female
+femoral femur fever fibroid film final finding findings first fluid focal follow for fracture frontal from
+gallbladder general grade hand head heart hepatic her hernia high hilar hip his history hospital however icu if ii
+iii image images imaging impression in increased indication indications inferior internal interval interpretation
+intravenous is it iv joint kidney knee known left lesion limited liver lobe lower lumbar lung lungs lymph male
+mammogram mass may mean medial medical medication medications mediastinal mediastinum mild minimal moderate mr mri
+multiple muscle nasal neck negative new no node nodule none normal not note number of on oncology one operator
+opacity or orbit order other outside over ovary page pain pancreas patient pelvic pelvis pet phone physical
+physician plan plain please pleural pneumonia portable positive possible post posterior pre prior probable problem
+procedure prostate protocol provider pulmonary radiograph radiologist radiology re read reason recommend
+recommendation recommendations reconstruction referred referring rectum renal report reported requested result
+results review reviewed rib right room sacrum sagittal scan score sequence series severe she shoulder sign signed
+sinus skull small soft spine spleen st stable stage standard sternum stomach study subcutaneous superior surgery
+surgical symptoms syndrome technique test that the there these this thoracic thorax thyroid time tissue to today
+total trachea transcribed transverse trauma treatment tube tumor type ultrasound unit unremarkable upper ureter
+urgent urinary us uterus vein verified vertebral vessel view views visit wall ward was we were when with without
+wrist x yes zone sir madam colleague colleagues team doctor all md phd rn frcr xxxx xxx unknown unnamed anonymous
+himself herself who monday tuesday wednesday thursday friday saturday sunday january february march april june july
+august september october november december english spanish german chinese gadolinium gadovist dotarem omnipaque
+isovue visipaque ultravist iohexol siemens philips ge toshiba canon hologic fuji hitachi varian elekta accuray epic
+powerscribe nuance dragon
 """
 
 FIRST_NAMES = frozenset(_FIRST_NAMES_TEXT.split())

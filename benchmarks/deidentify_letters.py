@@ -1,6 +1,6 @@
 """Whole letters and notes in other styles than those of `isocenter.synth.notes`.
 
-Written after the rules and measured before any was changed for them; docs/results/deidentification.md says how. Marks
+Written after the rules and measured before any was changed for them; no rule was ever changed for "last". Marks
 in the templates (deidentify_letters.txt) are [[kind:text]]; names, numbers and places are drawn
 from lists that neither the rules nor the generator have.
 """
@@ -29,17 +29,20 @@ _PLACES_TEXT = """
 Aldwick Brackenfell Cotterstock Denholm Elsworth Fernhollow Glanford Heathcote Inverallan Kelsborough
 """
 PLACES = _PLACES_TEXT.split()
-TEMPLATES = Path(__file__).with_suffix(".txt").read_text("utf-8").split("====\n")
+TEMPLATES = {
+    name: Path(__file__).with_name(f"deidentify_{name}.txt").read_text("utf-8").split("====\n")
+    for name in ("letters", "last")
+}
 _MONTHS_TEXT = "January February March April May June July August September October November December"
 _MARK = re.compile(r"\[\[(\w+):(.*?)\] ?\]", re.DOTALL)
 
 
-def letters(count: int, *, seed: int) -> list[Note]:
-    """Write invented letters."""
+def letters(count: int, *, seed: int, which: str = "letters") -> list[Note]:
+    """Write invented letters, of the templates in one of the two files."""
     out = []
     for number in range(count):
-        r = random.Random(f"letters {seed} {number}")
-        text = _filled(r.choice(TEMPLATES), r)
+        r = random.Random(f"{which} {seed} {number}")
+        text = _filled(r.choice(TEMPLATES[which]), r)
         pieces: list[str] = []
         planted: list[Planted] = []
         at = length = 0

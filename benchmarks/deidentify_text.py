@@ -2,11 +2,11 @@
 
     python -m benchmarks.deidentify_text [--notes 1000] [--seed 11]
 
-Five sets: three parts of `isocenter.synth.notes` and two collections of letters of `benchmarks.deidentify_letters`; the
-page says which were in view when rules were written. An identifier counts as found only if every letter and digit of it is gone.
-A finding that touches no planted identifier is a false alarm. With the Indiana
-reports at hand (their identifiers are XXXX already), false alarms of real reports are counted too. Writes
-docs/results/deidentification.md and .json.
+Five sets: three parts of `isocenter.synth.notes` and two collections of letters of `benchmarks.deidentify_letters`;
+the page says which were in view when rules were written. An identifier counts as found only if every letter and digit
+of it is gone. A finding that touches no planted identifier is a false alarm. With the Indiana reports at hand (their
+identifiers are XXXX already), false alarms of real reports are counted too. Writes docs/results/deidentification.md
+and .json.
 """
 
 from __future__ import annotations
@@ -105,16 +105,21 @@ def page(results: dict[str, dict[str, object]], real: dict[str, object] | None) 
         "digit of it is gone; 95 % "
         "intervals (Wilson) treat identifiers as independent, which those of one template are not.",
         "",
-        "The rules were written by the same hand as the notes, first with only the first part in view. Each other set "
+        "The rules were written by the same hand as the notes, first with only the first part in view. Each "
+        "other set "
         f"was measured **before** any rule was changed for it: recall {FIRST_LOOK['second']} (second part), "
-        f"{FIRST_LOOK['third']} (third part), {FIRST_LOOK['letters']} (letters). Then its misses were looked at and the "
-        "rules widened. The last set came at the very end: eight letters that tell a story, whose misses nobody has looked "
+        f"{FIRST_LOOK['third']} (third part), {FIRST_LOOK['letters']} (letters). Then its misses were looked "
+        f"at and the "
+        "rules widened. The last set came at the very end: eight letters that tell a story, whose misses "
+        "nobody has looked "
         "at, and for which no rule was changed.",
         "",
-        "**So the column `last` is what to expect of a style that nobody has looked at, the others are what the rules can "
-        "do where somebody has.** The target of 0.98 is met on the planted set of 1,000 notes (each of the three parts), "
-        "and missed on the last. What fails there are bare names: no title, no label, no common first name, and at the "
-        "beginning of a sentence. Pass the patient's own names as known (ingest does), and plug in an engine with a "
+        "**So the column `last` is what to expect of a style that nobody has looked at, the others are what "
+        "the rules can "
+        "do where somebody has.** The target of 0.98 is met on the planted set of 1,000 notes (each of the "
+        "three parts), "
+        "and missed on the last. By kind, names fail most, then addresses and numbers without a label. "
+        "Pass the patient's own names as known (ingest does), and plug in an engine with a "
         "language model for those of others.",
         "",
         "| set | notes | planted | recall | precision | other text kept | notes/s |",

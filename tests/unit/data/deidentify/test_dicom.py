@@ -365,3 +365,41 @@ def test_a_comment_in_a_compressed_stream_is_reported():
     report.add(done)
     with pytest.raises(IdentityLeak, match="stream"):
         report.require_safe()
+
+
+def test_what_the_object_says_of_its_pixels_is_told():
+    ds = plain_ct()
+    ds.BurnedInAnnotation, ds.RecognizableVisualFeatures = "YES", "YES"
+    ds.add_new(0x60000102, "US", 12)
+    done = deidentify_bytes(written(ds), NAMES, Policy())
+    assert {s.tag for s in done.suspicious} == {"00280301", "00280302", "60000102"}
+    report = LeakReport(Policy())
+    report.add(done)
+    with pytest.raises(IdentityLeak, match="burnt in"):
+        report.require_safe()
+    ds.BurnedInAnnotation, ds.RecognizableVisualFeatures = "NO", "NO"
+    del ds[0x60000102]
+    assert not deidentify_bytes(written(ds), NAMES, Policy()).suspicious
+
+
+def test_graphics_and_overlays():
+    ds = plain_ct()
+    ds.add_new(0x60003000, "OW", b"\1\2")
+    text, layer = Dataset(), Dataset()
+    text.UnformattedTextValue = "Nodule of Zebrowski, seen by Dr Tolmerson"
+    layer.GraphicLayer = "LAYER1"
+    with_item(with_item(ds, 0x00700001, with_item(layer, 0x00700008, text)), 0x00700060, layer)
+    bare = read(deidentify_bytes(written(ds), NAMES, Policy()).data)
+    assert 0x00700001 not in bare
+    assert 0x60003000 not in bare
+    kept = read(deidentify_bytes(written(ds), NAMES, Policy(clean_graphics=True)).data)
+    (item,) = kept[0x00700001].value[0][0x00700008].value
+    assert item.UnformattedTextValue == "Nodule of [NAME], seen by Dr [NAME]"
+    assert 0x60003000 not in kept
+
+
+def test_full_dates_keep_the_time_zone():
+    ds = plain_ct()
+    ds.TimezoneOffsetFromUTC = "+0200"
+    assert "TimezoneOffsetFromUTC" not in read(deidentify_bytes(written(ds), NAMES, Policy()).data)
+    assert read(deidentify_bytes(written(ds), NAMES, Policy(retain_dates="full")).data).TimezoneOffsetFromUTC == "+0200"

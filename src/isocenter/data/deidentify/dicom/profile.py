@@ -20,6 +20,7 @@ __all__ = [
     "DATE",
     "DUMMY",
     "EMPTY",
+    "FLAG",
     "KEEP",
     "NAMES",
     "REMOVE",
@@ -34,7 +35,7 @@ __all__ = [
     "profile",
 ]
 
-KEEP, REMOVE, EMPTY, DUMMY, UID, DATE, TEXT, WALK, AGE, CHECK, STATED, CODE, CHARSET, CLASS = range(14)
+KEEP, REMOVE, EMPTY, DUMMY, UID, DATE, TEXT, WALK, AGE, CHECK, STATED, CODE, CHARSET, CLASS, FLAG = range(15)
 NAMES = (
     "keep",
     "remove",
@@ -50,6 +51,7 @@ NAMES = (
     "dummy code",
     "character set",
     "class",
+    "flag",
 )
 
 # UIDs that name a class, a coding scheme or an encoding, and not one thing that was made (PS3.6 and PS3.16).
@@ -143,8 +145,10 @@ def action_of(tag: int, vr: str, keyword: str, policy: Policy) -> tuple[int, int
         return _unlisted(vr, keyword, policy)
     basic = _basic(row.basic, vr)
     options, dated = row.options, "F" in row.options and vr in ("DA", "DT", "TM")
-    if dated and policy.retain_dates != "none":
-        return (KEEP if policy.retain_dates == "full" else DATE), basic
+    if dated and policy.retain_dates == "shifted":
+        return DATE, basic
+    if "F" in options and policy.retain_dates == "full":
+        return KEEP, basic
     if "P" in options and policy.retain_patient_characteristics:
         kept = AGE if vr == "AS" else KEEP
         return (kept if options["P"] == "k" else TEXT), basic
@@ -176,6 +180,8 @@ def _basic(stated: str, vr: str) -> int:
 
 
 # Sequences with the action D that are more than their parts: content, graphics, codes of persons, flows.
+# Burned In Annotation and Recognizable Visual Features: kept, and a person is told where they say YES.
+_SAYS_OF_PIXELS = (0x00280301, 0x00280302)
 _DUMMIES = frozenset(["LocalNamespaceEntityID", "UniversalEntityID"])
 # Its dummy: the same references with other UIDs, for report series require it.
 _PERFORMED_STEP = 0x00081111
@@ -215,6 +221,7 @@ def actions(policy: Policy) -> dict[int, tuple[int, int, tuple[str, ...]]]:
         if tag in _WHOLE and action == WALK and not _cleaned(tag, policy):
             action = _WHOLE[tag]
         action = WALK if tag == _PERFORMED_STEP else action
+        action = FLAG if tag in _SAYS_OF_PIXELS else action
         action = CHARSET if tag == 0x00080005 else STATED if tag in STATED_TAGS else action
         out[tag] = (action, fallback, known)
     return out

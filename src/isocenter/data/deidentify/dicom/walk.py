@@ -39,7 +39,7 @@ __all__ = ["Disorder", "Walker"]
 
 _PIXELS = frozenset([0x7FE00008, 0x7FE00009, 0x7FE00010])
 _DEEPEST = 64
-_TRAILING = 0xFFFCFFFC
+_TRAILING, _OVERLAY_BIT = 0xFFFCFFFC, 0x60000102
 _SHORT = frozenset(vr.encode() for vr in SHORT_VRS)
 _CONCEPT, _TEXT_VALUE = 0x0040A043, 0x0040A160
 # Concepts of content items whose text is an identity as a whole (PS3.16 TID 1001 ff.: observer and subject context).
@@ -287,6 +287,8 @@ class Walker:
         if length != UNDEFINED and body + length > level.end:
             raise Broken(CUT_OFF)
         action = KEEP if tag in _PIXELS else REMOVE
+        if tag & 0xFF00FFFF == _OVERLAY_BIT and self.data[body : body + 2].strip(b"\0"):
+            self.found.append((tag, "an overlay in the unused bits of the pixel data; it stays there"))
         if group & 1:
             action = self._private(tag, vr, self.data[body : body + min(length, 64)], level.blocks)
         elif not level.implicit and action == REMOVE:

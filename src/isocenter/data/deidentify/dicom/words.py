@@ -16,6 +16,7 @@ from isocenter.data.deidentify.dicom.profile import (
     DATE,
     DUMMY,
     EMPTY,
+    FLAG,
     KEEP,
     REMOVE,
     STATED,
@@ -103,8 +104,8 @@ def changed_value(
         return None
     if action == EMPTY:
         return b"", EMPTY
-    if action == CLASS:
-        return None if _DIGITS.fullmatch(raw) else (b"", EMPTY)
+    if action in (CLASS, FLAG):
+        return _fixed(words, entry, action, raw, found)
     if action == UID:
         return new_uids(raw, words.names), UID
     if action == DATE:
@@ -123,6 +124,20 @@ def changed_value(
     if action == CODE:
         return b"", EMPTY
     return dummy(vr), DUMMY
+
+
+def _fixed(
+    words: Words, entry: Entry, action: int, raw: bytes, found: list[tuple[int, str]]
+) -> tuple[bytes, int] | None:
+    """Keep a UID of a class, and YES or NO; empty whatever else stands in their place."""
+    if action == CLASS:
+        return None if _DIGITS.fullmatch(raw) else (b"", EMPTY)
+    said = raw.strip(b" \0").upper()
+    if said == b"YES" and entry.tag == 0x00280302:
+        found.append((entry.tag, "the object says that a face can be recognised in it; remove it from the volume"))
+    elif said == b"YES" and not words.policy.clean_pixels:
+        found.append((entry.tag, "the object says that text is burnt in, and nobody looked for it"))
+    return None if said in (b"YES", b"NO") else (b"", EMPTY)
 
 
 def _fallen_back(entry: Entry) -> tuple[bytes, int]:

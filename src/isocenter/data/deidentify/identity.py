@@ -10,6 +10,7 @@ __all__ = ["KnownIdentity", "needles", "pattern"]
 
 _SPLIT = re.compile(r"[\^=,;\s\\]+")
 _LEAST_LETTERS, _LEAST_DIGITS, _LONG_NAME = 3, 4, 7
+_DIGIT = re.compile(r"\d")
 _WIDE = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 
 
@@ -60,6 +61,9 @@ def _words(known: KnownIdentity) -> tuple[tuple[str, ...], tuple[str, ...]]:
                 names.update(
                     {joint.join((first, second)), joint.join((second, first))} if len(first + second) > 2 else ()
                 )
+    # An identifier without a digit may be a word like any other ("CHEST"): it is looked for as a name is.
+    names.update(i.strip().lower() for i in numbers if len(i.strip()) >= _LEAST_DIGITS and not _DIGIT.search(i))
+    numbers = {i for i in numbers if _DIGIT.search(i)}
     identifiers = {i.strip().lower() for i in numbers if len(i.strip()) >= _LEAST_DIGITS}
     for day in known.dates:
         if len(day) == 8 and day.isdigit():

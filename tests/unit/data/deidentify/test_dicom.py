@@ -403,3 +403,12 @@ def test_full_dates_keep_the_time_zone():
     ds.TimezoneOffsetFromUTC = "+0200"
     assert "TimezoneOffsetFromUTC" not in read(deidentify_bytes(written(ds), NAMES, Policy()).data)
     assert read(deidentify_bytes(written(ds), NAMES, Policy(retain_dates="full")).data).TimezoneOffsetFromUTC == "+0200"
+
+
+def test_a_patient_who_is_called_like_a_term():
+    ds = plain_ct(name="Chest^Marta", identifier="CHEST")
+    ds.SeriesDescription = "Chest 1.0"
+    after = read(deidentify_bytes(written(ds), NAMES, Policy()).data)
+    assert after.BodyPartExamined == "CHEST"
+    assert after.SeriesDescription == "[NAME] 1.0"
+    assert "Marta" not in str(after)

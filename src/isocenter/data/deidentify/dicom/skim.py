@@ -79,7 +79,13 @@ def identity_of(facts: Facts) -> KnownIdentity:
     """Return the words of the patient that an object itself says."""
     found = (text for tag in _NAMES if (text := facts.text(tag)))
     listed = [part for text in found for part in text.split("\\") if part.strip(" ^").lower() not in _NOBODY]
-    numbers = [part for tag in _NUMBERS if (text := facts.text(tag)) for part in text.split("\\")]
+    numbers = [
+        part
+        for tag in _NUMBERS
+        if (text := facts.text(tag))
+        for part in text.split("\\")
+        if part.lower() not in _NOBODY
+    ]
     born = facts.text(_BIRTH)
     return KnownIdentity(tuple(listed), tuple(numbers), (born,) if born else ())
 

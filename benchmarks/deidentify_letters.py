@@ -11,6 +11,7 @@ import random
 import re
 from pathlib import Path
 
+from isocenter.data.deidentify import KnownIdentity
 from isocenter.synth.notes import Note, Planted
 
 _GIVEN_TEXT = """
@@ -37,12 +38,14 @@ _MONTHS_TEXT = "January February March April May June July August September Octo
 _MARK = re.compile(r"\[\[(\w+):(.*?)\] ?\]", re.DOTALL)
 
 
-def letters(count: int, *, seed: int, which: str = "letters") -> list[Note]:
-    """Write invented letters, of the templates in one of the two files."""
+def letters(count: int, *, seed: int, which: str = "letters") -> list[tuple[Note, KnownIdentity]]:
+    """Write invented letters of the templates in one of the two files, each with what a record knows of its patient."""
     out = []
     for number in range(count):
         r = random.Random(f"{which} {seed} {number}")
-        text = _filled(r.choice(TEMPLATES[which]), r)
+        template, values = r.choice(TEMPLATES[which]), _values(r)
+        text = re.sub(r"\{(\w+)\}", lambda hit, told=values: told[hit[1]], template)
+        known = KnownIdentity((f"{values['F']}^{values['G']}",), (values["n7"], values["n6"], values["nhs"]))
         pieces: list[str] = []
         planted: list[Planted] = []
         at = length = 0
@@ -53,7 +56,7 @@ def letters(count: int, *, seed: int, which: str = "letters") -> list[Note]:
             planted.append(Planted(length, length + len(hit[2]), hit[1]))
             length += len(hit[2])
             at = hit.end()
-        out.append(Note("".join([*pieces, text[at:]]), tuple(planted), "en"))
+        out.append((Note("".join([*pieces, text[at:]]), tuple(planted), "en"), known))
     return out
 
 
@@ -61,12 +64,13 @@ def _digits(r: random.Random, count: int) -> str:
     return str(r.randrange(1, 10)) + "".join(r.choice("0123456789") for _ in range(count - 1))
 
 
-def _filled(template: str, r: random.Random) -> str:
+def _values(r: random.Random) -> dict[str, str]:
+    """Draw what stands in the places of a template."""
     months = _MONTHS_TEXT.split()
     day, month, year = r.randrange(1, 29), r.randrange(1, 13), r.randrange(2008, 2025)
     given, family, places = r.sample(GIVEN, 5), r.sample(FAMILY, 4), r.sample(PLACES, 2)
     word = months[month - 1]
-    values = {
+    return {
         "G": given[0],
         "g2": given[1],
         "G2": given[2],
@@ -105,4 +109,3 @@ def _filled(template: str, r: random.Random) -> str:
         "z": _digits(r, 5),
         "uk_code": f"LS{_digits(r, 1)} {_digits(r, 1)}QT",
     }
-    return re.sub(r"\{(\w+)\}", lambda hit: values[hit[1]], template)

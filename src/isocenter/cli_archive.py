@@ -49,7 +49,6 @@ def ingest(
     clean_pixels: Annotated[
         bool, typer.Option("--clean-pixels", help="Find burnt-in text and blank it (needs tesseract).")
     ] = False,
-    deface: Annotated[bool, typer.Option("--deface", help="Remove faces from CT and MR of the head.")] = False,
     identified: Annotated[
         bool, typer.Option("--identified", help="De-identify nothing: the archive holds identified data.")
     ] = False,
@@ -67,7 +66,7 @@ def ingest(
         done = verb(
             sources, to, progress=tell, pixels=pixels, dates=dates, retain_device=retain_device,
             retain_institution=retain_institution, retain_safe_private=retain_safe_private, clean_pixels=clean_pixels,
-            deface=deface, identified=identified, workers=workers, engine=engine, memory_mb=memory,
+            identified=identified, workers=workers, engine=engine, memory_mb=memory,
         )  # fmt: skip
     if as_json:
         out(done.model_dump_json(indent=2))
@@ -87,6 +86,12 @@ def _lines(done: IngestDocument) -> list[str]:
     lines += [f"{t.kind}: {t.count} x {t.reason} (first: {t.first})" for t in done.troubles]
     if done.lost:
         lines.append(f"lost: {done.lost} (first: {done.lost_first}); run again")
+    if done.anonymity is not None:
+        told = done.anonymity
+        lines.append(
+            f"k-anonymity over {', '.join(told.columns)}: k = {told.smallest}; {told.small_share:.0%} of {told.patients} "
+            f"patients are in classes of fewer than five, {told.unique_share:.0%} are alone"
+        )
     lines += [f"note: {note}" for note in done.notes]
     return [*lines, f"archive: {done.archive}", f"catalog: {done.catalog_hash}"]
 
@@ -181,6 +186,9 @@ def shards(
     patch: Annotated[
         str | None, typer.Option("--patch", help="Size that will mostly be read, e.g. 96x96x96 or 1x256x256.")
     ] = None,
+    identified: Annotated[
+        bool, typer.Option("--identified", help="Also of an archive in which nothing was de-identified.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Write images of an archive as shards, made for reading random patches of them while training."""
@@ -192,7 +200,7 @@ def shards(
         raise ConfigError(f"--patch: three sides with an x between them, like 96x96x96, not {patch!r}")
     with progress(lines=True) as tell:
         done = make_shards(
-            archive, to, progress=tell, expression=expression, mask=mask,
+            archive, to, progress=tell, expression=expression, mask=mask, identified=identified,
             patch=None if patch is None else tuple(map(int, sides)),
         )  # fmt: skip
     if as_json:

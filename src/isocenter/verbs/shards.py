@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from isocenter.core import Image, Mask
-from isocenter.core.errors import ConfigError, DataError
+from isocenter.core.errors import ConfigError, DataError, IdentityLeak
 from isocenter.data.images import read_nifti, read_nifti_mask, read_nrrd, read_nrrd_mask, read_picture, read_study
 from isocenter.data.labelled.files import read_label, same_grid
 from isocenter.verbs.archive_folder import require_packages
@@ -41,6 +41,7 @@ class ShardsConfig(BaseModel):
         expression: As for `isocenter find`; "" for all images.
         mask: Name of the masks that go beside the images, where a case has several.
         patch: Size of patches that will mostly be read (z, y, x).
+        identified: Whether shards are made of an archive in which nothing was de-identified.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -50,6 +51,7 @@ class ShardsConfig(BaseModel):
     expression: str = ""
     mask: str = ""
     patch: tuple[int, int, int] | None = None
+    identified: bool = False
 
 
 class ShardsDocument(BaseModel):
@@ -84,6 +86,7 @@ def make_shards(
     Raises:
         ConfigError: An option or the expression is wrong, or nothing is found.
         DataError: There is no archive.
+        IdentityLeak: Nothing was de-identified in it, and the caller did not say that this is wanted.
         OutputError: A shard can't be written.
         CapabilityError: A package is missing.
     """
@@ -97,9 +100,15 @@ def make_shards(
 def run(config: ShardsConfig, *, progress: Progress | None = None) -> ShardsDocument:
     """Write shards, as configured."""
     require_packages()
+    from isocenter.data.archive.layout import open_archive
     from isocenter.data.catalog.catalog import open_catalog
     from isocenter.data.shards import ToShard, write_shards
 
+    if open_archive(config.archive).policy.off and not config.identified:
+        raise IdentityLeak(
+            "nothing was de-identified in this archive, and its shards would carry what identifies; say that you want that",
+            source=config.archive,
+        )
     catalog = open_catalog(config.archive)
     wanted = set(catalog.find(config.expression).column("series_uid").to_pylist())
     rows = [row for row in catalog.sql(_QUERY).to_pylist() if row["series_uid"] in wanted]

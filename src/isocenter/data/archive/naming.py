@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import PurePosixPath
 from typing import Literal
 
-__all__ = ["Named", "mask_word", "modality_of", "one_person", "named", "stem"]
+__all__ = ["Named", "mask_word", "modality_of", "named", "one_person", "stem"]
 
 Role = Literal["image", "mask"]
 

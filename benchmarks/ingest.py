@@ -257,7 +257,7 @@ def main() -> None:
         pixels = _measure("pixels", count // 4, 256, repeats, scratch)
         large = {} if arguments.quick else _measure("large", count // 16, 512, 1, scratch)
         memory = {}
-        for size in (1_000,) if arguments.quick else (1_000, 100_000):
+        for size in (1_000,) if arguments.quick else (1_000, 100_000, 300_000):
             many = scratch / "many"
             write(many, size, 16)
             memory[size] = ours(many, scratch / "archive", pixels=False)[2]
@@ -268,7 +268,7 @@ def main() -> None:
     print("peak memory of a process: " + ", ".join(f"{size} instances {m:.0f} MiB" for size, m in memory.items()))
     rate = headers["rates"]
     if not arguments.quick:
-        write_rates(headers, pixels, large, 10 * catalog_s, catalog_bytes / 100_000, max(memory.values()))
+        write_rates(headers, pixels, large, 1e6 / size * catalog_s, catalog_bytes / size, max(memory.values()))
     result = {
         "name": "ingest",
         "ours": round(rate["ours"], 1),  # type: ignore[index]

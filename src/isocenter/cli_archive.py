@@ -56,7 +56,7 @@ def ingest(
     engine: Annotated[str, typer.Option("--engine", help="local, or ray.")] = "local",
     memory: Annotated[
         int, typer.Option("--memory", min=128, help="MB of the database that writes the catalog.")
-    ] = 1024,
+    ] = 256,
     as_json: JsonOption = False,
 ) -> None:
     """Take images, reports and records of every kind into one archive: de-identified, joined, catalogued."""
@@ -89,8 +89,8 @@ def _lines(done: IngestDocument) -> list[str]:
     if done.anonymity is not None:
         told = done.anonymity
         lines.append(
-            f"k-anonymity over {', '.join(told.columns)}: k = {told.smallest}; {told.small_share:.0%} of {told.patients} "
-            f"patients are in classes of fewer than five, {told.unique_share:.0%} are alone"
+            f"k-anonymity over {', '.join(told.columns)}: k = {told.smallest}; {told.small_share:.0%} of "
+            f"{told.patients} patients are in classes of fewer than five, {told.unique_share:.0%} are alone"
         )
     lines += [f"note: {note}" for note in done.notes]
     return [*lines, f"archive: {done.archive}", f"catalog: {done.catalog_hash}"]

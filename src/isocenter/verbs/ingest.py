@@ -26,7 +26,8 @@ Progress = Callable[[str, float], None]
 _SHOWN = 20
 _QUASI = ("sex", "age", "modalities")
 _PEOPLE = """
-SELECT min(sex) AS sex, floor(min(age_years)) AS age, string_agg(DISTINCT modalities, ' ' ORDER BY modalities) AS modalities
+SELECT min(sex) AS sex, floor(min(age_years)) AS age,
+    string_agg(DISTINCT modalities, ' ' ORDER BY modalities) AS modalities
 FROM studies GROUP BY patient_key
 """
 
@@ -65,7 +66,7 @@ class IngestConfig(_Strict):
     identified: bool = False
     workers: int = Field(default=0, ge=0)
     engine: Literal["local", "ray"] = "local"
-    memory_mb: int = Field(default=1024, ge=128)
+    memory_mb: int = Field(default=256, ge=128)
 
     def policy(self) -> Policy:
         """Return the policy of de-identification."""

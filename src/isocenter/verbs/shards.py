@@ -106,7 +106,8 @@ def run(config: ShardsConfig, *, progress: Progress | None = None) -> ShardsDocu
 
     if open_archive(config.archive).policy.off and not config.identified:
         raise IdentityLeak(
-            "nothing was de-identified in this archive, and its shards would carry what identifies; say that you want that",
+            "nothing was de-identified in this archive, and its shards would carry what identifies; say that you "
+            "want that",
             source=config.archive,
         )
     catalog = open_catalog(config.archive)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from functools import cache
+from typing import Any
 
 from pydicom._dicom_dict import DicomDictionary
 from pydicom.sr._concepts_dict import concepts
@@ -102,7 +103,8 @@ def _clinical() -> frozenset[str]:
     words: set[str] = set()
     for _, _, name, _, _ in DicomDictionary.values():
         words.update(_WORD.findall(name.lower()))
-    for by_keyword in concepts.values():
+    schemes: dict[str, Any] = concepts
+    for by_keyword in schemes.values():
         for codes in by_keyword.values():
             for meaning, *_ in codes.values():
                 words.update(_WORD.findall(meaning.lower()))

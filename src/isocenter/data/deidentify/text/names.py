@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from isocenter.data.deidentify.text.vocabulary import is_prose, is_word
 from isocenter.data.deidentify.text.words import EPONYMS, FIRST_NAMES, NOT_NAMES, SURNAMES
 
 __all__ = ["find_names"]
@@ -127,6 +128,9 @@ _CARET = re.compile(rf"(?<![\w^])[{_UP}{_LOW}'’-]+\^[{_UP}{_LOW}'’-]+(?:\^[\
 # Any label of one to three words with a colon, before two words that are no terms.
 _ANY_LABEL = re.compile(rf"(?<![\w])[{_UP}][\w/]+(?:[ ][\w/]+){{0,2}}:[ \t]*(?P<n>{_LISTED}|{_NAME})")
 _LONE = re.compile(rf"(?<=[{_LOW},(][ (])(?P<a>{_WORD})(?![\w-])(?!['’]s[ ]|[ ]?\d|[ ][IVX]+\b)")
+_CAPITAL = re.compile(rf"(?<![\w.'’/-])(?P<a>{_WORD})(?![\w/]|['’]s[ ]|-\d|[ ]?\d)")
+# A line that has small words is a sentence, not a title.
+_TITLE_LINE = re.compile(r"(?<![\w])[a-zà-ÿ]{2,}(?:[ ,.;]+[^\s]+){0,3}?[ ][a-zà-ÿ]{2,}(?![\w])")
 _SINGLE = re.compile(
     rf"(?<![\w'’-])(?P<a>{_WORD})(?=['’]s\s+(?:wife|husband|son|daughter|mother|father|room|chart|gp"
     rf"|care|case|family)\b)"
@@ -176,7 +180,7 @@ def find_names(text: str) -> list[tuple[int, int]]:
         first, second = _plain(hit["a"]), _plain(hit["b"])
         if second in FIRST_NAMES and first not in NOT_NAMES and (first not in EPONYMS or first in SURNAMES):
             out.append(hit.span())
-    out += _labelled(text) + _lone(text)
+    out += _labelled(text) + (_bare(text) if is_prose(text) else _lone(text))
     out += [hit.span("n") for hit in _BY.finditer(text) if _unknown(_plain(hit["n"]))]
     out += [hit.span("a") for hit in _SINGLE.finditer(text) if _plain(hit["a"]) not in NOT_NAMES]
     if not text.isascii():
@@ -204,6 +208,30 @@ def _lone(text: str) -> list[tuple[int, int]]:
         if re.search(rf"(?<![\w]){re.escape(word)}(?![\w])", text) is None:
             out.append(hit.span("a"))
     return out
+
+
+def _bare(text: str) -> list[tuple[int, int]]:
+    """Return capital words of prose that are no words of language or medicine, wherever they stand.
+
+    Sentences may begin with any word, so this needs a vocabulary; descriptors in capital words are not prose.
+    """
+    out = _lone(text)
+    for hit in _CAPITAL.finditer(text):
+        word = _plain(hit["a"])
+        parts = [part for part in re.split(r"['’-]", word) if len(part) > 1]
+        if not _unknown(word) or any(is_word(part) or part in EPONYMS for part in parts):
+            continue
+        if _BEHIND_WORD.match(text, hit.end()) or _TITLE_LINE.search(_line(text, hit.start())) is None:
+            continue
+        if re.search(rf"(?<![\w]){re.escape(word)}(?![\w])", text) is None:
+            out.append(hit.span("a"))
+    return out
+
+
+def _line(text: str, place: int) -> str:
+    """Return the line around a place."""
+    end = text.find("\n", place)
+    return text[text.rfind("\n", 0, place) + 1 : end if end >= 0 else len(text)]
 
 
 def _next_in_list(text: str, end: int) -> list[tuple[int, int]]:

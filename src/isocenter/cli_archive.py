@@ -54,9 +54,7 @@ def ingest(
     ] = False,
     workers: Annotated[int, typer.Option("--workers", min=0, help="Processes; 0: one a core.")] = 0,
     engine: Annotated[str, typer.Option("--engine", help="local, or ray.")] = "local",
-    memory: Annotated[
-        int, typer.Option("--memory", min=128, help="MB of the database that writes the catalog.")
-    ] = 256,
+    memory: Annotated[int, typer.Option("--memory", min=128, help="MB of the database that writes the catalog.")] = 256,
     as_json: JsonOption = False,
 ) -> None:
     """Take images, reports and records of every kind into one archive: de-identified, joined, catalogued."""

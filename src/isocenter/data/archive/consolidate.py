@@ -46,7 +46,7 @@ def connect(archive: Archive, *, memory_mb: int = 256) -> duckdb.DuckDBPyConnect
             "temp_directory": str(scratch),
             "threads": 2 if memory_mb > 256 else 1,  # each thread takes room of its own
             "preserve_insertion_order": False,
-        }
+        },
     )
     # It would be written to standard output, which is the caller's.
     database.execute("SET enable_progress_bar = false")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from jaxtyping import Float
 from isocenter.core.errors import DataError
 from isocenter.data.images.atomic import explain_os_error
 from isocenter.data.tables.columns import (
+    MISSING,
     BooleanColumn,
     CategoryColumn,
     Column,
@@ -35,6 +37,11 @@ __all__ = ["BlockTable", "read_block", "read_texts"]
 _KEYS = ("patient", "patient_id", "id")
 _REGIONS = ("region", "label", "segment")
 _PHENOTYPE, _ROWS = "phenotype.csv", "features.csv"
+_ISO_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
+_OTHER_DATE = re.compile(
+    r"\d{1,2}[./-]\d{1,2}[./-](\d{4}|\d{2})|\d{4}[./]\d{1,2}[./]\d{1,2}|(19|20)\d{2}(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])"
+)
+"""Days before months, after them, and as DICOM writes them."""
 _LEAST_SHARE = 0.5
 """A region that fewer of the patients have is left out: it would be a column of gaps."""
 
@@ -96,6 +103,8 @@ def read_block(path: Path, *, patient: str, batch: str | None = None) -> BlockTa
         synthetic |= any(cell.strip().casefold() == "synthetic" for cell in cells)
         if name in skipped:
             continue
+        if unit is None:
+            _refuse_other_dates(name, cells, path)
         try:
             columns[name] = typed_column(name, unit, cells, lines, stated.get(name))
         except FreeTextError:
@@ -145,8 +154,11 @@ def read_texts(path: Path, *, patient: str, column: str) -> BlockTable:
             continue
         try:
             made = typed_column(name, names[name], [row[number] for _, row in rows], lines, None)
-        except DataError:  # beside the text only dates are of interest
+        except FreeTextError:  # beside the text only dates are of interest
             continue
+        except DataError as error:
+            raise type(error)(str(error), source=path) from error
+        _refuse_other_dates(name, [row[number] for _, row in rows], path)
         dates += [made] if isinstance(made, DateColumn) else []
     patients = _keys([row[place.index(key)].strip() for _, row in rows], lines, path)
     _refuse_twins(patients, lines, str(path))
@@ -215,6 +227,16 @@ def _refuse_twins(patients: Sequence[str], lines: Sequence[int], source: str) ->
         first[patient] = line
 
 
+def _refuse_other_dates(name: str, cells: Sequence[str], path: Path) -> None:
+    """Refuse dates that are not written as dates: read as words or numbers, nobody would see that they are too late."""
+    known = [cell.strip() for cell in cells if cell.strip().lower() not in MISSING]
+    plain = sum(_ISO_DATE.match(cell) is not None for cell in known)
+    alike = plain + sum(_OTHER_DATE.fullmatch(cell) is not None for cell in known)
+    # With a word among them a column of dates is read as one of words.
+    if plain < len(known) <= 2 * alike:
+        raise DataError(f"column {name!r} looks like dates; write them as 2024-01-31", source=path)
+
+
 def _numbers(columns: Mapping[str, Column]) -> tuple[dict[str, NumberColumn], list[str]]:
     found, words = {}, []
     for name, column in columns.items():
@@ -259,8 +281,8 @@ def _by_region(made: _Rows, regions: Sequence[str]) -> BlockTable:
     for number, region in enumerate(names):
         own = named == region
         values[rows[own], width * number : width * (number + 1)] = made.values[own]
-    one = len(names) == 1
-    columns = tuple(c if one else f"{region}: {c}" for region in names for c in made.columns)
+    # Always with the region: the numbers of a node must never stand for those of a mass.
+    columns = tuple(f"{region}: {c}" for region in names for c in made.columns)
     first = np.array([made.patients.index(p) for p in patients])
     # The latest of a patient's dates is what decides whether the row was known in time.
     dates = tuple(_latest(column, rows, len(patients)) for column in made.dates)
@@ -287,7 +309,8 @@ def _latest(column: DateColumn, rows: np.ndarray, count: int) -> DateColumn:
 
 def _phenotypes(folder: Path) -> BlockTable:
     """Read what `isocenter phenotype` wrote of each patient: folders named by the patient's key."""
-    patients, regions, tables = [], [], []
+    patients, regions, tables, days = [], [], [], []
+    invented = False
     units: dict[str, str] = {}
     try:
         files = sorted(f for f in folder.glob(f"*/{_PHENOTYPE}") if f.is_file())
@@ -296,7 +319,10 @@ def _phenotypes(folder: Path) -> BlockTable:
     if not files:
         raise DataError(f"holds no folder of a patient with {_PHENOTYPE} in it", source=folder)
     for file in files:
+        synthetic, day = _made_and_acquired(file)
+        invented |= synthetic
         for region, own in _phenotype(file, units).items():
+            days.append(day)
             patients.append(file.parent.name)
             regions.append(region)
             tables.append(own)
@@ -309,27 +335,37 @@ def _phenotypes(folder: Path) -> BlockTable:
         columns,
         [units[c] for c in columns],
         values,
+        _acquired(days, folder),
         [],
         [],
-        [],
-        any(map(_invented, files)),
+        invented,
     )
-    twins = [f"{p}/{r}" for p, r in zip(patients, regions, strict=True)]
-    if len(set(twins)) < len(twins):
-        raise DataError(f"two segments of one patient are called alike in {_PHENOTYPE}", source=folder)
     return _by_region(made, regions)
 
 
-def _invented(file: Path) -> bool:
-    """Return whether the rows beside a phenotype's table say that its image is invented."""
+def _acquired(days: Sequence[str], folder: Path) -> list[DateColumn]:
+    """Return when each image was made, where at least one says so: the others are then not told to be in time."""
+    if not any(days):
+        return []
+    try:
+        column = typed_column("acquired", None, days, [0] * len(days), "date")
+    except DataError as error:
+        raise DataError(f"'acquired' in a {_ROWS} holds what is no date; write 2024-01-31", source=folder) from error
+    return [column] if isinstance(column, DateColumn) else []
+
+
+def _made_and_acquired(file: Path) -> tuple[bool, str]:
+    """Return what the rows beside a phenotype's table say: whether the image is invented, and when it was made."""
     rows = file.with_name(_ROWS)
     try:
         with rows.open(encoding="utf-8", newline="") as stream:
-            return any(str(row.get("made", "")).casefold() == "synthetic" for row in csv.DictReader(stream))
+            found = list(csv.DictReader(stream))
     except FileNotFoundError:  # of an older version
-        return False
+        return False, ""
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError("no rows of a phenotype that can be read", source=rows) from error
+    invented = any(str(row.get("made", "")).casefold() == "synthetic" for row in found)
+    return invented, max((str(row.get("acquired") or "").strip() for row in found), default="")
 
 
 def _phenotype(file: Path, units: dict[str, str]) -> dict[str, dict[str, float]]:
@@ -340,12 +376,16 @@ def _phenotype(file: Path, units: dict[str, str]) -> dict[str, dict[str, float]]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError("no table of a phenotype that can be read", source=file) from error
     regions: dict[str, dict[str, float]] = {}
+    segments: dict[str, str] = {}
     for line, row in enumerate(found, start=2):
         try:
-            region, tag, value, unit = row["label"] or row["segment"], row["tag"], row["value"], row["unit"]
+            segment, tag, value, unit = row["segment"], row["tag"], row["value"], row["unit"]
+            region = row["label"] or segment
             number = float(value) if value else math.nan
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"line {line} is not of a phenotype", source=file) from error
+        if segments.setdefault(region, segment) != segment:
+            raise DataError(f"line {line}: two segments of one patient are called alike", source=file)
         if units.setdefault(tag, unit) != unit:
             raise DataError(f"line {line}: {tag} has another unit than that of the patients before", source=file)
         regions.setdefault(region, {})[tag] = number

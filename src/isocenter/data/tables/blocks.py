@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import csv
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,6 @@ from jaxtyping import Float
 from isocenter.core.errors import DataError
 from isocenter.data.images.atomic import explain_os_error
 from isocenter.data.tables.columns import (
-    MISSING,
     BooleanColumn,
     CategoryColumn,
     Column,
@@ -37,11 +35,6 @@ __all__ = ["BlockTable", "read_block", "read_texts"]
 _KEYS = ("patient", "patient_id", "id")
 _REGIONS = ("region", "label", "segment")
 _PHENOTYPE, _ROWS = "phenotype.csv", "features.csv"
-_ISO_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
-_OTHER_DATE = re.compile(
-    r"\d{1,2}[./-]\d{1,2}[./-](\d{4}|\d{2})|\d{4}[./]\d{1,2}[./]\d{1,2}|(19|20)\d{2}(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])"
-)
-"""Days before months, after them, and as DICOM writes them."""
 _LEAST_SHARE = 0.5
 """A region that fewer of the patients have is left out: it would be a column of gaps."""
 
@@ -103,8 +96,6 @@ def read_block(path: Path, *, patient: str, batch: str | None = None) -> BlockTa
         synthetic |= any(cell.strip().casefold() == "synthetic" for cell in cells)
         if name in skipped:
             continue
-        if unit is None:
-            _refuse_other_dates(name, cells, path)
         try:
             columns[name] = typed_column(name, unit, cells, lines, stated.get(name))
         except FreeTextError:
@@ -158,7 +149,6 @@ def read_texts(path: Path, *, patient: str, column: str) -> BlockTable:
             continue
         except DataError as error:
             raise type(error)(str(error), source=path) from error
-        _refuse_other_dates(name, [row[number] for _, row in rows], path)
         dates += [made] if isinstance(made, DateColumn) else []
     patients = _keys([row[place.index(key)].strip() for _, row in rows], lines, path)
     _refuse_twins(patients, lines, str(path))
@@ -225,16 +215,6 @@ def _refuse_twins(patients: Sequence[str], lines: Sequence[int], source: str) ->
                 source=source,
             )
         first[patient] = line
-
-
-def _refuse_other_dates(name: str, cells: Sequence[str], path: Path) -> None:
-    """Refuse dates that are not written as dates: read as words or numbers, nobody would see that they are too late."""
-    known = [cell.strip() for cell in cells if cell.strip().lower() not in MISSING]
-    plain = sum(_ISO_DATE.match(cell) is not None for cell in known)
-    alike = plain + sum(_OTHER_DATE.fullmatch(cell) is not None for cell in known)
-    # With a word among them a column of dates is read as one of words.
-    if plain < len(known) <= 2 * alike:
-        raise DataError(f"column {name!r} looks like dates; write them as 2024-01-31", source=path)
 
 
 def _numbers(columns: Mapping[str, Column]) -> tuple[dict[str, NumberColumn], list[str]]:

@@ -43,7 +43,7 @@ class RawPatient:
         issuer: Who gave the identifier (assigning authority, system URI, Issuer of Patient ID); "" where not said.
         identifier: The first identifier, never empty.
         other_identifiers: (issuer, identifier) of the others that the source gives for the same person.
-        name: In one line, family name first, as the source has it.
+        name: As DICOM writes it, whatever the source: "Family^Given^Middle^Prefix^Suffix".
         birth_date: "2024-01-31", "2024-01", "2024" or "".
         sex: F, M, O or "".
         deceased: Whether the person is known to have died; None where nothing is said.
@@ -76,6 +76,7 @@ class RawReport:
         accession_issuer: Who gave it.
         study_uid: Study Instance UID, "" where not said.
         time: When it was made or became valid: ISO 8601 of the precision known, or "".
+        study_time: When the images that it speaks of were made, where the source says that; the same form.
         language: BCP 47 tag, "" where the source does not say.
         title: What it is called ("CT chest", "Radiology report").
         status: How far it is.
@@ -95,6 +96,7 @@ class RawReport:
     accession_issuer: str = ""
     study_uid: str = ""
     time: str = ""
+    study_time: str = ""
     language: str = ""
     title: str = ""
     status: Status = ""

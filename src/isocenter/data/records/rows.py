@@ -7,7 +7,7 @@ by two texts, `issuer` and `identifier`: the number alone is not unique between 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Literal
 
@@ -133,6 +133,7 @@ class RawRecord:
         unit: UCUM unit of the number; as the source has it where it is no UCUM; "" for none.
         text: The value in words where it is no number; the same code in words where it is coded.
         value_code: (system, code) of a coded value, None for others.
+        value_time: The value where it is a date or a moment: ISO 8601; `text` is then empty.
         time: When it held or became known: ISO 8601 of the precision known, or "".
         status: How far it is.
         form: "hl7", "fhir", "sr", "csv", "parquet", "arff".
@@ -151,6 +152,7 @@ class RawRecord:
     unit: str = ""
     text: str = ""
     value_code: tuple[str, str] | None = None
+    value_time: str = ""
     time: str = ""
     status: Status = ""
     form: str = ""
@@ -220,7 +222,8 @@ class Manifest:
         patient_column: Heading of the patients' column, "" for none.
         split_column: Heading of the split's column, "" for none.
         units: UCUM unit of columns that state one, by heading.
-        roles: What each recognised column is, by heading ("age", "sex", "date", "text", ...).
+        roles: What each recognised column is, by heading ("age", "sex", "date", "text", ...); "moment" for another
+            column of dates.
     """
 
     source: str
@@ -272,7 +275,18 @@ def merge(parts: Iterable[Found]) -> Found:
         tuple(row for part in kept for row in part.reports),
         tuple(row for part in kept for row in part.records),
         tuple(row for part in kept for row in part.labels),
-        tuple(row for part in kept for row in part.manifests),
+        _joined(table for part in kept for table in part.manifests),
         tuple(row for part in kept for row in part.refused),
         tuple(dict.fromkeys(note for part in kept for note in part.notes)),
+    )
+
+
+def _joined(parts: Iterable[Manifest]) -> tuple[Manifest, ...]:
+    """Draw the parts of one table together."""
+    tables: dict[tuple[str, str], list[Manifest]] = {}
+    for part in parts:
+        tables.setdefault((part.source, part.file_column), []).append(part)
+    return tuple(
+        replace(same[0], rows=tuple(row for part in same for row in part.rows)) if len(same) > 1 else same[0]
+        for same in tables.values()
     )

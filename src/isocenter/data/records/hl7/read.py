@@ -327,7 +327,7 @@ def _records(
     records += [
         RawRecord(
             issuer, patient, "observation", code, system, words, value.number, unit, value.text, value.code,
-            own or moment, _STATES.get(obx.text(11).upper(), ""), "hl7", identifier, accession, uid,
+            value.moment, own or moment, _STATES.get(obx.text(11).upper(), ""), "hl7", identifier, accession, uid,
         )
         for value in values
     ]  # fmt: skip

@@ -43,13 +43,15 @@ class Value:
 
     Args:
         number: A number.
-        text: Words, or an ISO moment.
+        text: Words.
         code: (system, code).
+        moment: A date or a moment, ISO 8601.
     """
 
     number: float | None = None
     text: str = ""
     code: tuple[str, str] | None = None
+    moment: str = ""
 
 
 def coded(segment: Segment, repetition: str) -> tuple[str, str, str]:
@@ -157,7 +159,7 @@ def _code(obx: Segment, repetition: str) -> Value | None:
 
 def _moment(obx: Segment, repetition: str) -> Value | None:
     found = hl7_moment(obx.component(repetition, 1))
-    return None if found is None else Value(text=found)
+    return Value(moment=found) if found else None
 
 
 def _time(obx: Segment, repetition: str) -> Value | None:

@@ -22,6 +22,7 @@ __all__ = [
     "RawPatient",
     "RawRecord",
     "RawReport",
+    "RawStudy",
     "Refusal",
     "Sex",
     "Status",
@@ -133,7 +134,7 @@ class RawRecord:
         unit: UCUM unit of the number; as the source has it where it is no UCUM; "" for none.
         text: The value in words where it is no number; the same code in words where it is coded.
         value_code: (system, code) of a coded value, None for others.
-        value_time: The value where it is a date or a moment: ISO 8601; `text` is then empty.
+        value_time: The value where it is a date or a moment, ISO 8601; of a condition, when it ended.
         time: When it held or became known: ISO 8601 of the precision known, or "".
         status: How far it is.
         form: "hl7", "fhir", "sr", "csv", "parquet", "arff".
@@ -159,6 +160,31 @@ class RawRecord:
     identifier: str = ""
     accession: str = ""
     study_uid: str = ""
+
+
+@dataclass(frozen=True)
+class RawStudy:
+    """What a source says of an imaging study that it does not hold: by this an accession number finds its images.
+
+    Args:
+        issuer: Of the patient's identifier.
+        patient: The patient's identifier; "" where the source names none.
+        study_uid: Study Instance UID, "" where not said.
+        accession: Accession number, "" where not said.
+        accession_issuer: Who gave it.
+        time: When it began: ISO 8601 of the precision known, or "".
+        description: In words.
+        form: "fhir", ...
+    """
+
+    issuer: str
+    patient: str
+    study_uid: str = ""
+    accession: str = ""
+    accession_issuer: str = ""
+    time: str = ""
+    description: str = ""
+    form: str = ""
 
 
 @dataclass(frozen=True)
@@ -248,6 +274,7 @@ class Found:
         refused: What is in none of the others, with place and reason; never a patient's value. "ignored" is what is of
             no use here (a resource of another kind), "refused" is what should have been readable.
         notes: What was decided on the way ("read as Windows-1252, a guess"), in words.
+        studies: Imaging studies that are spoken of.
     """
 
     patients: tuple[RawPatient, ...] = ()
@@ -257,9 +284,10 @@ class Found:
     manifests: tuple[Manifest, ...] = ()
     refused: tuple[Refusal, ...] = ()
     notes: tuple[str, ...] = ()
+    studies: tuple[RawStudy, ...] = ()
 
     def __bool__(self) -> bool:
-        return any((self.patients, self.reports, self.records, self.labels, self.manifests, self.refused))
+        return any((self.patients, self.reports, self.records, self.labels, self.manifests, self.refused, self.studies))
 
 
 def merge(parts: Iterable[Found]) -> Found:
@@ -278,6 +306,7 @@ def merge(parts: Iterable[Found]) -> Found:
         _joined(table for part in kept for table in part.manifests),
         tuple(row for part in kept for row in part.refused),
         tuple(dict.fromkeys(note for part in kept for note in part.notes)),
+        tuple(row for part in kept for row in part.studies),
     )
 
 

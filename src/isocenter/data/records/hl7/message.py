@@ -241,7 +241,7 @@ def _decoded(data: bytes) -> tuple[str, str, list[str]]:
     stated = fields[17].split(fields[1][1:2] or b"~")[0].decode("ascii", "replace").strip() if len(fields) > 17 else ""
     codec = _CHARSETS.get(stated.upper())
     if codec is None:
-        raise DataError(f"MSH-18 names a character set that is not known here ({stated[:20]!r}); convert to UTF-8")
+        raise DataError("MSH-18 names a character set that is not known here; convert to UTF-8")
     if codec:
         try:
             return data.decode(codec), codec, []

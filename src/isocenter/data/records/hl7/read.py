@@ -10,6 +10,7 @@ Source:
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -118,7 +119,7 @@ def _of_message(message: Message, where: str) -> Found:
     kind = (header.text(9), header.text(9, 2), header.text(9, 3))
     notes = tuple(f"{where}: {note}" for note in message.notes)
     if kind[0] != "ORU" and not kind[2].startswith("ORU"):
-        told = "^".join(part[:7] for part in kind[:2])
+        told = "^".join(part for part in kind[:2] if re.fullmatch("[A-Z][A-Z0-9]{2}", part)) or "of no type"
         return Found(refused=(Refusal(where, f"a message {told}, not ORU; only results are read", "ignored"),))
     refused = [Refusal(f"{where}, line {n}", "no segment; it is left out") for n in message.strange]
     people = _grouped(message.segments, where, refused)

@@ -102,7 +102,7 @@ def values_of(obx: Segment) -> tuple[list[Value], str]:
         "ID": _words, "HD": _words, "SI": _number,
     }.get(kind)  # fmt: skip
     if read is None:
-        return [], f"a value of type {kind[:3] or 'none'} is not read"
+        return [], f"a value of type {kind if re.fullmatch('[A-Z]{2,3}', kind) else 'none'} is not read"
     out = []
     for repetition in obx.repetitions(5):
         value = read(obx, repetition)
@@ -124,7 +124,8 @@ def document(obx: Segment) -> tuple[str, str]:
     data = obx.unescape(obx.marks.component.join(body))
     known = "html" in subtype or "html" in kind, subtype in ("", "plain", "text", "txt", "ascii") or "plain" in kind
     if not any(known):
-        return "", f"an encapsulated document ({kind[:20]} {subtype[:20]}) is not read; send its text as TX or FT"
+        told = subtype if subtype in ("pdf", "rtf", "jpeg", "png", "tiff", "xml", "dicom") else "of another type"
+        return "", f"an encapsulated document ({told}) is not read; send its text as TX or FT"
     if encoding == "base64":
         try:
             raw = base64.b64decode("".join(data.split()), validate=True)
@@ -132,7 +133,7 @@ def document(obx: Segment) -> tuple[str, str]:
         except (binascii.Error, UnicodeDecodeError):
             return "", "an encapsulated document is no base64 of UTF-8 text"
     elif encoding not in ("a", ""):
-        return "", f"an encapsulated document's encoding ({encoding[:12]}) is not read"
+        return "", "an encapsulated document's encoding is not read; send it as base64"
     return (plain_text(data) if known[0] else data), ""
 
 

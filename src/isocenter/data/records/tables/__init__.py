@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from isocenter.data.records.tables.parquet import stream_parquet
-from isocenter.data.records.tables.read import TableOptions, read_table, stream_table
+from isocenter.data.records.tables.read import read_table, stream_table
 from isocenter.data.records.tables.roles import ROLES
 
-__all__ = ["ROLES", "TableOptions", "read_table", "stream_parquet", "stream_table"]
+__all__ = ["ROLES", "read_table", "stream_parquet", "stream_table"]

@@ -11,16 +11,17 @@ from typing import Any
 
 from isocenter.core.errors import CapabilityError, DataError
 from isocenter.data.records.complaints import Complaints
+from isocenter.data.records.options import ReadOptions
 from isocenter.data.records.rows import Found
 from isocenter.data.records.tables.delimited import RawTable
-from isocenter.data.records.tables.read import TableOptions, rows_of_table
+from isocenter.data.records.tables.read import rows_of_table
 
 __all__ = ["stream_parquet"]
 
 _BATCH = 5000
 
 
-def stream_parquet(path: Path, source: str, options: TableOptions | None = None) -> Iterator[Found]:
+def stream_parquet(path: Path, source: str, options: ReadOptions | None = None) -> Iterator[Found]:
     """Yield what a Parquet file holds; of nested columns nothing, and that is said.
 
     Raises:

@@ -11,13 +11,14 @@ import itertools
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 from isocenter.core.errors import ConfigError
 from isocenter.data.records.complaints import Complaints
 from isocenter.data.records.moments import table_moment
+from isocenter.data.records.options import ReadOptions
 from isocenter.data.records.people import as_sex, is_ucum, words_of
 from isocenter.data.records.rows import (
     Found,
@@ -39,7 +40,7 @@ from isocenter.data.records.tables.roles import (
     tell_roles,
 )
 
-__all__ = ["TableOptions", "read_table", "rows_of_table", "stream_table"]
+__all__ = ["read_table", "rows_of_table", "stream_table"]
 
 _SAMPLE = 1000
 _CHUNK = 5000
@@ -61,22 +62,6 @@ _STATES: dict[str, Status] = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class TableOptions:
-    """What a reader of tables can't tell by itself.
-
-    Args:
-        roles: Role of columns by heading, over what their names and cells tell; "" for none.
-        day_first: Of dates like 1/2/2024, whether the day stands first; None lets a column's other dates decide, and
-            refuses where they do not.
-        issuer: Who gave the patients' identifiers, where no column says it.
-    """
-
-    roles: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
-    day_first: bool | None = None
-    issuer: str = ""
-
-
 class _Value(NamedTuple):
     number: float | None = None
     unit: str = ""
@@ -91,7 +76,7 @@ class _Reading:
     source: str
     form: str
     columns: list[ColumnRole]
-    options: TableOptions
+    options: ReadOptions
     complaints: Complaints
     day_first: Mapping[int, bool | None]
     decimal_comma: bool
@@ -105,7 +90,7 @@ class _Reading:
         return next(iter(self.of(role)), None)
 
 
-def read_table(data: bytes, source: str, options: TableOptions | None = None) -> Found:
+def read_table(data: bytes, source: str, options: ReadOptions | None = None) -> Found:
     r"""Read a text table of bytes.
 
     Args:
@@ -128,7 +113,7 @@ def read_table(data: bytes, source: str, options: TableOptions | None = None) ->
 
 
 def stream_table(
-    stream: io.BufferedIOBase, source: str, options: TableOptions | None = None, *, arff: bool | None = None
+    stream: io.BufferedIOBase, source: str, options: ReadOptions | None = None, *, arff: bool | None = None
 ) -> Iterator[Found]:
     """Yield what a text table holds, some thousand rows at a time; what was refused comes last.
 
@@ -151,13 +136,13 @@ def stream_table(
         yield from rows_of_table(table, complaints, options)
 
 
-def rows_of_table(table: RawTable, complaints: Complaints, options: TableOptions | None = None) -> Iterator[Found]:
+def rows_of_table(table: RawTable, complaints: Complaints, options: ReadOptions | None = None) -> Iterator[Found]:
     """Yield what an open table holds.
 
     Raises:
         ConfigError: An option names what is not there.
     """
-    options = options or TableOptions()
+    options = options or ReadOptions()
     sample = list(itertools.islice(table.rows, _SAMPLE))
     bodiless = _without_heading(table, sample)
     if bodiless is not None:

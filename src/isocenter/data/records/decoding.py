@@ -86,7 +86,8 @@ def tell_encoding(stream: io.BufferedIOBase) -> Encoding:
         while block := stream.read(_BLOCK):
             wide_letters |= not decoder.decode(block).isascii()
         decoder.decode(b"", final=True)
-    except UnicodeDecodeError:
+    except UnicodeDecodeError as error:
+        wide_letters |= not error.object[: error.start].isascii()
         mixed = "partly " if wide_letters else ""
         return Encoding("utf-8", _FALLBACK, f"not UTF-8: {mixed}read as Windows-1252, a guess")
     finally:

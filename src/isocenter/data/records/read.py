@@ -81,6 +81,7 @@ def tell_form(head: bytes, name: str) -> Form:
     bare = head.lstrip(b"\xef\xbb\xbf\x0b \t\r\n")
     if re.match(rb"(MSH|FHS|BHS)[^A-Za-z0-9\s]", bare):
         return "hl7"
+    name = name.removesuffix(".gz")
     suffix = ("." + name.rsplit(".", 1)[-1].lower()) if "." in name.rsplit("/", 1)[-1][1:] else ""
     if _is_binary(head):
         return "other"
@@ -293,7 +294,7 @@ _Members = Iterator[tuple[str, io.BufferedIOBase | str]]
 
 def _gzip_member(stream: io.BufferedIOBase, source: str) -> _Members:
     # GzipFile seeks back by beginning again, which is what telling the encoding needs once.
-    yield source.removesuffix(".gz"), cast("io.BufferedIOBase", gzip.GzipFile(fileobj=cast("IO[bytes]", stream)))
+    yield source, cast("io.BufferedIOBase", gzip.GzipFile(fileobj=cast("IO[bytes]", stream)))
 
 
 def _tar_members(stream: io.BufferedIOBase, source: str) -> _Members:

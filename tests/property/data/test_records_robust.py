@@ -25,14 +25,31 @@ JSON = st.recursive(
     | st.sampled_from(["", "final", "2024", "Patient/1"]),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(
         st.sampled_from(
-            "id code coding text subject reference status value valueQuantity name identifier system contained result "
-            "presentedForm data component family".split()),
+            ["id", "code", "coding", "text", "subject", "reference", "status", "value", "valueQuantity", "name", "identifier", "system", "contained", "result", "presentedForm", "data", "component", "family"]),
         inner, max_size=4),
     max_leaves=12,
 )  # fmt: skip
 FIELDS = st.sampled_from(
-    "id code subject status valueQuantity valueString name identifier component contained presentedForm "
-    "effectiveDateTime text birthDate gender result link dosageInstruction".split()
+    [
+        "id",
+        "code",
+        "subject",
+        "status",
+        "valueQuantity",
+        "valueString",
+        "name",
+        "identifier",
+        "component",
+        "contained",
+        "presentedForm",
+        "effectiveDateTime",
+        "text",
+        "birthDate",
+        "gender",
+        "result",
+        "link",
+        "dosageInstruction",
+    ]
 )
 KINDS = ["Patient", "Observation", "Condition", "Procedure", "MedicationRequest", "DiagnosticReport", "ImagingStudy"]
 
@@ -45,8 +62,9 @@ def test_any_json_of_fhir(resources):
 
 
 PIECES = st.sampled_from(
-    ["MSH|^~\\&|||||||ORU^R01|1|P|2.5", "PID|||1^^^A", "OBR|1||F", "OBX|1|TX|a||t", "OBX|2|NM|b||1|kg", "OBX|3|SN|c||<^1",
-     "OBX", "NTE|1||x", "ZDS|1.2", "\\X41\\", "\\Xzz\\", "|", "^", "~", "&", "\\", "\r", "\n", "BTS|9", "BHS|^~\\&|", "é"]
+    ["MSH|^~\\&|||||||ORU^R01|1|P|2.5", "PID|||1^^^A", "OBR|1||F", "OBX|1|TX|a||t", "OBX|2|NM|b||1|kg",
+     "OBX|3|SN|c||<^1", "OBX", "NTE|1||x", "ZDS|1.2", "\\X41\\", "\\Xzz\\", "|", "^", "~", "&", "\\", "\r", "\n",
+     "BTS|9", "BHS|^~\\&|", "é"]
 )  # fmt: skip
 
 

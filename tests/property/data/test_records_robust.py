@@ -25,7 +25,8 @@ JSON = st.recursive(
     | st.sampled_from(["", "final", "2024", "Patient/1"]),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(
         st.sampled_from(
-            ["id", "code", "coding", "text", "subject", "reference", "status", "value", "valueQuantity", "name", "identifier", "system", "contained", "result", "presentedForm", "data", "component", "family"]),
+            ["id", "code", "coding", "text", "subject", "reference", "status", "value", "valueQuantity", "name",
+             "identifier", "system", "contained", "result", "presentedForm", "data", "component", "family"]),
         inner, max_size=4),
     max_leaves=12,
 )  # fmt: skip

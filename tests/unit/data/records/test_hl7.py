@@ -17,7 +17,8 @@ PID = (
 )
 REPORT = [
     HEAD, PID, "PV1|1|I|||||123^DOC^ATT^^^DR", "ORC|RE|P1|F1",
-    "OBR|1|P1^RIS|F1^RIS|71020^Chest X-ray^C4|||202401311500|||||||||1^ORDERER^OTTO||A77||||202401311555||RAD|F|||||||9&READER&RITA",
+    "OBR|1|P1^RIS|F1^RIS|71020^Chest X-ray^C4|||202401311500|||||||||1^ORDERER^OTTO||A77||||202401311555||RAD|F"
+    "|||||||9&READER&RITA",
     "OBX|1|TX|71020&GDT^Chest X-ray^C4|1|Line one.~Line two.||||||F",
     "OBX|2|FT|71020&IMP^Chest X-ray^C4|1|No \\T\\ normal\\.br\\5\\S\\2 \\X41\\||||||F",
     "OBX|3|NM|29463-7^Weight^LN||72.5|kg|||||F|||202401310800", "NTE|1||A comment.",

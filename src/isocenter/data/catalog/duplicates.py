@@ -30,6 +30,8 @@ FLAT = 0.01
 """Spread below which a picture is flat: it is like any other flat one."""
 _WINDOW = 7
 _BLOCK = 2048
+_DENSE = 64
+"""Where more than one pair in so many is a candidate, all are correlated at once: that is faster."""
 Where = Literal["across splits", "across patients", "within a patient"]
 
 
@@ -210,29 +212,36 @@ def near_pairs(
     """
     count = len(hashes)
     for top in range(0, count, _BLOCK):
-        rows = hashes[top : top + _BLOCK]
+        rows = slice(top, top + _BLOCK)
         for left in range(top, count, _BLOCK):
-            differ = np.bitwise_count(rows[:, None] ^ hashes[None, left : left + _BLOCK])
+            columns = slice(left, left + _BLOCK)
+            differ = np.bitwise_count(hashes[rows, None] ^ hashes[None, columns])
             near = np.argwhere(differ <= bits)
-            first, second = near[:, 0] + top, near[:, 1] + left
-            kept = first < second
-            first, second, told = first[kept], second[kept], differ[near[:, 0], near[:, 1]][kept]
-            for start in range(0, len(first), _BLOCK):
-                some = slice(start, start + _BLOCK)
-                alike = _correlation(small, first[some], second[some])
-                for n in np.flatnonzero(alike >= least):
-                    place = start + int(n)
-                    yield int(first[place]), int(second[place]), int(told[place]), round(float(alike[n]), 4)
+            near = near[near[:, 0] + top < near[:, 1] + left]
+            if not len(near):
+                continue
+            alike = _correlation(small[rows], small[columns], near)
+            for n in np.flatnonzero(alike >= least):
+                i, j = (int(k) for k in near[n])
+                yield top + i, left + j, int(differ[i, j]), round(float(alike[n]), 4)
 
 
 def _correlation(
-    small: UInt8[np.ndarray, "n planes pixels"], first: Int[np.ndarray, " m"], second: Int[np.ndarray, " m"]
+    rows: UInt8[np.ndarray, "a planes pixels"],
+    columns: UInt8[np.ndarray, "b planes pixels"],
+    pairs: Int[np.ndarray, "m 2"],
 ) -> Float[np.ndarray, " m"]:
-    """Return the mean correlation of the planes of pairs."""
-    which, where = np.unique(np.concatenate([first, second]), return_inverse=True)
-    fine = _fine(small[which])
-    product = (fine[where[: len(first)]] * fine[where[len(first) :]]).sum(axis=-1)
-    return np.asarray(product.mean(axis=-1), dtype=np.float64)
+    """Return the mean correlation of the planes of pairs; all at once where they are many."""
+    planes = rows.shape[1]
+    if len(pairs) * _DENSE > len(rows) * len(columns):
+        one, other = (_fine(side).reshape(len(side), -1) for side in (rows, columns))
+        return np.asarray((one @ other.T)[pairs[:, 0], pairs[:, 1]] / planes, dtype=np.float64)
+    found = []
+    for start in range(0, len(pairs), _BLOCK):
+        some = pairs[start : start + _BLOCK]
+        product = _fine(rows[some[:, 0]]) * _fine(columns[some[:, 1]])
+        found.append(product.sum(axis=(1, 2)) / planes)
+    return np.concatenate(found).astype(np.float64)
 
 
 def _fine(small: UInt8[np.ndarray, "n planes pixels"]) -> Float[np.ndarray, "n planes pixels"]:

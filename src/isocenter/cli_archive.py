@@ -106,6 +106,9 @@ def find(
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="At most so many rows.")] = None,
     count: Annotated[bool, typer.Option("--count", help="Print the number of rows alone.")] = False,
     held: Annotated[bool, typer.Option("--held", help="Rows that are held back, too.")] = False,
+    cohort: Annotated[
+        str, typer.Option("--cohort", help="NAME, NAME-vN or NAME:PART: nothing beyond it.", show_default=False)
+    ] = "",
     out_file: Annotated[
         Path | None, typer.Option("--out", help="Write all columns to .csv or .parquet.", readable=False)
     ] = None,
@@ -115,7 +118,7 @@ def find(
     from isocenter.verbs.find import find as verb
     from isocenter.verbs.find import write_rows
 
-    rows = verb(expression, archive, level=level, sql=sql, limit=limit, held=held)
+    rows = verb(expression, archive, level=level, sql=sql, limit=limit, held=held, cohort=cohort)
     if out_file is not None:
         write_rows(rows, out_file)
         out(f"{rows.num_rows} rows: {out_file}")

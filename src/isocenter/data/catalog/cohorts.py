@@ -61,7 +61,7 @@ class Split:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings by name; the order of parts matters."""
-        return {"parts": list(self.parts.items()) or SOURCE, "by": self.by, "seed": self.seed,
+        return {"parts": [list(item) for item in self.parts.items()] or SOURCE, "by": self.by, "seed": self.seed,
                 "stratify": self.stratify, "duplicates": self.duplicates}  # fmt: skip
 
 
@@ -173,7 +173,7 @@ def _assign(
     else:
         strata = _strata(catalog, expression, split.stratify) if split.stratify else None
         kept = {}
-        if last is not None and strata is not None and last.content["split"] == json.loads(json.dumps(split.to_dict())):
+        if last is not None and strata is not None and last.content["split"] == split.to_dict():
             kept = dict(zip(last.rows.column("patient_key").to_pylist(), last.rows.column("part").to_pylist(),
                             strict=True))  # fmt: skip
         assigned = split_patients(patients, split.parts, seed=split.seed, together=together, strata=strata, kept=kept)
@@ -186,7 +186,7 @@ def _assign(
         groups[joined.of(key)] = groups.get(joined.of(key), 0) + 1
     several = [size for size in groups.values() if size > 1]
     if several:
-        notes.append(f"{sum(several)} patients in {len(several)} groups that stand together, the largest of {max(several)}")
+        notes.append(f"{sum(several)} patients stand together in {len(several)} groups, the largest of {max(several)}")
     return assigned, notes
 
 
@@ -199,7 +199,7 @@ def _told(catalog: Catalog, patients: set[str]) -> dict[str, str]:
             two += row["patient_key"] in told
             told[row["patient_key"]] = row["split"]
     if two:
-        raise DataError(f"{two} patients stand in two parts of their sets; split by shares instead", source=catalog.root)
+        raise DataError(f"{two} patients stand in two parts of their sets; split by shares", source=catalog.root)
     return told
 
 
@@ -305,7 +305,8 @@ def read_cohort(root: Path, name: str, version: int | None = None) -> Cohort:
         sha256 = content.pop("sha256")
         with closing(duckdb.connect()) as database:
             rows = database.execute(
-                f"SELECT {', '.join(_ROWS)} FROM read_parquet(?) ORDER BY ALL", [str(file.with_suffix(".parquet"))]
+                "SELECT series_uid, study_uid, patient_key, part FROM read_parquet(?) ORDER BY ALL",
+                [str(file.with_suffix(".parquet"))],
             ).to_arrow_table()
         good = _content_hash(content) == sha256 and _rows_hash(rows) == content["rows_sha256"]
     except OSError as error:

@@ -32,6 +32,7 @@ _WINDOW = 7
 _BLOCK = 2048
 _DENSE = 64
 """Where more than one pair in so many is a candidate, all are correlated at once: that is faster."""
+_TOLD = "SELECT DISTINCT patient_key, cohort, split FROM splits WHERE from_source ORDER BY ALL"
 Where = Literal["across splits", "across patients", "within a patient"]
 
 
@@ -124,7 +125,7 @@ def find_duplicates(
         known = {(p.first, p.second) for p in pairs}
         pairs += [p for p in _near(pictures, bits, least) if (p.first, p.second) not in known]
     told: dict[str, set[str]] = {}
-    for key, cohort, split in _rows(catalog, "SELECT DISTINCT patient_key, cohort, split FROM splits WHERE from_source"):
+    for key, cohort, split in _rows(catalog, _TOLD):
         told.setdefault(key, set()).add(f"{cohort}: {split}")
     return Duplicates(
         tuple(_groups(pairs, told)),

@@ -37,6 +37,15 @@ _SCHEMA = pa.schema(
     [("key", pa.string()), ("plane", pa.int8()), ("dhash", pa.uint64()), ("spread", pa.float32()),
      ("picture", pa.binary(SIDE * SIDE)), ("trouble", pa.string())]
 )  # fmt: skip
+_MIDDLE = """
+SELECT series_uid, patient_key, coalesce(pixel_sha256, header_sha256) AS key, form, path, coalesce(member, '') AS member
+FROM (SELECT *, row_number() OVER one AS place, count(*) OVER (PARTITION BY series_uid, patient_key) AS many
+    FROM instances WHERE role = 'image' AND held IS NULL
+        AND ($1 IS NULL OR series_uid IN (SELECT unnest($1::VARCHAR[])))
+    WINDOW one AS (PARTITION BY series_uid, patient_key
+        ORDER BY slice_position_mm, instance_number, sop_uid, path))
+WHERE place = (many + 1) // 2 ORDER BY path, member, series_uid, patient_key
+"""
 Progress = Callable[[str, float], None]
 
 
@@ -90,17 +99,7 @@ def places_of(catalog: Catalog, series: Sequence[str] | None = None) -> list[Pla
     Raises:
         DataError: The archive holds no copies of images.
     """
-    only = "" if series is None else "AND series_uid IN (SELECT unnest(?::VARCHAR[]))"
-    query = f"""
-        SELECT series_uid, patient_key, coalesce(pixel_sha256, header_sha256) AS key, form, path,
-            coalesce(member, '') AS member
-        FROM (SELECT *, row_number() OVER one AS place, count(*) OVER (PARTITION BY series_uid, patient_key) AS many
-            FROM instances WHERE role = 'image' AND held IS NULL {only}
-            WINDOW one AS (PARTITION BY series_uid, patient_key
-                ORDER BY slice_position_mm, instance_number, sop_uid, path))
-        WHERE place = (many + 1) // 2 ORDER BY path, member, series_uid, patient_key
-    """
-    rows = catalog.sql(query, [] if series is None else [list(series)]).to_pylist()
+    rows = catalog.sql(_MIDDLE, [None if series is None else list(series)]).to_pylist()
     if any(row["path"] is None for row in rows):
         raise DataError("this archive holds no copies of images; take them in with pixels", source=catalog.root)
     return [Place(**row) for row in rows]

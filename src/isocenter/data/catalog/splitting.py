@@ -132,7 +132,7 @@ def _by_share(parts: Parts, at: float) -> str:
 def _by_stratum(
     order: Sequence[tuple[float, Sequence[str]]], parts: Parts, strata: Mapping[str, str], kept: Mapping[str, str]
 ) -> dict[str, str]:
-    """Give each group to the part that lacks most in its stratum; a group keeps an earlier part of its first patient."""
+    """Give each group to the part that lacks most in its stratum; a group keeps its first patient's earlier part."""
     have: dict[str, dict[str, int]] = {}
     done: dict[str, str] = {}
 
@@ -152,5 +152,6 @@ def _by_stratum(
     for members in fresh:
         here = have.get(strata.get(members[0], ""), dict.fromkeys(parts, 0))
         total = sum(here.values()) + len(members)
-        put(members, max(parts, key=lambda name: (parts[name] * total - here[name], parts[name])))  # noqa: B023
+        lacks = {name: (share * total - here[name], share) for name, share in parts.items()}
+        put(members, max(lacks, key=lacks.__getitem__))
     return done

@@ -36,11 +36,14 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(PIP) list 2>/dev/null | grep -iE '^(nvidia-|cuda-|triton )' && echo "note: CUDA packages were there before; Isocenter did not ask for them" || true
 	touch $@
 
-# Independent judges from Debian that the tests call: dciodvfy checks every DICOM object we write.
+# Programs from Debian that the tests call: dciodvfy checks every DICOM object we write, tesseract reads burnt-in text,
+# Orthanc is an archive to retrieve from.
+SYSTEM := dciodvfy:dicom3tools tesseract:tesseract-ocr Orthanc:orthanc
 system:
-	@command -v dciodvfy >/dev/null || { command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ] && \
-	  apt-get update -qq && apt-get install -y -qq dicom3tools >/dev/null; } || \
-	  echo "dciodvfy is not installed (Debian: apt-get install dicom3tools): the tests that need it will be skipped, saying so"
+	@for pair in $(SYSTEM); do program=$${pair%%:*}; package=$${pair##*:}; command -v $$program >/dev/null || \
+	  { command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ] && { [ -n "$$fresh" ] || apt-get update -qq; fresh=1; \
+	    apt-get install -y -qq $$package >/dev/null; }; } || \
+	  echo "$$program is not installed (Debian: apt-get install $$package): the tests that need it will be skipped, saying so"; done
 
 demo: install
 	$(BIN)/isocenter demo

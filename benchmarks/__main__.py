@@ -27,6 +27,8 @@ NOT_SPEED = {
     "ask_questions",
     "blind_gap",
     "conformal_coverage",
+    "deidentify_letters",
+    "deidentify_text",
     "diagnosis",
     "evidence_maps",
     "evidence_sets",

@@ -1,4 +1,4 @@
-"""All real data of the project into one archive: counted, taken in again, killed twenty times, by one process and by two.
+"""All real data of the project in one archive: counted, taken in again, killed twenty times, by one and two processes.
 
     python -m benchmarks.archive [--data ../shared/data] [--kills 20]
 
@@ -48,7 +48,8 @@ COUNTS = (
     ("ct_mr_pet_sts", "outcomes joined to a patient with images", 12,
      "SELECT count(*) FROM recorded WHERE {f} AND code = 'lung_metastasis' AND patient_key IN "
      "(SELECT patient_key FROM seen WHERE {f})"),
-    ("mr_hippocampus_msd", "MR volumes", 195, "SELECT count(*) FROM seen WHERE {f} AND role = 'image' AND modality = 'MR'"),
+    ("mr_hippocampus_msd", "MR volumes", 195, "SELECT count(*) FROM seen WHERE {f} AND role = 'image' AND modality "
+                                              "= 'MR'"),
     ("mr_hippocampus_msd", "masks", 195, "SELECT count(*) FROM seen WHERE {f} AND role = 'mask'"),
     ("mr_hippocampus_msd", "patients", 195, "SELECT count(DISTINCT patient_key) FROM seen WHERE {f}"),
     ("ct_mr_totalsegmentator", "CT", 2, "SELECT count(*) FROM seen WHERE {f} AND role = 'image' AND modality = 'CT'"),
@@ -58,7 +59,8 @@ COUNTS = (
     ("cxr_covid_lungmask", "lung masks", 90, "SELECT count(*) FROM seen WHERE {f} AND role = 'mask'"),
     ("cxr_nih", "patients", 421, "SELECT count(DISTINCT patient_key) FROM seen WHERE {f}"),
     ("cxr_nih", "images of 256 pixels", 421, "SELECT count(*) FROM seen WHERE {f} AND rows = 256"),
-    ("cxr_nih", "images with findings", 421, "SELECT count(DISTINCT sop_uid) FROM told WHERE {f} AND name LIKE 'Finding%' "
+    ("cxr_nih", "images with findings", 421, "SELECT count(DISTINCT sop_uid) FROM told WHERE {f} AND name LIKE "
+                                             "'Finding%' "
      "AND sop_uid IN (SELECT sop_uid FROM seen WHERE rows = 256)"),
     *(
         (
@@ -75,21 +77,26 @@ COUNTS = (
         ("us_breast_busi", v, n, f"SELECT count(*) FROM told WHERE {{f}} AND name = 'label' AND value = '{v}'")
         for v, n in (("benign", 371), ("malignant", 165), ("normal", 87))
     ),
-    ("fundus_chasedb1", "photographs", 28, "SELECT count(*) FROM seen WHERE {f} AND role = 'image' AND modality = 'OP'"),
+    ("fundus_chasedb1", "photographs", 28, "SELECT count(*) FROM seen WHERE {f} AND role = 'image' AND modality = "
+                                           "'OP'"),
     ("fundus_chasedb1", "vessel maps", 56, "SELECT count(*) FROM seen WHERE {f} AND role = 'mask'"),
     ("fundus_chasedb1", "children", 14, "SELECT count(DISTINCT patient_key) FROM seen WHERE {f}"),
     ("interactive_medscribble", "slices", 8, "SELECT count(*) FROM seen WHERE {f} AND role = 'image'"),
     ("radiomics", "response maps", 30, "SELECT count(*) FROM seen WHERE {f} AND name LIKE '%response_map%'"),
-    ("radiomics", "PyRadiomics' cases with label", 2, "SELECT count(*) FROM seen WHERE {f} AND form = 'nrrd' AND role = 'mask'"),
+    ("radiomics", "PyRadiomics' cases with label", 2, "SELECT count(*) FROM seen WHERE {f} AND form = 'nrrd' AND "
+                                                      "role = 'mask'"),
     *(
-        ("clinical", f"patients of {t}", n, f"SELECT count(DISTINCT patient_key) FROM recorded WHERE {{f}} AND name LIKE '%{t}'")
+        ("clinical", f"patients of {t}", n, f"SELECT count(DISTINCT patient_key) FROM recorded WHERE {{f}} AND "
+                                            f"name LIKE '%{t}'")
         for t, n in (
-            ("ACTG175.txt", 2139), ("ncctg_lung.csv", 228), ("GBSG2.arff", 686), ("veteran.arff", 137), ("whas500.arff", 500),
+            ("ACTG175.txt", 2139), ("ncctg_lung.csv", 228), ("GBSG2.arff", 686), ("veteran.arff", 137),
+            ("whas500.arff", 500),
             ("flchain.arff", 7874), ("actg320.arff", 1151), ("tcga_lgg_clinical_INFO.csv", 188),
         )
     ),
     ("reports_iu_xray", "reports with a text, or named as without one", 1500,
-     "SELECT (SELECT count(*) FROM texts WHERE {f}) + (SELECT count(*) FROM problems WHERE {f} AND reason LIKE 'a report without%')"),
+     "SELECT (SELECT count(*) FROM texts WHERE {f}) + (SELECT count(*) FROM problems WHERE {f} AND reason LIKE 'a "
+     "report without%')"),
 )  # fmt: skip
 
 
@@ -157,12 +164,14 @@ def count(archive: Path) -> list[tuple[str, str, int, int]]:
         database.execute(f"CREATE VIEW problems AS FROM read_parquet('{private / 'problems.parquet'}')")
         database.execute("CREATE VIEW seen AS SELECT i.*, l.name FROM instances i JOIN locations l USING (sop_uid)")
         database.execute(
-            "CREATE VIEW told AS SELECT t.* EXCLUDE (name), t.name, l.name AS file FROM labels t JOIN locations l USING (sop_uid)"
+            "CREATE VIEW told AS SELECT t.* EXCLUDE (name), t.name, l.name AS file FROM labels t JOIN locations l "
+            "USING (sop_uid)"
         )
         for view, table in (("recorded", "records"), ("texts", "reports")):
             database.execute(
                 f"CREATE VIEW {view} AS SELECT r.*, i.name FROM read_parquet('{private}/journal/*/{table}.parquet') r "
-                f"JOIN (SELECT DISTINCT item, name FROM read_parquet('{private}/journal/*/items.parquet')) i USING (item)"
+                f"JOIN (SELECT DISTINCT item, name FROM read_parquet('{private}/journal/*/items.parquet')) i USING "
+                f"(item)"
             )
         for folder, what, expected, query in COUNTS:
             column = "file" if "FROM told" in query else "name"
@@ -215,7 +224,8 @@ def _page(first: dict, counts: list, rows: list, moments: list[float]) -> list[s
     lines = [
         "# One archive of all real data",
         "",
-        f"`python -m benchmarks.archive`, Isocenter {__version__}, {datetime.datetime.now(datetime.UTC).date()}, {machine()}.",
+        f"`python -m benchmarks.archive`, Isocenter {__version__}, {datetime.datetime.now(datetime.UTC).date()}, "
+        f"{machine()}.",
         "",
         f"**{equal} of {len(counts)} counts are those of the SOURCES tables. Catalogs of {len(rows)} runs: "
         f"{'one hash' if one else 'DIFFERENT hashes'}.**",
@@ -228,7 +238,8 @@ def _page(first: dict, counts: list, rows: list, moments: list[float]) -> list[s
     lines += [f"| {n} | {t} | `{h[:16]}` | {'' if s is None else f'{s:.0f}'} |" for n, t, h, s in rows]
     lines += [
         "",
-        f"Killed after {', '.join(f'{m:.1f}' for m in moments)} s (every process of the run at once); other attempts had ended "
+        f"Killed after {', '.join(f'{m:.1f}' for m in moments)} s (every process of the run at once); other "
+        f"attempts had ended "
         'by then. "Taken in last" is what the last run still had to do.',
         "",
         "## Counts",
@@ -244,7 +255,8 @@ def _page(first: dict, counts: list, rows: list, moments: list[float]) -> list[s
         "",
         "## What could not be read, was left out or held back",
         "",
-        "Test files that are broken on purpose, copies of one instance that differ, and people who share an identifier are in "
+        "Test files that are broken on purpose, copies of one instance that differ, and people who share an "
+        "identifier are in "
         "these sets. Nothing of it is lost: the archive's private list names each file.",
         "",
         "| kind | reason | files |",

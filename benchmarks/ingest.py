@@ -13,6 +13,7 @@ Memory: the peak of any one process, at 1,000 and at 100,000 instances.
 from __future__ import annotations
 
 import argparse
+import datetime
 import json
 import os
 import shutil
@@ -30,7 +31,12 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence
 from pydicom.uid import ExplicitVRLittleEndian
 
+from benchmarks.__main__ import machine
+from isocenter.data.archive.consolidate import consolidate
+from isocenter.data.archive.layout import open_archive
+
 _WORKERS = 2
+_RATES = Path(__file__).resolve().parents[1] / "src" / "isocenter" / "verbs" / "archive_rates.json"
 _SOP, _SERIES, _STUDY = "1.2.826.0.1.999.1.1{:012d}", "1.2.826.0.1.999.2.1{:012d}", "1.2.826.0.1.999.3.1{:012d}"
 _NAME, _ID = "SYNTHETIC^N{:08d}", "SYN{:08d}"
 _EACH_SERIES = 100
@@ -189,7 +195,7 @@ def ours(folder: Path, archive: Path, *, pixels: bool) -> tuple[float, int, floa
 def _measure(name: str, count: int, side: int, repeats: int, scratch: Path) -> dict[str, object]:
     folder = scratch / name
     write(folder, count, side)
-    pixels = name == "pixels"
+    pixels = name != "headers"
     kinds = ("whole", "copied") if pixels else ("headers",)
     rates: dict[str, list[float]] = {kind: [] for kind in ("ours", *kinds)}
     memory = 0.0
@@ -207,6 +213,37 @@ def _measure(name: str, count: int, side: int, repeats: int, scratch: Path) -> d
     return {"rates": {k: statistics.median(v) for k, v in rates.items()}, "memory_mib": memory}
 
 
+def _catalog(archive: Path) -> tuple[float, int]:
+    """Return the seconds that writing a catalog takes, and the bytes of catalog and journal."""
+    opened = open_archive(archive)
+    start = time.perf_counter()
+    consolidate(opened, lambda _: False)
+    seconds = time.perf_counter() - start
+    kept = (p for folder in (opened.catalog, opened.private) for p in folder.rglob("*") if p.is_file())
+    return seconds, sum(p.stat().st_size for p in kept)
+
+
+def write_rates(
+    headers: dict, pixels: dict, large: dict, catalog_s_each_million: float, catalog_bytes: float, memory_mib: float
+) -> None:
+    """Write the rates that `isocenter plan --studies` counts with."""
+    catalog_s = catalog_s_each_million / 1e6
+    small_s, large_s = (_WORKERS * (1 / found["rates"]["ours"] - catalog_s) for found in (pixels, large))
+    small_mb, large_mb = len(template(256)) / 1e6, len(template(512)) / 1e6
+    each_mb = max(0.0, (large_s - small_s) / (large_mb - small_mb))
+    rates = {
+        "machine": machine(),
+        "date": str(datetime.datetime.now(datetime.UTC).date()),
+        "header_core_s": round(_WORKERS * (1 / headers["rates"]["ours"] - catalog_s), 7),
+        "copy_core_s": round(small_s - each_mb * small_mb, 7),
+        "copy_core_s_each_mb": round(each_mb, 7),
+        "catalog_s_each_million": round(catalog_s_each_million, 2),
+        "catalog_bytes": round(catalog_bytes, 1),
+        "memory_mb": round(memory_mib * 1.048576, 1),
+    }
+    _RATES.write_text(json.dumps(rates, indent=2) + "\n", "utf-8")
+
+
 def main() -> None:
     """Run and print one JSON line."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -218,16 +255,20 @@ def main() -> None:
         scratch = Path(folder)
         headers = _measure("headers", count, 64, repeats, scratch)
         pixels = _measure("pixels", count // 4, 256, repeats, scratch)
+        large = {} if arguments.quick else _measure("large", count // 16, 512, 1, scratch)
         memory = {}
-        for size in (1_000,) if arguments.quick else (1_000, 100_000):
+        for size in (1_000,) if arguments.quick else (1_000, 100_000, 300_000):
             many = scratch / "many"
             write(many, size, 16)
             memory[size] = ours(many, scratch / "archive", pixels=False)[2]
+            catalog_s, catalog_bytes = _catalog(scratch / "archive")
             shutil.rmtree(many)
     for name, found in (("headers", headers), ("with pixels", pixels)):
         print(f"{name}: " + ", ".join(f"{k} {v:.0f}/s" for k, v in found["rates"].items()))  # type: ignore[attr-defined]
     print("peak memory of a process: " + ", ".join(f"{size} instances {m:.0f} MiB" for size, m in memory.items()))
     rate = headers["rates"]
+    if not arguments.quick:
+        write_rates(headers, pixels, large, 1e6 / size * catalog_s, catalog_bytes / size, max(memory.values()))
     result = {
         "name": "ingest",
         "ours": round(rate["ours"], 1),  # type: ignore[index]

@@ -1,8 +1,8 @@
 """How long do questions to a catalog of ten million instances take?
 
-The three example questions of docs/how-to/archive.md, through `Catalog.find` and `Catalog.sql`, each on a catalog that was just
-opened (its files are in the page cache, as after a first question). The peer: the same tables in pandas, in memory,
-which is where most such tables live; loading them is told beside, not counted. Both must give the same rows.
+The three example questions of docs/how-to/archive.md, through `Catalog.find` and `Catalog.sql`, each on a catalog that
+was just opened (its files are in the page cache, as after a first question). The peer: the same tables in pandas, in
+memory, where most such tables live; loading them is told beside, not counted. Both must give the same rows.
 The catalog is generated: 10 million instances, 100,000 series, 50,000 studies with a report each, 20,000 patients.
 """
 
@@ -24,24 +24,29 @@ from isocenter.data.catalog.schema import TABLES
 
 _SQL = {"text": "VARCHAR", "integer": "BIGINT", "number": "DOUBLE", "date": "DATE", "boolean": "BOOLEAN"}
 _GIVEN = {
-    "patients": "printf('p%031d', i) AS patient_key, CASE WHEN i % 2 = 0 THEN 'F' ELSE 'M' END AS sex, 'header' AS patient_from",
+    "patients": "printf('p%031d', i) AS patient_key, CASE WHEN i % 2 = 0 THEN 'F' ELSE 'M' END AS sex, 'header' AS "
+                "patient_from",
     "studies": "printf('2.25.3%012d', i) AS study_uid, printf('p%031d', i % {patients}) AS patient_key, "
     "DATE '2010-01-01' + (i * 7919 % 4000)::INTEGER AS study_date, 20 + i % 70 AS age_years, "
     "CASE WHEN i % 3 = 0 THEN 'MR' ELSE 'CT' END AS modalities",
     "series": "printf('2.25.2%012d', i) AS series_uid, printf('2.25.3%012d', i % {studies}) AS study_uid, "
-    "printf('p%031d', i % {studies} % {patients}) AS patient_key, CASE WHEN i % {studies} % 3 = 0 THEN 'MR' ELSE 'CT' END AS modality, "
+    "printf('p%031d', i % {studies} % {patients}) AS patient_key, CASE WHEN i % {studies} % 3 = 0 THEN 'MR' ELSE "
+    "'CT' END AS modality, "
     "'image' AS role, 'dicom' AS form, (i * 31 % 10) * 0.625 + 0.5 AS slice_thickness_mm, 512 AS rows, 512 AS columns, "
     "'Maker ' || i % 5 AS manufacturer, 100 AS instances, 100 + (i % 4) * 20 AS kvp",
     "instances": "printf('2.25.1%012d', i) AS sop_uid, printf('2.25.2%012d', i // 100) AS series_uid, "
-    "printf('2.25.3%012d', i // 100 % {studies}) AS study_uid, printf('p%031d', i // 100 % {studies} % {patients}) AS patient_key, "
+    "printf('2.25.3%012d', i // 100 % {studies}) AS study_uid, printf('p%031d', i // 100 % {studies} % {patients}) "
+    "AS patient_key, "
     "CASE WHEN i // 100 % {studies} % 3 = 0 THEN 'MR' ELSE 'CT' END AS modality, 'image' AS role, 'dicom' AS form, "
     "'Maker ' || i // 100 % 5 AS manufacturer, 512 AS rows, 512 AS columns, i % 100 AS instance_number, "
     "(i % 100) * 1.25 AS slice_position_mm, 524288 AS bytes, md5(i::VARCHAR) AS header_sha256",
-    "reports": "printf('r%031d', i) AS report_key, printf('2.25.3%012d', i) AS study_uid, printf('p%031d', i % {patients}) AS patient_key, "
+    "reports": "printf('r%031d', i) AS report_key, printf('2.25.3%012d', i) AS study_uid, printf('p%031d', i % "
+               "{patients}) AS patient_key, "
     "'final' AS status, 'en' AS language, 'Findings: ' || repeat('The heart is of normal size. ', 12) || "
     "CASE WHEN i % 40 = 0 THEN 'There is a nodule of ' || i % 20 || ' mm.' ELSE 'No focal lesion.' END AS text",
     "records": "printf('r%031d', i) AS record_key",
-    "labels": "printf('2.25.2%012d', i) AS series_uid, printf('p%031d', i % {studies} % {patients}) AS patient_key, 'quality' AS name, "
+    "labels": "printf('2.25.2%012d', i) AS series_uid, printf('p%031d', i % {studies} % {patients}) AS "
+              "patient_key, 'quality' AS name, "
     "CASE WHEN i % 9 = 0 THEN 'poor' ELSE 'good' END AS value, 'class' AS kind",
     "splits": "'all' AS cohort, printf('p%031d', i) AS patient_key, 'train' AS split, true AS from_source",
 }  # fmt: skip
@@ -145,7 +150,8 @@ def main() -> None:
     slowest = max(told["ours"] for told in medians.values())
     worst = max(told["peer"] for told in medians.values())
     result = {
-        "name": "queries", "ours": round(slowest, 3), "peer": round(worst, 3), "unit": "s, the slowest of three questions",
+        "name": "queries", "ours": round(slowest, 3), "peer": round(worst, 3), "unit": "s, the slowest of three "
+                                                                                       "questions",
         "ratio": round(worst / slowest, 3), "peer_name": "pandas in memory", "peer_version": pd.__version__,
         "input": f"{count} generated instances", "seconds": {n: round(t["ours"], 3) for n, t in medians.items()},
     }  # fmt: skip

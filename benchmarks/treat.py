@@ -2,8 +2,9 @@
 
     python -m benchmarks.treat [--data ../shared/data] [--cohorts 5] [--patients 2000] [--quick]
 
-ACTG 175 (2,139 people, four arms, randomised): average effects beside the trial's own analysis, policies, and of whom
-nothing is said. Synthetic cohorts (confounded, with a planted group that is never treated): error of individual
+ACTG 175 (2,139 people, four arms, randomised): average effects beside the trial's own kind of analysis by other
+packages, policies, and of whom nothing is said. Whether phenotypes of images as covariates make it better.
+Synthetic cohorts (confounded, with a planted group that is never treated): error of individual
 effects, coverage of 90 % intervals, regret, and who is refused. Of these the seeds are apart from those that the
 constants of the method were looked at with. Writes docs/results/treat.json and treat.md; --quick writes nothing.
 """
@@ -13,11 +14,11 @@ from __future__ import annotations
 import argparse
 import csv
 import datetime
+import hashlib
 import json
 import os
 import tempfile
 import time
-import warnings
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
@@ -26,8 +27,10 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import _treat_images as phenotypes
 from benchmarks.__main__ import machine
-from isocenter.evaluate.survival import kaplan_meier
+from benchmarks._treat_trial import comparison_lines, of_trial
+from isocenter.data.tables import read_clinical
 from isocenter.evaluate.treatment import (
     average_effect,
     doubly_robust_scores,
@@ -49,26 +52,24 @@ from isocenter.tasks.treat import (
     subset,
     supported,
 )
-from isocenter.verbs.evaluation.tables import read_table
+from isocenter.verbs.entries import file_sha256
+from isocenter.verbs.provenance import code_version
 from isocenter.verbs.treat import treat
 from isocenter.verbs.treatment.document import AmountEntry, TreatDocument
-from isocenter.verbs.treatment.table import feature_plan
+from isocenter.verbs.treatment.features import Wanted, feature_plan
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "docs" / "results"
 ARMS = {1: "zidovudine and didanosine", 2: "zidovudine and zalcitabine", 3: "didanosine"}
-PUBLISHED = {1: (0.50, 0.18), 2: (0.54, 0.20), 3: (0.61, 0.22)}
-"""Hazard ratio against zidovudine alone, and share with the primary end point (32 % with zidovudine alone): Hammer et
-al., NEJM 1996, on 2,467 people, of whom the public table holds 2,139. From memory: the paper was not at hand."""
-PUBLISHED_ALONE = 0.32
 BEFORE = (
     "age", "wtkg", "hemo", "homo", "drugs", "karnof", "oprior", "z30", "preanti", "race", "gender", "str2", "strat",
     "symptom", "cd40", "cd80",
 )  # fmt: skip
 HORIZON = 1000.0
 RULES = ("value", "treat_all", "treat_none", "over_all", "over_none")
-TAKEN = ("treatment", "days", "event", "toxicity")
+TAKEN = ("treatment", "days", "event", "toxicity", "made")
 FIRST_SEED = 1000
+IMAGES_SEEDS, IMAGES = (2000,), (800, 300)
 
 
 def _entry(entry: AmountEntry) -> list[float]:
@@ -101,39 +102,7 @@ def actg(data: Path, work: Path, arm: int) -> dict[str, Any]:
     counted = treat(
         table, work / f"cd4{arm}", "option", "randomised", outcome="cd4 at 20 weeks [/mm3]", better="higher", **common
     )
-    return {**_of_trial(rows, arm), "survival": _of_document(lived), "cd4": _of_document(counted)}
-
-
-def _of_trial(rows: list[dict[str, str]], arm: int) -> dict[str, Any]:
-    """Return the trial's own analysis of these people: hazard ratio, and differences without a model."""
-    own = [r for r in rows if r["arms"] in ("0", str(arm))]
-    given = np.array([r["arms"] == str(arm) for r in own])
-    days, event = np.array([float(r["days"]) for r in own]), np.array([r["cens"] == "1" for r in own])
-    alive = [kaplan_meier(days[g], event[g]).at(np.array([HORIZON]))[0] for g in (~given, given)]
-    cd4 = np.array([float(r["cd420"]) for r in own])
-    change = cd4 - np.array([float(r["cd40"]) for r in own])
-
-    def difference(values: np.ndarray) -> list[float]:
-        value = float(values[given].mean() - values[~given].mean())
-        half = 1.96 * float(np.sqrt(sum(values[g].var(ddof=1) / g.sum() for g in (given, ~given))))
-        return [value, value - half, value + half]
-
-    return {
-        "people": len(own), "hazard_ratio": _hazard_ratio(days, event, given), "published": PUBLISHED[arm],
-        "kaplan_meier": float(alive[1] - alive[0]), "cd4_difference": difference(cd4),
-        "cd4_change_difference": difference(change),
-    }  # fmt: skip
-
-
-def _hazard_ratio(days: np.ndarray, event: np.ndarray, given: np.ndarray) -> list[float]:
-    import pandas as pd
-    from lifelines import CoxPHFitter
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        table = pd.DataFrame({"days": days, "event": event, "given": given.astype(float)})
-        fitted = CoxPHFitter().fit(table, "days", "event").summary.loc["given"]
-    return [float(fitted[c]) for c in ("exp(coef)", "exp(coef) lower 95%", "exp(coef) upper 95%")]
+    return {"trial": of_trial(rows, arm, HORIZON), "survival": _of_document(lived), "cd4": _of_document(counted)}
 
 
 def _of_document(d: TreatDocument) -> dict[str, Any]:
@@ -158,8 +127,8 @@ def _of_document(d: TreatDocument) -> dict[str, Any]:
 
 def _cases(cohort: Cohort, work: Path, scale: str) -> tuple[np.ndarray, tuple[str, ...], Cases]:
     folder = write_cohort(work / f"cohort-{cohort.seed}", cohort, overwrite=True)
-    table = read_table(folder / "patients.csv")
-    plan = feature_plan(table, TAKEN)
+    table = read_clinical(folder / "patients.csv", patient="patient")
+    plan = feature_plan(table, Wanted(frozenset(TAKEN), index_time="index_time"))
     raw, _ = plan.values(table)
     treated = np.array([p.fate.treated for p in cohort.patients])
     days, happened = (
@@ -229,7 +198,8 @@ def hidden(count: int, work: Path, *, quick: bool) -> dict[str, Any]:
     folder = write_cohort(work / "hidden", cohort)
     document = treat(
         folder / "patients.csv", work / "hidden-out", "treatment", "observational", option="new", against="usual",
-        time="days", event="event", horizon_days=1095.0, leave_out=("toxicity",), tries=4 if quick else 8, level=0.95,
+        time="days", event="event", horizon_days=1095.0, index_time="index_time",
+        leave_out=("toxicity",), tries=4 if quick else 8, level=0.95,
     )  # fmt: skip
     true = float(np.mean([float(r["effect in survival"]) for r in cohort.truth()]))
     return {**_of_document(document), "true": true}
@@ -245,33 +215,7 @@ def _plain(three: list[float], digits: int = 1) -> str:
 
 def _trial_lines(found: dict[str, Any]) -> list[str]:
     lines = [
-        "## ACTG 175", "",
-        f"Three arms against zidovudine alone; end point: CD4 fallen by half, AIDS or death; day {HORIZON:.0f} (about "
-        "the trial's median). Averages are doubly robust, adjusted for what was known at the start; intervals 95 %. "
-        "The hazard ratios and shares of Hammer et al. (NEJM 1996) are of all 2,467 people; the public table holds "
-        "2,139. They were written down from memory and not checked against the paper, which was not at hand.", "",
-        "| arm | people | hazard ratio, published | hazard ratio here (Cox) | end point less in 100, published "
-        "shares | less in 100, Kaplan-Meier | less in 100, ours | CD4 at 20 weeks, ours | CD4 at 20 weeks, plain "
-        "difference | CD4 change, plain difference |", "| - | - | - | - | - | - | - | - | - | - |",
-    ]  # fmt: skip
-    for name, f in found.items():
-        lines.append(
-            f"| {name} | {f['people']} | {f['published'][0]:.2f} | {_plain(f['hazard_ratio'], 2)} | "
-            f"{100 * (PUBLISHED_ALONE - f['published'][1]):.0f} | {100 * f['kaplan_meier']:.1f} | "
-            f"{_in_100(f['survival']['average'])} | {_plain(f['cd4']['average'])} | {_plain(f['cd4_difference'])} | "
-            f"{_plain(f['cd4_change_difference'])} |"
-        )
-    inside = sum(
-        low <= f["published"][0] <= high
-        and f["survival"]["average"][1] <= f["kaplan_meier"] <= f["survival"]["average"][2]
-        and f["survival"]["average"][1] <= PUBLISHED_ALONE - f["published"][1] <= f["survival"]["average"][2]
-        and f["cd4"]["average"][1] <= f["cd4_difference"][0] <= f["cd4"]["average"][2]
-        for f in found.values()
-        for _, low, high in [f["hazard_ratio"]]
-    )
-    lines += [
-        "", f"In {inside} of {len(found)} arms everything published or computed without a model lies in the intervals.",
-        "",
+        *comparison_lines(found, HORIZON),
         "| arm, outcome | refuted by | E-value of the interval | slope of differences between people (1: as "
         "predicted) | p of no differences | treated by the rule | rule over treating all | rule over treating none |",
         "| - | - | - | - | - | - | - | - |",
@@ -354,10 +298,11 @@ def page(made: dict[str, Any]) -> str:
     lines = [
         "# Effects of treatments", "",
         f"`python -m benchmarks.treat`, {made['date']}, {made['machine']}, {made['minutes']:.0f} minutes of "
-        "processor time.", "",
+        f"processor time. Code {made['code']}, commit {(made['commit'] or 'unknown')[:12]}.", "",
         *_trial_lines(made["actg175"]),
         *_synthetic_lines(made["confounded"], "confounded, one group never treated", made["patients"]),
         *_synthetic_lines(made["randomised"], "randomised", made["patients"]),
+        *(phenotypes.lines(made["images"]) if made["images"] else []),
     ]  # fmt: skip
     h = made["hidden"]
     lines += [
@@ -375,8 +320,18 @@ def page(made: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def code_hash() -> str:
+    """Return a hash of everything that could change a part: the package's own code, and these benchmarks'."""
+    files = sorted((ROOT / "src" / "isocenter").rglob("*.py")) + sorted((ROOT / "benchmarks").glob("*treat*.py"))
+    parts = [file.relative_to(ROOT).as_posix().encode() + file.read_bytes() for file in files]
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
+
+
 def _kept(file: Path | None, key: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Return a part that was made before, or make and keep it: a run that was stopped goes on."""
+    """Return a part that was made before, or make and keep it: a run that was stopped goes on.
+
+    The file is of one state of the code (`code_hash`), and a key names its data: nothing stale is ever taken.
+    """
     parts: dict[str, Any] = json.loads(file.read_text("utf-8")) if file is not None and file.is_file() else {}
     if key not in parts:
         started = time.process_time()
@@ -399,11 +354,13 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=ROOT / ".runs" / "treat", help="parts of a run that was stopped")
     parser.add_argument("--quick", action="store_true", help="one small cohort, and nothing is written")
     args = parser.parse_args()
-    parts = None if args.quick else args.work / "parts.json"
+    code = code_hash()
+    parts = None if args.quick else args.work / f"parts-{code}.json"
     cohorts, patients = (1, 600) if args.quick else (args.cohorts, args.patients)
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         made: dict[str, Any] = {"date": str(datetime.datetime.now(tz=datetime.UTC).date()), "machine": machine()}
+        made["commit"], made["code"] = code_version()["commit"], code
         made["patients"] = patients
         for key, settings in (("confounded", PatientSettings()), ("randomised", PatientSettings("randomised"))):
             made[key] = [
@@ -416,10 +373,18 @@ def main() -> None:
                 for scale in ("survival", "days")
             ]
         made["hidden"] = _kept(parts, f"hidden {patients}", partial(hidden, patients, work, quick=args.quick))
+        made["images"] = []
+        if not args.quick:
+            learnt, asked = IMAGES
+            for seed in IMAGES_SEEDS:
+                folder = args.work / f"phenotypes-{phenotypes.measuring_hash()}-{seed}"
+                one = partial(phenotypes.images, seed, learnt, asked, work, folder)
+                made["images"].append(_kept(parts, f"images {seed} {learnt} {asked}", one))
         made["actg175"] = {}
         for arm in {} if args.quick else ARMS:
-            made["actg175"][ARMS[arm]] = _kept(parts, f"arm {arm}", partial(actg, args.data, work, arm))
-    runs = [*made["confounded"], *made["randomised"], made["hidden"], *made["actg175"].values()]
+            table = file_sha256(args.data / "clinical" / "ACTG175.txt")[:16]
+            made["actg175"][ARMS[arm]] = _kept(parts, f"arm {arm} {table}", partial(actg, args.data, work, arm))
+    runs = [*made["confounded"], *made["randomised"], made["hidden"], *made["images"], *made["actg175"].values()]
     made["minutes"] = sum(r["cpu_seconds"] for r in runs) / 60
     if not args.quick:
         (RESULTS / "treat.json").write_text(json.dumps(made, indent=1) + "\n", "utf-8")

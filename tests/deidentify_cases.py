@@ -70,7 +70,7 @@ def items(*contents: bytes, big: bool) -> bytes:
 
 
 def canary_object(syntax: UID, *, values: dict[int, bytes] | None = None) -> bytes:
-    """Return a CT image with a canary in every tag of the table: at the top, in items, private, overlay, meta, preamble."""
+    """Return a CT image with a canary in every tag of the table: on top, in items, private, overlay, meta, preamble."""
     implicit, big = syntax.is_implicit_VR, not syntax.is_little_endian
     deflated = syntax == DeflatedExplicitVRLittleEndian
 

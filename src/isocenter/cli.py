@@ -21,6 +21,7 @@ import typer.core
 from isocenter.cli_adapt import adapt as adapt_command
 from isocenter.cli_archive import find as find_command
 from isocenter.cli_archive import ingest as ingest_command
+from isocenter.cli_archive import shards as shards_command
 from isocenter.cli_ask import ask as ask_command
 from isocenter.cli_ask import mcp as mcp_command
 from isocenter.cli_audit import app as audit_app
@@ -315,6 +316,7 @@ app.command()(check)
 app.command()(label_command)
 app.command("ingest")(ingest_command)
 app.command("find")(find_command)
+app.command("shards")(shards_command)
 app.command("diagnose")(diagnose_command)
 app.command("phenotype")(phenotype_command)
 app.command("treat")(treat_command)

@@ -1,4 +1,4 @@
-"""The commands of archives: `isocenter ingest` and `isocenter find`."""
+"""The commands of archives: `isocenter ingest`, `isocenter find` and `isocenter shards`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from isocenter.verbs.ingest import IngestDocument
 
-__all__ = ["find", "ingest"]
+__all__ = ["find", "ingest", "shards"]
 
 ArchiveOption = Annotated[
     Path, typer.Option("--archive", help="Folder of the archive.", show_default=False, readable=False)
@@ -49,15 +49,12 @@ def ingest(
     clean_pixels: Annotated[
         bool, typer.Option("--clean-pixels", help="Find burnt-in text and blank it (needs tesseract).")
     ] = False,
-    deface: Annotated[bool, typer.Option("--deface", help="Remove faces from CT and MR of the head.")] = False,
     identified: Annotated[
         bool, typer.Option("--identified", help="De-identify nothing: the archive holds identified data.")
     ] = False,
     workers: Annotated[int, typer.Option("--workers", min=0, help="Processes; 0: one a core.")] = 0,
     engine: Annotated[str, typer.Option("--engine", help="local, or ray.")] = "local",
-    memory: Annotated[
-        int, typer.Option("--memory", min=128, help="MB of the database that writes the catalog.")
-    ] = 1024,
+    memory: Annotated[int, typer.Option("--memory", min=128, help="MB of the database that writes the catalog.")] = 256,
     as_json: JsonOption = False,
 ) -> None:
     """Take images, reports and records of every kind into one archive: de-identified, joined, catalogued."""
@@ -67,7 +64,7 @@ def ingest(
         done = verb(
             sources, to, progress=tell, pixels=pixels, dates=dates, retain_device=retain_device,
             retain_institution=retain_institution, retain_safe_private=retain_safe_private, clean_pixels=clean_pixels,
-            deface=deface, identified=identified, workers=workers, engine=engine, memory_mb=memory,
+            identified=identified, workers=workers, engine=engine, memory_mb=memory,
         )  # fmt: skip
     if as_json:
         out(done.model_dump_json(indent=2))
@@ -87,6 +84,12 @@ def _lines(done: IngestDocument) -> list[str]:
     lines += [f"{t.kind}: {t.count} x {t.reason} (first: {t.first})" for t in done.troubles]
     if done.lost:
         lines.append(f"lost: {done.lost} (first: {done.lost_first}); run again")
+    if done.anonymity is not None:
+        told = done.anonymity
+        lines.append(
+            f"k-anonymity over {', '.join(told.columns)}: k = {told.smallest}; {told.small_share:.0%} of "
+            f"{told.patients} patients are in classes of fewer than five, {told.unique_share:.0%} are alone"
+        )
     lines += [f"note: {note}" for note in done.notes]
     return [*lines, f"archive: {done.archive}", f"catalog: {done.catalog_hash}"]
 
@@ -172,3 +175,39 @@ def _table(rows: pa.Table, columns: list[str] | None) -> str:
         cells = ("" if v is None else " ".join(str(v).split()) for v in row.values())
         lines.append("\t".join(c if len(c) <= _WIDTH else c[: _WIDTH - 1] + "…" for c in cells))
     return "\n".join(lines)
+
+
+def shards(
+    to: Annotated[Path, typer.Option("--to", help="Folder of the shards.", show_default=False, readable=False)],
+    archive: ArchiveOption,
+    expression: Annotated[str, typer.Argument(help="As for find; default: all images.")] = "",
+    mask: Annotated[
+        str, typer.Option("--mask", help="Name of the masks beside the images, where there are several.")
+    ] = "",
+    patch: Annotated[
+        str | None, typer.Option("--patch", help="Size that will mostly be read, e.g. 96x96x96 or 1x256x256.")
+    ] = None,
+    identified: Annotated[
+        bool, typer.Option("--identified", help="Also of an archive in which nothing was de-identified.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Write images of an archive as shards, made for reading random patches of them while training."""
+    from isocenter.core.errors import ConfigError
+    from isocenter.verbs.shards import make_shards
+
+    sides = (patch or "").split("x")
+    if patch is not None and (len(sides) != 3 or not all(side.isdecimal() for side in sides)):
+        raise ConfigError(f"--patch: three sides with an x between them, like 96x96x96, not {patch!r}")
+    with progress(lines=True) as tell:
+        done = make_shards(
+            archive, to, progress=tell, expression=expression, mask=mask, identified=identified,
+            patch=None if patch is None else tuple(map(int, sides)),
+        )  # fmt: skip
+    if as_json:
+        out(done.model_dump_json(indent=2))
+    else:
+        out(f"{len(done.written)} shards written, {len(done.kept)} were there, {len(done.refused)} refused: {to}")
+    if done.refused:
+        say("; ".join(f"{name}: {reason}" for name, reason in done.refused[:5]))
+        raise typer.Exit(Exit.INPUT)

@@ -17,6 +17,33 @@ __all__ = ["phenotype"]
 _SHOWN = 6
 
 
+TargetOption = Annotated[
+    list[str] | None,
+    typer.Option("--target", help="LABEL or LABEL=ORGAN of a target lesion (RECIST); default: all; may be repeated."),
+]
+NodalOption = Annotated[
+    list[str] | None, typer.Option("--nodal", help="Label of a segment that is a lymph node; may be repeated.")
+]
+AcquiredOption = Annotated[
+    str | None, typer.Option("--acquired", help="Date of an image whose file says none, as 2024-01-31.")
+]
+PatientOption = Annotated[
+    str | None, typer.Option("--patient", help="The patient's name in features.csv; default: its pseudonym.")
+]
+ModalityOption = Annotated[
+    str | None, typer.Option("--modality", help="Modality of an image whose file says none, e.g. CT.")
+]
+QuantityOption = Annotated[
+    str | None, typer.Option("--quantity", help="Of an image whose file says none: HU, SUVbw, Bq/mL or Gy.")
+]
+OnIrregularOption = Annotated[
+    str | None, typer.Option("--on-irregular", help="Irregular or tilted series: raise, or resample.")
+]
+AuditOption = Annotated[
+    Path | None, typer.Option("--audit", help="Record to append a line to; default: $ISOCENTER_AUDIT, or none.")
+]
+
+
 def phenotype(
     image: Annotated[
         Path,
@@ -50,25 +77,18 @@ def phenotype(
     prior: Annotated[
         Path | None, typer.Option("--prior", help="Earlier phenotype of the same patient, to compare with.")
     ] = None,
-    nodal: Annotated[
-        list[str] | None, typer.Option("--nodal", help="Label of a segment that is a lymph node; may be repeated.")
-    ] = None,
+    target: TargetOption = None,
+    nodal: NodalOption = None,
     new_lesions: Annotated[
         bool | None, typer.Option("--new-lesions/--no-new-lesions", help="Whether a lesion has appeared since.")
     ] = None,
     days: Annotated[float | None, typer.Option("--days", help="Days since the earlier image.")] = None,
-    modality: Annotated[
-        str | None, typer.Option("--modality", help="Modality of an image whose file says none, e.g. CT.")
-    ] = None,
-    quantity: Annotated[
-        str | None, typer.Option("--quantity", help="Of an image whose file says none: HU, SUVbw, Bq/mL or Gy.")
-    ] = None,
-    on_irregular: Annotated[
-        str | None, typer.Option("--on-irregular", help="Irregular or tilted series: raise, or resample.")
-    ] = None,
-    audit: Annotated[
-        Path | None, typer.Option("--audit", help="Record to append a line to; default: $ISOCENTER_AUDIT, or none.")
-    ] = None,
+    acquired: AcquiredOption = None,
+    patient: PatientOption = None,
+    modality: ModalityOption = None,
+    quantity: QuantityOption = None,
+    on_irregular: OnIrregularOption = None,
+    audit: AuditOption = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an older result.")] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON document to standard output, nothing else.")
@@ -79,6 +99,7 @@ def phenotype(
 
     given: dict[str, Any] = {
         "image_number": image_number, "encoder": encoder, "diffusion_unit": diffusion_unit, "prior": prior,
+        "targets": tuple(target) if target else None, "acquired": acquired, "patient": patient,
         "nodal": tuple(nodal) if nodal else None, "new_lesions": new_lesions, "days": days, "modality": modality,
         "quantity": quantity,
         "on_irregular": on_irregular, "audit": audit, "overwrite": overwrite or None,
@@ -98,12 +119,14 @@ def phenotype(
 
 
 def _lines(found: PhenotypeDocument) -> list[str]:
-    lines = []
+    from isocenter.verbs.report.words import unit
+
+    lines = ["synthetic: of no person"] if found.synthetic else []
     for region in found.regions:
         lines.append(f"{region.segment.label}: {region.voxels} voxels")
         for m in region.measurements[:_SHOWN]:
             derived = f", {m.derivation.meaning.lower()}" if m.derivation else ""
-            lines.append(f"  {m.name.meaning}{derived}: {m.value:.4g} {m.unit.value}")
+            lines.append(f"  {m.name.meaning}{derived}: {m.value:.4g} {unit(m.unit.value)}".rstrip())
         there = sum(f.value is not None for f in region.features)
         lines.append(f"  {there} of {len(region.features)} features")
     if found.response is not None:

@@ -105,10 +105,26 @@ def plan(
     ] = None,
     device: Annotated[str, typer.Option("--device", help="What is measured: cpu, cuda.")] = "auto",
     threads: Annotated[int, typer.Option("--threads", help="Of torch, for --measure.")] = 1,
+    studies: Annotated[
+        float | None, typer.Option("--studies", help="Plan an ingest of so many studies instead, e.g. 1e6.")
+    ] = None,
+    instances: Annotated[float, typer.Option("--instances", help="Of a study, for --studies.")] = 300.0,
+    instance_mb: Annotated[float, typer.Option("--instance-mb", help="Size of an instance, for --studies.")] = 0.5,
+    workers: Annotated[int, typer.Option("--workers", help="Processes in all, for --studies.")] = 1,
+    headers_only: Annotated[bool, typer.Option("--headers-only", help="No copies of images, for --studies.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Plan a pretraining: does it fit, in which layout, and how many days; or measure this machine for such plans."""
     from isocenter.core.errors import ConfigError
+
+    if studies is not None:
+        from isocenter.verbs.plan_archive import plan_archive
+
+        made = plan_archive(
+            studies=studies, instances=instances, instance_mb=instance_mb, workers=workers, pixels=not headers_only
+        )
+        say_out(made.model_dump_json(indent=2) if as_json else "\n".join(made.lines()))
+        return
     from isocenter.verbs.plan import MeasureResult, PlanResult
     from isocenter.verbs.plan import measure as measure_verb
     from isocenter.verbs.plan import plan as verb

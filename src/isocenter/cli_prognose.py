@@ -10,7 +10,7 @@ import typer
 from isocenter.terminal import Exit, out, progress, say
 
 if TYPE_CHECKING:
-    from isocenter.verbs.prognosis.document import PrognosisDocument, PrognosisModel
+    from isocenter.verbs.prognosis.document import ModalityEntry, PrognosisDocument, PrognosisModel
 
 __all__ = ["prognose"]
 
@@ -56,7 +56,26 @@ UnitOption = Annotated[list[str] | None, typer.Option("--unit", help="COLUMN=UNI
 GroupOption = Annotated[str | None, typer.Option("--group", help="Column by which what is missing is told.")]
 LearnerOption = Annotated[
     list[str] | None,
-    typer.Option("--learner", help="cox, forest, deepsurv or discrete; may be repeated; default: cox, forest."),
+    typer.Option(
+        "--learner",
+        help="cox, forest, deepsurv, discrete; over blocks fusion, fusion-deepsurv; of competing events cox, "
+        "fine-gray; may be repeated; default: cox and forest, or the two of competing events.",
+    ),
+]
+BlockOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--block",
+        help="Modality beside the table, joined by patient: NAME=FILE (numbers), NAME=FOLDER (phenotypes), "
+        "NAME=FILE:COLUMN or NAME=:COLUMN (text); may be repeated.",
+    ),
+]
+BatchOption = Annotated[
+    str | None, typer.Option("--batch", help="Column of the scanner: blocks are harmonised (ComBat) inside folds.")
+]
+ComponentsOption = Annotated[int, typer.Option("--components", help="Principal components of a block at most.")]
+AuditOption = Annotated[
+    Path | None, typer.Option("--audit", help="Record to append a line to; default: $ISOCENTER_AUDIT, or none.")
 ]
 FoldsOption = Annotated[int, typer.Option("--folds", help="Outer folds.")]
 InnerOption = Annotated[int, typer.Option("--inner", help="Inner folds, in which settings are chosen.")]
@@ -91,6 +110,9 @@ def prognose(
     kind: KindOption = None,
     unit: UnitOption = None,
     group: GroupOption = None,
+    block: BlockOption = None,
+    batch: BatchOption = None,
+    components: ComponentsOption = 8,
     learner: LearnerOption = None,
     folds: FoldsOption = 5,
     inner: InnerOption = 3,
@@ -100,6 +122,7 @@ def prognose(
     patient: PatientOption = None,
     level: LevelOption = 0.9,
     seed: SeedOption = 0,
+    audit: AuditOption = None,
     overwrite: OverwriteOption = False,
     as_json: AsJsonOption = False,
 ) -> None:
@@ -112,8 +135,9 @@ def prognose(
         if any((time, event, horizon)):
             raise ConfigError("--model tells a prognosis, --time, --event and --horizon learn one: give either")
         told = prognose_people(
-            model, out_folder, table=table, people=patient or (), level=level, seed=seed, overwrite=overwrite
-        )
+            model, out_folder, table=table, people=patient or (), blocks=block or (), level=level, seed=seed,
+            audit=audit, overwrite=overwrite,
+        )  # fmt: skip
         _tell(told, out_folder, as_json)
         return
     missing = [n for n, v in (("TABLE", table), ("--out", out_folder), ("--time", time), ("--event", event),
@@ -125,7 +149,8 @@ def prognose(
         "patient": patient_column, "index_time": index_time, "dated_by": _pairs(dated_by, "--dated-by"),
         "features": tuple(feature or ()), "leave_out": tuple(leave_out or ()), "kinds": _pairs(kind, "--kind"),
         "units": _pairs(unit, "--unit"), "group": group, "folds": folds, "inner": inner, "refits": refits,
-        "resamples": resamples, "overwrite": overwrite, "seed": seed,
+        "resamples": resamples, "overwrite": overwrite, "seed": seed, "blocks": tuple(block or ()), "batch": batch,
+        "components": components, "audit": audit,
     }  # fmt: skip
     if learner:
         given["learners"] = tuple(learner)
@@ -151,19 +176,34 @@ def _pairs(texts: list[str] | None, option: str) -> dict[str, str]:
 
 def _lines(made: PrognosisModel) -> list[str]:
     lines = [f"{made.event}: {made.events} events in {made.rows} rows of {made.patients} patients"]
+    lines += ["synthetic: these people are invented"] if made.synthetic else []
+    lines += [f"block {b.name}: {b.people} of {made.rows} have it" for b in made.blocks]
     for one in made.learners:
         lines.append(f"{one.learner}{' (kept)' if one.learner == made.learner else ''}")
         for f in one.figures:
             interval = "" if f.low is None or f.high is None else f" ({f.low:.3f} to {f.high:.3f})"
             lines.append(f"  {' '.join(filter(None, (f.name, f.of)))}: {f.value:.3f}{interval}")
+        for t in one.taken:
+            interval = (
+                "" if t.lost_low is None or t.lost_high is None else f" ({t.lost_low:+.3f} to {t.lost_high:+.3f})"
+            )
+            lines.append(f"  without {t.modality}: concordance {t.value:.3f}, lost {t.lost:+.3f}{interval}")
     return lines + [f"left out: {what}" for what in made.left_out] + [f"note: {note}" for note in made.notes]
+
+
+def _modality(m: ModalityEntry) -> str:
+    if not m.used:
+        said = "missing" if not m.present else "not used"
+    else:
+        said = "here" if m.without is None else f"without it {m.without:.1%}"
+    return said if m.attention is None else f"{said}; attention {m.attention:.2f}"
 
 
 def _tell(told: PrognosisDocument, out_folder: Path | None, as_json: bool) -> None:
     if as_json:
         out(told.model_dump_json(indent=2))
     else:
-        lines = []
+        lines = ["synthetic: of invented people"] if told.synthetic else []
         for p in told.people:
             if p.abstained is not None or p.risk is None or p.low is None or p.high is None or p.level is None:
                 lines.append(f"person {p.person}: no answer: {p.abstained}")
@@ -173,6 +213,8 @@ def _tell(told: PrognosisDocument, out_folder: Path | None, as_json: bool) -> No
                 f"{p.level:.0%} band)"
             )
             lines += [f"  {d.covariate}: {d.adds:+.2f}" for d in p.drivers[:5]]
+            lines += [f"  {m.modality}: {_modality(m)}" for m in p.modalities]
+            lines += [f"  note: {note}" for note in p.notes]
         if out_folder is not None:
             lines.append(f"page: {out_folder / 'prognosis.html'}")
         out("\n".join(lines))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from isocenter.cli_prognose import BlockOption, DatedByOption, IndexTimeOption, KindOption, PatientColumnOption, _pairs
 from isocenter.terminal import Exit, out, progress, say
 
 if TYPE_CHECKING:
@@ -15,9 +16,39 @@ if TYPE_CHECKING:
 __all__ = ["treat"]
 
 
+FeatureOption = Annotated[
+    list[str] | None, typer.Option("--feature", help="Column known before treatment; default: all that can be.")
+]
+LeaveOutOption = Annotated[
+    list[str] | None, typer.Option("--leave-out", help="Column that is no feature; may be repeated.")
+]
+HarmOption = Annotated[
+    list[str] | None, typer.Option("--harm", help="Further column of 1 and 0, worse the more; may be repeated.")
+]
+BetterOption = Annotated[
+    str | None, typer.Option("--better", help="Which way --outcome is better: higher or lower; needed with it.")
+]
+MethodOption = Annotated[
+    str, typer.Option("--method", help="together, causal-forest, dr-learner, r-learner or t-learner.")
+]
+LeastShareOption = Annotated[
+    float, typer.Option("--least-share", help="An option given more seldom to people alike is too rare.")
+]
+WidthLimitOption = Annotated[
+    float | None, typer.Option("--width-limit", help="A wider interval of a person's difference says too little.")
+]
+AuditOption = Annotated[
+    Path | None, typer.Option("--audit", help="Record to append a line to; default: $ISOCENTER_AUDIT, or none.")
+]
+AsJsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document to standard output, nothing else.")]
+
+
 def treat(
     table: Annotated[
-        Path, typer.Argument(help="CSV, one row per person; units in the heading.", show_default=False, readable=False)
+        Path,
+        typer.Argument(
+            help="CSV or ARFF, one row per person; units in the heading.", show_default=False, readable=False
+        ),
     ],
     out_folder: Annotated[
         Path,
@@ -44,37 +75,27 @@ def treat(
         float | None, typer.Option("--horizon", help="Days up to which the outcome is meant; needed with --time.")
     ] = None,
     scale: Annotated[str, typer.Option("--scale", help="Of times: survival at the horizon, or days.")] = "survival",
-    harm: Annotated[
-        list[str] | None, typer.Option("--harm", help="Further column of 1 and 0, worse the more; may be repeated.")
-    ] = None,
-    feature: Annotated[
-        list[str] | None, typer.Option("--feature", help="Column known before treatment; default: all that can be.")
-    ] = None,
-    leave_out: Annotated[
-        list[str] | None, typer.Option("--leave-out", help="Column that is no feature; may be repeated.")
-    ] = None,
-    better: Annotated[
-        str | None, typer.Option("--better", help="Which way --outcome is better: higher or lower; needed with it.")
-    ] = None,
+    harm: HarmOption = None,
+    feature: FeatureOption = None,
+    leave_out: LeaveOutOption = None,
+    block: BlockOption = None,
+    patient_column: PatientColumnOption = None,
+    index_time: IndexTimeOption = None,
+    dated_by: DatedByOption = None,
+    kind: KindOption = None,
+    better: BetterOption = None,
     event_is: Annotated[str, typer.Option("--event-is", help="Whether the --event is bad or good.")] = "bad",
     people: Annotated[
         Path | None, typer.Option("--people", help="CSV of people to tell something of.", readable=False)
     ] = None,
-    method: Annotated[
-        str, typer.Option("--method", help="together, causal-forest, dr-learner, r-learner or t-learner.")
-    ] = "together",
+    method: MethodOption = "together",
     level: Annotated[float, typer.Option("--level", help="Coverage asked of intervals.")] = 0.9,
-    least_share: Annotated[
-        float, typer.Option("--least-share", help="An option given more seldom to people alike is too rare.")
-    ] = 0.05,
-    width_limit: Annotated[
-        float | None, typer.Option("--width-limit", help="A wider interval of a person's difference says too little.")
-    ] = None,
+    least_share: LeastShareOption = 0.05,
+    width_limit: WidthLimitOption = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of everything random.")] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an older result.")] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON document to standard output, nothing else.")
-    ] = False,
+    audit: AuditOption = None,
+    as_json: AsJsonOption = False,
 ) -> None:
     """Say what a treatment changes, for whom, and of whom nothing can be said; observational: associations."""
     from isocenter.verbs.treat import treat as verb
@@ -85,7 +106,8 @@ def treat(
             time=time, event=event, event_name=event_name, horizon_days=horizon, scale=scale, harms=tuple(harm or ()),
             features=tuple(feature or ()), leave_out=tuple(leave_out or ()), better=better, event_is=event_is,
             people=people, method=method, level=level, least_share=least_share, width_limit=width_limit, seed=seed,
-            overwrite=overwrite,
+            overwrite=overwrite, blocks=tuple(block or ()), patient=patient_column, index_time=index_time,
+            dated_by=_pairs(dated_by, "--dated-by"), kinds=_pairs(kind, "--kind"), audit=audit,
         )  # fmt: skip
     if as_json:
         out(found.model_dump_json(indent=2))
@@ -107,6 +129,7 @@ def _lines(d: TreatDocument) -> list[str]:
     lines = [f"{d.treatment} against {d.comparator}, {d.design}: {d.claim}s" + (" (synthetic)" if d.synthetic else "")]
     lines.append(f"of {d.support.people} people something is said of {d.support.supported}")
     lines += [f"  nothing of a group: {rule}" for rule in d.support.rules]
+    lines += [f"block {b.name}: {b.people} people have it, {b.features} features" for b in d.blocks]
     for block in (d.outcome, *d.harms):
         lines.append(f"average {d.claim}: {_amount(block.average, block)} {block.words}")
         failed = [r.name for r in block.refutations if not r.passed]

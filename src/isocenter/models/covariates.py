@@ -8,14 +8,14 @@ spread.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float, Int64
 
 from isocenter.core.errors import ConfigError, DataError
 
-__all__ = ["Covariate", "Covariates", "Preparation", "fit_preparation"]
+__all__ = ["Block", "Covariate", "Covariates", "Preparation", "fit_preparation"]
 
 _LEAST_FLAGGED = 10
 """A flag of a value that is missing is learnt from this many cases with it, and as many without (a convention)."""
@@ -39,43 +39,96 @@ class Covariate:
 
 
 @dataclass(frozen=True, eq=False)
+class Block:
+    """One modality: many numbers of each person that come together, or not at all.
+
+    Args:
+        name: Of the modality.
+        columns: Names of its numbers.
+        values: A row for each person, all NaN where the person lacks the modality; single numbers may be missing too.
+        batches: Scanner of each person, "" where it is not known; empty where nothing is to be harmonised.
+        components: Principal components that it is reduced to at most, before anything is learnt.
+
+    Raises:
+        DataError: No number, or lengths that differ.
+    """
+
+    name: str
+    columns: tuple[str, ...]
+    values: Float[np.ndarray, "n k"]
+    batches: tuple[str, ...] = ()
+    components: int = 8
+
+    def __post_init__(self) -> None:
+        if not self.columns or self.values.shape[1] != len(self.columns) or self.components < 1:
+            raise DataError(f"block {self.name!r} needs a number, and a name for each")
+        if self.batches and len(self.batches) != len(self.values):
+            raise DataError(f"block {self.name!r} has {len(self.batches)} scanners for {len(self.values)} people")
+
+    @property
+    def present(self) -> Bool[np.ndarray, " n"]:
+        """Who has the modality."""
+        return np.asarray(~np.isnan(self.values).all(axis=1))
+
+    def rows(self, chosen: Bool[np.ndarray, " n"] | Int64[np.ndarray, " k"]) -> Block:
+        """Return some of the people."""
+        places = np.flatnonzero(chosen) if chosen.dtype == np.bool_ else chosen
+        batches = tuple(self.batches[p] for p in places) if self.batches else ()
+        return replace(self, values=self.values[places], batches=batches)
+
+    def without(self) -> Block:
+        """Return the same people as if nobody had the modality."""
+        return replace(self, values=np.full_like(self.values, np.nan))
+
+
+@dataclass(frozen=True, eq=False)
 class Covariates:
     """What is known of several people.
 
     Args:
         columns: In order; all of one length.
+        blocks: Modalities beside, each of many numbers.
 
     Raises:
-        DataError: No column, a name twice, or lengths that differ.
+        DataError: Neither column nor block, a name twice, or lengths that differ.
     """
 
     columns: tuple[Covariate, ...]
+    blocks: tuple[Block, ...] = ()
 
     def __post_init__(self) -> None:
-        names = [c.name for c in self.columns]
-        if not names or len(set(names)) != len(names) or len({len(c.values) for c in self.columns}) != 1:
+        names, lengths = self.names, {len(c.values) for c in self.parts}
+        if not names or len(set(names)) != len(names) or len(lengths) != 1:
             raise DataError("covariates need a column, each name once, and all of one length")
 
     def __len__(self) -> int:
-        return len(self.columns[0].values)
+        return len(self.parts[0].values)
+
+    @property
+    def parts(self) -> tuple[Covariate | Block, ...]:
+        """The columns, and the blocks after them."""
+        return (*self.columns, *self.blocks)
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of the columns."""
-        return tuple(c.name for c in self.columns)
+        """Names of the columns, and of the blocks after them."""
+        return tuple(c.name for c in self.parts)
 
     def rows(self, chosen: Bool[np.ndarray, " n"] | Int64[np.ndarray, " k"]) -> Covariates:
         """Return some of the people."""
-        return Covariates(tuple(Covariate(c.name, c.values[chosen], c.unit, c.levels) for c in self.columns))
+        columns = tuple(replace(c, values=c.values[chosen]) for c in self.columns)
+        return Covariates(columns, tuple(b.rows(chosen) for b in self.blocks))
 
     def shuffled(self, name: str, order: Int64[np.ndarray, " n"]) -> Covariates:
-        """Return the same with one column dealt out anew."""
-        return Covariates(
-            tuple(
-                Covariate(c.name, c.values[order] if c.name == name else c.values, c.unit, c.levels)
-                for c in self.columns
-            )
-        )
+        """Return the same with one column, or one whole block, dealt out anew."""
+        columns = tuple(replace(c, values=c.values[order]) if c.name == name else c for c in self.columns)
+        return Covariates(columns, tuple(b.rows(order) if b.name == name else b for b in self.blocks))
+
+    def without(self, *names: str) -> Covariates:
+        """Return the same people as if these columns or blocks were not known of anybody."""
+        columns = tuple(replace(c, values=np.full_like(c.values, np.nan)) if c.name in names else c
+                        for c in self.columns)  # fmt: skip
+        return Covariates(columns, tuple(b.without() if b.name in names else b for b in self.blocks))
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
-"""Invented clinical notes with planted identifiers, and where each of them stands: what de-identification is measured on.
+"""Invented clinical notes with planted identifiers, and where each stands: what de-identification is measured on.
 
-Names are composed, not listed, so that no list of common names can know them all. Formats and phrases differ between three
-parts, "first", "second" and "third", so that rules written with one in view meet another for the first time when measured.
+Names are composed, not listed, so that no list of common names can know them all. Formats and phrases differ between
+three parts, "first", "second" and "third", so that rules written with one in view meet another for the first time when
+measured.
 Beside the identifiers stand words and numbers that look like some: eponyms, vertebral levels, scores, doses, ratios.
 """
 
@@ -49,22 +50,57 @@ class Note:
     language: str
 
 
-_GIVEN = (
-    "Tamsin Oluwaseun Piotr Ingeborg Kwabena Saoirse Thandiwe Leocadia Bartholomew Nadezhda Anselm Wilfredo Xiomara Cormac "
-    "Eilidh Tobias Marisol Gunther Hiroko Parvati Zdenka Isidro Aurelio Philippa Rosalind Desmond Mary John Robert Linda "
-    "Susan Michael Ahmed Elena Carmen David Grace Peter Fiona Malcolm Ottoline Bjarne Sunniva Rafaela Octavian Delphine"
-).split()
-_SYLLABLES = "bran dov mer tol quin ash wes hal ken rud thorn vik sol mar el fen gar ister lund mont nor pel rav stan trev".split()
-_ENDS = "son ley ton wick berg ström ski ova ez ini er man well ford ington o aldi escu yan akis enko hurst by".split()
-_REAL = "Smith Nguyen O'Brien Patel García Fernández Müller McAllister D'Angelo Okafor Lindqvist Park Cohen Abdullah Brown Young".split()
-_STREETS = "Maple Thornbury Old Mill Station Wexford Harbour Juniper Cedar Creek Elm Quarry Church Orchard Bramble Sycamore".split()
-_ROADS = "Street St Road Rd Avenue Ave Lane Drive Dr Court Close Boulevard Blvd Way Place Terrace Crescent".split()
-_TOWNS = (
-    "Harrowgate Millbrook Easton Dunmore Fairhaven Oakridge Stillwater Ashford Kingsbridge Larkspur Redmond".split()
-)
-_STATES = "OH TX CA NY FL IL WA MA PA GA".split()
-_CITIES_DE = "Lindenau Bergheim Neustadt Waldkirch Rosenfeld".split()
-_MAIL = "mailbox.example inbox.test clinic.example.org post.example.net nhs.example.uk".split()
+_GIVEN_TEXT = """
+Tamsin Oluwaseun Piotr Ingeborg Kwabena Saoirse Thandiwe Leocadia Bartholomew Nadezhda Anselm Wilfredo Xiomara Cormac
+Eilidh Tobias Marisol Gunther Hiroko Parvati Zdenka Isidro Aurelio Philippa Rosalind Desmond Mary John Robert Linda
+Susan Michael Ahmed Elena Carmen David Grace Peter Fiona Malcolm Ottoline Bjarne Sunniva Rafaela Octavian Delphine
+"""
+_GIVEN = _GIVEN_TEXT.split()
+_SYLLABLES_TEXT = """
+bran dov mer tol quin ash wes hal ken rud thorn vik sol mar el fen gar ister lund mont nor pel rav stan trev
+"""
+_SYLLABLES = _SYLLABLES_TEXT.split()
+_ENDS_TEXT = """
+son ley ton wick berg ström ski ova ez ini er man well ford ington o aldi escu yan akis enko hurst by
+"""
+_ENDS = _ENDS_TEXT.split()
+_REAL_TEXT = """
+Smith Nguyen O'Brien Patel García Fernández Müller McAllister D'Angelo Okafor Lindqvist Park Cohen Abdullah Brown Young
+"""
+_REAL = _REAL_TEXT.split()
+_STREETS_TEXT = """
+Maple Thornbury Old Mill Station Wexford Harbour Juniper Cedar Creek Elm Quarry Church Orchard Bramble Sycamore
+"""
+_STREETS = _STREETS_TEXT.split()
+_ROADS_TEXT = """
+Street St Road Rd Avenue Ave Lane Drive Dr Court Close Boulevard Blvd Way Place Terrace Crescent
+"""
+_ROADS = _ROADS_TEXT.split()
+_TOWNS = [
+    "Harrowgate",
+    "Millbrook",
+    "Easton",
+    "Dunmore",
+    "Fairhaven",
+    "Oakridge",
+    "Stillwater",
+    "Ashford",
+    "Kingsbridge",
+    "Larkspur",
+    "Redmond",
+]
+_STATES_TEXT = """
+OH TX CA NY FL IL WA MA PA GA
+"""
+_STATES = _STATES_TEXT.split()
+_CITIES_DE_TEXT = """
+Lindenau Bergheim Neustadt Waldkirch Rosenfeld
+"""
+_CITIES_DE = _CITIES_DE_TEXT.split()
+_MAIL_TEXT = """
+mailbox.example inbox.test clinic.example.org post.example.net nhs.example.uk
+"""
+_MAIL = _MAIL_TEXT.split()
 
 
 class _Writer:
@@ -155,11 +191,16 @@ class _Writer:
         month = day.strftime("%B")
         suffix = "th" if 11 <= day.day <= 13 else {1: "st", 2: "nd", 3: "rd"}.get(day.day % 10, "th")
         text = self.pick(
-            "{d:%m/%d/%Y} | {d:%Y-%m-%d} | {M} {n}, {d:%Y} | {n} {M} {d:%Y} | {d:%d-%b-%Y} | {d:%m/%d/%y} | {d:%d.%m.%Y}",
-            "{d:%Y/%m/%d} | {d:%b} {n} {d:%Y} | {n}{s} {M} {d:%Y} | {n}{s} of {M}, {d:%Y} | {d:%d %b %y} | {d:%d/%m/%Y} | "
+            (
+                "{d:%m/%d/%Y} | {d:%Y-%m-%d} | {M} {n}, {d:%Y} | {n} {M} {d:%Y} | {d:%d-%b-%Y} | "
+                "{d:%m/%d/%y} | {d:%d.%m.%Y}"
+            ),
+            "{d:%Y/%m/%d} | {d:%b} {n} {d:%Y} | {n}{s} {M} {d:%Y} | {n}{s} of {M}, {d:%Y} | {d:%d %b "
+            "%y} | {d:%d/%m/%Y} | "
             "{d:%A}, {M} {n}, {d:%Y} | {d:%Y%m%d} | {U} {n}, {d:%Y}",
-            "{n} {M}, {d:%Y} | {d:%b}. {n}, {d:%Y} | {d:%Y.%m.%d} | {d:%d-%m-%Y} | {d:%a} {n} {d:%b} {d:%Y} | {d:%m-%d-%Y} | "
-            "{d:%Y-%m-%d}T08:12:00 | the {n}{s} of {M} {d:%Y} | {d:%d%b%Y}",
+            "{n} {M}, {d:%Y} | {d:%b}. {n}, {d:%Y} | {d:%Y.%m.%d} | {d:%d-%m-%Y} | {d:%a} {n} {d:%b} "
+            "{d:%Y} | {d:%m-%d-%Y} | "
+            "{n}{s} of {M} {d:%Y} | {d:%d%b%Y}",
         )
         return text.format(d=day, M=month, n=day.day, s=suffix, U=month.upper()), "date"
 
@@ -182,11 +223,10 @@ class _Writer:
         return self._from_shape(shape), "id"
 
     def _from_shape(self, shape: str) -> str:
-        out = []
-        for sign in re.findall(r"\d+|.", shape):
-            out.append(
-                self._digits(int(sign)) if sign.isdigit() else self.random.choice("BCEHKMRX") if sign == "A" else sign
-            )
+        out = [
+            self._digits(int(sign)) if sign.isdigit() else self.random.choice("BCEHKMRX") if sign == "A" else sign
+            for sign in re.findall(r"\d+|.", shape)
+        ]
         return "".join(out)
 
     def _accession(self) -> tuple[str, str]:
@@ -241,7 +281,10 @@ class _Writer:
         town, state, code = self.random.choice(_TOWNS), self.random.choice(_STATES), self._digits(5)
         return self.pick(
             "{s} | {s}, {t}, {q} {z} | {s}, Apt {a}, {t}, {q} {z}",
-            "{s}, {t} {q} {z}-{y} | Flat {a}, {s}, {t}, SW1A 2AA | {s}, {t} | P.O. Box {z}, {t}, {q} {z} | {t}, {q} {z}",
+            (
+                "{s}, {t} {q} {z}-{y} | Flat {a}, {s}, {t}, SW1A 2AA | {s}, {t} | P.O. Box {z}, {t}, {q} "
+                "{z} | {t}, {q} {z}"
+            ),
             "{s}. {t}, {q} {z} | {s} Unit {a} | {s} #{a}, {t} {q} | {s}\n{t}, {q} {z} | Apt. {a}, {s}, {t} {q}, {z}",
         ).format(s=street, t=town, q=state, z=code, y=self._digits(4), a=self.random.randrange(1, 30)), "address"
 
@@ -252,7 +295,8 @@ class _Writer:
         town, family = self.random.choice(_TOWNS), self._family()
         return self.pick(
             "{t} General Hospital | St. {f}'s Hospital | {t} Medical Center | University Hospital of {t} | {t} Clinic",
-            "{t} Regional Medical Centre | {f} Memorial Hospital | Royal {t} Infirmary | {t} NHS Trust | {t} Imaging Associates | "
+            "{t} Regional Medical Centre | {f} Memorial Hospital | Royal {t} Infirmary | {t} NHS "
+            "Trust | {t} Imaging Associates | "
             "{f} Cancer Institute | Our Lady of {t} Hospital | {t} Community Health Center",
             "{t} and District Hospital | {t} VA Medical Center | Children's Hospital of {t} | {t} Nursing Home | "
             "{f} & {t} Radiology Associates | Mount {t} Medical Group | {t} Hospital for Women",
@@ -265,7 +309,8 @@ class _Writer:
 _HEADS = {
     "first": [
         "PATIENT: {patient}\nMRN: {mrn}\nDOB: {born}\nEXAM DATE: {date}\nACCESSION: {accession}\n\n",
-        "Patient Name: {patient}    Medical Record Number: {mrn}\nDate of Birth: {born}\nReferring Physician: {doctor_full}\n"
+        "Patient Name: {patient}    Medical Record Number: {mrn}\nDate of Birth: {born}\nReferring "
+        "Physician: {doctor_full}\n"
         "Date of Exam: {date}\n\n",
         "{hospital}\nDepartment of Radiology\n\nName: {patient}\nID: {mrn}\nStudy date: {date}\n\n",
         "Re: {patient}, DOB {born}, SSN {ssn}\n\nDear Dr. {surname},\n\n",
@@ -280,7 +325,8 @@ _HEADS = {
         "RE: {patient}   D.O.B. {born}   MRN#{mrn}\nStudy performed {date}\n\n",
         "Patient {full}, born {born}, was examined on {date} at {hospital}.\n\n",
         "Exam ordered by: {doctor_listed} on {date}\nPatient's name: {patient}\nChart #{mrn}\nSSN# {ssn}\n\n",
-        "CLINIC LETTER\n{hospital}\n{address}\nOur ref: {accession}\nDate dictated: {date}\n\nDear Doctor\n\nRe: {patient} d.o.b. {born}, "
+        "CLINIC LETTER\n{hospital}\n{address}\nOur ref: {accession}\nDate dictated: {date}\n\nDear "
+        "Doctor\n\nRe: {patient} d.o.b. {born}, "
         "Hospital number {mrn}\n\n",
     ],
 }
@@ -403,17 +449,20 @@ _CLINICAL = [
 ]
 _OTHER = {
     "es": [
-        "Paciente: {full}. Fecha de nacimiento: {born}. Nº historia: {mrn}.\nTC de tórax del {spanish}. Sin derrame pleural. Quiste de Baker de 3 cm. "
+        "Paciente: {full}. Fecha de nacimiento: {born}. Nº historia: {mrn}.\nTC de tórax del "
+        "{spanish}. Sin derrame pleural. Quiste de Baker de 3 cm. "
         "Informado por la Dra. {doctor_full}. Tel. {phone}.",
         "El Sr. {surname}, con DNI {dni}, fue visto el {spanish} en el {spanish_hospital}. Dolor 3/10. Disco L4/5.",
     ],
     "de": [
-        "Patient: {patient}, geb. am {german_date}. Fallnummer {mrn}.\nCT Thorax vom {german}. Kein Erguss. Morbus Hodgkin bekannt. Baker-Zyste 3 cm. "
+        "Patient: {patient}, geb. am {german_date}. Fallnummer {mrn}.\nCT Thorax vom {german}. Kein "
+        "Erguss. Morbus Hodgkin bekannt. Baker-Zyste 3 cm. "
         "Befundet von Dr. {doctor_full}.",
         "Herr {surname}, {german_address}, stellte sich am {german} im {german_hospital} vor. Höhe L4/5, Schmerz 3/10.",
     ],
     "zh": [
-        "姓名：{chinese}  住院号：{mrn}  检查日期：{chinese_date}\n胸部CT平扫未见异常，右肺结节约4 mm。报告医师：{chinese}",
+        "姓名：{chinese}  住院号：{mrn}  检查日期：{chinese_date}\n"
+        "胸部CT平扫未见异常，右肺结节约4 mm。报告医师：{chinese}",
         "患者{chinese}，男，65岁，于{chinese_date}就诊于{chinese_hospital}，联系电话：{chinese_phone}。L4/5椎间盘突出。",
     ],
 }
@@ -422,8 +471,34 @@ _OTHER = {
 def _more(name: str) -> Callable[[_Writer], tuple[str, str]]:
     def make(writer: _Writer) -> tuple[str, str]:
         choose, day = writer.random.choice, writer.day
-        months_es = "enero febrero marzo abril mayo junio julio agosto septiembre octubre noviembre diciembre".split()
-        months_de = "Januar Februar März April Mai Juni Juli August September Oktober November Dezember".split()
+        months_es = [
+            "enero",
+            "febrero",
+            "marzo",
+            "abril",
+            "mayo",
+            "junio",
+            "julio",
+            "agosto",
+            "septiembre",
+            "octubre",
+            "noviembre",
+            "diciembre",
+        ]
+        months_de = [
+            "Januar",
+            "Februar",
+            "März",
+            "April",
+            "Mai",
+            "Juni",
+            "Juli",
+            "August",
+            "September",
+            "Oktober",
+            "November",
+            "Dezember",
+        ]
         chinese = choose("王李张刘陈杨赵黄周吴徐孙") + "".join(
             writer.random.sample("建国明华丽芳伟强敏静秀英", choose((1, 2)))
         )
@@ -441,7 +516,10 @@ def _more(name: str) -> Callable[[_Writer], tuple[str, str]]:
                 "hospital",
             ),
             "german_address": (
-                f"{choose(_CITIES_DE)}er Straße {writer.random.randrange(1, 99)}, {writer._digits(5)} {choose(_CITIES_DE)}",
+                (
+                    f"{choose(_CITIES_DE)}er Straße {writer.random.randrange(1, 99)}, {writer._digits(5)} "
+                    f"{choose(_CITIES_DE)}"
+                ),
                 "address",
             ),
             "chinese": (chinese, "name"),
@@ -454,9 +532,19 @@ def _more(name: str) -> Callable[[_Writer], tuple[str, str]]:
     return make
 
 
-for _name in (
-    "spanish german german_date dni spanish_hospital german_hospital german_address chinese chinese_date chinese_hospital chinese_phone"
-).split():
+for _name in [
+    "spanish",
+    "german",
+    "german_date",
+    "dni",
+    "spanish_hospital",
+    "german_hospital",
+    "german_address",
+    "chinese",
+    "chinese_date",
+    "chinese_hospital",
+    "chinese_phone",
+]:
     setattr(_Writer, "_" + _name, _more(_name))
 
 

@@ -63,7 +63,7 @@ def explain_answers(
     for position, answer in enumerate(answers):
         if answer.prediction.abstained is not None:
             continue
-        tell(f"why: {answer.entry.card.name}, image {answer.index + 1}", position / len(answers))
+        tell(f"why: {answer.entry.card.name}, image {answer.index}", position / len(answers))
         entries: list[EvidenceEntry] = []
         files: list[FileEntry] = []
         told = _explanation(study, answer)

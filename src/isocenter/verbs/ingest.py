@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from isocenter.core.errors import CapabilityError, ConfigError
 from isocenter.data.deidentify import Policy, Pseudonyms
+from isocenter.data.deidentify.leaks import k_anonymity
 from isocenter.data.images.pseudonym import KEY_VARIABLE, pseudonym_key
 from isocenter.verbs.archive_folder import problems_of, require_packages
 from isocenter.version import __version__
@@ -23,6 +24,12 @@ __all__ = ["IngestConfig", "IngestDocument", "TableEntry", "TroubleEntry", "inge
 
 Progress = Callable[[str, float], None]
 _SHOWN = 20
+_QUASI = ("sex", "age", "modalities")
+_PEOPLE = """
+SELECT min(sex) AS sex, floor(min(age_years)) AS age,
+    string_agg(DISTINCT modalities, ' ' ORDER BY modalities) AS modalities
+FROM studies GROUP BY patient_key
+"""
 
 
 class _Strict(BaseModel):
@@ -42,7 +49,6 @@ class IngestConfig(_Strict):
         retain_institution: Keep names of institutions.
         retain_safe_private: Keep private elements that the standard lists as safe.
         clean_pixels: Find burnt-in text and blank it (needs tesseract).
-        deface: Remove faces from CT and MR of the head.
         identified: Change nothing: an archive of identified data. Whoever sets it takes over.
         workers: Processes; 0 takes all cores.
         engine: local, or ray.
@@ -57,11 +63,10 @@ class IngestConfig(_Strict):
     retain_institution: bool = False
     retain_safe_private: bool = False
     clean_pixels: bool = False
-    deface: bool = False
     identified: bool = False
     workers: int = Field(default=0, ge=0)
     engine: Literal["local", "ray"] = "local"
-    memory_mb: int = Field(default=1024, ge=128)
+    memory_mb: int = Field(default=256, ge=128)
 
     def policy(self) -> Policy:
         """Return the policy of de-identification."""
@@ -71,7 +76,6 @@ class IngestConfig(_Strict):
             retain_institution=self.retain_institution,
             retain_safe_private=self.retain_safe_private,
             clean_pixels=self.clean_pixels,
-            deface=self.deface,
             off=self.identified,
         )
 
@@ -95,6 +99,24 @@ class TroubleEntry(_Strict):
     first: str
 
 
+class AnonymityEntry(_Strict):
+    """k-anonymity of the patients with images, over what others may know of them.
+
+    Attributes:
+        columns: The quasi-identifiers.
+        patients: How many.
+        smallest: Patients of the smallest class: k.
+        small_share: Share whose class is smaller than five.
+        unique_share: Share that is alone.
+    """
+
+    columns: tuple[str, ...]
+    patients: int
+    smallest: int
+    small_share: float
+    unique_share: float
+
+
 class IngestDocument(_Strict):
     """What an ingest did, and what the archive holds.
 
@@ -112,6 +134,7 @@ class IngestDocument(_Strict):
         troubles: By reason, most first, of the whole archive.
         refused: Files, or parts of files, that could not be read, in the whole archive.
         conflicts: Rows held back.
+        anonymity: How well patients with images hide among each other; None where there are none.
         notes: What else should be known.
     """
 
@@ -129,6 +152,7 @@ class IngestDocument(_Strict):
     troubles: tuple[TroubleEntry, ...]
     refused: int
     conflicts: int
+    anonymity: AnonymityEntry | None = None
     notes: tuple[str, ...]
 
     @property
@@ -212,5 +236,22 @@ def run(config: IngestConfig, *, progress: Progress | None = None) -> IngestDocu
         troubles=tuple(TroubleEntry(reason=r, kind=k, count=c, first=f) for k, r, c, f in troubles[:_SHOWN]),
         refused=sum(c for k, _, c, _ in troubles if k == "refused"),
         conflicts=sum(c for k, _, c, _ in troubles if k == "conflict"),
+        anonymity=_anonymity(archive.root),
         notes=tuple(notes),
+    )
+
+
+def _anonymity(root: Path) -> AnonymityEntry | None:
+    from isocenter.data.catalog.catalog import open_catalog
+
+    rows = open_catalog(root).sql(_PEOPLE).to_pylist()
+    if not rows:
+        return None
+    found = k_anonymity(rows, _QUASI)
+    return AnonymityEntry(
+        columns=_QUASI,
+        patients=found.rows,
+        smallest=found.smallest,
+        small_share=round(found.small_share, 4),
+        unique_share=round(found.unique_share, 4),
     )

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydicom.dataset import Dataset
 
 from isocenter.core import Image, Mask, Quantity
 from isocenter.core.errors import CapabilityError, ConfigError, DataError, PixelError
@@ -32,6 +34,7 @@ from isocenter.tasks.phenotype.names import AGGREGATIONS, FAMILIES, feature_name
 from isocenter.verbs.audit import audited, record_run
 from isocenter.verbs.entries import file_entry, file_sha256, image_entry, measurement_entry, segment_entry
 from isocenter.verbs.phenotyping.change import ResponseOptions, changed, check_same_patient
+from isocenter.verbs.phenotyping.dates import INPUTS, acquired_on, days_since, earlier_date
 from isocenter.verbs.phenotyping.document import (
     DOCUMENT,
     FeatureEntry,
@@ -45,6 +48,7 @@ from isocenter.verbs.phenotyping.document import (
 from isocenter.verbs.phenotyping.inputs import Interpolation, read_mask, resampled
 from isocenter.verbs.phenotyping.page import render_phenotype
 from isocenter.verbs.phenotyping.robustness import robust, with_spread
+from isocenter.verbs.phenotyping.rows import feature_rows
 from isocenter.verbs.provenance import InputNames, created_now, input_files, package_versions, python_version
 from isocenter.verbs.read import Coded, ReadConfig, read_study, state
 from isocenter.verbs.report.overlay import overlay_png
@@ -53,7 +57,7 @@ from isocenter.version import __version__
 
 __all__ = ["PhenotypeConfig", "phenotype", "run"]
 
-TABLE, PAGE = "phenotype.csv", "phenotype.html"
+TABLE, ROWS, PAGE = "phenotype.csv", "features.csv", "phenotype.html"
 
 Progress = Callable[[str, float], None]
 
@@ -82,11 +86,14 @@ class PhenotypeConfig(BaseModel):
         encoder: Name or folder of weights whose features are pooled over each segment.
         diffusion_unit: Unit of a map of diffusion; None for an image that is none.
         prior: An earlier phenotype of the same patient, to compare with.
+        targets: Target lesions for RECIST, as LABEL or LABEL=ORGAN; at most 5, and 2 of one organ. None takes all.
         nodal: Labels of segments that are lymph nodes, for RECIST.
         new_lesions: Whether a lesion has appeared since.
         non_target: What became of lesions that are not measured.
         nadir_mm: Smallest sum of diameters so far; None for the earlier phenotype's.
-        days: Days since the earlier image.
+        days: Days since the earlier image, where not both say when they were made.
+        acquired: When the image was made, stated by you; for an image whose file says nothing.
+        patient: What the patient is called in features.csv, stated by you; None: the study's pseudonym.
         modality: Modality of an image whose file says none, stated by you.
         quantity: What the numbers mean in an image whose file doesn't say (a NIfTI), stated by you.
         reader: Name of the `isocenter.readers` plug-in that reads the image.
@@ -117,11 +124,14 @@ class PhenotypeConfig(BaseModel):
     encoder: str | None = None
     diffusion_unit: Literal["um2/s", "10-6.mm2/s", "10-3.mm2/s", "mm2/s"] | None = None
     prior: Path | None = None
+    targets: tuple[str, ...] = ()
     nodal: tuple[str, ...] = ()
     new_lesions: bool = False
     non_target: Literal["none", "CR", "non-CR/non-PD", "PD", "NE"] = "none"
     nadir_mm: float | None = Field(default=None, ge=0)
     days: float | None = Field(default=None, gt=0)
+    acquired: date | None = None
+    patient: str | None = Field(default=None, min_length=1)
     modality: Coded | None = None
     quantity: Literal["HU", "SUVbw", "Bq/mL", "Gy"] | None = None
     reader: str = "images"
@@ -213,6 +223,8 @@ class _Inputs:
     files: Any
     names: InputNames
     index: int
+    headers: Sequence[Dataset]
+    acquired: date | None
 
 
 def _run(config: PhenotypeConfig, tell: Progress, audit: Path | None) -> PhenotypeDocument:
@@ -252,11 +264,13 @@ def _run(config: PhenotypeConfig, tell: Progress, audit: Path | None) -> Phenoty
         for segment, found, own in zip(mask.segments, computed.features, computed.entries, strict=True)
     )
     response = None
-    if earlier is not None:
-        options = ResponseOptions(config.nodal, config.new_lesions, config.non_target, config.nadir_mm, config.days)
+    if earlier is not None and config.prior is not None:
+        days, dated = days_since(earlier_date(config.prior), given.acquired, config.days)
+        options = ResponseOptions(
+            config.nodal, config.new_lesions, config.non_target, config.nadir_mm, days, config.targets, dated
+        )
         response = changed(earlier, regions, options)
-    headers = given.files.headers
-    of_image = headers.image(image) if headers is not None and image.source.instance_uids else None
+    of_image = given.headers or None
     document = PhenotypeDocument(
         created=created_now(),
         study=study,
@@ -267,6 +281,7 @@ def _run(config: PhenotypeConfig, tell: Progress, audit: Path | None) -> Phenoty
         robustness=computed.robustness,
         not_done=not_done,
         notes=notes,
+        synthetic=bool(image.meta.get("synthetic")),
         provenance=PhenotypeProvenance(
             isocenter=__version__,
             python=python_version(),
@@ -352,7 +367,14 @@ def _read(config: PhenotypeConfig, tell: Progress) -> _Inputs:
     if not placed.mask.segments:
         raise DataError("the mask holds no segment", source=config.mask.name)
     names = InputNames(config.image, files.study, files.refused)
-    return _Inputs(image, placed.mask, placed.notes, stated[index], replace(files, study=study), names, index)
+    known = files.headers is not None and image.source.instance_uids
+    headers = files.headers.image(image) if files.headers is not None and known else []
+    acquired = acquired_on(headers, config.acquired)
+    if acquired is not None and acquired > datetime.now(UTC).date():
+        raise DataError("the image is dated in the future; correct its date", source=config.image.name)
+    return _Inputs(
+        image, placed.mask, placed.notes, stated[index], replace(files, study=study), names, index, headers, acquired
+    )
 
 
 def _learned(config: PhenotypeConfig, image: Image, mask: Mask, tell: Progress) -> dict[int, LearnedEntry]:
@@ -413,7 +435,7 @@ def _features(found: RegionFeatures, quantity: Quantity, prefix: str = "") -> li
 
 def _resolved(config: PhenotypeConfig) -> dict[str, Any]:
     """Return the configuration without paths: they may name the patient."""
-    kept = config.model_dump(mode="json", exclude={"image", "mask", "out", "audit", "prior"})
+    kept = config.model_dump(mode="json", exclude={"image", "mask", "out", "audit", "prior", "patient", "acquired"})
     return {**kept, "prior": config.prior is not None}
 
 
@@ -424,15 +446,20 @@ def _write(
     with atomic_folder(config.out.absolute(), replace=config.overwrite) as folder:
         table = folder / TABLE
         table.write_text(document.table(), "utf-8")
+        rows = folder / ROWS
+        rows.write_text(feature_rows(document, patient=config.patient, acquired=given.acquired), "utf-8")
         plane: Literal["axial", "native"] = "axial" if given.image.is_volume else "native"
         preview = overlay_png(given.image, given.mask, plane=plane)
         page = folder / PAGE
         page.write_text(render_phenotype(document, preview), "utf-8")
-        files = (file_entry(table, folder, "CSV", None), file_entry(page, folder, "HTML", None))
+        files = tuple(
+            file_entry(file, folder, kind, None) for file, kind in ((table, "CSV"), (rows, "CSV"), (page, "HTML"))
+        )
         document = document.model_copy(update={"files": files})
         (folder / DOCUMENT).write_text(document.model_dump_json(indent=1) + "\n", "utf-8")
         local = given.names.local(image=config.image, mask=config.mask, out=config.out, prior=config.prior)
-        (folder / "inputs.json").write_text(json.dumps(local, indent=2, ensure_ascii=False) + "\n", "utf-8")
+        local["acquired"] = None if given.acquired is None else given.acquired.isoformat()
+        (folder / INPUTS).write_text(json.dumps(local, indent=2, ensure_ascii=False) + "\n", "utf-8")
         outcome = "answered" if document.answered else "abstained"
         answer = AuditedAnswer("phenotype", given.image.sha256, outcome)
         record_run(

@@ -8,8 +8,8 @@ not answered.
 
 from __future__ import annotations
 
-import csv
-import io
+import time as clock
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -21,37 +21,47 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from isocenter.core.errors import ConfigError, DataError
 from isocenter.data.images.atomic import atomic_folder, make_parent
 from isocenter.data.tables import Codes, read_clinical
-from isocenter.data.tables.reading import ClinicalTable, table_of_cells
 from isocenter.evaluate.ranking import concordance
-from isocenter.evaluate.survival import kaplan_meier
-from isocenter.tasks.prognose.answer import PROMISE, Answer, Prognosis, answer
 from isocenter.tasks.prognose.bands import refits
-from isocenter.tasks.prognose.competing import aalen_johansen
-from isocenter.tasks.prognose.learners import Choice, CompetingLearner, CoxLearner, ForestLearner, Learner, learn
+from isocenter.tasks.prognose.learners import (
+    Choice,
+    CompetingLearner,
+    CoxLearner,
+    FineGrayLearner,
+    ForestLearner,
+    Learner,
+    learn,
+)
 from isocenter.tasks.prognose.nested import HeldOut, nested, patient_folds
 from isocenter.tasks.prognose.people import fit_support
+from isocenter.tasks.prognose.preparing import LEAST_OF_SCANNER
+from isocenter.verbs.audit import audited, record_run
 from isocenter.verbs.entries import file_sha256
-from isocenter.verbs.evaluate import check_out
+from isocenter.verbs.prognosis.asking import PeopleConfig, prognose_people
+from isocenter.verbs.prognosis.blocks import read_blocks
 from isocenter.verbs.prognosis.document import (
     ColumnEntry,
-    DriverEntry,
     LearnerEntry,
-    PersonEntry,
-    PrognosisDocument,
     PrognosisModel,
 )
-from isocenter.verbs.prognosis.figures import COMPETING_ORDER, ORDER, calibration_at, figures_of, integral_days
-from isocenter.verbs.prognosis.inputs import Asked, Cohort, cohort_of, people_of
-from isocenter.verbs.prognosis.keeping import ARRAYS, MODEL, PAGE, model_bytes, open_model
-from isocenter.verbs.prognosis.page import render_model, render_people
+from isocenter.verbs.prognosis.figures import (
+    COMPETING_ORDER,
+    ORDER,
+    calibration_at,
+    figures_of,
+    integral_days,
+    taken_of,
+)
+from isocenter.verbs.prognosis.inputs import Asked, Cohort, cohort_of
+from isocenter.verbs.prognosis.keeping import ARRAYS, MODEL, PAGE, check_place, model_bytes
+from isocenter.verbs.prognosis.page import render_model
 from isocenter.verbs.provenance import code_version, created_now
 from isocenter.version import __version__
 
-__all__ = ["PrognoseConfig", "prognose", "prognose_people", "run"]
+__all__ = ["PeopleConfig", "PrognoseConfig", "prognose", "prognose_people", "run"]
 
-PEOPLE, PEOPLE_PAGE, CURVES = "prognosis.json", "prognosis.html", "curves.csv"
 Progress = Callable[[str, float], None]
-LearnerName = Literal["cox", "forest", "deepsurv", "discrete"]
+LearnerName = Literal["cox", "forest", "deepsurv", "discrete", "fusion", "fusion-deepsurv", "fine-gray"]
 _FEW_EVENTS = 10
 """Events for each covariate below which a fit is known to be shaky (a rule of thumb)."""
 _CURVE_DAYS = 60
@@ -78,13 +88,19 @@ class PrognoseConfig(BaseModel):
         kinds: What columns hold, by name: number, category, boolean or date.
         units: Units wanted, by column.
         group: Column by which what is missing is told.
-        learners: To compare: cox, forest, deepsurv, discrete; competing events have Cox regression alone.
+        blocks: Modalities beside the table, joined by patient: NAME=FILE (numbers), NAME=FOLDER (phenotypes),
+            NAME=FILE:COLUMN (text) or NAME=:COLUMN (text of the table).
+        batch: Column of the scanner: blocks of numbers are harmonised across scanners inside folds.
+        components: Principal components that each block is reduced to at most, inside folds.
+        learners: To compare: cox, forest, deepsurv, discrete, and over blocks fusion (hazards) and fusion-deepsurv;
+            competing events have cox (a regression for each event) and fine-gray.
         folds: Outer folds.
         inner: Inner folds.
         refits: Models of resampled patients, for bands.
         trees: Of a forest.
         resamples: Of patients, for the intervals of figures.
         overwrite: Whether an older model is replaced.
+        audit: Record that a line is appended to; without it the environment's ISOCENTER_AUDIT names one, or none is.
         seed: Of everything random.
     """
 
@@ -106,6 +122,9 @@ class PrognoseConfig(BaseModel):
     kinds: dict[str, Literal["number", "category", "boolean", "date"]] = {}
     units: dict[str, str] = {}
     group: str | None = None
+    blocks: tuple[str, ...] = ()
+    batch: str | None = None
+    components: int = Field(default=8, ge=1)
     learners: tuple[LearnerName, ...] = Field(default=("cox", "forest"), min_length=1)
     folds: int = Field(default=5, ge=2)
     inner: int = Field(default=3, ge=2)
@@ -113,6 +132,7 @@ class PrognoseConfig(BaseModel):
     trees: int = Field(default=200, ge=1)
     resamples: int = Field(default=500, ge=20)
     overwrite: bool = False
+    audit: Path | None = None
     seed: int = Field(default=0, ge=0)
 
 
@@ -154,16 +174,29 @@ def prognose(
 
 def _learners(config: PrognoseConfig) -> list[Learner]:
     if config.competing:
-        if set(config.learners) - {"cox"} and "learners" in config.model_fields_set:
-            raise ConfigError("competing events have Cox regression alone here; ask for --learner cox")
-        return [CompetingLearner()]
+        names = config.learners if "learners" in config.model_fields_set else ("cox", "fine-gray")
+        if set(names) - {"cox", "fine-gray"}:
+            raise ConfigError(
+                "competing events have Cox regression alone here, of each event (--learner cox) or of the share that "
+                "has the event (--learner fine-gray)"
+            )
+        made: dict[str, Learner] = {"cox": CompetingLearner(), "fine-gray": FineGrayLearner()}
+        return [made[name] for name in dict.fromkeys(names)]
+    if "fine-gray" in config.learners:
+        raise ConfigError("fine-gray is of competing events: say which values they have with --competing")
+    if not config.blocks and any(n.startswith("fusion") for n in config.learners):
+        raise ConfigError("fusion joins several modalities: name them with --block NAME=FILE, or ask for another")
     found: list[Learner] = []
     for name in dict.fromkeys(config.learners):
         if name == "cox":
             found.append(CoxLearner())
         elif name == "forest":
             found.append(ForestLearner(trees=config.trees))
-        else:
+        elif name in ("fusion", "fusion-deepsurv"):
+            from isocenter.tasks.prognose.fused import FusionLearner
+
+            found.append(FusionLearner(name))
+        elif name in ("deepsurv", "discrete"):
             from isocenter.tasks.prognose.deep import NetworkLearner
 
             found.append(NetworkLearner(name))
@@ -172,17 +205,28 @@ def _learners(config: PrognoseConfig) -> list[Learner]:
 
 def run(config: PrognoseConfig, progress: Progress | None = None) -> PrognosisModel:
     """Do what a `PrognoseConfig` says; see `prognose`."""
-    tell = progress or (lambda _stage, _done: None)
-    _check_out(config.out, (MODEL, ARRAYS), config.table, overwrite=config.overwrite)
+    with audited(config.audit, "prognose") as audit:
+        return _run(config, progress or (lambda _stage, _done: None), audit)
+
+
+def _run(config: PrognoseConfig, tell: Progress, audit: Path | None) -> PrognosisModel:
+    began = clock.monotonic()
+    learners = _learners(config)
+    read = read_blocks(config.blocks, table=config.table, patient=config.patient, batch=config.batch)
+    sources = (config.table, *(Path(b.table.source) for b in read))
+    check_place(config.out, (MODEL, ARRAYS), *sources, overwrite=config.overwrite)
     table = read_clinical(config.table, kinds=config.kinds, units=config.units, patient=config.patient)
     codes = Codes(config.event_code, config.censored_code, config.competing)
+    # A column of the table that is a block of text is no feature besides.
+    told = tuple(place[1:] for _, _, place in (b.partition("=") for b in config.blocks) if place.startswith(":"))
     asked = Asked(
-        config.time, config.event, codes, config.index_time, config.features, config.leave_out, config.group,
-        config.dated_by,
+        config.time, config.event, codes, config.index_time, config.features, (*config.leave_out, *told), config.group,
+        config.dated_by, config.batch, config.components,
     )  # fmt: skip
-    cohort = cohort_of(table, asked)
+    if config.batch and not config.blocks:
+        raise ConfigError("--batch harmonises blocks across scanners: name them with --block NAME=FILE")
+    cohort = cohort_of(table, asked, read)
     _check_horizon(cohort, config)
-    learners = _learners(config)
     at_days = np.concatenate([[config.horizon_days], integral_days(cohort.times, config.horizon_days)])
     folds = patient_folds(cohort.patients, cohort.times.happened, config.folds, seed=config.seed)
     entries = []
@@ -210,22 +254,14 @@ def run(config: PrognoseConfig, progress: Progress | None = None) -> PrognosisMo
     make_parent(config.out)
     with atomic_folder(config.out, replace=config.overwrite) as folder:
         (folder / ARRAYS).write_bytes(arrays)
-        known = [c.name for c in trained.preparation.codings]
+        known = trained.preparation.names
         model = _document(config, cohort, (entries, best, known), curve, file_sha256(folder / ARRAYS))
         (folder / MODEL).write_text(model.model_dump_json(indent=1) + "\n", "utf-8")
         (folder / PAGE).write_text(render_model(model), "utf-8")
+        inputs = sorted({model.data_sha256, *(b.sha256 for b in model.blocks if b.sha256)})
+        seconds = round(clock.monotonic() - began, 3)
+        record_run(audit, "prognose", (), inputs=inputs, outputs=(file_sha256(folder / MODEL),), seconds=seconds)
     return model
-
-
-def _check_out(out: Path, documents: Sequence[str], *sources: Path | None, overwrite: bool) -> None:
-    """Refuse a folder that is taken by what is not ours, or that holds what is read."""
-    for document in documents:
-        check_out(out, document, overwrite=overwrite)
-    place = out.resolve()
-    for source in filter(None, sources):
-        # Where a link stands counts as well as where it leads.
-        if any(s.is_relative_to(place) for s in (source.resolve(), source.parent.resolve() / source.name)):
-            raise ConfigError(f"{out} holds what is read; choose another folder")
 
 
 def _order(entry: LearnerEntry) -> float:
@@ -263,6 +299,7 @@ def _entry(held_out: HeldOut, cohort: Cohort, config: PrognoseConfig, at_days: F
         calibration=calibration_at(held_out.survival[:, 0], cohort.times, horizon_days=config.horizon_days),
         settings=tuple({k: float(v) for k, v in s.items()} for s in held_out.settings),
         dropped=held_out.dropped,
+        taken=taken_of(held_out, cohort.times, cohort.patients, resamples=config.resamples, seed=config.seed),
     )  # fmt: skip
 
 
@@ -288,6 +325,7 @@ def _document(
         )
     if not cohort.patients_known:
         notes.append("no column names the patient: each row counts as one")
+    notes += _block_notes(config, cohort)
     constant = [c.name for c in cohort.people.columns if c.name not in known]
     if constant:
         notes.append(f"the same for all, and so not learnt from: {', '.join(constant)}")
@@ -298,119 +336,39 @@ def _document(
         columns=tuple(ColumnEntry(name=c.name, unit=c.unit, levels=c.levels) for c in cohort.people.columns),
         rows=len(cohort.people), patients=patients, events=events, left_out=cohort.left_out, missing=cohort.missing,
         learners=tuple(entries), notes=tuple(notes), data_sha256=file_sha256(config.table),
-        arrays_sha256=arrays_sha256, code=code_version(), seed=config.seed,
+        arrays_sha256=arrays_sha256, code=code_version(), seed=config.seed, patient_column=config.patient,
+        batch=config.batch, blocks=cohort.blocks, patterns=_patterns(cohort), synthetic=cohort.synthetic,
     )  # fmt: skip
 
 
-def _cells(text: str) -> dict[str, str]:
-    """Return a person given as COLUMN=VALUE, separated by commas."""
-    found: dict[str, str] = {}
-    for part in next(csv.reader([text]), []):
-        name, sign, value = part.partition("=")
-        if not sign or not name.strip() or name.strip() in found:
-            raise ConfigError("a person is given as COLUMN=VALUE, separated by commas, each column once")
-        found[name.strip()] = value.strip()
-    return found
+def _patterns(cohort: Cohort) -> dict[str, int]:
+    """Return how many people have which blocks, the most frequent first."""
+    if not cohort.blocks:
+        return {}
+    has = np.stack([b.present for b in cohort.people.blocks], axis=1)
+    names = [b.name for b in cohort.people.blocks]
+    told = Counter(" + ".join(n for n, h in zip(names, row, strict=True) if h) or "none of them" for row in has)
+    return dict(told.most_common())
 
 
-def prognose_people(
-    model: Path | str, out: Path | str | None = None, *, table: Path | str | None = None,
-    people: Sequence[str] = (), level: float = 0.9, seed: int = 0, overwrite: bool = False,
-) -> PrognosisDocument:  # fmt: skip
-    """Answer for people with a model.
-
-    Args:
-        model: Its folder.
-        out: Folder for prognosis.json, prognosis.html and curves.csv; None writes nothing.
-        table: CSV or ARFF of people, in any unit that converts to the model's.
-        people: People as "age [a]=61,stage=II", after those of the table.
-        level: Coverage asked of the bands.
-        seed: Of sampled orders.
-        overwrite: Whether an older result is replaced.
-
-    Returns:
-        What stands in ``prognosis.json``; who is not answered for has a reason.
-
-    Raises:
-        ConfigError: Nobody is asked about, the folder holds no model, or `out` is taken or holds what is read.
-        WeightsError: The model is damaged.
-        DataError: A table can't be read, or a column is of another kind or unit.
-    """
-    if not 0 < level < 1:
-        raise ConfigError(f"level must lie between 0 and 1, got {level}")
-    if out is not None:
-        _check_out(Path(out), (PEOPLE,), Path(model), None if table is None else Path(table), overwrite=overwrite)
-    card, prognosis = open_model(Path(model))
-    kinds = {c.name: "number" if not c.levels else _kind(c) for c in card.columns}
-    tables: list[ClinicalTable] = []
-    if table is not None:
-        tables.append(read_clinical(Path(table), lenient_kinds=kinds))
-    tables += [table_of_cells([_cells(text)], "the person", lenient_kinds=kinds) for text in people]
-    if not tables:
-        raise ConfigError("nobody is asked about: give a table of people, or --patient COLUMN=VALUE,...")
-    entries: list[PersonEntry] = []
-    for one in tables:
-        known = people_of(one, card.columns)
-        for row in range(len(known)):
-            person = known.rows(np.array([row], dtype=np.int64))
-            entries.append(_person(answer(prognosis, person, level=level, seed=seed), prognosis, len(entries) + 1))
-    notes = [f"The model: learnt by {card.learner} from {card.patients} patients, {card.events} with the event."]
-    own = next(e for e in card.learners if e.learner == card.learner)
-    notes += [f"On patients that it never saw: {f.name} {f.value:.3f}." for f in own.figures[:1]]
-    document = PrognosisDocument(
-        isocenter=__version__, created=created_now(), learner=card.learner, event=card.event,
-        horizon_days=card.horizon_days, at_days=card.at_days, model_sha256=card.arrays_sha256, people=tuple(entries),
-        promise=PROMISE, notes=tuple(notes),
-    )  # fmt: skip
-    if out is not None:
-        make_parent(Path(out))
-        with atomic_folder(Path(out), replace=overwrite) as folder:
-            (folder / PEOPLE).write_text(document.model_dump_json(indent=1) + "\n", "utf-8")
-            (folder / PEOPLE_PAGE).write_text(render_people(document), "utf-8")
-            (folder / CURVES).write_text(_curves(document), "utf-8")
-    return document
-
-
-def _kind(column: ColumnEntry) -> str:
-    return "boolean" if column.levels == ("no", "yes") else "category"
-
-
-def _person(found: Answer, prognosis: Prognosis, number: int) -> PersonEntry:
-    prediction, band, nearest = found.prediction, found.band, found.nearest
-    sure = prediction.uncertainty
-    if found.survival is None or band is None or nearest is None or sure is None:
-        return PersonEntry(person=number, abstained=prediction.abstained)
-    times = prognosis.times.rows(nearest)
-    low: tuple[float, ...] = ()
-    high: tuple[float, ...] = ()
-    if times.codes is None:
-        curve = kaplan_meier(times.days, times.happened)
-        days, shares = curve.days, curve.survival
-        low, high = tuple(curve.low.tolist()), tuple(curve.high.tolist())
-    elif (times.codes > 0).any():
-        some = aalen_johansen(times.days, times.codes)
-        # Where nobody near had the event its row may be missing; rows are in the order of codes.
-        days, shares = some.days, 1 - some.incidence[0]
-    else:
-        days, shares = times.days[:0], times.days[:0]
-    place = int(np.searchsorted(prognosis.at_days, prognosis.horizon_days))
-    return PersonEntry(
-        person=number, abstained=None, risk=float(1 - found.survival[place]), low=sure.low, high=sure.high,
-        survival=tuple(found.survival.tolist()), survival_low=tuple(band.low[0].tolist()),
-        survival_high=tuple(band.high[0].tolist()), level=sure.level,
-        drivers=tuple(DriverEntry(covariate=d.covariate, adds=d.adds, exact=d.exact) for d in found.drivers),
-        neighbours=len(nearest), neighbours_days=tuple(days.tolist()), neighbours_survival=tuple(shares.tolist()),
-        neighbours_low=low, neighbours_high=high, imputed=found.imputed,
-    )  # fmt: skip
-
-
-def _curves(document: PrognosisDocument) -> str:
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(("person", "day", "without_event", "low", "high"))
-    for p in document.people:
-        for day, s, low, high in zip(
-            document.at_days[: len(p.survival)], p.survival, p.survival_low, p.survival_high, strict=True
-        ):
-            writer.writerow((p.person, f"{day:g}", f"{s:.6f}", f"{low:.6f}", f"{high:.6f}"))
-    return stream.getvalue()
+def _block_notes(config: PrognoseConfig, cohort: Cohort) -> list[str]:
+    notes = [
+        f"block {b.name}: text, told as hashed words and pairs of words; an outcome in it can't be found"
+        for b in cohort.blocks if b.text
+    ]  # fmt: skip
+    undated = [b.name for b in cohort.blocks if not b.dated]
+    if config.index_time and undated:
+        notes.append(f"without dates, and so not checked against the index time: {', '.join(undated)}")
+    for b in cohort.blocks:
+        if config.batch and not b.text:
+            few = [name for name, count in b.batches.items() if count < LEAST_OF_SCANNER or name == "not known"]
+            if not b.batches:
+                notes.append(f"block {b.name}: no column tells its scanners, it is not harmonised")
+            elif len(b.batches) == 1:
+                notes.append(f"block {b.name}: of one scanner, nothing is harmonised")
+            elif few:
+                notes.append(
+                    f"block {b.name}: not used where it is of a scanner of fewer than {LEAST_OF_SCANNER} people, or "
+                    f"of none that is known ({sum(b.batches[n] for n in few)} people)"
+                )
+    return notes

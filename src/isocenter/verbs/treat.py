@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import csv
 import io
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +23,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from isocenter.core import ModelRef
 from isocenter.core.errors import ConfigError, DataError
 from isocenter.data.images.atomic import atomic_folder, make_parent
+from isocenter.data.tables import read_clinical
+from isocenter.safety.audit import AuditedAnswer
 from isocenter.tasks.treat import (
     Amount,
     PersonAnswer,
@@ -32,27 +34,38 @@ from isocenter.tasks.treat import (
     answer_person,
     cross_fit,
     fit_preparation,
+    fit_reduction,
     fit_support,
     learn,
     subset,
     supported,
 )
+from isocenter.verbs.audit import audited, record_run
 from isocenter.verbs.entries import file_sha256
 from isocenter.verbs.evaluate import check_out
-from isocenter.verbs.evaluation.tables import read_table
+from isocenter.verbs.prognosis.blocks import read_blocks
 from isocenter.verbs.provenance import code_version, created_now, package_versions
 from isocenter.verbs.treatment.analysis import AS_PREDICTED, Plan, analyse, balance_of, overlap_of
 from isocenter.verbs.treatment.document import AmountEntry, PersonEntry, SupportBlock, TreatDocument
 from isocenter.verbs.treatment.page import render_treat
-from isocenter.verbs.treatment.reading import Asked, OutcomeRead, PeopleRead, read_people
-from isocenter.verbs.treatment.table import patients_of, split_heading
+from isocenter.verbs.treatment.reading import (
+    Asked,
+    Others,
+    OutcomeRead,
+    PeopleRead,
+    patient_column,
+    read_others,
+    read_people,
+)
 from isocenter.version import __version__
 
 __all__ = ["TreatConfig", "run", "treat"]
 
 DOCUMENT, PAGE, PEOPLE = "treat.json", "treat.html", "people.csv"
 _PACKAGES = ("numpy", "scipy", "scikit-learn", "econml")
+_PATHS = ("table", "out", "people", "blocks", "audit")
 _LEAST_SUPPORTED = 100
+_MARGIN = 0.1
 _WIDTH_CHANCE, _WIDTH_DEVIATIONS = 0.5, 2.0
 
 Progress = Callable[[str, float], None]
@@ -62,7 +75,7 @@ class TreatConfig(BaseModel):
     """Configuration of `isocenter treat`.
 
     Attributes:
-        table: CSV, one row per person; headings state units in brackets.
+        table: CSV or ARFF, one row per person; headings state units in brackets (UCUM).
         out: Folder to write.
         treatment: Column of the option that each person got.
         option: Value of it that is the treatment; None where it holds 0 and 1.
@@ -76,6 +89,12 @@ class TreatConfig(BaseModel):
         harms: Further columns of yes or no that are worse the more there are.
         features: Columns known before treatment; none takes all that can be.
         leave_out: Columns that are no features (what became known after treatment, names).
+        patient: Column of the patient; None takes the first of patient, case, id and person.
+        index_time: Column of the date of the decision; what is dated later is no feature.
+        dated_by: Date column of other columns, by name ("NAME date" is found without).
+        kinds: What columns hold, by name: number, category, boolean or date.
+        blocks: Features beside the table, joined by patient: NAME=FILE (numbers, a row per patient and region),
+            NAME=FOLDER (phenotypes), NAME=FILE:COLUMN or NAME=:COLUMN (text).
         better: Which way `outcome` is better, "higher" or "lower"; needed with it.
         event_is: Whether the event of `time` is "bad" or "good".
         design: "randomised" where a coin decided who got what, else "observational".
@@ -89,6 +108,7 @@ class TreatConfig(BaseModel):
         tries: Of each refutation.
         seed: Of everything random.
         overwrite: Whether an older result is replaced.
+        audit: Record that a line is appended to; without it the environment's ISOCENTER_AUDIT names one, or none is.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -107,6 +127,11 @@ class TreatConfig(BaseModel):
     harms: tuple[str, ...] = ()
     features: tuple[str, ...] = ()
     leave_out: tuple[str, ...] = ()
+    patient: str | None = None
+    index_time: str | None = None
+    dated_by: dict[str, str] = {}
+    kinds: dict[str, Literal["number", "category", "boolean", "date"]] = {}
+    blocks: tuple[str, ...] = ()
     better: Literal["higher", "lower"] | None = None
     event_is: Literal["bad", "good"] = "bad"
     design: Literal["randomised", "observational"]
@@ -119,6 +144,7 @@ class TreatConfig(BaseModel):
     tries: int = Field(default=8, ge=2, le=100)
     seed: int = Field(default=0, ge=0)
     overwrite: bool = False
+    audit: Path | None = None
 
 
 def treat(
@@ -162,7 +188,12 @@ def treat(
 
 def run(config: TreatConfig, progress: Progress | None = None) -> TreatDocument:
     """Do what a `TreatConfig` says; see `treat`."""
-    tell = progress or (lambda _stage, _done: None)
+    with audited(config.audit, "treat") as audit:
+        return _run(config, progress or (lambda _stage, _done: None), audit)
+
+
+def _run(config: TreatConfig, tell: Progress, audit: Path | None) -> TreatDocument:
+    started = time.monotonic()
     if (config.outcome is None) == (config.time is None):
         raise ConfigError("say what the treatment is for: either --outcome, or --time and --event")
     if config.outcome is not None and config.better is None:
@@ -172,8 +203,8 @@ def run(config: TreatConfig, progress: Progress | None = None) -> TreatDocument:
     if config.outcome is not None and config.event_is != "bad":
         raise ConfigError("--event-is is of --time; with --outcome say --better higher or --better lower")
     check_out(config.out, DOCUMENT, overwrite=config.overwrite)
-    read = read_people(read_table(config.table), _asked(config))
-    asked_about = None if config.people is None else _read_asked_about(config.people, read)
+    read = read_people(config.table, _asked(config))
+    asked_about = None if config.people is None else read_others(config.people, read)
     document = _document(config, read, asked_about, tell)
     tell("writing", 0.97)
     make_parent(config.out)
@@ -182,15 +213,27 @@ def run(config: TreatConfig, progress: Progress | None = None) -> TreatDocument:
         (folder / PAGE).write_text(render_treat(document), "utf-8")
         if asked_about is not None:
             (folder / PEOPLE).write_text(_people_table(document, asked_about.names), "utf-8")
+        outcome = "abstained" if document.people and all(p.refused for p in document.people) else "answered"
+        answer = AuditedAnswer("treat", document.inputs["table"], outcome)
+        record_run(
+            audit, "treat", (answer,), inputs=sorted(set(document.inputs.values())),
+            outputs=(file_sha256(folder / DOCUMENT),), seconds=round(time.monotonic() - started, 3),
+        )  # fmt: skip
     tell("done", 1.0)
     return document
 
 
 def _asked(config: TreatConfig) -> Asked:
     c = config
+    others: frozenset[str] = frozenset()
+    if c.people is not None and c.blocks and (key := patient_column(c.people, c.patient)) is not None:
+        others = frozenset(read_clinical(c.people, patient=key).patients)
+    patient = patient_column(c.table, c.patient)
+    blocks = read_blocks(c.blocks, table=c.table, patient=patient, batch=None)
     return Asked(
         c.treatment, c.option, c.against, c.outcome, c.time, c.event, c.event_name, c.horizon_days, c.scale, c.harms,
         c.features, c.leave_out, c.better == "lower", c.event_is == "good", c.design == "observational", c.level,
+        c.patient, c.index_time, c.dated_by, c.kinds, blocks, others,
     )  # fmt: skip
 
 
@@ -204,27 +247,12 @@ def _width_limit(config: TreatConfig, outcome: OutcomeRead) -> float:
     return _WIDTH_DEVIATIONS * float(outcome.values.std(ddof=1))
 
 
-@dataclass(frozen=True, eq=False)
-class _AskedAbout:
-    """People to tell something of: names, features (NaN where not stated), and what of each was never seen."""
-
-    names: tuple[str, ...]
-    raw: Float[np.ndarray, "n q"]
-    unseen: list[str | None]
-
-
-def _read_asked_about(file: Path, read: PeopleRead) -> _AskedAbout:
-    table = read_table(file)
-    raw, unseen = read.plan.values(table)
-    return _AskedAbout(patients_of(table), raw, unseen)
-
-
-def _document(config: TreatConfig, read: PeopleRead, asked_about: _AskedAbout | None, tell: Progress) -> TreatDocument:
+def _document(config: TreatConfig, read: PeopleRead, asked_about: Others | None, tell: Progress) -> TreatDocument:
     randomised = config.design == "randomised"
     tell("of whom something can be said", 0.0)
-    prepare = fit_preparation(read.raw, read.plan.names)
+    prepare = fit_preparation(read.raw, read.plan.names, read.plan.places)
     features = prepare(read.raw)
-    cases = read.outcome.cases(features, read.treated)
+    cases = read.outcome.cases(features, read.treated, prepare.blocks)
     first = cross_fit(cases, randomised=randomised, folds=config.folds, seed=config.seed)
     support = fit_support(
         cases, first, raw=_told_in(read, prepare), names=prepare.names, options=read.options, randomised=randomised,
@@ -243,7 +271,7 @@ def _document(config: TreatConfig, read: PeopleRead, asked_about: _AskedAbout | 
     blocks = []
     for number, one in enumerate((read.outcome, *read.harms)):
         share = (0.05 + 0.75 * number / (1 + len(read.harms)), 0.75 / (1 + len(read.harms)))
-        own = subset(one.cases(features, read.treated), keep)
+        own = subset(one.cases(features, read.treated, prepare.blocks), keep)
         block, _ = analyse(
             own, one.wording, plan, one.name, nuisance=None if number else nuisance,
             tell=lambda done, share=share, name=one.name: tell(name, share[0] + share[1] * done),  # type: ignore[misc]
@@ -260,25 +288,31 @@ def _document(config: TreatConfig, read: PeopleRead, asked_about: _AskedAbout | 
         people = tuple(p if p.refused else p.model_copy(update={"sentences": _warned(p, told)}) for p in people)
     refused = Counter(r.kind for r in refusals if r is not None)
     code = code_version()
-    inputs = {"table": config.table, **({} if config.people is None else {"people": config.people})}
-    empty = np.isnan(read.raw).mean(axis=0)
+    own, reduction = subset(cases, keep).reduced()
     return TreatDocument(
         claim=read.outcome.wording.claim, design=config.design, treatment=read.options[1], comparator=read.options[0],
         treated=int(read.treated.sum()), method=config.method, horizon_days=config.horizon_days,
-        synthetic=read.synthetic, features=prepare.names,
-        missing={n: float(s) for n, s in zip(read.plan.names, empty, strict=True) if s > 0},
+        synthetic=read.synthetic or (asked_about is not None and asked_about.synthetic), features=prepare.names,
+        missing=read.missing, blocks=read.blocks, index_time=read.asked.index_time,
         notes=_notes(read, told),
         overlap=overlap_of(nuisance, read.treated[keep]),
-        balance=balance_of(features[keep], prepare.names, nuisance, read.treated[keep]),
+        balance=balance_of(own.features, reduction.names(prepare.names), nuisance, read.treated[keep]),
         support=SupportBlock(
             people=len(keep), supported=int(keep.sum()), refused=dict(sorted(refused.items())), rules=support.rules,
             least_share=config.least_share, width_limit=_width_limit(config, read.outcome),
         ),
         outcome=blocks[0], harms=tuple(blocks[1:]), people=people, isocenter=__version__, commit=code["commit"],
-        packages=package_versions(_PACKAGES), seed=config.seed, inputs={n: file_sha256(p) for n, p in inputs.items()},
-        config={k: v for k, v in config.model_dump(mode="json").items() if k not in ("table", "out", "people")},
+        packages=package_versions(_PACKAGES), seed=config.seed, inputs=_hashes(config, read),
+        config={k: v for k, v in config.model_dump(mode="json").items() if k not in _PATHS},
         created=created_now(),
     )  # fmt: skip
+
+
+def _hashes(config: TreatConfig, read: PeopleRead) -> dict[str, str]:
+    found = {"table": file_sha256(config.table)}
+    if config.people is not None:
+        found["people"] = file_sha256(config.people)
+    return found | {f"block {b.name}": b.sha256 for b in read.asked.blocks if b.sha256}
 
 
 def _told_in(read: PeopleRead, prepare: Preparation) -> Float[np.ndarray, "n k"]:
@@ -309,7 +343,7 @@ def _warned(person: PersonEntry, told: str) -> tuple[str, ...]:
 def _people(
     config: TreatConfig,
     read: PeopleRead,
-    asked_about: _AskedAbout,
+    asked_about: Others,
     learnt_from: tuple[Preparation, Support, Bool[np.ndarray, " n"]],
     averages: tuple[AmountEntry, ...],
 ) -> tuple[PersonEntry, ...]:
@@ -317,18 +351,25 @@ def _people(
     raw, unseen = asked_about.raw, asked_about.unseen
     features, known = prepare(raw), prepare(read.raw)
     learnt = [
-        learn(subset(one.cases(known, read.treated), keep), config.method, level=config.level, seed=config.seed)
+        learn(
+            subset(one.cases(known, read.treated, prepare.blocks), keep),
+            config.method,
+            level=config.level,
+            seed=config.seed,
+        )
         for one in (read.outcome, *read.harms)
     ]
     refusals = support.refusals(features)
     gaps = np.isnan(raw) & ~np.isnan(read.raw).any(axis=0)
-    beyond = prepare.outside(raw)
+    beyond, parts = prepare.outside(raw), _parts_beyond(prepare, features, known[keep])
     for row, found in enumerate(refusals):
         if unseen[row] is not None:
             refusals[row] = Refusal("unlike", str(unseen[row]))
         elif gaps[row].any():
             name = read.plan.names[int(np.flatnonzero(gaps[row])[0])]
             refusals[row] = Refusal("unlike", f"{name} is not stated, and of everyone learnt from it is")
+        elif parts[row] and (found is None or found.kind != "group"):
+            refusals[row] = Refusal("unlike", f"{parts[row]} lies beyond that of everyone learnt from")
         elif beyond[row].any() and (found is None or found.kind != "group"):
             name = read.plan.names[int(np.flatnonzero(beyond[row])[0])]
             refusals[row] = Refusal("unlike", f"{name} lies beyond that of everyone learnt from")
@@ -340,13 +381,36 @@ def _people(
             read.outcome.wording, refusals[row], told[0][0][row], told[0][1][row], width_limit=limit,
             model=ModelRef(config.method, __version__), inputs=(sha,),
             harms=[
-                _sure_of(split_heading(one.name)[0], told[n][0][row], averages[n - 1])
+                _sure_of(one.name, told[n][0][row], averages[n - 1])
                 for n, one in enumerate(read.harms, start=1)
             ],
         )  # fmt: skip
         harms = [(told[n][0][row], told[n][1][row]) for n in range(1, len(learnt))]
-        entries.append(_person(config, read, f"person {row + 1}", answer, harms))
+        made = _person(config, read, f"person {row + 1}", answer, harms)
+        entries.append(made if made.refused else _imputed(made, read.plan.not_known(raw[row])))
     return tuple(entries)
+
+
+def _imputed(person: PersonEntry, names: tuple[str, ...]) -> PersonEntry:
+    """Return a person's entry that says what of the person is not known."""
+    if not names:
+        return person
+    said = f"Not known of this person, and taken as the middle of those learnt from: {', '.join(names)}."
+    return person.model_copy(update={"imputed": names, "sentences": (*person.sentences, said)})
+
+
+def _parts_beyond(
+    prepare: Preparation, features: Float[np.ndarray, "n k"], known: Float[np.ndarray, "m k"]
+) -> list[str]:
+    """Return for each person a component of a block that nobody learnt from comes near, or ""."""
+    reduction = fit_reduction(known, prepare.blocks)
+    first, names = len(reduction.rest), reduction.names(prepare.names)
+    if not reduction.parts:
+        return [""] * len(features)
+    theirs, own = reduction(known)[:, first:], reduction(features)[:, first:]
+    room = _MARGIN * np.ptp(theirs, axis=0)
+    beyond = (own < theirs.min(axis=0) - room) | (own > theirs.max(axis=0) + room)
+    return [names[first + int(np.flatnonzero(row)[0])] if row.any() else "" for row in beyond]
 
 
 def _sure_of(harm: str, own: Amount, average: AmountEntry) -> tuple[str, Amount]:

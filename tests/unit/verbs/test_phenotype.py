@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +15,13 @@ from isocenter import cli
 from isocenter.core import Geometry, Image, Mask, Quantity, Segment
 from isocenter.core.errors import CapabilityError, ConfigError, DataError, GeometryError, UnitsError
 from isocenter.data.images import write_nifti
+from isocenter.data.tables import read_block
 from isocenter.models.backbones import build_backbone
 from isocenter.models.weights import save_weights
+from isocenter.synth.patients import synthesise_cohort, write_cohort
 from isocenter.verbs.audit import audit_show
 from isocenter.verbs.phenotype import phenotype
-from isocenter.verbs.phenotyping.change import ResponseOptions, changed
+from isocenter.verbs.phenotyping.change import ResponseOptions, _targets, changed
 from isocenter.verbs.phenotyping.document import PhenotypeDocument
 from passport_cases import make_huggingface
 
@@ -270,3 +273,93 @@ def test_the_command(tmp_path):
     assert "18 of 18 features" in done.output
     again = CliRunner().invoke(cli.app, [*arguments, "--overwrite", "--json"])
     assert json.loads(again.stdout)["kind"] == "phenotype"
+
+
+def test_rows_are_a_block_and_say_whose_and_when(tmp_path):
+    image, mask = _study(tmp_path / "in", quantity=Quantity.HU, modality="CT")
+    quick = {"families": ("morph", "stat"), "aggregations": ("3D",)}
+    made = phenotype(image, mask, tmp_path / "p1", patient="p1", acquired=date(2020, 5, 1), **quick)
+    with (tmp_path / "p1" / "features.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(r["patient"], r["region"], r["acquired"], r["made"]) for r in rows] == [
+        ("p1", "a", "2020-05-01", "measured"), ("p1", "b", "2020-05-01", "measured")
+    ]  # fmt: skip
+    assert float(rows[1]["stat_var [[hnsf'U]2]"]) == next(
+        f.value for f in made.regions[1].features if f.tag == "stat_var"
+    )
+    block = read_block(tmp_path / "p1" / "features.csv", patient="patient")
+    assert block.patients == ("p1",) and "a: stat_mean" in block.columns and not block.synthetic
+    assert dict(zip(block.columns, block.units, strict=True))["b: morph_integ_int"] == "mm3.[hnsf'U]"
+    folder = read_block(tmp_path, patient="patient")
+    assert folder.patients == ("p1",) and not folder.synthetic
+    shared = (tmp_path / "p1" / "phenotype.json").read_text() + (tmp_path / "p1" / "phenotype.html").read_text()
+    assert "2020-05-01" not in shared and '"p1"' not in shared
+    unnamed = phenotype(image, mask, tmp_path / "other", acquired=date(2020, 5, 1), **quick)
+    text = (tmp_path / "other" / "features.csv").read_text()
+    assert unnamed.study.patient_key in text and "2020" not in text.splitlines()[0] and "2020-05-01" not in text
+
+
+def test_synthetic_images_are_said_to_be_everywhere(tmp_path):
+    write_cohort(tmp_path / "c", synthesise_cohort(1, 1), images=True)
+    own = tmp_path / "c" / "images" / "synthetic-000000"
+    quick = {"families": ("stat",), "aggregations": ("3D",)}
+    made = phenotype(own / "ct.nii.gz", own / "lesion.nii.gz", tmp_path / "ct" / "x", **quick)
+    assert made.synthetic
+    assert "<b>Synthetic.</b>" in (tmp_path / "ct" / "x" / "phenotype.html").read_text()
+    assert read_block(tmp_path / "ct" / "x" / "features.csv", patient="patient").synthetic
+    assert read_block(tmp_path / "ct", patient="patient").synthetic
+
+
+def test_the_page_writes_hounsfield_units_as_people_do(written):
+    folder, _ = written
+    page = (folder / "out" / "phenotype.html").read_text("utf-8")
+    assert "hnsf" not in page and "<td>HU</td>" in page and "<td>HU²</td>" in page
+    assert "[hnsf'U]" in (folder / "out" / "phenotype.json").read_text("utf-8")
+
+
+def test_dates_of_two_images_are_compared(tmp_path):
+    quick = {"families": ("stat",), "aggregations": ("3D",)}
+    phenotype(*_study(tmp_path / "then"), tmp_path / "before", acquired=date(2020, 5, 1), **quick)
+    now = _study(tmp_path / "now", scale=0.5)
+    common = {"prior": tmp_path / "before", **quick}
+    found = phenotype(*now, tmp_path / "after", acquired=date(2020, 7, 1), **common).response
+    assert "the images were made 61 days apart, by their dates" in found.notes
+    assert found.volumes[0].doubling_days < 0
+    same = phenotype(*now, tmp_path / "same", acquired=date(2020, 5, 1), **common).response
+    assert any("both images are of the same day" in n for n in same.notes)
+    for when, days, words in ((date(2020, 4, 1), None, "30 days after this one"), (date(2020, 7, 1), 30.0, "not 30")):
+        with pytest.raises(ConfigError, match=words):
+            phenotype(*now, tmp_path / "no", acquired=when, days=days, **common)
+    with pytest.raises(DataError, match="dated in the future"):
+        phenotype(*now, tmp_path / "no", acquired=date(2199, 1, 1), **quick)
+
+
+def test_targets_are_named_and_limited_as_recist_says(tmp_path):
+    quick = {"families": ("stat",), "aggregations": ("3D",)}
+    phenotype(*_study(tmp_path / "then"), tmp_path / "before", **quick)
+    now = _study(tmp_path / "now", scale=0.5)
+    common = {"prior": tmp_path / "before", **quick}
+    one = phenotype(*now, tmp_path / "one", targets=("a=liver",), **common)
+    lengths = {m.name.value: m.value for m in one.regions[0].measurements}
+    assert one.response.current_mm == pytest.approx(lengths["RECIST-LONGEST"])
+    assert any(n.startswith("1 segments are no targets") for n in one.response.notes)
+    everyone = phenotype(*now, tmp_path / "all", **common).response
+    assert any("no target was named" in n for n in everyone.notes)
+    for targets, words in (
+        (("c",), "no segment of the earlier image is called 'c'"),
+        (("a", "a=x"), "named as a target twice"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            phenotype(*now, tmp_path / "no", targets=targets, **common)
+    regions = {f"l{n}": one.regions[0] for n in range(6)}
+    for labels, words in (([f"l{n}" for n in range(6)], "6 targets; RECIST 1.1 takes at most 5"),
+                          (["l0=liver", "l1=liver", "l2=liver"], r"3 targets of one organ \(liver\)")):  # fmt: skip
+        with pytest.raises(ConfigError, match=words):
+            _targets(ResponseOptions(targets=tuple(labels)), regions)
+
+
+def test_a_pet_without_uptake_values_says_so_and_one_voxel_has_no_texture(tmp_path):
+    image, mask = _study(tmp_path / "in", quantity=Quantity.BQML, modality="PT")
+    made = phenotype(image, mask, tmp_path / "out", families=("stat", "cm"))
+    assert any("SUV" in reason for reason in made.not_done), made.not_done
+    assert not any(m.name.value == "126401" for m in made.regions[0].measurements)

@@ -142,9 +142,11 @@ def test_competing_events(tmp_path: Path) -> None:
         prognose(table, tmp_path / "m", **settings)
     with pytest.raises(ConfigError, match="Cox regression alone"):
         prognose(table, tmp_path / "m", competing=("2",), learners=("forest",), **settings)
+    with pytest.raises(ConfigError, match="fine-gray is of competing events"):
+        prognose(table, tmp_path / "m", learners=("fine-gray",), **settings)
     made = prognose(table, tmp_path / "m", competing=("2",), **settings)
-    assert made.learner == "competing-cox" and made.learners[0].figures[0].name == "C of the event"
-    assert made.learners[0].figures[0].value > 0.6
+    assert [e.learner for e in made.learners] == ["competing-cox", "fine-gray"]
+    assert all(e.figures[0].name == "C of the event" and e.figures[0].value > 0.6 for e in made.learners)
     person = prognose_people(tmp_path / "m", people=["age [a]=60,marker [ug/L]=0.2,stage=II"]).people[0]
     assert person.risk is not None and person.neighbours_low == () and len(person.neighbours_days)
 

@@ -5,20 +5,22 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from isocenter import cli
 from isocenter.core.errors import ConfigError, DataError, UnitsError
 from isocenter.synth.patients import PatientSettings, synthesise_cohort, write_cohort
 from isocenter.tasks.treat import METHODS, Amount, Learnt
+from isocenter.verbs.audit import audit_show
 from isocenter.verbs.treat import TreatConfig, _sure_of, treat
 from isocenter.verbs.treatment.document import AmountEntry, TreatDocument
 
-COMMON = {"option": "new", "against": "usual"}
+COMMON = {"option": "new", "against": "usual", "index_time": "index_time"}
 TIMES = {**COMMON, "time": "days", "event": "event", "horizon_days": 1095.0, "event_name": "death"}
 QUICK = {"method": "dr-learner", "folds": 3, "tries": 2}
 
@@ -145,6 +147,7 @@ def test_a_trial_has_effects(
         "treat", str(folder / "patients.csv"), "--out", str(tmp_path / "out"), "--treatment", "treatment",
         "--option", "new", "--against", "usual", "--design", "randomised", "--outcome", "albumin [g/L]",
         "--better", "higher",
+        "--index-time", "index_time",
         "--leave-out", "days", "--leave-out", "event", "--leave-out", "toxicity", "--method", "t-learner",
         "--feature", "age", "--feature", "sex", "--feature", "LDH",
     ]  # fmt: skip
@@ -172,10 +175,10 @@ def _write(tmp_path: Path, change: Callable[[dict[str, str]], dict[str, str]]) -
     ("change", "error", "words"),
     [
         (lambda r: {**r, "treatment": "new"}, DataError, "nobody has the option 'usual'"),
-        (lambda r: {**r, "event": "0"}, DataError, "no events under the treatment"),
-        (lambda r: {**r, "days": "-3"}, DataError, "line 2: days is out of range; a time, counted from the index"),
-        (lambda r: {**r, "event": "2"}, DataError, "line 2: event is neither 1 nor 0"),
-        (lambda r: {**r, "days": ""}, DataError, "line 2: days is empty"),
+        (lambda r: {**r, "event": "0"}, DataError, "nobody had the event"),
+        (lambda r: {**r, "days": "-3"}, DataError, "200 times of 'days' are negative, the first on line 2"),
+        (lambda r: {**r, "event": "2"}, DataError, "holds 1 different values that are not explained"),
+        (lambda r: {**r, "days": ""}, DataError, "the outcome (days, event) is empty for everyone"),
         (lambda r: {**r, "days": str(min(int(r["days"]), 900))}, DataError, "nobody was in sight up to day 1095"),
         (lambda r: {**r, "patient": "one"}, DataError, "is of the person of line 2"),
     ],
@@ -191,7 +194,15 @@ def test_bad_tables(
 def test_everyone_got_the_treatment(tmp_path: Path) -> None:
     file = _write(tmp_path, lambda r: {**r, "treatment": "1"})
     with pytest.raises(DataError, match="everyone got the same option"):
-        treat(file, tmp_path / "out", "treatment", "observational", outcome="toxicity", better="lower")
+        treat(
+            file,
+            tmp_path / "out",
+            "treatment",
+            "observational",
+            outcome="toxicity",
+            better="lower",
+            index_time="index_time",
+        )
 
 
 def test_times_in_another_unit(tmp_path: Path) -> None:
@@ -203,7 +214,7 @@ def test_times_in_another_unit(tmp_path: Path) -> None:
         return _write(tmp_path, change)
 
     settings = {**TIMES, "time": "time [mg]"}
-    with pytest.raises(UnitsError, match="'time': mg does not convert to d"):
+    with pytest.raises(UnitsError, match="column 'time': 'mg' does not convert to 'd'"):
         treat(years("mg", 1.0), tmp_path / "out", "treatment", "observational", **settings)
     settings["time"] = "time [a]"
     with pytest.raises(DataError, match=r"those with usual: nobody was in sight up to day 3000"):
@@ -283,3 +294,52 @@ def test_a_harm_that_is_sure_on_average_only_is_told_as_that() -> None:
 def _told_sure(told: tuple[tuple[Amount, ...], tuple[tuple[Amount, Amount], ...]]) -> object:
     """Give the difference of everyone an interval above 0, for the outcome and the harm alike."""
     return tuple(Amount(0.2, 0.1, 0.3) for _ in told[0]), told[1]
+
+
+def test_blocks_of_many_features_what_is_not_known_and_the_record(tmp_path: Path) -> None:
+    pytest.importorskip("econml")
+    cohort = synthesise_cohort(9, 400)
+    rng = np.random.default_rng(0)
+    rows = [{k: v for k, v in row.items() if not k.startswith("lesion")} for row in cohort.table()]
+    for row in rows[::11]:
+        row["albumin [g/L]"] = ""
+    _csv(tmp_path / "t.csv", rows)
+    weights = rng.normal(size=(3, 30))
+    features = []
+    for patient in cohort.patients[40:]:
+        c = patient.cause
+        seen = np.array([np.log(c.volume_ml), np.log(c.uptake_suv), c.necrosis]) @ weights + 0.1 * rng.normal(size=30)
+        features.append({"patient": patient.name, "region": "lesion", **{f"f{n}": v for n, v in enumerate(seen)}})
+    _csv(tmp_path / "ct.csv", [{**row, "made": "synthetic"} for row in features])
+    people = [rows[50], {**rows[51], "albumin [g/L]": ""}, {**rows[10]}]
+    _csv(tmp_path / "people.csv", people)
+    record = tmp_path / "audit.jsonl"
+    made = treat(
+        tmp_path / "t.csv", tmp_path / "out", "treatment", "observational", people=tmp_path / "people.csv",
+        leave_out=("toxicity",), blocks=(f"ct={tmp_path / 'ct.csv'}",), width_limit=2.0, audit=record, **TIMES, **QUICK,
+    )  # fmt: skip
+    assert made.synthetic and [(b.people, b.columns, b.features) for b in made.blocks] == [(360, 30, 30)]
+    assert {m.column: round(m.share * 400) for m in made.missing} == {"albumin": 37}
+    shown = [b.feature for b in made.balance if b.feature.startswith("ct")]
+    assert "ct, not stated" in shown and 3 <= sum("component" in name for name in shown) <= 8
+    assert [p.imputed for p in made.people if not p.refused] == [
+        x for p, x in zip(made.people, ((), ("albumin",), ("ct (all of it)",)), strict=True) if not p.refused
+    ]
+    assert made.people[1].refused is None
+    assert any(s.startswith("Not known of this person, and taken as") for s in made.people[1].sentences)
+    page = (tmp_path / "out" / "treat.html").read_text("utf-8")
+    assert "ct (synthetic)" in page and "synthetic people" in page and "Not known of this person" in page
+    assert made.inputs.keys() == {"table", "people", "block ct"} and "blocks" not in made.config
+    (line,) = audit_show(record).lines
+    assert line.said["verb"] == "treat" and line.said["outcome"] == "answered"
+    assert set(line.said["inputs"]) == set(made.inputs.values())
+    with pytest.raises(DataError):
+        treat(tmp_path / "none.csv", tmp_path / "o2", "treatment", "observational", audit=record, **TIMES)
+    assert [one.said["outcome"] for one in audit_show(record).lines] == ["answered", "failed"]
+
+
+def _csv(file: Path, rows: Sequence[Mapping[str, object]]) -> None:
+    with file.open("w", newline="") as text:
+        writer = csv.DictWriter(text, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -33,17 +34,19 @@ TWO_PEOPLE = "two people have this identifier"
 SAME_UID = "another instance has the same SOP Instance UID"
 
 
-def connect(archive: Archive, *, memory_mb: int = 1024) -> duckdb.DuckDBPyConnection:
-    """Return a database in memory that spills into the archive's private folder."""
+def connect(archive: Archive, *, memory_mb: int = 256) -> duckdb.DuckDBPyConnection:
+    """Return an empty database in the archive's private folder: tables larger than memory lie on the disk."""
     scratch = archive.private / "scratch"
-    scratch.mkdir(exist_ok=True)
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir()
     database = duckdb.connect(
+        str(scratch / "work.duckdb"),
         config={
             "memory_limit": f"{memory_mb}MB",
             "temp_directory": str(scratch),
-            "threads": 2,
+            "threads": 2 if memory_mb > 256 else 1,  # each thread takes room of its own
             "preserve_insertion_order": False,
-        }
+        },
     )
     # It would be written to standard output, which is the caller's.
     database.execute("SET enable_progress_bar = false")
@@ -68,7 +71,7 @@ def live_items(database: duckdb.DuckDBPyConnection, archive: Archive) -> None:
     )
 
 
-def consolidate(archive: Archive, same_pixels: SamePixels, *, memory_mb: int = 1024) -> dict[str, Any]:
+def consolidate(archive: Archive, same_pixels: SamePixels, *, memory_mb: int = 256) -> dict[str, Any]:
     """Write the catalog anew from the journal.
 
     Args:

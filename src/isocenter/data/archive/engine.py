@@ -41,7 +41,7 @@ __all__ = ["EngineName", "Intake", "take_in"]
 
 EngineName = Literal["local", "ray"]
 Progress = Callable[[str, float], None]
-_CHUNK = 50_000
+_CHUNK = 5_000
 _BATCH = 256
 _BATCH_BYTES = 256 * 2**20
 _WAITING_EACH = 2
@@ -80,7 +80,7 @@ def take_in(
     workers: int = 1,
     engine: EngineName = "local",
     progress: Progress | None = None,
-    memory_mb: int = 1024,
+    memory_mb: int = 256,
 ) -> Intake:
     """Take sources into an archive.
 

@@ -17,7 +17,7 @@ from jaxtyping import Shaped
 from isocenter.core.errors import PixelError
 from isocenter.core.image import Image
 from isocenter.data.archive.datasets import Belonging
-from isocenter.data.archive.naming import named, one_person
+from isocenter.data.archive.naming import mask_word, named, one_person
 from isocenter.data.archive.record_rows import number_of
 from isocenter.data.deidentify import Pseudonyms
 from isocenter.data.images import read_nifti, read_nrrd, read_picture
@@ -164,7 +164,7 @@ def label_rows(case: Case, row: dict[str, Any], where: Belonging) -> Iterator[di
     base = {k: row[k] for k in ("patient_key", "study_uid", "series_uid", "sop_uid")}
     if case.role == "mask":
         folders = where.inner.split("/")[:-1]
-        name = named(where.inner).part or (folders[-1] if folders else "mask")
+        name = named(where.inner).part or mask_word(where.inner) or (folders[-1] if folders else "mask")
         yield {**base, "name": name, "value": "", "kind": "mask", "form": row["form"]}
     if where.row is None or case.role == "mask":
         return

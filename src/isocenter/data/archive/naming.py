@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import PurePosixPath
 from typing import Literal
 
-__all__ = ["Named", "modality_of", "named", "stem"]
+__all__ = ["Named", "mask_word", "modality_of", "named", "one_person", "stem"]
 
 Role = Literal["image", "mask"]
 
@@ -144,6 +144,17 @@ def named(name: str, root_name: str = "") -> Named:
                 role, inner[-1], "", re.sub(r"(?i)[-_. ]*(image|img|scan|volume)$", "", plain) or base, modality
             )
     return Named(role, plain or base, "", "", modality)
+
+
+def mask_word(name: str) -> str:
+    """Return the word by which a file's name says that it is a mask, "" where it does not.
+
+    Example:
+        >>> mask_word("Image_01L_1stHO.png"), mask_word("a/case0_mask.png"), mask_word("labels/case0.png")
+        ('1stHO', 'mask', '')
+    """
+    found = _MASK_WORD.search(stem(name))
+    return found[1] if found else ""
 
 
 def one_person(case: str, modality: str) -> str:

@@ -6,6 +6,7 @@ all of its rows or none. A failure of a file is a row of `problems`, never the e
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 import secrets
@@ -13,10 +14,12 @@ import shutil
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL.Image
 import pyarrow.parquet as pq
 
 from isocenter.core.errors import DataError, GeometryError, IdentityLeak, OutputError
@@ -30,6 +33,7 @@ from isocenter.data.archive.record_rows import Speaker, add_found
 from isocenter.data.archive.rows import Rows
 from isocenter.data.archive.walk import Listed
 from isocenter.data.deidentify import KnownIdentity, Policy, Pseudonyms, deidentify_bytes
+from isocenter.data.deidentify.burnt_in import text_boxes
 from isocenter.data.images.atomic import explain_os_error
 from isocenter.data.images.dicom.header import Header, scan_bytes, scan_head
 from isocenter.data.images.discover import Kind, missing_from, sniff_bytes
@@ -242,6 +246,12 @@ class _Worker:
             # Read back: the copy must be the object, and the patient, that the row says.
             again = scan_bytes(clean, listed.name, wanted=ARCHIVE_WANTED)
             at = again.pixel_offset
+            if made.pixel_boxes:
+                row |= {
+                    "transfer_syntax": again.transfer_syntax_uid or None,
+                    "photometric": again.text("PhotometricInterpretation") or None,
+                    "burned_in": again.text("BurnedInAnnotation") or None,
+                }
             if again.text("SOPInstanceUID") != row["sop_uid"] or again.text("PatientID") != person.key:
                 raise IdentityLeak(
                     "its de-identified copy is not of the patient or object of its row", source=listed.name
@@ -279,6 +289,8 @@ class _Worker:
         with as_file(listed.locator, listed.name, content) as path:
             image = read_plain(path, kind, listed.name)
         case = case_of(where, self.names)
+        if kind == "picture" and self.setup.policy.clean_pixels and not self.setup.policy.off and case.role == "image":
+            content, image = self._blank(content, image, listed.name)
         form = {"metaimage": "nrrd"}.get(kind, kind)
         row = image_row(case, self.names, form) | pixel_facts(image) | {"collection": where.collection or None}
         if self.setup.pixels:
@@ -292,6 +304,22 @@ class _Worker:
         else:
             row |= {"header_sha256": hashlib.sha256(content).hexdigest(), "bytes": listed.size}
         self._add_image(row, case, where)
+
+    def _blank(self, content: bytes, image: Image, name: str) -> tuple[bytes, Image]:
+        """Return a picture whose burnt-in text is black, as PNG; the same where none is found."""
+        found = text_boxes(image.array[0, 0]) if image.array.shape[1] == 1 else ()
+        if not found:
+            return content, image
+        array = image.array.copy()
+        for box in found:
+            array[:, :, box.top : box.bottom, box.left : box.right] = 0
+        self.rows.add("removed", {"where": "burnt-in text", "action": "blank", "count": len(found)})
+        pixels = array[0, 0] if array.shape[0] == 1 else np.moveaxis(array[:, 0], 0, -1)
+        if pixels.dtype != np.uint8:
+            raise DataError("burnt-in text of deep pictures is not blanked; save it with 8 bits", source=name)
+        out = BytesIO()
+        PIL.Image.fromarray(pixels).save(out, "PNG")
+        return out.getvalue(), dataclasses.replace(image, array=array)
 
     def _prove(self, clean: bytes, ending: str, kind: str, image: Image, name: str) -> None:
         """Read a cleaned file back: its pixels and its place in the patient are those of the original."""

@@ -34,9 +34,9 @@ _PIECES = {
         "study_uid, patient_key",
     ),
     "labels": (
-        "SELECT series_uid, map_from_entries(list((name, value) ORDER BY name)) AS labels FROM (SELECT series_uid, name, "
-        "string_agg(DISTINCT value, '|' ORDER BY value) AS value FROM labels WHERE series_uid IS NOT NULL "
-        "AND kind <> 'mask' {only} GROUP BY ALL) GROUP BY ALL",
+        "SELECT series_uid, map_from_entries(list((name, value) ORDER BY name)) AS labels FROM ("
+        "SELECT series_uid, name, string_agg(DISTINCT value, '|' ORDER BY value) AS value FROM labels "
+        "WHERE series_uid IS NOT NULL AND kind <> 'mask' {only} GROUP BY ALL) GROUP BY ALL",
         "series_uid",
     ),
     "split": (

@@ -44,9 +44,10 @@ INSTANCE_COLUMNS = _columns(
     """
     sop_uid series_uid study_uid patient_key patient_from collection sex age_years:n form role modality modality_from
     sop_class image_type body_part laterality view study_date:d study_description series_description protocol
-    manufacturer model field_strength_t:n kvp:n repetition_time_ms:n echo_time_ms:n contrast:b kernel rows:i columns:i frames:i
-    samples:i bits_stored:i photometric transfer_syntax lossy:b pixel_spacing_y_mm:n pixel_spacing_x_mm:n
-    slice_thickness_mm:n spacing_between_slices_mm:n slice_position_mm:n orientation frame_uid series_number:i
+    manufacturer model field_strength_t:n kvp:n repetition_time_ms:n echo_time_ms:n contrast:b kernel rows:i
+    columns:i frames:i samples:i bits_stored:i photometric transfer_syntax lossy:b
+    pixel_spacing_y_mm:n pixel_spacing_x_mm:n slice_thickness_mm:n spacing_between_slices_mm:n slice_position_mm:n
+    orientation frame_uid series_number:i
     instance_number:i accession_key burned_in path member bytes:i header_sha256 pixel_sha256
     """
 )

@@ -9,7 +9,8 @@ from functools import lru_cache
 __all__ = ["KnownIdentity", "needles", "pattern"]
 
 _SPLIT = re.compile(r"[\^=,;\s\\]+")
-_LEAST_LETTERS, _LEAST_DIGITS = 3, 4
+_LEAST_LETTERS, _LEAST_DIGITS, _LONG_NAME = 3, 4, 7
+_DIGIT = re.compile(r"\d")
 _WIDE = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 
 
@@ -19,7 +20,8 @@ class KnownIdentity:
 
     Args:
         names: Names of persons: the patient's, also physicians', in any order and with DICOM's separators.
-        identifiers: Patient ID, accession, insurance and other numbers; what is shorter than four signs is not looked for.
+        identifiers: Patient ID, accession, insurance and other numbers; what is shorter than four signs is not looked
+            for.
         dates: Days that identify (the birth date), YYYYMMDD.
         patient_key: The patient's pseudonym, where the caller has joined several sources; "" computes it from the
             identifier.
@@ -59,12 +61,18 @@ def _words(known: KnownIdentity) -> tuple[tuple[str, ...], tuple[str, ...]]:
                 names.update(
                     {joint.join((first, second)), joint.join((second, first))} if len(first + second) > 2 else ()
                 )
+    # An identifier without a digit may be a word like any other ("CHEST"): it is looked for as a name is.
+    names.update(i.strip().lower() for i in numbers if len(i.strip()) >= _LEAST_DIGITS and not _DIGIT.search(i))
+    numbers = {i for i in numbers if _DIGIT.search(i)}
     identifiers = {i.strip().lower() for i in numbers if len(i.strip()) >= _LEAST_DIGITS}
     for day in known.dates:
         if len(day) == 8 and day.isdigit():
             identifiers.update((day, f"{day[:4]}-{day[4:6]}-{day[6:]}"))
-    order = lambda words: tuple(sorted(words, key=lambda w: (-len(w), w)))  # noqa: E731
-    return order(names), order(identifiers)
+    return _longest_first(names), _longest_first(identifiers)
+
+
+def _longest_first(words: set[str]) -> tuple[str, ...]:
+    return tuple(sorted(words, key=lambda word: (-len(word), word)))
 
 
 @lru_cache(maxsize=4096)
@@ -88,8 +96,15 @@ def pattern(known: KnownIdentity) -> re.Pattern[str] | None:
     parts = []
     if names:
         spelled = "|".join(re.escape(word).replace("\\ ", r"[\s,.^_-]+") for word in names)
-        plain = "|".join(re.escape(word) for word in names if _WIDE.search(word))
+        # A long name is looked for inside other words too ("ofZebrowski"); a short one would be part of many.
+        loose = (word for word in names if _WIDE.search(word) or (len(word) >= _LONG_NAME and " " not in word))
+        plain = "|".join(re.escape(word) for word in loose)
         parts.append(rf"(?P<name>(?<![^\W\d_])(?:{spelled})(?![^\W\d_]){'|' + plain if plain else ''})")
     if identifiers:
-        parts.append(rf"(?P<id>{'|'.join(re.escape(word) for word in identifiers)})")
+        # "1234" is not in "512346"; "A1234" is in "XA1234".
+        edged = (
+            ("(?<!\\d)" if word[0].isdigit() else "") + re.escape(word) + ("(?!\\d)" if word[-1].isdigit() else "")
+            for word in identifiers
+        )
+        parts.append(f"(?P<id>{'|'.join(edged)})")
     return re.compile("|".join(parts), re.IGNORECASE) if parts else None

@@ -18,8 +18,8 @@ class Policy:
     """The Basic Application Level Confidentiality Profile, and the options taken with it.
 
     Args:
-        retain_dates: "shifted" moves all dates of a patient by the same secret number of days and keeps times of the day;
-            "full" keeps both (identifying!); "none" removes or replaces both.
+        retain_dates: "shifted" moves all dates of a patient by the same secret number of days and keeps times of the
+            day; "full" keeps both (identifying!); "none" removes or replaces both.
         retain_device: Keep serial numbers, station names and other identity of the equipment.
         retain_institution: Keep names and addresses of institutions.
         retain_patient_characteristics: Keep sex, age (90 and above become 90), size and weight, which SUV needs.
@@ -76,6 +76,8 @@ class Policy:
                 raise ConfigError(f"{name!r} is no option of de-identification; there are {', '.join(sorted(known))}")
             if name != "retain_dates" and not isinstance(value, bool):
                 raise ConfigError(f"the option {name!r} of de-identification is true or false")
+            if name == "retain_dates" and value not in get_args(Dates):
+                raise ConfigError(f"retain_dates is one of {', '.join(get_args(Dates))}")
         return cls(**values)
 
     def codes(self) -> tuple[tuple[str, str], ...]:

@@ -1,4 +1,4 @@
-"""New names for old: patients, studies, instances and accessions by keyed hash, and dates moved by a patient's own shift.
+"""New names for old: patients, studies and accessions by keyed hash, and dates moved by a patient's own shift.
 
 The same key gives the same pseudonym in every run and for every source. Without the key nobody can compute one again.
 """
@@ -34,8 +34,10 @@ class Pseudonyms:
 
     Example:
         >>> names = Pseudonyms(b"a secret")
-        >>> names.patient("", "12345") == names.patient("", "12345"), names.patient("A", "12345") == names.patient("B", "12345")
-        (True, False)
+        >>> names.patient("", "12345") == names.patient("", "12345")
+        True
+        >>> names.patient("A", "12345") == names.patient("B", "12345")
+        False
         >>> names.uid("1.2.840.10008.5.1.4.1.1.2")
         '1.2.840.10008.5.1.4.1.1.2'
         >>> names.shift_date("20240301", 61)

@@ -89,6 +89,9 @@ def read_nifti(path: Path, *, modality: str = "", name: str = "") -> Image:
     geometry, notes, meta = _geometry(header, name)
     array, quantity, more = _channels(stored, name)
     facts, odd = _own_facts(extension)
+    if facts.get("synthetic") is True:
+        meta["synthetic"] = True
+        notes = (*notes, "synthetic: of no person")
     if geometry.affine is None and facts.get("stack") == "time":
         geometry = Geometry(geometry.shape, stack="time")
     if quantity is Quantity.ARBITRARY and facts.get("quantity") in {q.value for q in Quantity}:

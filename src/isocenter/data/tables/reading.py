@@ -26,7 +26,7 @@ from isocenter.data.tables.columns import (
     typed_column,
 )
 
-__all__ = ["ClinicalTable", "read_clinical", "table_of_cells"]
+__all__ = ["ClinicalTable", "read_cells", "read_clinical", "table_of_cells"]
 
 _ATTRIBUTE = re.compile(r"^@attribute\s+(?P<name>'[^']*'|\"[^\"]*\"|\S+)\s+(?P<kind>.+)$", re.IGNORECASE)
 _ROW = "row"
@@ -131,14 +131,7 @@ def read_clinical(
         UnitsError: A unit is not of UCUM or does not convert.
         ConfigError: A setting names a column that there is not, or a kind that there is not.
     """
-    try:
-        # Bytes are read whole: a table of people is small, and a bad encoding is then one error.
-        text = file.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise explain_os_error(error, file, doing="read") from error
-    except UnicodeDecodeError as error:
-        raise DataError("not a table in UTF-8", source=file) from error
-    heading, rows, stated = _arff(text, file) if file.suffix.lower() == ".arff" else _csv(text, file)
+    heading, rows, stated = read_cells(file)
     names = _names(heading, file)
     for setting in (kinds or {}, units or {}, dict.fromkeys(leave_out, ""), {patient: ""} if patient else {}):
         for name in setting:
@@ -161,6 +154,22 @@ def read_clinical(
     lines = np.array([number for number, _ in rows], dtype=np.int64)
     patients = _patients(list(names), rows, patient, file)
     return ClinicalTable(str(file), columns, lines, patients, patient is not None, unread, row_names)
+
+
+def read_cells(file: Path) -> tuple[list[str], list[tuple[int, list[str]]], dict[str, str]]:
+    """Return the heading, the rows with their lines, and what kinds the file states, of a CSV or ARFF file.
+
+    Raises:
+        DataError: It can't be read, has no row, or a row of another length.
+    """
+    try:
+        # Bytes are read whole: a table of people is small, and a bad encoding is then one error.
+        text = file.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise explain_os_error(error, file, doing="read") from error
+    except UnicodeDecodeError as error:
+        raise DataError("not a table in UTF-8", source=file) from error
+    return _arff(text, file) if file.suffix.lower() == ".arff" else _csv(text, file)
 
 
 def table_of_cells(

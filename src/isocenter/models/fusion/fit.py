@@ -145,7 +145,9 @@ def _tensors(patients: Sources, model: FusionModel) -> tuple[dict[str, torch.Ten
     return vectors, torch.from_numpy(np.stack(present, axis=1))
 
 
-def _begun(patients: Sources, settings: FusionSettings, intervals: Intervals | None) -> FusionModel:
+def _begun(
+    patients: Sources, settings: FusionSettings, intervals: Intervals | None, networks: int
+) -> FusionModel:  # fmt: skip
     centres, scales = {}, {}
     for name, rows in patients.vectors.items():
         seen = rows[~np.isnan(rows[:, 0])]
@@ -153,7 +155,7 @@ def _begun(patients: Sources, settings: FusionSettings, intervals: Intervals | N
             raise DataError(f"nobody has the source {name!r}: leave it out")
         spread = seen.std(axis=0)
         centres[name], scales[name] = seen.mean(axis=0), np.where(spread > 1e-9, spread, 1.0)
-    nets = tuple(FusionNet(settings) for _ in range(_NETWORKS))
+    nets = tuple(FusionNet(settings) for _ in range(networks))
     return FusionModel(nets, centres, scales, intervals)
 
 
@@ -198,7 +200,7 @@ def fit_classes(
     begun = settings or FusionSettings(sources, "classify", len(counts))
     made = replace(begun, sources=sources, head="classify", outputs=len(counts))
     truth = torch.from_numpy(classes)
-    return _fit(patients, made, None, lambda out, rows: functional.cross_entropy(out, truth[rows]), (steps, seed))
+    return _fit(patients, made, None, lambda out, rows: functional.cross_entropy(out, truth[rows]), _How(steps, seed))
 
 
 def fit_times(
@@ -208,6 +210,8 @@ def fit_times(
     *,
     settings: FusionSettings | None = None,
     steps: int = _STEPS,
+    networks: int = _NETWORKS,
+    decay: float = _DECAY,
     seed: int = 0,
 ) -> FusionModel:
     """Learn times to an event from several sources.
@@ -218,6 +222,8 @@ def fit_times(
         happened: Whether the event happened.
         settings: Of the network, with the head "cox" or "discrete"; sources and outputs are set from the patients.
         steps: Of training, all patients at once.
+        networks: Whose mean answers; each is stopped on another part of the patients.
+        decay: Of weights.
         seed: Of everything random.
 
     Raises:
@@ -236,9 +242,25 @@ def fit_times(
     made = replace(settings or FusionSettings(sources, head, outputs), sources=sources, outputs=outputs)
     if intervals is None:
         when, came = torch.from_numpy(days.astype(np.float32)), torch.from_numpy(happened)
-        return _fit(patients, made, None, lambda out, rows: cox_loss(out[:, 0], when[rows], came[rows]), (steps, seed))
+        return _fit(
+            patients, made, None, lambda out, rows: cox_loss(out[:, 0], when[rows], came[rows]),
+            _How(steps, seed, networks, decay),
+        )  # fmt: skip
     passed, event = (torch.from_numpy(part) for part in intervals.place(days, happened))
-    return _fit(patients, made, intervals, lambda out, rows: hazard_loss(out, passed[rows], event[rows]), (steps, seed))
+    return _fit(
+        patients, made, intervals, lambda out, rows: hazard_loss(out, passed[rows], event[rows]),
+        _How(steps, seed, networks, decay),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _How:
+    """How networks are learnt."""
+
+    steps: int
+    seed: int
+    networks: int = _NETWORKS
+    decay: float = _DECAY
 
 
 def _fit(
@@ -246,21 +268,20 @@ def _fit(
     settings: FusionSettings,
     intervals: Intervals | None,
     loss_of: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
-    how: tuple[int, int],
+    how: _How,
 ) -> FusionModel:
     """Learn from those who have a source: a network for each part that is held out, stopped where that is best."""
-    steps, seed = how
     has = np.asarray(patients.present.any(axis=1))
     known = patients.rows(has)
     rows = torch.from_numpy(np.flatnonzero(has))
-    part = torch.from_numpy(np.random.default_rng(seed).permutation(len(known)) % _NETWORKS)
+    part = torch.from_numpy(np.random.default_rng(how.seed).permutation(len(known)) % _NETWORKS)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = _begun(known, settings, intervals)
+        torch.manual_seed(how.seed)
+        model = _begun(known, settings, intervals, how.networks)
         vectors, present = _tensors(known, model)
         for number, net in enumerate(model.nets):
             out = part == number
-            _stopped(net, (vectors, present, rows), loss_of, out, steps)
+            _stopped(net, (vectors, present, rows), loss_of, out, how)
     return model
 
 
@@ -269,15 +290,15 @@ def _stopped(
     data: tuple[dict[str, torch.Tensor], torch.Tensor, torch.Tensor],
     loss_of: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
     out: torch.Tensor,
-    steps: int,
+    how: _How,
 ) -> None:
     """Learn one network; keep it as it was when its loss on the part held out was least."""
     vectors, present, rows = data
     inside = {name: v[~out] for name, v in vectors.items()}
     outside = {name: v[out] for name, v in vectors.items()}
-    optimiser = torch.optim.AdamW(net.parameters(), lr=_RATE, weight_decay=_DECAY)
+    optimiser = torch.optim.AdamW(net.parameters(), lr=_RATE, weight_decay=how.decay)
     least, best = float("inf"), {k: v.clone() for k, v in net.state_dict().items()}
-    for step in range(steps):
+    for step in range(how.steps):
         net.train()
         optimiser.zero_grad(set_to_none=True)
         loss = loss_of(net(inside, present[~out])[0], rows[~out])

@@ -342,6 +342,11 @@ def _result(
     )
 
 
+def _plain(unit: str) -> str:
+    """Return a unit that others can stand beside: DICOM's own sign of an uptake value is no unit in a product."""
+    return unit.replace("{SUVbw}", "")
+
+
 def unit_of(tag: str, quantity: Quantity) -> str:
     """Return the UCUM unit of a feature: "1" for shares, levels and texture.
 
@@ -358,9 +363,9 @@ def unit_of(tag: str, quantity: Quantity) -> str:
         return "mm"
     known = {"morph_volume": "mm3", "morph_vol_approx": "mm3", "morph_area_mesh": "mm2", "morph_av": "/mm"}
     if tag == "morph_integ_int":
-        return "mm3" if unit == "1" else f"mm3.{unit}"
+        return "mm3" if unit == "1" else f"mm3.{_plain(unit)}"
     if tag in ("stat_var", "stat_energy"):
-        return "1" if unit == "1" else f"{unit}2"
+        return "1" if unit == "1" else "/".join(f"{part}2" for part in _plain(unit).split("/"))
     if tag.startswith("loc_") or (tag.startswith("stat_") and tag not in _RATIOS):
         return unit
     return known.get(tag, "1")

@@ -15,6 +15,7 @@ from isocenter.tasks.prognose.bands import Band, band_around
 from isocenter.tasks.prognose.drivers import Driver, drivers
 from isocenter.tasks.prognose.learners import Times, Trained
 from isocenter.tasks.prognose.people import Support
+from isocenter.tasks.prognose.sources import Modality, modalities
 
 __all__ = ["PROMISE", "Answer", "Prognosis", "answer"]
 
@@ -64,6 +65,8 @@ class Answer:
         drivers: What drove it, the largest first.
         nearest: Rows of the nearest patients learnt from.
         imputed: Covariates that were not known.
+        modalities: What the person has, where there are blocks.
+        notes: What to know of this answer.
     """
 
     prediction: Prediction
@@ -72,6 +75,8 @@ class Answer:
     drivers: tuple[Driver, ...] = ()
     nearest: Int64[np.ndarray, " k"] | None = None
     imputed: tuple[str, ...] = ()
+    modalities: tuple[Modality, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def answer(prognosis: Prognosis, person: Covariates, *, level: float = 0.9, seed: int = 0) -> Answer:
@@ -86,14 +91,17 @@ def answer(prognosis: Prognosis, person: Covariates, *, level: float = 0.9, seed
     Raises:
         DataError: A covariate is not there or of another unit.
     """
-    rows = b"".join(np.asarray(c.values, dtype=np.float64).tobytes() for c in person.columns)
+    parts = person.parts
+    rows = b"".join(np.asarray(c.values, dtype=np.float64).tobytes() for c in parts)
     inputs = (hashlib.sha256(rows).hexdigest(),)
     reason = prognosis.support.refuses(person)
-    if reason is None and all(np.isnan(c.values[0]) for c in person.columns):
+    if reason is None and all(bool(np.isnan(c.values[0]).all()) for c in parts):
         reason = "insufficient support: nothing is known of this person"
-    if reason is not None:
-        return Answer(Prediction.abstain("prognose", reason, inputs=inputs))
     at = prognosis.at_days
+    sources = modalities(prognosis.trained, person, np.array([prognosis.horizon_days]))
+    said = _notes(prognosis.people, sources)
+    if reason is not None:
+        return Answer(Prediction.abstain("prognose", reason, inputs=inputs), modalities=sources, notes=said)
     survival = prognosis.trained.survival(person, at)
     band = band_around(survival, [one.survival(person, at) for one in prognosis.again], level=level)
     place = int(np.searchsorted(at, prognosis.horizon_days))
@@ -102,7 +110,7 @@ def answer(prognosis: Prognosis, person: Covariates, *, level: float = 0.9, seed
         "interval", PROMISE, low=float(1 - band.high[0, place]), high=float(1 - band.low[0, place]), level=level
     )
     missing = tuple(c.name for c in person.columns if np.isnan(c.values[0]))
-    notes = (f"not known, and imputed: {', '.join(missing)}",) if missing else ()
+    notes = (*((f"not known, and imputed: {', '.join(missing)}",) if missing else ()), *said)
     prediction = Prediction(
         value=risk, task="prognose", uncertainty=sure, model=prognosis.model, inputs=inputs, notes=notes
     )
@@ -110,5 +118,23 @@ def answer(prognosis: Prognosis, person: Covariates, *, level: float = 0.9, seed
     return Answer(
         prediction, survival[0], band,
         drivers(prognosis.trained, person, prognosis.people, horizon_days=prognosis.horizon_days, seed=seed),
-        prognosis.support.nearest(person, count), missing,
+        prognosis.support.nearest(person, count), missing, sources, said,
     )  # fmt: skip
+
+
+def _notes(people: Covariates, parts: Sequence[Modality]) -> tuple[str, ...]:
+    """Return what to know of the modalities that a person lacks or that could not be used."""
+    found = []
+    present = {b.name: bool(b.present.all()) for b in people.blocks}
+    for part in parts:
+        if part.present and not part.used:
+            found.append(
+                f"{part.name} is of a scanner that was not learnt from, or that nobody named: what it adds is not "
+                "known, and the modality was not used"
+            )
+        elif not part.present and present.get(part.name):
+            found.append(
+                f"{part.name} was never missing among those learnt from, and is missing here: what that means could "
+                "not be learnt"
+            )
+    return tuple(found)

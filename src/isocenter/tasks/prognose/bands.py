@@ -1,8 +1,8 @@
 """How far a person's curve could have come out otherwise: models of resampled patients.
 
 The band is of the estimate: how much the curve moves when other patients of the same kind had been learnt from. It is
-not where this person's own time will fall. Forests are grown again with a quarter of their trees, which makes their
-bands a little too wide.
+not where this person's own time will fall. Forests are grown again with a quarter of their trees, and of the networks
+of a fusion one is learnt again, which makes their bands a little too wide.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from jaxtyping import Float, Int64
 from scipy.special import ndtri
 
 from isocenter.core.errors import ConfigError, DataError, TrainingError
-from isocenter.models.covariates import Covariates, fit_preparation
-from isocenter.tasks.prognose.learners import Learner, Times, Trained
+from isocenter.models.covariates import Covariates
+from isocenter.tasks.prognose.learners import Learner, Times, Trained, prepared
 
 __all__ = ["Band", "band_around", "refits"]
 
@@ -77,14 +77,15 @@ def refits(
         if not ours.happened.any():
             continue
         try:
-            preparation = fit_preparation(part)
-            x = preparation.matrix(part)
+            ready, preparation, x = prepared(learner, part)
             setting = dict(trained.setting)
             if "trees" in setting:
                 setting["trees"] = max(_LEAST_TREES, setting["trees"] // 4)
             if "columns" in setting:
                 setting["columns"] = min(setting["columns"], x.shape[1])
-            model = learner.fit(x, ours, setting, seed + 1 + number)
+            if "networks" in setting:
+                setting["networks"] = 1
+            model = ready.fit(x, ours, setting, seed + 1 + number)
         except TrainingError:
             continue
         found.append(Trained(trained.learner, preparation, model, setting))

@@ -11,14 +11,22 @@ Source:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float, Int64
 
 from isocenter.core.errors import ConfigError, DataError, TrainingError
 
-__all__ = ["CoxModel", "breslow_baseline", "fit_cox", "partial_likelihood", "strongest_penalty"]
+__all__ = [
+    "CoxModel",
+    "PartialLikelihood",
+    "breslow_baseline",
+    "fit_cox",
+    "maximise",
+    "partial_likelihood",
+    "strongest_penalty",
+]
 
 Ties = Literal["efron", "breslow"]
 _STEPS, _SWEEPS, _HALVINGS = 200, 1000, 40
@@ -157,16 +165,56 @@ def fit_cox(
         >>> round(float(fit_cox(x, days, np.array([True, True, False, True, True, True])).coefficients[0]), 4)
         0.8455
     """
-    if strength < 0 or not 0 <= l1_ratio <= 1:
-        raise ConfigError(f"a penalty needs a strength of 0 or more and a ratio in 0..1, got {strength}, {l1_ratio}")
     if not happened.any():
         raise DataError("nobody had the event: nothing can be learnt")
     if not (np.isfinite(x).all() and np.isfinite(days).all()):
         raise DataError("a covariate or a time is not finite")
     means = x.mean(axis=0)
     people = _Ordered.of(x - means, days, happened, ties)
-    beta = np.zeros(x.shape[1]) if start is None else start.copy()
-    n, l1, l2 = len(days), strength * l1_ratio, strength * (1 - l1_ratio)
+    beta = maximise(people, len(days), strength=strength, l1_ratio=l1_ratio, start=start)
+    return CoxModel(beta, means, people.event_days, people.baseline(beta))
+
+
+@runtime_checkable
+class PartialLikelihood(Protocol):
+    """A partial likelihood of people, as `maximise` takes it."""
+
+    @property
+    def x(self) -> Float[np.ndarray, "n p"]:
+        """A row for each person."""
+
+    def likelihood(self, beta: Float[np.ndarray, " p"]) -> float:
+        """Return its logarithm."""
+
+    def step(self, beta: Float[np.ndarray, " p"]) -> tuple[Float[np.ndarray, " p"], Float[np.ndarray, "p p"]]:
+        """Return gradient and Hessian of minus its logarithm."""
+
+
+def maximise(
+    people: PartialLikelihood,
+    n: int,
+    *,
+    strength: float,
+    l1_ratio: float,
+    start: Float[np.ndarray, " p"] | None = None,
+) -> Float[np.ndarray, " p"]:
+    """Return the coefficients of the largest penalised partial likelihood.
+
+    Args:
+        people: Its people.
+        n: How many they are.
+        strength: Of the penalty; 0 for none.
+        l1_ratio: 0 for ridge, 1 for lasso.
+        start: Where to begin.
+
+    Raises:
+        ConfigError: A setting is out of range.
+        TrainingError: The likelihood has no maximum and no penalty holds it.
+    """
+    if strength < 0 or not 0 <= l1_ratio <= 1:
+        raise ConfigError(f"a penalty needs a strength of 0 or more and a ratio in 0..1, got {strength}, {l1_ratio}")
+    beta = np.zeros(people.x.shape[1]) if start is None else start.copy()
+    l1, l2 = strength * l1_ratio, strength * (1 - l1_ratio)
 
     def objective(b: Float[np.ndarray, " p"]) -> float:
         return -people.likelihood(b) / n + l1 * float(np.abs(b).sum()) + l2 / 2 * float(b @ b)
@@ -192,7 +240,7 @@ def fit_cox(
         if now - then < 1e-11 * (1 + abs(now)) and np.abs(size * move).max() < 1e-7:
             break
         now = then
-    return CoxModel(beta, means, people.event_days, people.baseline(beta))
+    return beta
 
 
 def _direction(

@@ -9,14 +9,15 @@ Source:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
-from isocenter.models.covariates import Covariate, Covariates
+from isocenter.models.covariates import Block, Covariate, Covariates
 from isocenter.tasks.prognose.competing import CauseSpecific
 from isocenter.tasks.prognose.cox import CoxModel
+from isocenter.tasks.prognose.fine_gray import FineGray
 from isocenter.tasks.prognose.learners import Trained
 
 __all__ = ["Driver", "drivers"]
@@ -53,7 +54,7 @@ def drivers(
         orders: Orders that are sampled; covariates come in one after another.
         seed: Decides them.
     """
-    if isinstance(trained.model, CoxModel | CauseSpecific):
+    if isinstance(trained.model, CoxModel | CauseSpecific | FineGray):
         x = trained.preparation.matrix(person)
         parts = trained.model.contributions(x)[0]
         sums: dict[str, float] = {}
@@ -70,26 +71,38 @@ def _sampled(
 ) -> list[Driver]:
     orders, seed = drawn
     rng = np.random.default_rng(seed)
-    names = [c.name for c in trained.preparation.codings]
+    names = list(trained.preparation.names)
     count = len(names)
     base = np.repeat(rng.integers(0, len(others), orders), count + 1)
     place = np.stack([rng.permutation(count) for _ in range(orders)])  # of each covariate in each order
     step = np.tile(np.arange(count + 1), orders)
-    columns = []
+    columns, blocks = [], []
     own, rest = ({c.name: c for c in people.columns} for people in (person, others))
+    own_blocks, rest_blocks = ({b.name: b for b in people.blocks} for people in (person, others))
     for number, name in enumerate(names):
         known = step > np.repeat(place[:, number], count + 1)
+        if name in rest_blocks:
+            blocks.append(_mixed(own_blocks[name], rest_blocks[name].rows(base), known))
+            continue
         values = _as_levels(own[name], rest[name].levels)
         columns.append(
             Covariate(name, np.where(known, values[0], rest[name].values[base]), rest[name].unit, rest[name].levels)
         )
-    survival = trained.survival(Covariates(tuple(columns)), np.array([horizon_days]))[:, 0]
+    survival = trained.survival(Covariates(tuple(columns), tuple(blocks)), np.array([horizon_days]))[:, 0]
     score = np.log(-np.log(np.clip(survival, _EDGE, 1 - _EDGE))).reshape(orders, count + 1)
     gains = np.diff(score, axis=1)
     return [
         Driver(name, float(np.take_along_axis(gains, place[:, [number]], axis=1).mean()), False)
         for number, name in enumerate(names)
     ]
+
+
+def _mixed(own: Block, rest: Block, known: Bool[np.ndarray, " n"]) -> Block:
+    """Return a block that is a person's own where it is known, and another's elsewhere."""
+    batches: tuple[str, ...] = ()
+    if rest.batches:
+        batches = tuple(own.batches[0] if k else b for k, b in zip(known, rest.batches, strict=True))
+    return replace(rest, values=np.where(known[:, None], own.values[0], rest.values), batches=batches)
 
 
 def _as_levels(column: Covariate, levels: tuple[str, ...]) -> Float[np.ndarray, " n"]:

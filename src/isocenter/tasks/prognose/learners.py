@@ -10,22 +10,29 @@ import numpy as np
 from jaxtyping import Bool, Float, Int64
 
 from isocenter.core.errors import DataError, TrainingError
-from isocenter.models.covariates import Covariates, Preparation, fit_preparation
+from isocenter.models.covariates import Covariates
 from isocenter.tasks.prognose.competing import CauseSpecific, fit_cause_specific
 from isocenter.tasks.prognose.cox import fit_cox, partial_likelihood, strongest_penalty
+from isocenter.tasks.prognose.fine_gray import fine_gray_likelihood, fit_fine_gray
 from isocenter.tasks.prognose.forest import ForestSettings, fit_forest
+from isocenter.tasks.prognose.preparing import PeoplePreparation, fit_people
 
 __all__ = [
     "Choice",
     "CompetingLearner",
     "CoxLearner",
     "Curves",
+    "Ensemble",
+    "FineGrayLearner",
     "ForestLearner",
     "Learner",
     "Score",
+    "SourceCurves",
+    "SourceLearner",
     "Times",
     "Trained",
     "learn",
+    "prepared",
 ]
 
 Setting = Mapping[str, float]
@@ -80,6 +87,31 @@ class Learner(Protocol):
 
     def judge(self, model: Curves, x: Float[np.ndarray, "n p"], times: Times, score: Score) -> float:
         """Return how good a model is on people that it did not learn from; larger is better."""
+
+
+@runtime_checkable
+class Ensemble(Protocol):
+    """A learner of many trees or networks, of which fewer do while settings are chosen."""
+
+    @property
+    def whole(self) -> Setting:
+        """What is set once the rest is chosen."""
+
+
+@runtime_checkable
+class SourceLearner(Learner, Protocol):
+    """A way to learn from modalities of which a person may lack any: its matrix has gaps, NaN throughout."""
+
+    def over(self, layout: tuple[tuple[str, int], ...]) -> Learner:
+        """Return the learner for modalities of these names and widths, side by side."""
+
+
+@runtime_checkable
+class SourceCurves(Curves, Protocol):
+    """A model of modalities with gaps."""
+
+    def attention(self, x: Float[np.ndarray, "n p"]) -> Float[np.ndarray, "n sources"]:
+        """Return how much each modality was attended to; adds up to 1 for each person."""
 
 
 @dataclass(frozen=True)
@@ -151,6 +183,40 @@ class CompetingLearner:
 
 
 @dataclass(frozen=True)
+class FineGrayLearner:
+    """Fine and Gray's regression of the share that has the event, with an elastic net.
+
+    Args:
+        cox: Whose strengths and ratios are chosen from.
+    """
+
+    cox: CoxLearner = CoxLearner()
+    name: str = "fine-gray"
+
+    def settings(self, x: Float[np.ndarray, "n p"], times: Times) -> Sequence[Setting]:
+        """Return strengths and ratios, the strongest first."""
+        return self.cox.settings(x, times)
+
+    def fit(self, x: Float[np.ndarray, "n p"], times: Times, setting: Setting, seed: int) -> Curves:
+        """Fit with one setting; nothing is random.
+
+        Raises:
+            DataError: The times tell of no competing events.
+        """
+        del seed
+        if times.codes is None:
+            raise DataError("no events compete: take Cox regression")
+        return fit_fine_gray(x, times.days, times.codes, strength=setting["strength"], l1_ratio=setting["l1_ratio"])
+
+    def judge(self, model: Curves, x: Float[np.ndarray, "n p"], times: Times, score: Score) -> float:
+        """Return the log partial likelihood of people held out."""
+        del score
+        if times.codes is None:
+            raise DataError("this learner judges models of competing events")
+        return fine_gray_likelihood(model.risk(x), times.days, times.codes)
+
+
+@dataclass(frozen=True)
 class ForestLearner:
     """A random survival forest; the size of leaves and the columns tried are chosen by concordance.
 
@@ -166,6 +232,11 @@ class ForestLearner:
     shares: tuple[float, ...] = (0.0, 0.5)
     tuning: int = 50
     name: str = "forest"
+
+    @property
+    def whole(self) -> Setting:
+        """What is set once the rest is chosen: all trees."""
+        return {"trees": self.trees}
 
     def settings(self, x: Float[np.ndarray, "n p"], times: Times) -> Sequence[Setting]:
         """Return leaves and columns, large leaves first; a leaf is at most a tenth of the people."""
@@ -197,17 +268,34 @@ class Trained:
     """
 
     learner: str
-    preparation: Preparation
+    preparation: PeoplePreparation
     model: Curves
     setting: Setting
 
+    def matrix(self, people: Covariates) -> Float[np.ndarray, "n p"]:
+        """Return people as the model takes them."""
+        with_gaps = isinstance(self.model, SourceCurves)
+        return self.preparation.gapped(people) if with_gaps else self.preparation.matrix(people)
+
     def risk(self, people: Covariates) -> Float[np.ndarray, " n"]:
         """Return a number for each person, higher for earlier events."""
-        return self.model.risk(self.preparation.matrix(people))
+        return self.model.risk(self.matrix(people))
 
     def survival(self, people: Covariates, at_days: Float[np.ndarray, " q"]) -> Float[np.ndarray, "n q"]:
         """Return the chance of being without the event after each day."""
-        return self.model.survival(self.preparation.matrix(people), at_days)
+        return self.model.survival(self.matrix(people), at_days)
+
+
+def prepared(learner: Learner, people: Covariates) -> tuple[Learner, PeoplePreparation, Float[np.ndarray, "n p"]]:
+    """Return the learner, the preparation fitted on these people, and their matrix as the learner takes it.
+
+    Raises:
+        DataError: Nothing can be learnt from these people.
+    """
+    preparation = fit_people(people)
+    if isinstance(learner, SourceLearner):
+        return learner.over(preparation.layout), preparation, preparation.gapped(people)
+    return learner, preparation, preparation.matrix(people)
 
 
 @dataclass(frozen=True, eq=False)
@@ -246,13 +334,11 @@ def learn(learner: Learner, people: Covariates, times: Times, choice: Choice) ->
     Raises:
         DataError: Nothing can be learnt from these people, or settings can't be chosen.
     """
-    preparation = fit_preparation(people)
-    x = preparation.matrix(people)
+    learner, preparation, x = prepared(learner, people)
     settings = learner.settings(x, times)
     setting = settings[0] if len(settings) == 1 else _chosen(learner, people, times, choice, settings)
-    final = dict(setting)
-    if isinstance(learner, ForestLearner):
-        final["trees"] = learner.trees
+    # Settings are chosen with fewer trees or networks than are learnt in the end.
+    final = {**setting, **(learner.whole if isinstance(learner, Ensemble) else {})}
     return Trained(learner.name, preparation, learner.fit(x, times, final, choice.seed), final)
 
 
@@ -262,15 +348,16 @@ def _chosen(learner: Learner, people: Covariates, times: Times, choice: Choice, 
         out = choice.folds == number
         if not (times.happened[out].any() and times.happened[~out].any()):
             continue
-        preparation = fit_preparation(people.rows(~out))
-        x, held_out = preparation.matrix(people.rows(~out)), preparation.matrix(people.rows(out))
+        ready, preparation, x = prepared(learner, people.rows(~out))
+        apart = people.rows(out)
+        held_out = preparation.gapped(apart) if isinstance(ready, SourceLearner) else preparation.matrix(apart)
         for one in tried:
             setting = dict(one.setting)
             if "columns" in setting:
                 setting["columns"] = min(setting["columns"], x.shape[1])
             try:
-                model = learner.fit(x, times.rows(~out), setting, choice.seed)
-                found = learner.judge(model, held_out, times.rows(out), choice.score)
+                model = ready.fit(x, times.rows(~out), setting, choice.seed)
+                found = ready.judge(model, held_out, times.rows(out), choice.score)
             except TrainingError:  # a setting that does not come to rest is not chosen
                 found = -np.inf
             one.sums.append(found)

@@ -7,7 +7,7 @@ So no figure of the outer folds has seen what it is measured on.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Bool, Float, Int64
@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Int64
 from isocenter.core.errors import DataError
 from isocenter.models.covariates import Covariates
 from isocenter.tasks.prognose.learners import Choice, Learner, Score, Setting, Times, learn
+from isocenter.tasks.prognose.preparing import TABLE
 
 __all__ = ["HeldOut", "nested", "patient_folds"]
 
@@ -30,6 +31,7 @@ class HeldOut:
         folds: In which fold each was held out.
         settings: Chosen, of each fold.
         dropped: By covariate, how much concordance is lost when it is dealt out anew, mean over folds.
+        taken: Risk of each person with one modality taken away, by modality; empty where there are no blocks.
     """
 
     learner: str
@@ -38,6 +40,7 @@ class HeldOut:
     folds: Int64[np.ndarray, " n"]
     settings: tuple[Setting, ...]
     dropped: dict[str, float]
+    taken: dict[str, Float[np.ndarray, " n"]] = field(default_factory=dict)
 
 
 def patient_folds(
@@ -105,6 +108,10 @@ def nested(
     risk, survival = np.full(len(folds), np.nan), np.full((len(folds), len(at_days)), np.nan)
     settings: list[Setting] = []
     lost: dict[str, list[float]] = {name: [] for name in people.names}
+    sources: dict[str, tuple[str, ...]] = {b.name: (b.name,) for b in people.blocks}
+    if people.blocks and people.columns:
+        sources[TABLE] = tuple(c.name for c in people.columns)
+    taken = {name: np.full(len(folds), np.nan) for name in sources}
     names = np.asarray(patients, dtype=str)
     rng = np.random.default_rng(seed)
     numbers = np.unique(folds)
@@ -119,8 +126,10 @@ def nested(
         for name in people.names:
             dealt = trained.risk(held_out.shuffled(name, rng.permutation(len(held_out))))
             lost[name].append(whole - score(ours.days, ours.happened, dealt))
+        for source, columns in sources.items():
+            taken[source][out] = trained.risk(held_out.without(*columns))
         if progress is not None:
             progress((done + 1) / len(numbers))
     # A fold without a pair in known order has no concordance to lose.
     dropped = {name: float(np.nanmean(values)) for name, values in lost.items() if np.isfinite(values).any()}
-    return HeldOut(learner.name, risk, survival, folds, tuple(settings), dropped)
+    return HeldOut(learner.name, risk, survival, folds, tuple(settings), dropped, taken)

@@ -8,8 +8,9 @@ import numpy as np
 from jaxtyping import Float, Int64
 
 from isocenter.core.errors import DataError
-from isocenter.models.covariates import Covariates, Preparation
+from isocenter.models.covariates import Covariates
 from isocenter.safety.quantiles import least_cases
+from isocenter.tasks.prognose.preparing import PeoplePreparation
 
 __all__ = ["Support", "fit_support"]
 
@@ -27,14 +28,14 @@ class Support:
         refused_share: Share of people like them that is refused.
     """
 
-    preparation: Preparation
+    preparation: PeoplePreparation
     known: Float[np.ndarray, "n p"]
     usual: Float[np.ndarray, " n"]
     refused_share: float
 
     def distances(self, person: Covariates) -> Float[np.ndarray, " n"]:
         """Return how far each of the people learnt from is from one person."""
-        x = self.preparation.matrix(person) * _weights(self.preparation)
+        x = self.preparation.matrix(person) * self.preparation.weights
         return np.asarray(np.sqrt(((self.known - x[:1]) ** 2).sum(axis=1)))
 
     def nearest(self, person: Covariates, count: int) -> Int64[np.ndarray, " k"]:
@@ -61,13 +62,8 @@ class Support:
         return None
 
 
-def _weights(preparation: Preparation) -> Float[np.ndarray, " p"]:
-    """Return the weight of each column of the matrix: a word of many levels counts as one covariate."""
-    return np.array([1.0 if covariate == own else 0.5**0.5 for covariate, own in preparation.features])
-
-
 def fit_support(
-    preparation: Preparation, people: Covariates, patients: tuple[str, ...], *, refused_share: float = 0.01
+    preparation: PeoplePreparation, people: Covariates, patients: tuple[str, ...], *, refused_share: float = 0.01
 ) -> Support:
     """Learn how far people lie apart.
 
@@ -86,7 +82,7 @@ def fit_support(
             f"{len(people)} people are too few to refuse {refused_share:.1%} of such people; at least {least} are "
             "needed"
         )
-    known = preparation.matrix(people) * _weights(preparation)
+    known = preparation.matrix(people) * preparation.weights
     same = np.unique(np.asarray(patients, dtype=str), return_inverse=True)[1]
     usual = np.empty(len(known))
     rank = min(_NEIGHBOURS, len(known) - 1) - 1

@@ -9,12 +9,14 @@ from isocenter.tasks.treat.nuisance import Nuisance, cross_fit, folds_of
 from isocenter.tasks.treat.options import OptionLevels, OptionModel, fit_options
 from isocenter.tasks.treat.people import Learnt, cross_fitted_effects, learn
 from isocenter.tasks.treat.prepare import Preparation, fit_preparation
+from isocenter.tasks.treat.reduce import Blocks, Reduction, fit_reduction
 from isocenter.tasks.treat.refute import Refutation, refute
 from isocenter.tasks.treat.support import Refusal, Support, fit_support, supported
 
 __all__ = [
     "METHODS",
     "Amount",
+    "Blocks",
     "Cases",
     "EffectModel",
     "Effects",
@@ -25,6 +27,7 @@ __all__ = [
     "OptionModel",
     "PersonAnswer",
     "Preparation",
+    "Reduction",
     "Refusal",
     "Refutation",
     "Support",
@@ -36,6 +39,7 @@ __all__ = [
     "fit_effects",
     "fit_options",
     "fit_preparation",
+    "fit_reduction",
     "fit_support",
     "folds_of",
     "learn",

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from isocenter.core.errors import DataError
+from isocenter.tasks.treat.reduce import Blocks, Reduction, fit_reduction
 
 __all__ = ["LEAST_PER_OPTION", "Cases", "Lived", "check_cases", "subset"]
 
@@ -43,6 +44,7 @@ class Cases:
         outcome: A number; pseudo-values where there are times.
         binary: Whether the outcome is yes or no (1 or 0).
         lived: Times behind the outcome; None where there are none.
+        blocks: Columns of features that belong together; who learns reduces those of many.
     """
 
     features: Float[np.ndarray, "n p"]
@@ -50,11 +52,19 @@ class Cases:
     outcome: Float[np.ndarray, " n"]
     binary: bool = False
     lived: Lived | None = None
+    blocks: Blocks = ()
 
     @property
     def chance(self) -> bool:
         """Whether an expected outcome is a chance, 0 to 1."""
         return self.binary or (self.lived is not None and self.lived.scale == "survival")
+
+    def reduced(self) -> tuple[Cases, Reduction]:
+        """Return these people with blocks of many columns as components, learnt from them, and how."""
+        reduction = fit_reduction(self.features, self.blocks)
+        if not reduction.parts:
+            return self, reduction
+        return replace(self, features=reduction(self.features), blocks=()), reduction
 
 
 def check_cases(cases: Cases) -> None:
@@ -92,4 +102,4 @@ def subset(cases: Cases, keep: Bool[np.ndarray, " n"] | Int[np.ndarray, " m"]) -
     lived = cases.lived
     if lived is not None:
         lived = Lived(lived.days[keep], lived.happened[keep], lived.horizon_days, lived.scale)
-    return Cases(cases.features[keep], cases.treated[keep], cases.outcome[keep], cases.binary, lived)
+    return Cases(cases.features[keep], cases.treated[keep], cases.outcome[keep], cases.binary, lived, cases.blocks)

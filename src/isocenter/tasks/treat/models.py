@@ -25,6 +25,7 @@ from isocenter.tasks.treat.cases import Cases, check_cases
 from isocenter.tasks.treat.nuisance import outcome_learner, propensity_learner
 from isocenter.tasks.treat.options import OptionModel, fit_options
 from isocenter.tasks.treat.packages import needed
+from isocenter.tasks.treat.reduce import Reduction
 
 __all__ = ["METHODS", "EffectModel", "Effects", "fit_effects"]
 
@@ -152,6 +153,21 @@ class _Together:
         return Effects(each.mean(axis=0), np.sqrt(sampling + each.var(axis=0, ddof=1) / count))
 
 
+@dataclass(frozen=True, eq=False)
+class _OfBlocks:
+    """A learner of components, for people whose blocks are whole."""
+
+    model: EffectModel
+    reduction: Reduction
+
+    @property
+    def name(self) -> str:
+        return self.model.name
+
+    def effects(self, features: Float[np.ndarray, "n p"]) -> Effects:
+        return self.model.effects(self.reduction(features))
+
+
 def _together(cases: Cases, seed: int, resamples: int) -> EffectModel:
     return _Together(tuple(fit(cases, seed, resamples) for fit in (_forest, _dr, _r, _t)))
 
@@ -180,4 +196,6 @@ def fit_effects(cases: Cases, method: str = "together", *, resamples: int = 30, 
     if method not in METHODS:
         raise ConfigError(f"no method {method!r}; there are {', '.join(METHODS)}")
     check_cases(cases)
-    return METHODS[method](cases, seed, resamples)
+    own, reduction = cases.reduced()
+    found = METHODS[method](own, seed, resamples)
+    return _OfBlocks(found, reduction) if reduction.parts else found

@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, Int
 from isocenter.core.errors import DataError
 from isocenter.tasks.treat.cases import Cases
 from isocenter.tasks.treat.packages import needed
+from isocenter.tasks.treat.reduce import fit_reduction
 
 __all__ = ["Nuisance", "cross_fit", "folds_of", "outcome_learner", "propensity_learner"]
 
@@ -84,18 +85,21 @@ def outcome_learner(name: str, seed: int) -> Any:
 def _predict_propensity(cases: Cases, name: str, folds: int, seed: int) -> Float[np.ndarray, " n"]:
     found = np.empty(len(cases.treated))
     for learn, held in folds_of(cases.treated, folds, seed):
-        model = propensity_learner(name, seed).fit(cases.features[learn], cases.treated[learn])
-        found[held] = model.predict_proba(cases.features[held])[:, 1]
+        reduction = fit_reduction(cases.features[learn], cases.blocks)
+        model = propensity_learner(name, seed).fit(reduction(cases.features[learn]), cases.treated[learn])
+        found[held] = model.predict_proba(reduction(cases.features[held]))[:, 1]
     return found
 
 
 def _predict_outcomes(cases: Cases, name: str, folds: int, seed: int) -> Float[np.ndarray, "2 n"]:
     found = np.empty((2, len(cases.treated)))
     for learn, held in folds_of(cases.treated, folds, seed):
+        reduction = fit_reduction(cases.features[learn], cases.blocks)
+        others = reduction(cases.features[held])
         for option, group in enumerate((~cases.treated[learn], cases.treated[learn])):
             own = learn[group]
-            model = outcome_learner(name, seed).fit(cases.features[own], cases.outcome[own])
-            found[option, held] = model.predict(cases.features[held])
+            model = outcome_learner(name, seed).fit(reduction(cases.features[own]), cases.outcome[own])
+            found[option, held] = model.predict(others)
     return np.clip(found, 0, 1) if cases.chance else found
 
 

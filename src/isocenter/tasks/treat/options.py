@@ -19,6 +19,7 @@ from isocenter.core.errors import ModelError
 from isocenter.tasks.treat.cases import Cases, subset
 from isocenter.tasks.treat.hazard import Hazard, fit_hazard
 from isocenter.tasks.treat.nuisance import outcome_learner, propensity_learner
+from isocenter.tasks.treat.reduce import Reduction
 
 __all__ = ["OptionLevels", "OptionModel", "fit_options"]
 
@@ -94,15 +95,19 @@ class OptionModel:
     Args:
         models: Without and with the treatment.
         resampled: Pairs of them.
+        reduction: Of features, before anything else.
     """
 
     name = "t-learner"
 
-    def __init__(self, models: tuple[_Level, _Level], resampled: tuple[tuple[_Level, _Level], ...]) -> None:
-        self._models, self._resampled = models, resampled
+    def __init__(
+        self, models: tuple[_Level, _Level], resampled: tuple[tuple[_Level, _Level], ...], reduction: Reduction
+    ) -> None:
+        self._models, self._resampled, self._reduction = models, resampled, reduction
 
     def levels(self, features: Float[np.ndarray, "n p"]) -> OptionLevels:
         """Return what is to be expected of people under each option."""
+        features = self._reduction(features)
         expected = np.stack([model(features) for model in self._models])
         if not self._resampled:
             return OptionLevels(expected, np.zeros_like(expected), np.zeros(len(features)))
@@ -142,4 +147,6 @@ def fit_options(cases: Cases, *, resamples: int = 30, seed: int = 0) -> OptionMo
         CapabilityError: scikit-learn is not installed.
     """
     rng = np.random.default_rng(seed)
-    return OptionModel(_pair(cases, seed), tuple(_drawn_pair(cases, rng, seed) for _ in range(resamples)))
+    own, reduction = cases.reduced()
+    drawn = tuple(_drawn_pair(own, rng, seed) for _ in range(resamples))
+    return OptionModel(_pair(own, seed), drawn, reduction)

@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float
 
 from isocenter.core.errors import DataError
 from isocenter.tasks.treat.packages import needed
+from isocenter.tasks.treat.reduce import MANY, Blocks
 
 __all__ = ["Preparation", "fit_preparation"]
 
@@ -30,6 +31,8 @@ class Preparation:
         transform: Power transform to about unit deviation.
         least: Of each column, in its own numbers.
         most: Of each column.
+        blocks: Columns of what comes out that belong together.
+        many: Columns of what goes in that are of blocks of many.
     """
 
     names: tuple[str, ...]
@@ -39,6 +42,8 @@ class Preparation:
     transform: Any
     least: Float[np.ndarray, " p"]
     most: Float[np.ndarray, " p"]
+    blocks: Blocks = ()
+    many: tuple[int, ...] = ()
 
     def __call__(self, raw: Float[np.ndarray, "n p"]) -> Float[np.ndarray, "n k"]:
         """Return features; NaN in `raw` is an empty cell.
@@ -57,7 +62,9 @@ class Preparation:
             raw: As for a call; an empty cell is not outside.
             margin: Numbers may lie this share of the range beyond its ends.
         """
+        # Of a block of many columns some number is always beyond: there components are looked at instead.
         room = margin * (self.most - self.least)
+        room[list(self.many)] = np.inf
         return np.asarray((raw < self.least - room) | (raw > self.most + room))
 
 
@@ -69,12 +76,13 @@ def _filled(
     return np.concatenate([values, empty[:, list(gaps)].astype(np.float64)], axis=1)
 
 
-def fit_preparation(raw: Float[np.ndarray, "n p"], names: Sequence[str]) -> Preparation:
+def fit_preparation(raw: Float[np.ndarray, "n p"], names: Sequence[str], blocks: Blocks = ()) -> Preparation:
     """Learn how features are prepared.
 
     Args:
         raw: Numbers; NaN is an empty cell. Words are columns of 0 and 1.
         names: Of the columns.
+        blocks: Columns that belong together: that a block is missing is said once, not of each of its columns.
 
     Raises:
         DataError: No column differs between people.
@@ -87,17 +95,28 @@ def fit_preparation(raw: Float[np.ndarray, "n p"], names: Sequence[str]) -> Prep
         raise DataError(f"{raw.shape[1]} columns, {len(names)} names")
     empty = ~np.isfinite(raw)
     filled = np.array([np.median(c[np.isfinite(c)]) if np.isfinite(c).any() else 0.0 for c in raw.T])
-    gaps = tuple(int(i) for i in np.flatnonzero(empty.any(axis=0) & ~empty.all(axis=0)))
+    some = empty.any(axis=0) & ~empty.all(axis=0)
+    for _, columns in blocks:
+        own = list(columns)
+        absent = empty[:, own].all(axis=1)
+        alike = [i for i in own if (empty[:, i] == absent).all()]
+        some[own] = False
+        if absent.any() and alike:
+            some[alike[0]] = True
+    gaps = tuple(int(i) for i in np.flatnonzero(some))
     values = _filled(raw, filled, gaps)
     kept = np.ptp(values, axis=0) > 0
     if not kept.any():
         raise DataError("no feature differs between people")
-    both = [*names, *(f"{names[i]}, not stated" for i in gaps)]
+    of_block = {i: name for name, columns in blocks for i in columns}
+    both = [*names, *(f"{of_block.get(i, names[i])}, not stated" for i in gaps)]
     scaled = _Scaled(values[:, kept])
+    place = np.cumsum(kept) - 1
     stated = np.where(empty, filled, raw)  # the median lies within: it moves neither end
     return Preparation(
         tuple(n for n, k in zip(both, kept, strict=True) if k), filled, gaps, kept, scaled, stated.min(axis=0),
-        stated.max(axis=0),
+        stated.max(axis=0), tuple((name, tuple(int(place[i]) for i in columns if kept[i])) for name, columns in blocks),
+        tuple(i for _, columns in blocks for i in columns if len(columns) > MANY),
     )  # fmt: skip
 
 

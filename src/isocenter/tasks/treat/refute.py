@@ -82,7 +82,9 @@ def refute(
 
     placebos = []
     for number in range(tries):
-        dealt = Cases(cases.features, rng.permutation(cases.treated), cases.outcome, cases.binary, cases.lived)
+        dealt = Cases(
+            cases.features, rng.permutation(cases.treated), cases.outcome, cases.binary, cases.lived, cases.blocks
+        )
         placebos.append(again(dealt, number))
     found = np.array(placebos)
     limit = float(student.ppf((1 + _SURE) / 2, max(tries - 1, 1)) * found.std(ddof=1) / np.sqrt(tries))
@@ -93,7 +95,9 @@ def refute(
         )
     ]  # fmt: skip
     noise = rng.standard_normal((len(cases.treated), 1))
-    wider = Cases(np.hstack([cases.features, noise]), cases.treated, cases.outcome, cases.binary, cases.lived)
+    wider = Cases(
+        np.hstack([cases.features, noise]), cases.treated, cases.outcome, cases.binary, cases.lived, cases.blocks
+    )
     found = np.array([again(wider, 0)])
     made.append(
         _told(

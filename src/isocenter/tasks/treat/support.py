@@ -22,6 +22,7 @@ from isocenter.core.errors import ConfigError
 from isocenter.tasks.treat.cases import Cases, subset
 from isocenter.tasks.treat.nuisance import Nuisance, propensity_learner
 from isocenter.tasks.treat.packages import needed
+from isocenter.tasks.treat.reduce import Reduction
 
 __all__ = ["Refusal", "Support", "fit_support"]
 
@@ -89,6 +90,7 @@ class Support:
         self._beyond: list[_Beyond] = []
         self._trees: list[Any] = []
         self._limits: list[float] = []
+        self._reduction = Reduction((), ())
 
     @property
     def rules(self) -> tuple[str, ...]:
@@ -97,6 +99,7 @@ class Support:
 
     def learn(self, cases: Cases, nuisance: Nuisance, units: _Units, seed: int) -> None:
         """Learn from people; see `fit_support`."""
+        cases, self._reduction = cases.reduced()
         if not self.randomised:
             name = "line" if nuisance.propensity_learner == "share" else nuisance.propensity_learner
             self._propensity = propensity_learner(name, seed).fit(cases.features, cases.treated)
@@ -160,8 +163,9 @@ class Support:
             features: Prepared.
             propensity: Of each, where cross-fitted ones are at hand; None asks the model.
         """
+        features = self._reduction(features)
         if propensity is None:
-            propensity = self.propensity(features)
+            propensity = self._chance(features)
         found: list[Refusal | None] = [None] * len(features)
         leaves = None if self._tree is None else self._tree.apply(features)
         beyond = [b.holds(features) for b in self._beyond]
@@ -189,6 +193,9 @@ class Support:
 
     def propensity(self, features: Float[np.ndarray, "n p"]) -> Float[np.ndarray, " n"]:
         """Return the chance of the treatment; 0.5 where a coin decided."""
+        return self._chance(self._reduction(features))
+
+    def _chance(self, features: Float[np.ndarray, "n k"]) -> Float[np.ndarray, " n"]:
         if self._propensity is None:
             return np.full(len(features), 0.5)
         return np.asarray(self._propensity.predict_proba(features)[:, 1])
@@ -284,7 +291,9 @@ def fit_support(
     if not 0 < least_share < 0.5:
         raise ConfigError(f"the least share must lie between 0 and 0.5, got {least_share:g}")
     made = Support(least_share, randomised)
-    made.learn(cases, nuisance, _Units(names, raw, cases.features, options[1], options[0]), seed)
+    own, reduction = cases.reduced()
+    raw = reduction.in_own_numbers(raw, cases.features)
+    made.learn(cases, nuisance, _Units(reduction.names(names), raw, own.features, options[1], options[0]), seed)
     return made
 
 

@@ -393,8 +393,8 @@ def describe_study(examined: Examined, given: NoArguments, language: Language) -
         z, y, x = image.geometry.shape_zyx
         modality = image.modality if image.modality in MODALITIES else "unknown"
         exam = exam_of(image)
-        notes.append(note("image", language, number=image.index + 1, modality=modality, exam=exam, x=x, y=y, z=z))
-        images.append({"number": image.index + 1, "modality": modality, "examination": exam, "voxels_zyx": [z, y, x]})
+        notes.append(note("image", language, number=image.index, modality=modality, exam=exam, x=x, y=y, z=z))
+        images.append({"number": image.index, "modality": modality, "examination": exam, "voxels_zyx": [z, y, x]})
     abstained = sum(p.abstained is not None for p in examined.result.predictions)
     notes.append(note("tasks", language, number=len(examined.result.answered), other=abstained))
     data = {"outcome": "answered", "images": images, "answers": len(examined.result.answered), "abstained": abstained}

@@ -5,22 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import lru_cache
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 
 from isocenter.safety.claims import Ledger
 from isocenter.tasks.report.compose import Draft
 from isocenter.verbs.report.page import data_uri
 from isocenter.verbs.report.page import environment as report_environment
+from isocenter.verbs.templates import page_environment
 
 __all__ = ["render_draft"]
 
 
 @lru_cache(maxsize=1)
 def _environment() -> Environment:
-    made = Environment(
-        loader=PackageLoader("isocenter.verbs", "drafting"), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
+    made = page_environment("drafting")
     made.globals.update(css=report_environment().globals["css"])
     made.filters["data_uri"] = data_uri
     return made

@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Protocol, runtime_checkable
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup
 
 from isocenter.verbs.evaluation.document import EvaluationDocument, FigureEntry, ScorecardDocument
 from isocenter.verbs.evaluation.drawing import curves_svg, drops_svg, forest_svg, reliability_svg, roc_svg
 from isocenter.verbs.report.page import data_uri
 from isocenter.verbs.report.page import environment as report_environment
+from isocenter.verbs.templates import page_environment
 
 __all__ = ["key_figures", "render_evaluation", "render_scorecard"]
 
@@ -68,13 +69,7 @@ def p_value(p: float | None) -> str:
 @lru_cache(maxsize=1)
 def environment() -> Environment:
     """Return the templates' environment: everything is escaped, and an unknown name is an error."""
-    made = Environment(
-        loader=PackageLoader("isocenter.verbs", "evaluation"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    made = page_environment("evaluation")
     made.filters["data_uri"] = data_uri
     common = report_environment()
     made.globals.update(

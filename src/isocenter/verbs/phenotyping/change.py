@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from isocenter.core.errors import ConfigError, DataError, IdentityLeak
@@ -15,6 +16,9 @@ from isocenter.verbs.result import StudyEntry
 __all__ = ["ResponseOptions", "changed", "check_same_patient"]
 
 
+_MOST_TARGETS, _MOST_OF_ORGAN = 5, 2
+
+
 @dataclass(frozen=True)
 class ResponseOptions:
     """What RECIST needs to know and no mask says.
@@ -25,6 +29,8 @@ class ResponseOptions:
         non_target: What became of lesions that are not measured.
         nadir_mm: Smallest sum of diameters so far; None for the earlier phenotype's.
         days: Days between the two images.
+        targets: LABEL or LABEL=ORGAN of target lesions; none takes every segment of the earlier image.
+        dated: What is known of the two dates, in words.
     """
 
     nodal: tuple[str, ...] = ()
@@ -32,6 +38,8 @@ class ResponseOptions:
     non_target: NonTarget = "none"
     nadir_mm: float | None = None
     days: float | None = None
+    targets: tuple[str, ...] = ()
+    dated: tuple[str, ...] = ("which image is the earlier one is taken from whoever asked: dates are not compared",)
 
 
 def check_same_patient(earlier: PhenotypeDocument, now: StudyEntry, image_sha256: str) -> tuple[str, ...]:
@@ -70,13 +78,15 @@ def changed(earlier: PhenotypeDocument, regions: Sequence[RegionEntry], options:
         options: What no mask says.
 
     Raises:
-        ConfigError: A label of a node is not one of a segment.
+        ConfigError: A label of a node or target is not one of a segment; more than 5 targets, or more than 2 of an
+            organ.
         DataError: Two segments have one label; days are not above 0.
     """
     before, after = _by_label(earlier.regions), _by_label(regions)
     unknown = sorted(set(options.nodal) - set(before) - set(after))
     if unknown:
         raise ConfigError(f"no segment is called {unknown[0]!r}, so it can't be a lymph node")
+    chosen, told = _targets(options, before)
     volumes = []
     for label in sorted(set(before) & set(after)):
         then, now = (_value(r, VOLUME.value) for r in (before[label], after[label]))
@@ -92,7 +102,7 @@ def changed(earlier: PhenotypeDocument, regions: Sequence[RegionEntry], options:
     targets = [
         lesion
         for label, r in before.items()
-        if label not in empty_then and (lesion := _lesion(label, r, options)) is not None
+        if label in chosen and label not in empty_then and (lesion := _lesion(label, r, options)) is not None
     ]
     if not targets:
         reason = "the earlier phenotype has no diameters in axial planes"
@@ -103,7 +113,7 @@ def changed(earlier: PhenotypeDocument, regions: Sequence[RegionEntry], options:
     ]
     appeared = sorted({*(set(after) - set(before)), *empty_then})
     gone = sum(after[label].voxels == 0 for label in names & set(after))
-    notes = ["which image is the earlier one is taken from whoever asked: dates are not compared"]
+    notes = [*options.dated, *told]
     if appeared:
         notes.append(f"{len(appeared)} segments have no counterpart then: they count only if new lesions are stated")
     if gone:
@@ -123,6 +133,43 @@ def changed(earlier: PhenotypeDocument, regions: Sequence[RegionEntry], options:
         volumes=tuple(volumes),
         notes=(*result.notes, *notes),
     )
+
+
+def _targets(options: ResponseOptions, before: Mapping[str, RegionEntry]) -> tuple[frozenset[str], list[str]]:
+    """Return labels of target lesions, and what to know of them.
+
+    Source:
+        RECIST 1.1 (Eisenhauer 2009), section 3.1: at most five target lesions in total and two per organ.
+    """
+    if not options.targets:
+        note = f"no target was named (--target): all {len(before)} segments of the earlier image are taken as targets"
+        return frozenset(before), [
+            note,
+            "organs are not known: that there are at most 2 targets of each was not looked at",
+        ]
+    organs: dict[str, str] = {}
+    for text in options.targets:
+        # A label may hold the sign itself.
+        label, organ = (text, "") if text in before else tuple(part.strip() for part in text.rpartition("=")[::2])
+        if label not in before:
+            raise ConfigError(f"no segment of the earlier image is called {label or text!r}, so it can't be a target")
+        if label in organs:
+            raise ConfigError(f"{label!r} is named as a target twice")
+        organs[label] = organ
+    if len(organs) > _MOST_TARGETS:
+        raise ConfigError(f"{len(organs)} targets; RECIST 1.1 takes at most {_MOST_TARGETS} in all, 2 of one organ")
+    counts = Counter(organ for organ in organs.values() if organ)
+    many = next((organ for organ, count in counts.items() if count > _MOST_OF_ORGAN), None)
+    if many is not None:
+        raise ConfigError(f"{counts[many]} targets of one organ ({many}); RECIST 1.1 takes at most {_MOST_OF_ORGAN}")
+    notes = []
+    if unknown := sum(not organ for organ in organs.values()):
+        notes.append(
+            f"the organ of {unknown} targets is not stated: that there are at most 2 of each was not looked at"
+        )
+    if others := len(set(before) - set(organs)):
+        notes.append(f"{others} segments are no targets and count only as far as non_target of the configuration says")
+    return frozenset(organs), notes
 
 
 def _by_label(regions: Sequence[RegionEntry]) -> dict[str, RegionEntry]:

@@ -189,6 +189,7 @@ class PhenotypeDocument(_Entry):
         not_done: What was not measured, and why.
         notes: What the reader should know.
         files: Written beside this document.
+        synthetic: Whether the image says that it is invented.
         provenance: What is needed to repeat it.
     """
 
@@ -204,6 +205,7 @@ class PhenotypeDocument(_Entry):
     not_done: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     files: tuple[FileEntry, ...] = ()
+    synthetic: bool = False
     provenance: PhenotypeProvenance
 
     @property

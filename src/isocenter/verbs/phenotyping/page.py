@@ -4,23 +4,21 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 
 from isocenter.verbs.phenotyping.document import FeatureEntry, PhenotypeDocument, RegionEntry
 from isocenter.verbs.report.page import data_uri
 from isocenter.verbs.report.page import environment as report_environment
-from isocenter.verbs.report.words import figure, image_line
+from isocenter.verbs.report.words import figure, image_line, unit
+from isocenter.verbs.templates import page_environment
 
 __all__ = ["render_phenotype"]
 
 
 @lru_cache(maxsize=1)
 def _environment() -> Environment:
-    made = Environment(
-        loader=PackageLoader("isocenter.verbs", "phenotyping"), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    made.globals.update(css=report_environment().globals["css"], figure=figure, number=number, groups=groups)
+    made = page_environment("phenotyping")
+    made.globals.update(css=report_environment().globals["css"], figure=figure, number=number, unit=unit, groups=groups)
     made.filters["data_uri"] = data_uri
     return made
 

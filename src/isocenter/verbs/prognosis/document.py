@@ -5,15 +5,18 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict
 
 __all__ = [
+    "BlockEntry",
     "CalibrationEntry",
     "ColumnEntry",
     "DriverEntry",
     "FigureEntry",
     "LearnerEntry",
     "MissingEntry",
+    "ModalityEntry",
     "PersonEntry",
     "PrognosisDocument",
     "PrognosisModel",
+    "TakenEntry",
 ]
 
 
@@ -51,6 +54,60 @@ class MissingEntry(_Entry):
     with_event: float
     without_event: float
     by_group: dict[str, float] = {}
+
+
+class BlockEntry(_Entry):
+    """A modality beside the table.
+
+    Attributes:
+        name: Its name.
+        text: Whether it holds text, which is told as hashed words and pairs of words.
+        columns: Its numbers; empty for text.
+        units: Of the numbers, UCUM.
+        people: Who have it.
+        share: Of all.
+        with_event: Of those with the event.
+        without_event: Of those without.
+        batches: People of each scanner, where it is harmonised.
+        components: Principal components at most.
+        dated: Whether it has dates, which were checked against the index time.
+        sha256: Of its file; "" where it is a column of the table.
+    """
+
+    name: str
+    text: bool
+    columns: tuple[str, ...]
+    units: tuple[str, ...]
+    people: int
+    share: float
+    with_event: float
+    without_event: float
+    batches: dict[str, int] = {}
+    components: int = 8
+    dated: bool = False
+    sha256: str = ""
+
+
+class TakenEntry(_Entry):
+    """What a modality is worth: held-out people told with it taken away, by the same models.
+
+    Attributes:
+        modality: Which; "table" is the clinical table.
+        value: Concordance without it.
+        low: Lower end of its 95 % interval over patients; None where it could not be told.
+        high: Upper end.
+        lost: Concordance that it adds: with it less without it.
+        lost_low: Lower end of its interval.
+        lost_high: Upper end.
+    """
+
+    modality: str
+    value: float
+    low: float | None = None
+    high: float | None = None
+    lost: float = 0.0
+    lost_low: float | None = None
+    lost_high: float | None = None
 
 
 class FigureEntry(_Entry):
@@ -98,6 +155,7 @@ class LearnerEntry(_Entry):
         calibration: At the horizon.
         settings: Chosen in each outer fold.
         dropped: By covariate, how much concordance is lost when it is dealt out anew.
+        taken: What each modality is worth, where there are blocks.
     """
 
     learner: str
@@ -105,6 +163,7 @@ class LearnerEntry(_Entry):
     calibration: tuple[CalibrationEntry, ...]
     settings: tuple[dict[str, float], ...]
     dropped: dict[str, float]
+    taken: tuple[TakenEntry, ...] = ()
 
 
 class PrognosisModel(_Entry):
@@ -130,6 +189,11 @@ class PrognosisModel(_Entry):
         arrays_sha256: Of `model.npz`.
         code: Version of the code.
         seed: Of everything random.
+        patient_column: By which blocks are joined; None where each row is a patient.
+        batch: Column of the scanner, where blocks are harmonised.
+        blocks: Modalities beside the table.
+        patterns: How many people have which modalities, the most frequent first.
+        synthetic: Whether the people are invented.
     """
 
     isocenter: str
@@ -151,6 +215,11 @@ class PrognosisModel(_Entry):
     arrays_sha256: str
     code: dict[str, str | bool | None]
     seed: int
+    patient_column: str | None = None
+    batch: str | None = None
+    blocks: tuple[BlockEntry, ...] = ()
+    patterns: dict[str, int] = {}
+    synthetic: bool = False
 
 
 class DriverEntry(_Entry):
@@ -165,6 +234,24 @@ class DriverEntry(_Entry):
     covariate: str
     adds: float
     exact: bool
+
+
+class ModalityEntry(_Entry):
+    """One modality of one person.
+
+    Attributes:
+        modality: Which; "table" is the clinical table.
+        present: Whether the person has it.
+        used: Whether it could be used.
+        attention: Share of the network's attention, where there is any; it is no attribution.
+        without: Risk by the horizon with it taken away; None where the person lacks it or has nothing else.
+    """
+
+    modality: str
+    present: bool
+    used: bool
+    attention: float | None = None
+    without: float | None = None
 
 
 class PersonEntry(_Entry):
@@ -187,6 +274,8 @@ class PersonEntry(_Entry):
         neighbours_low: Lower end of its 95 % interval; empty where competing events leave none.
         neighbours_high: Upper end.
         imputed: Covariates that were not known.
+        modalities: What the person has, and what each of it changes.
+        notes: What to know of this answer.
     """
 
     person: int
@@ -205,6 +294,8 @@ class PersonEntry(_Entry):
     neighbours_low: tuple[float, ...] = ()
     neighbours_high: tuple[float, ...] = ()
     imputed: tuple[str, ...] = ()
+    modalities: tuple[ModalityEntry, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 class PrognosisDocument(_Entry):
@@ -221,6 +312,7 @@ class PrognosisDocument(_Entry):
         people: In the order asked.
         promise: What the band says, and what it doesn't.
         notes: What a reader should know.
+        synthetic: Whether the people, asked about or learnt from, are invented.
     """
 
     isocenter: str
@@ -233,3 +325,4 @@ class PrognosisDocument(_Entry):
     people: tuple[PersonEntry, ...]
     promise: str
     notes: tuple[str, ...]
+    synthetic: bool = False

@@ -16,9 +16,9 @@ from isocenter.evaluate.tables import or_nan
 from isocenter.tasks.prognose.competing import aalen_johansen
 from isocenter.tasks.prognose.learners import Times
 from isocenter.tasks.prognose.nested import HeldOut
-from isocenter.verbs.prognosis.document import CalibrationEntry, FigureEntry
+from isocenter.verbs.prognosis.document import CalibrationEntry, FigureEntry, TakenEntry
 
-__all__ = ["COMPETING_ORDER", "ORDER", "calibration_at", "figures_of", "fold_uno", "integral_days"]
+__all__ = ["COMPETING_ORDER", "ORDER", "calibration_at", "figures_of", "fold_uno", "integral_days", "taken_of"]
 
 ORDER, COMPETING_ORDER = "Harrell's C", "C of the event"
 _GROUPS, _LEAST_GROUP, _POINTS = 5, 20, 25
@@ -110,6 +110,48 @@ def figures_of(
             lambda i: _observed(times.rows(i), horizon_days)[0] / float((1 - at_horizon[i]).mean()))),
     ]  # fmt: skip
     return _with_intervals(measures, patients, resamples, seed)
+
+
+def taken_of(
+    held_out: HeldOut, times: Times, patients: Sequence[str], *, resamples: int = 500, seed: int = 0
+) -> tuple[TakenEntry, ...]:
+    """Return what each modality is worth: concordance of held-out people with it taken away, and what that loses.
+
+    Args:
+        held_out: The predictions.
+        times: What happened.
+        patients: Of each row.
+        resamples: Of patients.
+        seed: Of them.
+    """
+    folds = held_out.folds
+
+    def order(risk: Float[np.ndarray, " n"], i: Int64[np.ndarray, " k"]) -> float:
+        if times.codes is not None:
+            return competing_concordance(times.days[i], times.codes[i], risk[i], folds[i])
+        return concordance(times.days[i], times.happened[i], risk[i], folds[i])
+
+    found = []
+    for name, risk in held_out.taken.items():
+        measures: list[tuple[str, str, Statistic]] = [
+            ("without", "", lambda i, r=risk: order(r, i)),  # type: ignore[misc]
+            ("lost", "", lambda i, r=risk: order(held_out.risk, i) - order(r, i)),  # type: ignore[misc]
+        ]
+        told = {f.name: f for f in _with_intervals(measures, patients, resamples, seed)}
+        if "without" in told and "lost" in told:
+            without, lost = told["without"], told["lost"]
+            found.append(
+                TakenEntry(
+                    modality=name,
+                    value=without.value,
+                    low=without.low,
+                    high=without.high,
+                    lost=lost.value,
+                    lost_low=lost.low,
+                    lost_high=lost.high,
+                )
+            )
+    return tuple(found)
 
 
 def _brier(times: Times, survival: Float[np.ndarray, " n"], day: float) -> float:

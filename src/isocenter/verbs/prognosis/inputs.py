@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Float, Int64, Shaped
+from jaxtyping import Bool
 
 from isocenter.core.errors import ConfigError, DataError
 from isocenter.data.tables import (
@@ -19,31 +19,23 @@ from isocenter.data.tables import (
     Column,
     DateColumn,
     NumberColumn,
+    Outcome,
     features_in_time,
     missingness,
     read_outcome,
-    telling_gaps,
 )
 from isocenter.data.tables.columns import plain_number
 from isocenter.data.tables.timing import dating_of
-from isocenter.evaluate.ranking import auroc, concordance
-from isocenter.models.covariates import Covariate, Covariates
+from isocenter.models.covariates import Block, Covariate, Covariates
 from isocenter.tasks.prognose.learners import Times
-from isocenter.verbs.prognosis.document import ColumnEntry, MissingEntry
+from isocenter.verbs.leakage import copies, id_columns, telling
+from isocenter.verbs.prognosis.blocks import ReadBlock, joined
+from isocenter.verbs.prognosis.document import BlockEntry, ColumnEntry, MissingEntry
 
-__all__ = ["Asked", "Cohort", "cohort_of", "covariates_of", "people_of"]
+__all__ = ["MARKER", "Asked", "Cohort", "cohort_of", "covariates_of", "is_synthetic", "people_of"]
 
-_TELLS = 0.97
-"""A covariate that by itself puts people in order this well was measured after the event, not before it."""
-_LEAST, _MOST_VALUES, _FAR = 5, 10, 0.2
-"""People of a level that can tell; values of a number up to which they are levels; errors left of the base rate's."""
-_ROWS = ("row", "rowid", "rowname", "rownames", "rownumber", "unnamed0")
-_PEOPLE = ("patient", "person", "subject", "participant", "case")
-_IDS = frozenset(
-    (*_ROWS, *(f"{who}{what}" for who in _PEOPLE for what in ("id", "no", "nr", "number", "code", "name")), "id", "ids",
-     "uid", "pid", "mrn", "recordid", "studyid", "sampleid", "subjid", "usubjid", *_PEOPLE, "patients")
-)  # fmt: skip
-"""Names of columns that name people or rows, in small letters and without what is no letter or digit."""
+MARKER = "SYNTHETIC.txt"
+"""Stands in the folder of a synthetic cohort (`synth.patients`)."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +51,8 @@ class Asked:
         leave_out: Columns that are not.
         group: Column by which what is missing is told.
         dated_by: Date column of other columns.
+        batch: Column of the scanner.
+        components: Of each block at most.
     """
 
     time: str
@@ -69,6 +63,8 @@ class Asked:
     leave_out: tuple[str, ...] = ()
     group: str | None = None
     dated_by: Mapping[str, str] | None = None
+    batch: str | None = None
+    components: int = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +78,8 @@ class Cohort:
         patients_known: Whether a column says it.
         left_out: Columns and rows that were left out, and why.
         missing: By column.
+        blocks: What is told of the blocks.
+        synthetic: Whether the table or a block says that its people are invented.
     """
 
     people: Covariates
@@ -90,14 +88,17 @@ class Cohort:
     patients_known: bool
     left_out: tuple[str, ...]
     missing: tuple[MissingEntry, ...]
+    blocks: tuple[BlockEntry, ...] = ()
+    synthetic: bool = False
 
 
-def cohort_of(table: ClinicalTable, asked: Asked) -> Cohort:
+def cohort_of(table: ClinicalTable, asked: Asked, blocks: Sequence[ReadBlock] = ()) -> Cohort:
     """Return people to learn from.
 
     Args:
         table: Read.
         asked: What it is asked.
+        blocks: Modalities beside it.
 
     Raises:
         DataError: Times that can't be, no events, dates in the future, or a column that was named and is dated later
@@ -108,9 +109,10 @@ def cohort_of(table: ClinicalTable, asked: Asked) -> Cohort:
     for name in (*asked.features, *asked.leave_out, *filter(None, (asked.group, asked.index_time))):
         if name not in table.columns and not (name in asked.leave_out and name in unread):
             raise ConfigError(f"there is no column {name!r}; there are {', '.join(table.columns)}")
-    ids = _ids(table, asked)
+    used = {asked.time, asked.event, asked.index_time, asked.group, *asked.leave_out}
+    ids = id_columns(table, used, asked.features)
     outcome = read_outcome(table, asked.time, asked.event, asked.codes)
-    left_out = [f"column {name}: free text" for name in table.text]
+    left_out = [f"column {name}: free text" for name in table.text if name not in asked.leave_out]
     left_out += [f"column {name}: names people or cases" for name in ids]
     if table.row_names:
         left_out.append("the first column, without a heading: names of rows")
@@ -118,7 +120,9 @@ def cohort_of(table: ClinicalTable, asked: Asked) -> Cohort:
     if lost:
         left_out.append(f"{lost} rows: no time or no event")
     known = table.rows(outcome.known)
-    outer = {asked.time, asked.event, *asked.leave_out, *ids}
+    marks = _marks(table)
+    left_out += [f"column {name}: says that these people are invented" for name in marks]
+    outer = {asked.time, asked.event, *asked.leave_out, *ids, *marks, *((asked.batch,) if asked.batch else ())}
     groups = _words(known.column(asked.group)) if asked.group else None
     kept = {name: c for name, c in known.columns.items() if name not in outer and name != asked.group}
     if asked.features:
@@ -143,7 +147,7 @@ def cohort_of(table: ClinicalTable, asked: Asked) -> Cohort:
         named = {*asked.features, *(f"{name} before {asked.index_time}" for name in asked.features)}
         features = {name: c for name, c in features.items() if name in named}
     chosen = known.with_columns(features)
-    reasons |= _copies(chosen, outcome.codes) | _telling(chosen, outcome.happened, outcome.days)
+    reasons |= copies(chosen, outcome.codes) | telling(chosen, outcome.happened, outcome.days)
     wrong = [n for n in reasons if n in asked.features]
     if wrong:
         raise DataError(
@@ -153,13 +157,61 @@ def cohort_of(table: ClinicalTable, asked: Asked) -> Cohort:
         )
     left_out += [f"column {name}: {why}" for name, why in reasons.items()]
     features = {name: c for name, c in features.items() if name not in reasons}
-    if not features:
+    if not features and not blocks:
         raise DataError("no column is left to learn from", source=table.source)
     chosen = known.with_columns(features)
     codes = outcome.codes if len(outcome.competing) else None
     times = Times(outcome.days, outcome.happened, codes)
     missing = _missing(chosen, outcome.happened, groups)
-    return Cohort(covariates_of(chosen), times, known.patients, known.patients_known, tuple(left_out), missing)
+    beside, told, out = _beside(known, table, asked, blocks, outcome)
+    people = Covariates(covariates_of(chosen).columns if features else (), beside)
+    made = is_synthetic(table) or any(b.table.synthetic for b in blocks)
+    return Cohort(
+        people, times, known.patients, known.patients_known, (*left_out, *out), missing, told, made
+    )  # fmt: skip
+
+
+def is_synthetic(table: ClinicalTable) -> bool:
+    """Return whether a table says, in a column or in a text beside it, that its people are invented."""
+    column = any(
+        "synthetic" in (level.casefold() for level in c.levels)
+        for c in table.columns.values() if isinstance(c, CategoryColumn)
+    )  # fmt: skip
+    file = Path(table.source)
+    return column or (file.is_file() and (file.parent / MARKER).is_file())
+
+
+def _beside(
+    known: ClinicalTable, table: ClinicalTable, asked: Asked, read: Sequence[ReadBlock], outcome: Outcome
+) -> tuple[tuple[Block, ...], tuple[BlockEntry, ...], tuple[str, ...]]:
+    """Return the blocks of people, without numbers that tell the outcome by themselves."""
+    clash = [b.name for b in read if b.name in table.columns or b.name in table.text]
+    if clash:
+        raise ConfigError(f"block {clash[0]!r} is called like a column of the table; choose another name")
+    moment = known.columns.get(asked.index_time or "")
+    blocks, entries, left_out = joined(
+        read, known, everyone=table.patients, moment=moment if isinstance(moment, DateColumn) else None,
+        happened=outcome.happened, batch=asked.batch, components=asked.components,
+    )  # fmt: skip
+    kept: list[Block] = []
+    told: list[BlockEntry] = []
+    out = list(left_out)
+    for block, entry in zip(blocks, entries, strict=True):
+        if entry.text:
+            kept.append(block)
+            told.append(entry)
+            continue
+        columns: dict[str, Column] = {c: NumberColumn(c, "1", block.values[:, n]) for n, c in enumerate(block.columns)}
+        numbers = known.with_columns(columns)
+        reasons = copies(numbers, outcome.codes) | telling(numbers, outcome.happened, outcome.days)
+        out += [f"block {block.name}, {name}: {why}" for name, why in reasons.items()]
+        stay = [n for n, c in enumerate(block.columns) if c not in reasons]
+        if not stay:
+            raise DataError(f"block {block.name!r}: every number of it tells the outcome by itself")
+        names = tuple(block.columns[n] for n in stay)
+        kept.append(replace(block, columns=names, values=block.values[:, stay]))
+        told.append(entry.model_copy(update={"columns": names, "units": tuple(entry.units[n] for n in stay)}))
+    return tuple(kept), tuple(told), tuple(out)
 
 
 def _words(column: Column) -> list[str]:
@@ -184,71 +236,12 @@ def _missing(
     )  # fmt: skip
 
 
-def _telling(table: ClinicalTable, happened: Bool[np.ndarray, " n"], days: Float[np.ndarray, " n"]) -> dict[str, str]:
-    """Return columns that tell the outcome, and how."""
-    gaps = (
-        "missing for nearly all without the event and hardly any with it, or the other way round: it was filled in "
-        "because of the outcome"
-    )
-    found = dict.fromkeys(telling_gaps(table, happened), gaps)
-    for name, column in table.columns.items():
-        if isinstance(column, NumberColumn) and not column.missing.all():
-            seen = ~column.missing
-            order = concordance(days[seen], happened[seen], column.values[seen])
-            if not np.isnan(order) and not 1 - _TELLS < order < _TELLS:
-                found[name] = f"puts people in the order of their events by itself (C = {max(order, 1 - order):.2f})"
-    return found
-
-
-def _ids(table: ClinicalTable, asked: Asked) -> list[str]:
-    """Return columns that name people and are no features; without a column of the patient they are an error."""
-    used = {asked.time, asked.event, asked.index_time, asked.group, *asked.leave_out}
-    found = [
-        name for name in (*table.columns, *table.text)
-        if re.sub(r"[\W_]", "", name.casefold()) in _IDS and name not in used
+def _marks(table: ClinicalTable) -> list[str]:
+    """Return columns that hold nothing but the mark of invented people."""
+    return [
+        name for name, c in table.columns.items()
+        if isinstance(c, CategoryColumn) and [level.casefold() for level in c.levels] == ["synthetic"]
     ]  # fmt: skip
-    if found and not table.patients_known:
-        raise ConfigError(
-            f"column {found[0]!r} seems to name patients or rows: say so with --patient-column, that rows of one "
-            "patient stay together, or leave it out with --leave-out"
-        )
-    return [name for name in found if name not in asked.features and name in table.columns]
-
-
-def _copies(table: ClinicalTable, codes: Int64[np.ndarray, " n"]) -> dict[str, str]:
-    """Return columns that tell the event almost by themselves, whenever it came, and how."""
-    found = {}
-    for name, column in table.columns.items():
-        seen = ~column.missing
-        values = column.codes if isinstance(column, CategoryColumn) else column.values
-        # With competing events a column may tell the one asked about, or that there was any.
-        for had in (codes == 1, codes > 0):
-            why = _copy(values[seen], had[seen], isinstance(column, NumberColumn))
-            if why:
-                found[name] = why
-    return found
-
-
-def _copy(values: Shaped[np.ndarray, " n"], had: Bool[np.ndarray, " n"], number: bool) -> str:
-    """Return how values tell who had the event, or "" where they don't."""
-    few = int(min(had.sum(), (~had).sum()))
-    if few < _LEAST:
-        return ""
-    levels, places = np.unique(values, return_inverse=True)
-    if not number or len(levels) <= _MOST_VALUES:
-        count = np.bincount(places)
-        with_it = np.bincount(places, weights=had).astype(np.int64)
-        by_all = with_it if had.mean() > 0.5 else count - with_it
-        # A level of a few people is right by chance: there the base rate guesses.
-        right = np.where(count < _LEAST, by_all, np.maximum(with_it, count - with_it)).sum()
-        wrong = len(had) - int(right)
-        if wrong < (1 - _TELLS) * len(had) and wrong <= _FAR * few:
-            return f"tells who had the event by itself ({right / len(had):.0%} right): a copy of the outcome"
-    if number:
-        area = auroc(had, values.astype(np.float64))
-        if not 1 - _TELLS <= area <= _TELLS:
-            return f"tells who had the event by itself (AUC {max(area, 1 - area):.2f}): a copy of the outcome"
-    return ""
 
 
 def covariates_of(table: ClinicalTable) -> Covariates:
@@ -271,18 +264,19 @@ def covariates_of(table: ClinicalTable) -> Covariates:
     return Covariates(tuple(columns))
 
 
-def people_of(table: ClinicalTable, columns: Sequence[ColumnEntry]) -> Covariates:
+def people_of(table: ClinicalTable, columns: Sequence[ColumnEntry], blocks: tuple[Block, ...] = ()) -> Covariates:
     """Return people to be answered for, in the units and words that the model learnt with.
 
     Args:
         table: Of these people; what it does not hold is not known.
         columns: Of the model.
+        blocks: Of these people.
 
     Raises:
         DataError: No column of the model is there, or one is of another kind.
         UnitsError: A unit does not convert.
     """
-    if not any(c.name in table.columns for c in columns):
+    if not any(c.name in table.columns for c in columns) and not blocks:
         raise DataError(f"no column that the model learnt with is there: {', '.join(c.name for c in columns)}")
     made = []
     for entry in columns:
@@ -298,7 +292,7 @@ def people_of(table: ClinicalTable, columns: Sequence[ColumnEntry]) -> Covariate
             made.append(Covariate(entry.name, values, "", levels))
         else:
             made.append(Covariate(entry.name, table.number(entry.name, entry.unit).values, entry.unit))
-    return Covariates(tuple(made))
+    return Covariates(tuple(made), blocks)
 
 
 def _level_words(column: Column, entry: ColumnEntry) -> list[str]:

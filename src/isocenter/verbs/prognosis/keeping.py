@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,17 +18,33 @@ from pydantic import ValidationError
 from isocenter.core import Code, ModelRef
 from isocenter.core.errors import ConfigError, WeightsError
 from isocenter.data.images.atomic import explain_os_error
-from isocenter.models.covariates import Covariate, Covariates
+from isocenter.models.covariates import Block, Covariate, Covariates
 from isocenter.tasks.prognose.answer import Prognosis
 from isocenter.tasks.prognose.keeping import arrays_of, trained_from
 from isocenter.tasks.prognose.learners import Times, Trained
 from isocenter.tasks.prognose.people import Support
 from isocenter.verbs.entries import file_sha256
+from isocenter.verbs.evaluate import check_out
 from isocenter.verbs.prognosis.document import PrognosisModel
 
-__all__ = ["ARRAYS", "MODEL", "PAGE", "model_bytes", "open_model"]
+__all__ = ["ARRAYS", "MODEL", "PAGE", "check_place", "model_bytes", "open_model"]
 
 MODEL, ARRAYS, PAGE = "model.json", "model.npz", "model.html"
+
+
+def check_place(out: Path, documents: Sequence[str], *sources: Path | None, overwrite: bool) -> None:
+    """Refuse a folder that is taken by what is not ours, or that holds what is read.
+
+    Raises:
+        ConfigError: It is taken, or holds a source.
+    """
+    for document in documents:
+        check_out(out, document, overwrite=overwrite)
+    place = out.resolve()
+    for source in filter(None, sources):
+        # Where a link stands counts as well as where it leads.
+        if any(s.is_relative_to(place) for s in (source.resolve(), source.parent.resolve() / source.name)):
+            raise ConfigError(f"{out} holds what is read; choose another folder")
 
 
 def model_bytes(
@@ -42,6 +58,9 @@ def model_bytes(
     arrays |= {"support/known": support.known, "support/usual": support.usual}
     arrays["support/share"] = np.array([support.refused_share])
     arrays |= {f"people/{n}": c.values for n, c in enumerate(people.columns)}
+    for n, b in enumerate(people.blocks):
+        arrays |= {f"blocks/{n}": b.values, f"batches/{n}": np.array(b.batches, dtype=str)}
+        arrays[f"names/{n}"] = np.array(b.columns, dtype=str)
     arrays |= {"times/days": times.days, "times/happened": times.happened}
     if times.codes is not None:
         arrays["times/codes"] = times.codes
@@ -79,11 +98,18 @@ def _prognosis(card: PrognosisModel, arrays: Mapping[str, np.ndarray]) -> Progno
     trained = trained_from(below("model/"))
     numbers = sorted({int(k.split("/")[1]) for k in arrays if k.startswith("again/")})
     columns = tuple(Covariate(c.name, arrays[f"people/{n}"], c.unit, c.levels) for n, c in enumerate(card.columns))
+    blocks = tuple(
+        Block(
+            b.name, tuple(arrays[f"names/{n}"].tolist()), arrays[f"blocks/{n}"],
+            tuple(arrays[f"batches/{n}"].tolist()), b.components,
+        )
+        for n, b in enumerate(card.blocks)
+    )  # fmt: skip
     support = Support(
         trained.preparation, arrays["support/known"], arrays["support/usual"], float(arrays["support/share"][0])
     )
     return Prognosis(
-        trained, tuple(trained_from(below(f"again/{n}/")) for n in numbers), support, Covariates(columns),
+        trained, tuple(trained_from(below(f"again/{n}/")) for n in numbers), support, Covariates(columns, blocks),
         Times(arrays["times/days"], arrays["times/happened"], arrays.get("times/codes")), card.horizon_days,
         np.array(card.at_days), Code("event", "99ISOCENTER", card.event[:64]),
         ModelRef(f"prognosis by {card.learner}", card.isocenter, card.arrays_sha256),

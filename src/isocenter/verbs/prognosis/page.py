@@ -4,23 +4,21 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 
 from isocenter.verbs.evaluation.page import number
 from isocenter.verbs.prognosis.document import PrognosisDocument, PrognosisModel
 from isocenter.verbs.prognosis.drawing import calibration_svg, risk_svg
 from isocenter.verbs.report.page import environment as report_environment
+from isocenter.verbs.templates import page_environment
 
 __all__ = ["render_model", "render_people"]
 
 
 @lru_cache(maxsize=1)
 def _environment() -> Environment:
-    made = Environment(
-        loader=PackageLoader("isocenter.verbs", "prognosis"), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
+    made = page_environment("prognosis")
     plots = PackageLoader("isocenter.verbs", "evaluation").get_source(made, "evaluation.css")[0]
     made.globals.update(
         css=report_environment().globals["css"],

@@ -6,12 +6,13 @@ import base64
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup
 
 from isocenter.verbs.report import words
 from isocenter.verbs.report.pictures import Picture
 from isocenter.verbs.result import PredictionEntry, ResultDocument
+from isocenter.verbs.templates import page_environment
 
 __all__ = ["environment", "render_html"]
 
@@ -22,13 +23,7 @@ _SPOKEN = {"ok": "fine", "note": "note", "warning": "caution", "fail": "not fit"
 @lru_cache(maxsize=1)
 def environment() -> Environment:
     """Return the templates' environment: everything is escaped, and an unknown name is an error."""
-    made = Environment(
-        loader=PackageLoader("isocenter.verbs", "report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    made = page_environment("report")
     made.filters["data_uri"] = data_uri
     made.filters["hex_colour"] = lambda rgb: "#{:02x}{:02x}{:02x}".format(*rgb)
     made.globals.update(

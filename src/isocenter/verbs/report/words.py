@@ -61,10 +61,14 @@ def unit(code: str) -> str:
     """Write a UCUM unit as people do; "" for a pure number.
 
     Example:
-        >>> [unit(u) for u in ("mL", "[hnsf'U]", "1")]
-        ['mL', 'HU', '']
+        >>> [unit(u) for u in ("mL", "[hnsf'U]", "1", "[hnsf'U]2", "mm3.[hnsf'U]")]
+        ['mL', 'HU', '', 'HU²', 'mm³·HU']
     """
-    return "" if code == "1" else _UNITS.get(code, code)
+    if code in _UNITS or code == "1":
+        return _UNITS.get(code, "")
+    if "[hnsf'U]" not in code:
+        return code
+    return code.replace("[hnsf'U]", "HU").replace("mm3.", "mm³·").replace("HU2", "HU²")
 
 
 def measurement_rows(

@@ -225,7 +225,7 @@ def _bound(
     whole, end = e_value(ratio(average.value)), e_value(ratio(nearest))
     half = (average.high - average.low) / 2
     z = abs(average.value) / half * _z(average.level) if half > 0 else 0.0
-    robust = robustness_value(z, max(len(cases.treated) - cases.features.shape[1] - 2, 1))
+    robust = robustness_value(z, max(len(cases.treated) - cases.reduced()[0].features.shape[1] - 2, 1))
     told = (
         f"something that was not measured would have to go with treatment and with outcome by a risk ratio of "
         f"{whole:.2f} each ({end:.2f} to reach the interval), or explain {100 * robust:.0f} % of what is left of both, "

@@ -7,8 +7,10 @@ from pydantic import BaseModel, ConfigDict
 __all__ = [
     "AmountEntry",
     "BalanceEntry",
+    "BlockEntry",
     "CalibrationBlock",
     "GroupEntry",
+    "MissingEntry",
     "OutcomeBlock",
     "OverlapBlock",
     "PersonEntry",
@@ -60,6 +62,37 @@ class BalanceEntry(_Strict):
     feature: str
     before: float
     after: float
+
+
+class MissingEntry(_Strict):
+    """How much of a column is not known: of all, and with either option."""
+
+    column: str
+    share: float
+    untreated: float
+    treated: float
+
+
+class BlockEntry(_Strict):
+    """Features that come from elsewhere, joined by patient.
+
+    Attributes:
+        name: Of the block.
+        people: Who has it, of those who got one of the two options.
+        untreated: Of them with the comparator.
+        treated: Of them with the treatment.
+        columns: That it holds.
+        features: That became features; of more than eight, components are learnt from inside every fold.
+        synthetic: Whether it says that its patients are invented.
+    """
+
+    name: str
+    people: int
+    untreated: int
+    treated: int
+    columns: int
+    features: int
+    synthetic: bool
 
 
 class SupportBlock(_Strict):
@@ -189,6 +222,7 @@ class PersonEntry(_Strict):
         untreated: Outcome under the comparator, or None.
         treated: Outcome under the treatment, or None.
         harms: Of each harm both options' chances; None each where nothing is said.
+        imputed: What is not known of the person, and was taken as the middle of those learnt from.
     """
 
     person: str
@@ -200,6 +234,7 @@ class PersonEntry(_Strict):
     untreated: AmountEntry | None
     treated: AmountEntry | None
     harms: tuple[tuple[AmountEntry, AmountEntry] | None, ...]
+    imputed: tuple[str, ...] = ()
 
 
 class TreatDocument(_Strict):
@@ -213,9 +248,11 @@ class TreatDocument(_Strict):
         treated: People who got the treatment.
         method: Learner of differences between people.
         horizon_days: Up to which the outcome is meant; None where there are no times.
-        synthetic: Whether the table says that its people are invented.
+        synthetic: Whether the table, a block or the table of people says that its people are invented.
         features: Names.
-        missing: Share of empty cells of each column that has any.
+        missing: How much is not known of each column that has gaps; of blocks see there.
+        blocks: Features that come from elsewhere, and who has them.
+        index_time: Column of the moment of the decision; None where the table has no dates.
         notes: What else to know.
         overlap: Whether both options were given to people alike.
         balance: By feature.
@@ -241,7 +278,9 @@ class TreatDocument(_Strict):
     horizon_days: float | None
     synthetic: bool
     features: tuple[str, ...]
-    missing: dict[str, float]
+    missing: tuple[MissingEntry, ...]
+    blocks: tuple[BlockEntry, ...]
+    index_time: str | None
     notes: tuple[str, ...]
     overlap: OverlapBlock
     balance: tuple[BalanceEntry, ...]

@@ -117,7 +117,7 @@ def balance_svg(rows: Sequence[BalanceEntry], most: int = 20) -> Markup:
     for number, row in enumerate(shown):
         y = 16 + step * number
         parts.append(Markup('<text class="name" x="{}" y="{}" text-anchor="end">{}</text>').format(
-            left - 8, y + 4, row.feature))  # fmt: skip
+            left - 8, y + 4, row.feature.replace("[hnsf'U]", "HU")))  # fmt: skip
         parts.append(Markup('<circle class="box" cx="{:.1f}" cy="{}" r="4.5"/>').format(middle + row.before * scale, y))
         parts.append(Markup('<circle class="dot s0" cx="{:.1f}" cy="{}" r="4"/>').format(middle + row.after * scale, y))
     for value in (-reach, 0.0, reach):

@@ -4,20 +4,31 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup
 
 from isocenter.verbs.evaluation.page import environment as evaluation_environment
 from isocenter.verbs.evaluation.page import p_value
+from isocenter.verbs.templates import page_environment
 from isocenter.verbs.treatment.document import AmountEntry, OutcomeBlock, TreatDocument
 from isocenter.verbs.treatment.icons import balance_svg, groups_svg, icons_svg, shapes
 
-__all__ = ["amount", "render_treat"]
+__all__ = ["amount", "render_treat", "shown"]
 
 
 def _number(value: float) -> str:
     text = f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}" if abs(value) < 1000 else f"{value:,.0f}"
     return text.replace("-", "−")
+
+
+def shown(text: str) -> str:
+    """Write units in brackets as people do.
+
+    Example:
+        >>> shown("ct: stat_mean [[hnsf'U]] above 40"), shown("age [a]")
+        ('ct: stat_mean [HU] above 40', 'age [a]')
+    """
+    return text.replace("[hnsf'U]", "HU").replace("{SUVbw}g/ml", "SUVbw")
 
 
 def amount(entry: AmountEntry, block: OutcomeBlock) -> str:
@@ -36,17 +47,11 @@ def amount(entry: AmountEntry, block: OutcomeBlock) -> str:
 @lru_cache(maxsize=1)
 def environment() -> Environment:
     """Return the template's environment: everything is escaped, and an unknown name is an error."""
-    made = Environment(
-        loader=PackageLoader("isocenter.verbs", "treatment"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    made = page_environment("treatment")
     common = evaluation_environment()
     made.globals.update(
         amount=amount, number=_number, p_value=p_value, icons_svg=icons_svg, groups_svg=groups_svg,
-        balance_svg=balance_svg, shapes=shapes,
+        balance_svg=balance_svg, shapes=shapes, shown=shown,
         # Our own files, read at build time; nothing of the document is ever marked as safe.
         css=lambda: Markup(common.globals["css"]() + made.get_template("treat.css").render()),  # type: ignore[operator]  # noqa: S704
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""A small hospital: DICOM of two people, volumes, pictures with a table, reports, records, and what always lies about."""
+"""A small hospital: DICOM of two people, volumes, pictures with a table, reports, records, and what lies about."""
 
 from __future__ import annotations
 
@@ -78,8 +78,10 @@ def build(root: Path) -> Path:
             {"patient_id": "P200", "accession": "ACC2", "report": "FINDINGS: Clear lungs."},
         ],
     )
-    table(root / "pacs" / "labs.csv", [{"patient": "P100", "crp [mg/L]": "12.5"}, {"patient": "P200", "crp [mg/L]": ""}])
-    for number, label in enumerate(("benign", "malignant", "benign")):
+    table(
+        root / "pacs" / "labs.csv", [{"patient": "P100", "crp [mg/L]": "12.5"}, {"patient": "P200", "crp [mg/L]": ""}]
+    )
+    for number in range(3):
         picture(root / "us_set" / "images" / f"case{number}.png", number)
         picture(root / "us_set" / "masks" / f"case{number}_mask.png", number + 10)
     rows = [
@@ -92,9 +94,12 @@ def build(root: Path) -> Path:
     volume(root / "bids" / "sub-01" / "anat" / "sub-01_T1w.nii.gz", 0)
     volume(root / "bids" / "sub-02" / "anat" / "sub-02_T1w.nii.gz", 5)
     np.savez(
-        root / "med.npz", train_images=np.arange(48, dtype=np.uint8).reshape(3, 4, 4), train_labels=np.array([[0], [1], [1]]),
-        test_images=np.arange(16, dtype=np.uint8).reshape(1, 4, 4), test_labels=np.array([[0]]),
-    )  # fmt: skip
+        root / "med.npz",
+        train_images=np.arange(48, dtype=np.uint8).reshape(3, 4, 4),
+        train_labels=np.array([[0], [1], [1]]),
+        test_images=np.arange(16, dtype=np.uint8).reshape(1, 4, 4),
+        test_labels=np.array([[0]]),
+    )
     inner = series(root / "to_zip", "three", patient="P100", person="Ann", accession="ACC3", seed=2, date="20240601")
     with zipfile.ZipFile(root / "disc.zip", "w") as archive:
         for path in inner:

@@ -40,7 +40,9 @@ def test_everything_is_counted_once(archive: Path) -> None:
     assert count("series") == 3 + 6 + 2 + 4
     assert count("patients") == 2 + 2 + 2 + 4
     assert count("reports") == 2
-    by_form = dict(zip(*catalog.sql("SELECT form, count(*) FROM instances GROUP BY 1").to_pydict().values(), strict=True))
+    by_form = dict(
+        zip(*catalog.sql("SELECT form, count(*) FROM instances GROUP BY 1").to_pydict().values(), strict=True)
+    )
     assert by_form == {"dicom": 9, "picture": 6, "nifti": 2, "npz": 4}
 
 
@@ -97,7 +99,7 @@ def test_no_name_is_left_outside_of_the_private_folder(archive: Path) -> None:
 
 def test_copies_read_as_the_originals(hospital: Path, archive: Path) -> None:
     catalog = open_catalog(archive)
-    (study,) = [s for s in catalog.studies("modality = 'CT' AND report ilike '%nodule%'")]
+    (study,) = catalog.studies("modality = 'CT' AND report ilike '%nodule%'")
     read = study.read()
     original = read_study(hospital / "pacs" / "a").study.images[0]
     assert np.array_equal(read.images[0].array, original.array)
@@ -109,7 +111,8 @@ def test_copies_read_as_the_originals(hospital: Path, archive: Path) -> None:
     found = [read_nifti(archive / p) for p in nifti]
     for image in originals:
         assert any(
-            np.array_equal(image.array, f.array) and np.array_equal(image.geometry.affine, f.geometry.affine) for f in found
+            np.array_equal(image.array, f.array) and np.array_equal(image.geometry.affine, f.geometry.affine)
+            for f in found
         )
     pictures = catalog.sql("SELECT path FROM instances WHERE form = 'picture'").column(0).to_pylist()
     assert {read_picture(archive / p).array.tobytes() for p in pictures} == {

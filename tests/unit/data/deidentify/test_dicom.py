@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import random
 import struct
 import zlib
 
 import numpy as np
 import pytest
+from pydicom.datadict import DicomDictionary
+from pydicom.dataset import Dataset
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, RLELossless
+
+from dciodvfy import dciodvfy_errors
 from deidentify_cases import (
     SYNTAXES,
     canary,
@@ -18,13 +24,8 @@ from deidentify_cases import (
     with_item,
     written,
 )
-from dciodvfy import dciodvfy_errors
-from pydicom.datadict import DicomDictionary
-from pydicom.dataset import Dataset
-from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, RLELossless
-
-from isocenter.core.errors import PixelError
-from isocenter.data.deidentify import KnownIdentity, Policy, Pseudonyms, deidentify_bytes
+from isocenter.core.errors import IdentityLeak, PixelError
+from isocenter.data.deidentify import KnownIdentity, LeakReport, Policy, Pseudonyms, deidentify_bytes
 
 NAMES = Pseudonyms(b"a key for tests")
 BARE = Policy(
@@ -69,7 +70,7 @@ def test_no_canary_survives_the_basic_profile(syntax):
 
 @pytest.mark.parametrize("syntax", SYNTAXES, ids=lambda s: s.name)
 def test_what_is_known_of_the_patient_survives_nowhere(syntax):
-    """Every text attribute of the whole dictionary holds the patient's name and number; the default policy keeps texts."""
+    """Every text attribute of the dictionary holds the patient's name and number; the default policy keeps texts."""
     words = {0x00100010: b"Zebrowski^Quillon", 0x00100020: b"MRN7731904", 0x00080005: b"ISO_IR 100"}
     texts = {
         tag: words.get(tag, b"MRN7731904" if vr in ("CS", "AE", "SH") else b"of Zebrowski, MRN7731904")
@@ -181,7 +182,7 @@ def test_reports_are_walked():
     assert str(person.PersonName) == "REMOVED"
     assert born.Date != "19470813"
     assert started.DateTime == NAMES.shift_date("20240229", done.shift_days) + "101112"
-    assert uid.UID == after.StudyInstanceUID
+    assert after.StudyInstanceUID == uid.UID
     assert "ContentSequence" not in read(deidentify_bytes(written(ds), NAMES, BARE).data)
 
 
@@ -326,3 +327,88 @@ def test_a_directory_is_no_object():
     ds.SOPClassUID = "1.2.840.10008.1.3.10"
     with pytest.raises(PixelError, match="DICOMDIR"):
         deidentify_bytes(written(ds), NAMES, Policy())
+
+
+def test_damaged_files_are_refused_or_cleaned_never_half():
+    """Bytes of the header are changed at random, or the file is cut: an honest refusal, or nothing of the patient."""
+    whole = written(plain_ct())
+    refused = cleaned = 0
+    for seed in range(600):
+        source = random.Random(seed)
+        data = bytearray(whole)
+        for _ in range(source.randrange(1, 4)):
+            data[source.randrange(132, len(data) - 20)] = source.randrange(256)
+        cut = len(data) if source.random() < 0.7 else source.randrange(140, len(data))
+        try:
+            done = deidentify_bytes(bytes(data[:cut]), NAMES, Policy())
+        except PixelError:
+            refused += 1
+            continue
+        cleaned += 1
+        for word in (b"zebrowski", b"quillon", b"7731904"):
+            assert word not in done.data.lower(), seed
+    assert refused > 50
+    assert cleaned > 50
+
+
+def test_a_comment_in_a_compressed_stream_is_reported():
+    ds = read(written(plain_ct()))
+    ds.compress(RLELossless, generate_instance_uid=False)
+    data = written(ds, RLELossless)
+    at = data.rindex(b"\xfe\xff\x00\xe0")
+    length = struct.unpack_from("<I", data, at + 4)[0]
+    comment = b"Zebrowski "
+    data = data[: at + 4] + struct.pack("<I", length + len(comment)) + comment + data[at + 8 :]
+    done = deidentify_bytes(data, NAMES, Policy())
+    assert [s.tag for s in done.suspicious if "stream" in s.reason] == ["7FE00010"]
+    report = LeakReport(Policy())
+    report.add(done)
+    with pytest.raises(IdentityLeak, match="stream"):
+        report.require_safe()
+
+
+def test_what_the_object_says_of_its_pixels_is_told():
+    ds = plain_ct()
+    ds.BurnedInAnnotation, ds.RecognizableVisualFeatures = "YES", "YES"
+    ds.add_new(0x60000102, "US", 12)
+    done = deidentify_bytes(written(ds), NAMES, Policy())
+    assert {s.tag for s in done.suspicious} == {"00280301", "00280302", "60000102"}
+    report = LeakReport(Policy())
+    report.add(done)
+    with pytest.raises(IdentityLeak, match="burnt in"):
+        report.require_safe()
+    ds.BurnedInAnnotation, ds.RecognizableVisualFeatures = "NO", "NO"
+    del ds[0x60000102]
+    assert not deidentify_bytes(written(ds), NAMES, Policy()).suspicious
+
+
+def test_graphics_and_overlays():
+    ds = plain_ct()
+    ds.add_new(0x60003000, "OW", b"\1\2")
+    text, layer = Dataset(), Dataset()
+    text.UnformattedTextValue = "Nodule of Zebrowski, seen by Dr Tolmerson"
+    layer.GraphicLayer = "LAYER1"
+    with_item(with_item(ds, 0x00700001, with_item(layer, 0x00700008, text)), 0x00700060, layer)
+    bare = read(deidentify_bytes(written(ds), NAMES, Policy()).data)
+    assert 0x00700001 not in bare
+    assert 0x60003000 not in bare
+    kept = read(deidentify_bytes(written(ds), NAMES, Policy(clean_graphics=True)).data)
+    (item,) = kept[0x00700001].value[0][0x00700008].value
+    assert item.UnformattedTextValue == "Nodule of [NAME], seen by Dr [NAME]"
+    assert 0x60003000 not in kept
+
+
+def test_full_dates_keep_the_time_zone():
+    ds = plain_ct()
+    ds.TimezoneOffsetFromUTC = "+0200"
+    assert "TimezoneOffsetFromUTC" not in read(deidentify_bytes(written(ds), NAMES, Policy()).data)
+    assert read(deidentify_bytes(written(ds), NAMES, Policy(retain_dates="full")).data).TimezoneOffsetFromUTC == "+0200"
+
+
+def test_a_patient_who_is_called_like_a_term():
+    ds = plain_ct(name="Chest^Marta", identifier="CHEST")
+    ds.SeriesDescription = "Chest 1.0"
+    after = read(deidentify_bytes(written(ds), NAMES, Policy()).data)
+    assert after.BodyPartExamined == "CHEST"
+    assert after.SeriesDescription == "[NAME] 1.0"
+    assert "Marta" not in str(after)

@@ -14,6 +14,7 @@ from isocenter.tasks.prognose.drivers import drivers
 from isocenter.tasks.prognose.learners import Choice, CoxLearner, Curves, ForestLearner, Learner, Times, learn
 from isocenter.tasks.prognose.nested import nested, patient_folds
 from isocenter.tasks.prognose.people import fit_support
+from isocenter.tasks.prognose.preparing import fit_people
 from survival_cases import people
 
 LEARNERS: dict[str, Learner] = {
@@ -139,7 +140,7 @@ def test_drivers_add_up_and_name_what_matters(name: str) -> None:
 
 
 def test_support_refuses_a_stranger_and_few_others() -> None:
-    preparation = fit_preparation(PEOPLE)
+    preparation = fit_people(PEOPLE)
     support = fit_support(preparation, PEOPLE, tuple(NAMES), refused_share=0.02)
     refused = [support.refuses(PEOPLE.rows(np.array([n], dtype=np.int64))) for n in range(len(PEOPLE))]
     assert sum(r is not None for r in refused) <= 0.02 * len(refused) + 1

@@ -1,13 +1,16 @@
-"""Elements of a DICOM data set as places in its bytes: tag, value representation, where the value is and where it ends."""
+"""Elements of a DICOM data set as places in its bytes: tag, value representation, where its value begins and ends."""
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
+from isocenter.core.errors import PixelError
 from isocenter.data.deidentify.dicom.plan import LONG_VRS, SHORT_VRS
 
-__all__ = ["ITEM", "ITEM_END", "SEQUENCE_END", "UNDEFINED", "Broken", "Elements", "Place"]
+__all__ = ["ITEM", "ITEM_END", "SEQUENCE_END", "UNDEFINED", "Broken", "Elements", "Place", "adding_up"]
 
 UNDEFINED = 0xFFFFFFFF
 ITEM, ITEM_END, SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
@@ -16,6 +19,24 @@ CUT_OFF = "is cut off, or an element in it is longer than what it is part of"
 
 class Broken(Exception):
     """Something does not add up; the reason is for the message."""
+
+
+@contextmanager
+def adding_up(source: str) -> Iterator[None]:
+    """Turn what does not add up into one error.
+
+    Args:
+        source: Name of the file for the message.
+
+    Raises:
+        PixelError: Something in the block did not add up; never with a value of it.
+    """
+    try:
+        yield
+    except struct.error as error:
+        raise PixelError("is cut off inside an element; nothing of it was kept", source=source) from error
+    except Broken as error:
+        raise PixelError(f"{error}; nothing of it was kept", source=source) from None
 
 
 class Place(NamedTuple):

@@ -1,24 +1,26 @@
 """One DICOM object without its identity: `deidentify_bytes`.
 
-Pseudonyms for UIDs and patient, dates moved back, texts cleaned, private elements, graphics and the rest of PS3.15 table
-E.1-1 removed. Pixel data stay bit by bit, in every transfer syntax.
+Pseudonyms for UIDs and patient, dates moved back, texts cleaned, private elements, graphics and the rest of PS3.15
+table E.1-1 removed. Pixel data stay bit by bit, in every transfer syntax.
 """
 
 from __future__ import annotations
 
+import re
 import struct
 import zlib
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from pydicom.uid import PYDICOM_IMPLEMENTATION_UID
 
 from isocenter.core.errors import PixelError
-from isocenter.data.deidentify.dicom.elements import Elements
+from isocenter.data.deidentify.dicom.elements import Elements, adding_up
+from isocenter.data.deidentify.dicom.pixels import blank_text
 from isocenter.data.deidentify.dicom.plan import LONG_VRS, SHORT_VRS
 from isocenter.data.deidentify.dicom.profile import NAMES
-from isocenter.data.deidentify.dicom.skim import identity_of, skim
+from isocenter.data.deidentify.dicom.skim import Facts, identity_of, skim
 from isocenter.data.deidentify.dicom.values import padded
 from isocenter.data.deidentify.dicom.walk import Disorder, Walker
 from isocenter.data.deidentify.dicom.words import Words
@@ -35,6 +37,8 @@ _BIG = "1.2.840.10008.1.2.2"
 _GE_PRIVATE = "1.2.840.113619.5.2"  # implicit VR little endian with big-endian pixels
 _DIRECTORY = "1.2.840.10008.1.3.10"
 _LARGEST = 1 << 32
+_STREAM_HEAD, _TELLING = 4096, 5
+_UID = re.compile(r"[0-9.]{1,64}")
 _STATES = {"shifted": b"MODIFIED", "full": b"UNMODIFIED", "none": b"REMOVED "}
 
 
@@ -59,7 +63,7 @@ class Deidentified:
         data: The new file.
         removed: How often each action changed each attribute, by (tag, action); tags as eight hexadecimal digits.
         suspicious: What a person should look at.
-        pixel_boxes: Parts of the picture that were blanked: (frame, top, left, bottom, right).
+        pixel_boxes: Parts of the picture that were blanked: (frame, top, left, bottom, right); frame -1 is all frames.
         patient_key: The patient's pseudonym, which is also Patient ID and Patient's Name.
         shift_days: By how many days dates moved back; 0 where they stay or are removed.
     """
@@ -117,18 +121,16 @@ def deidentify_bytes(
     start, deflated = layout.start, layout.syntax in _DEFLATED
     if deflated:
         data, start = _inflated(data, start, source), 0
-    facts = skim(data, start, policy, implicit=layout.implicit, big=layout.big, source=source)
-    known = identity_of(facts).with_more(known)
-    patient = known.patient_key or facts.patient_key(names)
-    days = {"shifted": names.shift_days(patient), "full": 0, "none": None}[policy.retain_dates]
-    words = Words(names, policy, known, patient, days, facts.raw(0x00080005))
-    stated = _stated(patient, policy) if facts.raw(0x00080016) or facts.raw(0x00080018) or facts.raw(0x00100020) else {}
-    walker, pieces = _walked(data, start, words, stated, layout, source)
-    pixel_pieces = {place for place, _ in walker.pixels}
-    header = b"".join(piece for place, piece in enumerate(pieces) if place not in pixel_pieces).lower()
-    if any(word in header for word in needles(known)):
-        words.encodings = facts.raw(0x00080005)
-        walker, pieces = _walked(data, start, words, stated, layout, source, check=True)
+    try:
+        clean = _cleaned(data, start, layout, names, policy, known, source)
+    except Disorder:
+        with adding_up(source):
+            data = Elements(data, big=layout.big).in_order(start, implicit=layout.implicit)
+        try:
+            clean = _cleaned(data, 0, layout, names, policy, known, source)
+        except Disorder:
+            raise PixelError("has elements in disorder; nothing of it was kept", source=source) from None
+    walker, pieces, facts, words = clean
     removed = Counter({(_tag_text(tag), NAMES[action]): count for (tag, action), count in walker.removed.items()})
     if layout.lost:
         removed["file meta", "remove"] += layout.lost
@@ -137,32 +139,51 @@ def deidentify_bytes(
         squeeze = zlib.compressobj(6, zlib.DEFLATED, -15)
         body = squeeze.compress(b"".join(pieces)) + squeeze.flush()
         pieces = [body + b"\0" * (len(body) % 2)]
-    class_uid = layout.sop_class or facts.text(0x00080016)
     instance_uid = layout.sop_instance or facts.text(0x00080018)
-    meta = _meta(layout.syntax, class_uid, instance_uid if policy.retain_uids else names.uid(instance_uid))
-    return Deidentified(b"".join([meta, *pieces]), removed, suspicious, (), patient, days or 0)
+    if not policy.retain_uids:
+        instance_uid = names.uid(instance_uid)
+    out = b"".join([_meta(layout.syntax, layout.sop_class or facts.text(0x00080016), instance_uid), *pieces])
+    boxes: tuple[tuple[int, int, int, int, int], ...] = ()
+    if policy.clean_pixels and walker.pixels:
+        blanked = blank_text(out, source=source)
+        out, boxes = blanked.data, blanked.boxes
+        suspicious += tuple(Suspicion("7FE00010", note) for note in blanked.notes)
+    return Deidentified(out, removed, suspicious, boxes, words.patient, words.days or 0)
 
 
-def _walked(
+def _cleaned(
     data: bytes,
     start: int,
-    words: Words,
-    stated: dict[int, tuple[str, bytes]],
     layout: _Layout,
+    names: Pseudonyms,
+    policy: Policy,
+    known: KnownIdentity | None,
     source: str,
-    *,
-    check: bool = False,
-) -> tuple[Walker, list[bytes | memoryview]]:
-    walker = Walker(data, words, stated, big=layout.big, check=check, source=source)
-    try:
-        return walker, walker.run(start, implicit=layout.implicit)
-    except Disorder:
-        ordered = Elements(data, big=layout.big).in_order(start, implicit=layout.implicit)
-        walker = Walker(ordered, words, stated, big=layout.big, check=check, source=source)
-        try:
-            return walker, walker.run(0, implicit=layout.implicit)
-        except Disorder:
-            raise PixelError("has an element twice; nothing of it was kept", source=source) from None
+) -> tuple[Walker, list[bytes | memoryview], Facts, Words]:
+    """Walk once, and once more with an eye on everything that is kept where a known word is still in it.
+
+    Raises:
+        Disorder: Elements are not in ascending order, so that the first look may have missed whose it is.
+    """
+    facts = skim(data, start, policy, implicit=layout.implicit, big=layout.big, source=source)
+    known = identity_of(facts).with_more(known)
+    patient = known.patient_key or facts.patient_key(names)
+    days = {"shifted": names.shift_days(patient), "full": 0, "none": None}[policy.retain_dates]
+    stated = _stated(patient, policy) if facts.raw(0x00080016) or facts.raw(0x00080018) or facts.raw(0x00100020) else {}
+    for check in (False, True):
+        words = Words(names, policy, known, patient, days, facts.raw(0x00080005))
+        walker = Walker(data, words, stated, big=layout.big, check=check, source=source)
+        pieces = walker.run(start, implicit=layout.implicit)
+        pixel_pieces = {place for place, _ in walker.pixels}
+        header = b"".join(piece for place, piece in enumerate(pieces) if place not in pixel_pieces).lower()
+        if not any(word in header for word in needles(known)):
+            break
+    for _, body in walker.pixels:
+        # Comments and application segments of JPEG streams stand at their beginning; the stream itself is not changed.
+        begins = data[body : body + _STREAM_HEAD].lower()
+        if data[body - 4 : body] == b"\xff" * 4 and any(len(w) >= _TELLING and w in begins for w in needles(known)):
+            walker.found.append((0x7FE00010, "a word of the patient's identity inside the compressed stream; it stays"))
+    return walker, pieces, facts, words
 
 
 def _layout(data: bytes, source: str) -> _Layout:
@@ -190,7 +211,7 @@ def _layout(data: bytes, source: str) -> _Layout:
     syntax, sop_class, sop_instance = (
         values.get(tag, b"").decode("latin-1").strip("\0 ") for tag in (0x00020010, 0x00020002, 0x00020003)
     )
-    if not syntax:
+    if not _UID.fullmatch(syntax):
         syntax = _guessed(data, position, source)
     return _Layout(position, syntax, sop_class, sop_instance, lost, _is_implicit(data, position, syntax))
 
@@ -236,7 +257,9 @@ def _tag_text(tag: int) -> str:
 
 
 def _stated(patient: str, policy: Policy) -> dict[int, tuple[str, bytes]]:
-    codes = b"\\".join(f"{code}|DCM|{meaning}".encode() for code, meaning in policy.codes())
+    # A face is removed from volumes, by `deface`; a slice that went through here still has its part of it.
+    taken = replace(policy, deface=False).codes()
+    codes = b"\\".join(f"{code}|DCM|{meaning}".encode() for code, meaning in taken)
     method = f"Isocenter {__version__}; DICOM PS3.15 Basic Profile with options"
     return {
         0x00100010: ("PN", patient.encode()),
@@ -258,12 +281,12 @@ def _meta(syntax: str, sop_class: str, sop_instance: str) -> bytes:
         return head + struct.pack("<H", len(value)) + value
 
     def uid(text: str) -> bytes:
-        return padded(text.encode("latin-1"), "UI")
+        return padded(text.encode("ascii", "replace"), "UI")
 
     body = element(1, b"OB", b"\0\1")
-    if sop_class:
+    if _UID.fullmatch(sop_class):
         body += element(2, b"UI", uid(sop_class))
-    if sop_instance:
+    if _UID.fullmatch(sop_instance):
         body += element(3, b"UI", uid(sop_instance))
     body += element(0x10, b"UI", uid(syntax))
     body += element(0x12, b"UI", uid(PYDICOM_IMPLEMENTATION_UID))

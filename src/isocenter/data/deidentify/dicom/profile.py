@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
-from pydicom.datadict import DicomDictionary
+from pydicom._dicom_dict import DicomDictionary
 
 from isocenter.data.deidentify.policy import Policy
 
@@ -15,10 +15,12 @@ __all__ = [
     "AGE",
     "CHARSET",
     "CHECK",
+    "CLASS",
     "CODE",
     "DATE",
     "DUMMY",
     "EMPTY",
+    "FLAG",
     "KEEP",
     "NAMES",
     "REMOVE",
@@ -33,7 +35,7 @@ __all__ = [
     "profile",
 ]
 
-KEEP, REMOVE, EMPTY, DUMMY, UID, DATE, TEXT, WALK, AGE, CHECK, STATED, CODE, CHARSET = range(13)
+KEEP, REMOVE, EMPTY, DUMMY, UID, DATE, TEXT, WALK, AGE, CHECK, STATED, CODE, CHARSET, CLASS, FLAG = range(15)
 NAMES = (
     "keep",
     "remove",
@@ -48,6 +50,8 @@ NAMES = (
     "state",
     "dummy code",
     "character set",
+    "class",
+    "flag",
 )
 
 # UIDs that name a class, a coding scheme or an encoding, and not one thing that was made (PS3.6 and PS3.16).
@@ -141,8 +145,10 @@ def action_of(tag: int, vr: str, keyword: str, policy: Policy) -> tuple[int, int
         return _unlisted(vr, keyword, policy)
     basic = _basic(row.basic, vr)
     options, dated = row.options, "F" in row.options and vr in ("DA", "DT", "TM")
-    if dated and policy.retain_dates != "none":
-        return (KEEP if policy.retain_dates == "full" else DATE), basic
+    if dated and policy.retain_dates == "shifted":
+        return DATE, basic
+    if "F" in options and policy.retain_dates == "full":
+        return KEEP, basic
     if "P" in options and policy.retain_patient_characteristics:
         kept = AGE if vr == "AS" else KEEP
         return (kept if options["P"] == "k" else TEXT), basic
@@ -174,6 +180,8 @@ def _basic(stated: str, vr: str) -> int:
 
 
 # Sequences with the action D that are more than their parts: content, graphics, codes of persons, flows.
+# Burned In Annotation and Recognizable Visual Features: kept, and a person is told where they say YES.
+_SAYS_OF_PIXELS = (0x00280301, 0x00280302)
 _DUMMIES = frozenset(["LocalNamespaceEntityID", "UniversalEntityID"])
 # Its dummy: the same references with other UIDs, for report series require it.
 _PERFORMED_STEP = 0x00081111
@@ -186,7 +194,9 @@ def _unlisted(vr: str, keyword: str, policy: Policy) -> tuple[int, int]:
     if keyword in _REMOVED or (vr == "UR" and keyword not in _CODED):
         return REMOVE, REMOVE
     if vr == "UI":
-        return (KEEP if policy.retain_uids or _CLASS_UIDS.fullmatch(keyword) else UID), EMPTY
+        if _CLASS_UIDS.fullmatch(keyword):
+            return CLASS, EMPTY
+        return (KEEP if policy.retain_uids else UID), EMPTY
     if vr in ("DA", "DT", "TM"):
         return {"shifted": DATE, "full": KEEP, "none": EMPTY}[policy.retain_dates], EMPTY
     if vr == "SQ":
@@ -211,6 +221,7 @@ def actions(policy: Policy) -> dict[int, tuple[int, int, tuple[str, ...]]]:
         if tag in _WHOLE and action == WALK and not _cleaned(tag, policy):
             action = _WHOLE[tag]
         action = WALK if tag == _PERFORMED_STEP else action
+        action = FLAG if tag in _SAYS_OF_PIXELS else action
         action = CHARSET if tag == 0x00080005 else STATED if tag in STATED_TAGS else action
         out[tag] = (action, fallback, known)
     return out

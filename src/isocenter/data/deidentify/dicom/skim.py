@@ -5,15 +5,13 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-from pydicom.charset import convert_encodings, decode_bytes
-
 from isocenter.core.errors import PixelError
+from isocenter.data.deidentify.dicom.charset import decoded
 from isocenter.data.deidentify.dicom.elements import UNDEFINED, Broken, Elements
 from isocenter.data.deidentify.dicom.plan import explicit_plan, implicit_plan
 from isocenter.data.deidentify.identity import KnownIdentity
 from isocenter.data.deidentify.policy import Policy
 from isocenter.data.deidentify.pseudonyms import Pseudonyms
-from isocenter.data.images.quiet import quiet
 
 __all__ = ["Facts", "identity_of", "skim"]
 
@@ -67,12 +65,7 @@ class Facts:
 
     def text(self, tag: int) -> str:
         """Return the text of a value."""
-        raw = self.raw(tag)
-        if raw.isascii() and b"\x1b" not in raw:
-            return raw.decode("ascii").strip("\0 ")
-        names = self.raw(0x00080005).decode("latin-1").strip("\0 ").split("\\")
-        with quiet():
-            return str(decode_bytes(raw, list(convert_encodings(names)), set("\\^="))).strip("\0 ")
+        return decoded(self.raw(tag), self.raw(0x00080005)).strip("\0 ")
 
     def patient_key(self, names: Pseudonyms) -> str:
         """Return the patient's pseudonym; an object without Patient ID belongs to its study alone."""
@@ -86,7 +79,13 @@ def identity_of(facts: Facts) -> KnownIdentity:
     """Return the words of the patient that an object itself says."""
     found = (text for tag in _NAMES if (text := facts.text(tag)))
     listed = [part for text in found for part in text.split("\\") if part.strip(" ^").lower() not in _NOBODY]
-    numbers = [part for tag in _NUMBERS if (text := facts.text(tag)) for part in text.split("\\")]
+    numbers = [
+        part
+        for tag in _NUMBERS
+        if (text := facts.text(tag))
+        for part in text.split("\\")
+        if part.lower() not in _NOBODY
+    ]
     born = facts.text(_BIRTH)
     return KnownIdentity(tuple(listed), tuple(numbers), (born,) if born else ())
 

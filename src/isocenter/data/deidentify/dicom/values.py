@@ -46,7 +46,7 @@ def shifted(raw: bytes, vr: str, days: int, names: Pseudonyms) -> bytes | None:
         days: Whole days.
         names: Who moves them.
     """
-    out = []
+    out: list[bytes] = []
     for part in raw.strip(b" \0").split(b"\\"):
         value = part.strip()
         if not value:

@@ -11,7 +11,6 @@ import struct
 from collections import Counter
 from dataclasses import dataclass, field
 
-from isocenter.core.errors import PixelError
 from isocenter.data.deidentify.dicom.elements import (
     CUT_OFF,
     ITEM,
@@ -21,6 +20,7 @@ from isocenter.data.deidentify.dicom.elements import (
     Broken,
     Elements,
     Place,
+    adding_up,
 )
 from isocenter.data.deidentify.dicom.plan import LONG_VRS, SHORT_VRS, Entry, explicit_plan, implicit_plan
 from isocenter.data.deidentify.dicom.profile import (
@@ -39,7 +39,7 @@ __all__ = ["Disorder", "Walker"]
 
 _PIXELS = frozenset([0x7FE00008, 0x7FE00009, 0x7FE00010])
 _DEEPEST = 64
-_TRAILING = 0xFFFCFFFC
+_TRAILING, _OVERLAY_BIT = 0xFFFCFFFC, 0x60000102
 _SHORT = frozenset(vr.encode() for vr in SHORT_VRS)
 _CONCEPT, _TEXT_VALUE = 0x0040A043, 0x0040A160
 # Concepts of content items whose text is an identity as a whole (PS3.16 TID 1001 ff.: observer and subject context).
@@ -130,14 +130,10 @@ class Walker:
             PixelError: Lengths that do not add up, or an element that is none.
             Disorder: Elements not in ascending order.
         """
-        self.pieces: list[bytes | memoryview] = []
-        try:
-            self._dataset(position, len(self.data), self.pieces, implicit=implicit, depth=0)
-        except struct.error as error:
-            raise PixelError("is cut off inside an element; nothing of it was kept", source=self.source) from error
-        except Broken as error:
-            raise PixelError(f"{error}; nothing of it was kept", source=self.source) from None
-        return self.pieces
+        pieces: list[bytes | memoryview] = []
+        with adding_up(self.source):
+            self._dataset(position, len(self.data), pieces, implicit=implicit, depth=0)
+        return pieces
 
     def _dataset(
         self,
@@ -291,6 +287,8 @@ class Walker:
         if length != UNDEFINED and body + length > level.end:
             raise Broken(CUT_OFF)
         action = KEEP if tag in _PIXELS else REMOVE
+        if tag & 0xFF00FFFF == _OVERLAY_BIT and self.data[body : body + 2].strip(b"\0"):
+            self.found.append((tag, "an overlay in the unused bits of the pixel data; it stays there"))
         if group & 1:
             action = self._private(tag, vr, self.data[body : body + min(length, 64)], level.blocks)
         elif not level.implicit and action == REMOVE:
@@ -338,7 +336,7 @@ class Walker:
             return [head, *value], stop
         if not stop:
             stop = self.elements.value_end(Place(tag, raw_vr, body, UNDEFINED), end, implicit=implicit)
-            if action not in (REMOVE, EMPTY, DUMMY) and not (action == STATED and depth == 0):
+            if action not in (REMOVE, EMPTY, DUMMY):
                 raise Broken("has a text or a number of undefined length")
         if action == STATED and depth == 0:
             return [], stop

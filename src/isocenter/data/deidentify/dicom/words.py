@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
-from pydicom.charset import convert_encodings, decode_bytes, encode_string
-
+from isocenter.data.deidentify.dicom.charset import decoded, encoded
 from isocenter.data.deidentify.dicom.plan import LONG_VRS, TEXT_VRS, Entry
 from isocenter.data.deidentify.dicom.profile import (
     AGE,
     CHARSET,
     CHECK,
+    CLASS,
     CODE,
     DATE,
     DUMMY,
     EMPTY,
+    FLAG,
     KEEP,
     REMOVE,
     STATED,
@@ -34,11 +36,10 @@ from isocenter.data.deidentify.identity import KnownIdentity, needles, pattern
 from isocenter.data.deidentify.policy import Policy
 from isocenter.data.deidentify.pseudonyms import Pseudonyms
 from isocenter.data.deidentify.text import clean_text
-from isocenter.data.images.quiet import quiet
 
 __all__ = ["Words", "changed_value"]
 
-_DELIMITERS = set("\r\n\t\f\\^=")
+_DIGITS = re.compile(rb"[0-9.\\ \0]*")
 _SEVERAL = frozenset(["LO", "SH", "UC", "PN", "CS", "AE"])
 
 
@@ -62,20 +63,6 @@ class Words:
     days: int | None
     encodings: bytes = b""
 
-    def decoded(self, raw: bytes) -> str:
-        """Return a text; bytes that its character set does not have become replacement characters."""
-        if raw.isascii() and b"\x1b" not in raw:
-            return raw.decode("ascii")
-        with quiet():
-            return decode_bytes(raw, self._codecs(), _DELIMITERS)
-
-    def encoded(self, text: str) -> bytes:
-        """Return a text in the object's character set."""
-        if text.isascii():
-            return text.encode("ascii")
-        with quiet():
-            return encode_string(text, self._codecs())
-
     def other_vr(self, entry: Entry, vr: str, *, big: bool) -> Entry | None:
         """Judge a standard attribute that is written with another VR; None: it is removed."""
         if vr == "UN":
@@ -94,11 +81,6 @@ class Words:
         elif action in (DATE, UID, AGE) and vr != entry.vr:
             action = entry.fallback if action == DATE and vr not in ("DA", "DT", "TM") else action
         return Entry(entry.tag, action, vr in LONG_VRS, vr, entry.fallback)
-
-    def _codecs(self) -> list[str]:
-        names = self.encodings.decode("latin-1").strip("\0 ").split("\\")
-        with quiet():
-            return list(convert_encodings(names))
 
 
 def changed_value(
@@ -122,6 +104,8 @@ def changed_value(
         return None
     if action == EMPTY:
         return b"", EMPTY
+    if action in (CLASS, FLAG):
+        return _fixed(words, entry, action, raw, found)
     if action == UID:
         return new_uids(raw, words.names), UID
     if action == DATE:
@@ -142,6 +126,20 @@ def changed_value(
     return dummy(vr), DUMMY
 
 
+def _fixed(
+    words: Words, entry: Entry, action: int, raw: bytes, found: list[tuple[int, str]]
+) -> tuple[bytes, int] | None:
+    """Keep a UID of a class, and YES or NO; empty whatever else stands in their place."""
+    if action == CLASS:
+        return None if _DIGITS.fullmatch(raw) else (b"", EMPTY)
+    said = raw.strip(b" \0").upper()
+    if said == b"YES" and entry.tag == 0x00280302:
+        found.append((entry.tag, "the object says that a face can be recognised in it; remove it from the volume"))
+    elif said == b"YES" and not words.policy.clean_pixels:
+        found.append((entry.tag, "the object says that text is burnt in, and nobody looked for it"))
+    return None if said in (b"YES", b"NO") else (b"", EMPTY)
+
+
 def _fallen_back(entry: Entry) -> tuple[bytes, int]:
     if entry.fallback == REMOVE:
         return b"", REMOVE
@@ -160,7 +158,7 @@ def _text(
             found.append((entry.tag, "bytes that hold a word of the patient's identity; removed"))
             return b"", REMOVE
         return None
-    text = words.decoded(raw)
+    text = decoded(raw, words.encodings)
     parts = text.split("\\") if vr in _SEVERAL else [text]
     if action == TEXT:
         new = [clean_text(part, known=words.known, shift_days=words.days).text for part in parts]
@@ -172,7 +170,7 @@ def _text(
         found.append((entry.tag, "a word of the patient's identity in an element that is kept; replaced"))
     longest = LONGEST.get(vr)
     joined = "\\".join(part if longest is None else part[:longest].rstrip() for part in new)
-    return padded(words.encoded(joined), vr), TEXT
+    return padded(encoded(joined, words.encodings), vr), TEXT
 
 
 def _without_known(known: KnownIdentity, text: str, vr: str) -> str:

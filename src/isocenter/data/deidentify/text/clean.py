@@ -9,6 +9,7 @@ from functools import lru_cache
 
 from isocenter.data.deidentify.identity import KnownIdentity, pattern
 from isocenter.data.deidentify.text.dates import find_dates
+from isocenter.data.deidentify.text.engines import TextEngine
 from isocenter.data.deidentify.text.names import find_names
 from isocenter.data.deidentify.text.numbers import find_emails, find_ids, find_labelled_ids, find_phones, find_urls
 from isocenter.data.deidentify.text.places import find_addresses, find_hospitals
@@ -81,11 +82,12 @@ def clean_text(
     known: KnownIdentity | None = None,
     shift_days: int | None = None,
     day_first: bool | None = None,
+    engines: tuple[TextEngine, ...] = (),
 ) -> CleanText:
     """Replace what identifies: names, dates, numbers, addresses, telephones, mail, institutions, ages of 90 and above.
 
-    Rules alone, without a model: they find what has a shape, a label, a title or a common name. A bare name that is none
-    of the common ones, with no word beside it that says so, stays; pass the patient's own as known.
+    Rules alone, without a model: they find what has a shape, a label, a title or a common name. A bare name that is
+    none of the common ones, with no word beside it that says so, stays; pass the patient's own as known.
 
     Args:
         text: Free text in English, Spanish, German or Chinese.
@@ -93,6 +95,7 @@ def clean_text(
         shift_days: By how many days dates move back; None removes them, 0 leaves them. What can be read in two ways
             is removed.
         day_first: Whether 03/04/2024 is the third of April; None decides by the other dates of the text.
+        engines: Other finders; they only add to what the rules find.
 
     Example:
         >>> clean_text("Seen by Dr Jane Roe on 2024-03-01, MRN 123456.", shift_days=1).text
@@ -111,6 +114,8 @@ def clean_text(
     spans += [Span(f.start, f.end, "date", f.replacement) for f in find_dates(text, shift_days, day_first=day_first)]
     for kind, find in _THEN:
         spans += [Span(start, end, kind, _MARKS[kind]) for start, end in find(text) if end > start]
+    for engine in engines:
+        spans += [Span(start, end, kind, _MARKS.get(kind, "[ID]")) for start, end, kind in engine.find(text)]
     for hit in _OLD.finditer(text):
         group = "v" if hit["v"] else "w"
         spans.append(Span(hit.start(group), hit.end(group), "age", "90+"))

@@ -50,7 +50,8 @@ _YEAR = r"(?:1[89]|20)\d\d"
 _B, _E = r"(?<![\w.,/-])", r"(?![\w/]|[.,-]\d)"
 _DAY_WORD = r"(?P<d>[0-3]?\d)(?P<ord>st|nd|rd|th|\.|º|er)?"
 _BORN = re.compile(
-    r"(?:\bD\.?O\.?B\.?|\bborn(?:\s+on)?|(?:date\s+of\s+)?birth(?:\s*date|day)?|\bnacid[oa](?:\s+el)?|fecha\s+de\s+nac\w*"
+    r"(?:\bD\.?O\.?B\.?|\bborn(?:\s+on)?|(?:date\s+of\s+)?birth(?:\s*date|day)?|\bnacid[oa](?:\s+el)?"
+    r"|fecha\s+de\s+nac\w*"
     r"|\bF\.?\s?N\.?\s*:|\bgeb(?:oren)?\b\.?(?:\s+am)?|geburtsdatum|出生(?:日期)?(?:于)?|生日|\*)\W{0,4}$",
     re.IGNORECASE,
 )
@@ -71,7 +72,8 @@ _PATTERNS = [
         "dMy",
         re.compile(
             rf"(?<![\w/-])(?:(?:{_WEEKDAYS})[\s,]+(?:den\s+)?)?{_DAY_WORD}(?P<s1>\s*(?:of|de|del)\s+|[\s./-]*)"
-            rf"(?P<M>{_MONTH_WORD})(?![^\W\d_])(?P<s2>\.?[\s,./-]*(?:(?:de|del|of)\s+)?)(?P<y>{_YEAR}|['’]?\d\d)?(?![\w/]|[.,]\d)",
+            rf"(?P<M>{_MONTH_WORD})(?![^\W\d_])(?P<s2>\.?[\s,./-]*(?:(?:de|del|of)\s+)?)(?P<y>{_YEAR}"
+            rf"|['’]?\d\d)?(?![\w/]|[.,]\d)",
             re.IGNORECASE,
         ),
     ),
@@ -88,7 +90,10 @@ _PATTERNS = [
     (
         "My",
         re.compile(
-            rf"(?<![\w/-])(?P<M>{_MONTH_WORD})(?![^\W\d_])(?P<s1>\.?[\s,/-]*(?:(?:de|del|of)\s+)?)(?P<y>{_YEAR})(?![\w/]|[.,]\d)",
+            (
+                rf"(?<![\w/-])(?P<M>{_MONTH_WORD})(?![^\W\d_])(?P<s1>\.?[\s,/-]*(?:(?:de|del"
+                rf"|of)\s+)?)(?P<y>{_YEAR})(?![\w/]|[.,]\d)"
+            ),
             re.IGNORECASE,
         ),
     ),
@@ -101,17 +106,21 @@ _PATTERNS = [
     (
         "md",
         re.compile(
-            r"(?P<cue>\b(?:on|dated|from|since|until|till|of|to|with|exam|study|CT|MRI?|CXR|visit|seen|admitted|discharged"
+            r"(?P<cue>\b(?:on|dated|from|since|until|till|of|to|with|exam|study|CT|MRI?|CXR|visit"
+            r"|seen|admitted|discharged"
             r"|vom|am|seit|el|del|desde)\s+)(?P<a>[0-3]?\d)/(?P<b>[0-3]?\d)"
-            r"(?!\s*(?:pain|on\b|out\b|scale|strength|systolic|murmur|of\b|[a-z]*segments?|vessels?|cores?|lymph|nodes?|positive"
-            r"|power|reflex|grade|mg|ml|mm|cm|scans?|months?|weeks?|days?|patients?|visits?|times?|motor|points?))(?![\w/%]|[.,-]\d)",
+            r"(?!\s*(?:pain|on\b|out\b|scale|strength|systolic|murmur|of\b|[a-z]*segments?|vessels?"
+            r"|cores?|lymph|nodes?|positive"
+            r"|power|reflex|grade|mg|ml|mm|cm|scans?|months?|weeks?|days?|patients?|visits?|times?"
+            r"|motor|points?))(?![\w/%]|[.,-]\d)",
             re.IGNORECASE,
         ),
     ),
     (
         "year",
         re.compile(
-            rf"(?P<cue>\b(?:in|since|from|year|early|late|mid|around|circa|until|before|after|dated|en|desde|seit|im Jahr|Jahr)"
+            rf"(?P<cue>\b(?:in|since|from|year|early|late|mid|around|circa|until|before|after|dated|en"
+            rf"|desde|seit|im Jahr|Jahr)"
             rf"[\s-]+)(?P<y>{_YEAR})(?!\s*(?:m[lLgm]|cc|HU|ms|kg|cm|Hz|rads?|steps|units?|IU)\b)(?![\w/%]|[.,]\d)",
             re.IGNORECASE,
         ),
@@ -188,10 +197,8 @@ def _plausible(kind: str, hit: re.Match[str], text: str) -> bool:
         if not 1 <= int(parts["d"]) <= 31:
             return False
         word = parts["M"]
-        # "may" is a verb, "mar" and "ago" are words: without a year, the month wears a capital or stands in a sentence of dates.
-        if not parts["y"] and (word.islower() and word.lower() in _VERBS or not _tight(parts)):
-            return False
-        return True
+        # "may" is a verb, "mar" and "ago" are words: without a year, the month wears a capital.
+        return bool(parts["y"]) or not ((word.islower() and word.lower() in _VERBS) or not _tight(parts))
     if kind in ("ymd", "ymd8", "my"):
         return 1 <= int(parts["m"]) <= 12 and 1 <= int(parts.get("d") or 1) <= 31
     return not (kind == "My" and parts["M"].islower() and parts["M"].lower() in ("may", "mar"))
@@ -252,9 +259,13 @@ def _written(kind: str, parts: dict[str, str], days: int, day_first: bool | None
     if moved is None:
         return None
     year = f"{moved.year:04d}" if len(parts["y"]) == 4 else parts["y"][:-2] + f"{moved.year % 100:02d}"
-    name = _month_like(word, moved.month) if word else ""
+    tight = (parts.get("s1") or "") in ("-", "", ".", "/")
+    name = _month_like(word, moved.month, short=tight) if word else ""
     ordinal = _ordinal(parts.get("ord") or "", moved.day)
-    number = _like(parts["d"], moved.day) if parts.get("d") else ""
+    number = ""
+    if parts.get("d"):
+        spelled = word is not None and not tight and not parts["d"].startswith("0")
+        number = str(moved.day) if spelled else _like(parts["d"], moved.day)
     if kind == "zh":
         return f"{year}年{_like(parts['m'], moved.month)}月" + (f"{number}日" if number else "")
     if kind == "ymd8":
@@ -295,8 +306,10 @@ def _ordinal(sample: str, day: int) -> str:
     return "th" if 11 <= day <= 13 else {1: "st", 2: "nd", 3: "rd"}.get(day % 10, "th")
 
 
-def _month_like(sample: str, month: int) -> str:
-    _, language, short = _MONTH[sample.lower()]
+def _month_like(sample: str, month: int, *, short: bool) -> str:
+    """Write a month as long as the sample; "May" is as long as asked."""
+    _, language, brief = _MONTH[sample.lower()]
+    short = short if sample.lower() in ("may", "mai") else brief
     word = (_SHORT if short else _MONTHS)[language].split()[month - 1]
     if sample.isupper():
         return word.upper()

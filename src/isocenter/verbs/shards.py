@@ -1,0 +1,170 @@
+"""Shards: images of an archive, found by an expression, as files for reading random patches while training."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from isocenter.core import Image, Mask
+from isocenter.core.errors import ConfigError, DataError, IdentityLeak
+from isocenter.data.images import read_nifti, read_nifti_mask, read_nrrd, read_nrrd_mask, read_picture, read_study
+from isocenter.data.labelled.files import read_label, same_grid
+from isocenter.verbs.archive_folder import require_packages
+
+if TYPE_CHECKING:
+    from isocenter.data.catalog.catalog import Catalog
+
+__all__ = ["ShardsConfig", "ShardsDocument", "make_shards", "run"]
+
+Progress = Callable[[str, float], None]
+_QUERY = """
+SELECT series_uid, list(path ORDER BY path) AS paths, min(form) AS form, min(study_uid) AS study_uid,
+    min(patient_key) AS patient_key, min(header_sha256) || coalesce(min(pixel_sha256), '') AS origin
+FROM instances WHERE held IS NULL AND role = 'image' AND form <> 'npz' AND path IS NOT NULL
+GROUP BY series_uid ORDER BY series_uid
+"""
+_MASKS = "SELECT name, path FROM labels WHERE kind = 'mask' AND study_uid = ? AND patient_key = ? AND path IS NOT NULL"
+
+
+class ShardsConfig(BaseModel):
+    """Configuration of `isocenter shards`.
+
+    Attributes:
+        archive: Its folder.
+        to: Folder of the shards.
+        expression: As for `isocenter find`; "" for all images.
+        mask: Name of the masks that go beside the images, where a case has several.
+        patch: Size of patches that will mostly be read (z, y, x).
+        identified: Whether shards are made of an archive in which nothing was de-identified.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    archive: Path
+    to: Path
+    expression: str = ""
+    mask: str = ""
+    patch: tuple[int, int, int] | None = None
+    identified: bool = False
+
+
+class ShardsDocument(BaseModel):
+    """What was written.
+
+    Attributes:
+        written: Names of shards that are new.
+        kept: That were there already.
+        refused: Name and reason.
+        shards: Name of each shard, with series, study and patient as the catalog has them.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    written: tuple[str, ...]
+    kept: tuple[str, ...]
+    refused: tuple[tuple[str, str], ...]
+    shards: dict[str, dict[str, str]]
+
+
+def make_shards(
+    archive: Path | str, to: Path | str, *, progress: Progress | None = None, **options: Any
+) -> ShardsDocument:
+    """Write shards of images of an archive.
+
+    Args:
+        archive: Its folder.
+        to: Folder of the shards; a run that was killed is gone on with.
+        progress: Called with what is being done and the fraction done.
+        **options: Other fields of `ShardsConfig`.
+
+    Raises:
+        ConfigError: An option or the expression is wrong, or nothing is found.
+        DataError: There is no archive.
+        IdentityLeak: Nothing was de-identified in it, and the caller did not say that this is wanted.
+        OutputError: A shard can't be written.
+        CapabilityError: A package is missing.
+    """
+    try:
+        config = ShardsConfig(archive=Path(archive), to=Path(to), **options)
+    except ValidationError as error:
+        raise ConfigError(f"{error.errors()[0]['loc']}: {error.errors()[0]['msg']}") from error
+    return run(config, progress=progress)
+
+
+def run(config: ShardsConfig, *, progress: Progress | None = None) -> ShardsDocument:
+    """Write shards, as configured."""
+    require_packages()
+    from isocenter.data.archive.layout import open_archive
+    from isocenter.data.catalog.catalog import open_catalog
+    from isocenter.data.shards import ToShard, write_shards
+
+    if open_archive(config.archive).policy.off and not config.identified:
+        raise IdentityLeak(
+            "nothing was de-identified in this archive, and its shards would carry what identifies; say that you "
+            "want that",
+            source=config.archive,
+        )
+    catalog = open_catalog(config.archive)
+    wanted = set(catalog.find(config.expression).column("series_uid").to_pylist())
+    rows = [row for row in catalog.sql(_QUERY).to_pylist() if row["series_uid"] in wanted]
+    if not rows:
+        raise ConfigError("no image of this archive fits; isocenter find shows what there is")
+    tell = progress or (lambda _stage, _done: None)
+    names = {_name(row["series_uid"]): row for row in rows}
+
+    def items() -> Any:
+        for number, (name, row) in enumerate(names.items()):
+            tell(f"{number} of {len(names)} images", number / len(names))
+            masks = _masks(catalog, row, config.mask)
+            origin = f"{row['origin']} {' '.join(str(m) for m in masks)}"
+            yield ToShard(name, partial(_load, config.archive, row, masks), origin)
+
+    done = write_shards(items(), config.to, patch=config.patch)
+    told = {n: {k: str(r[k]) for k in ("series_uid", "study_uid", "patient_key")} for n, r in names.items()}
+    return ShardsDocument(written=done.written, kept=done.kept, refused=done.refused, shards=told)
+
+
+def _name(series_uid: str) -> str:
+    return re.sub(r"[^A-Za-z0-9.]", "-", series_uid)
+
+
+def _masks(catalog: Catalog, row: dict[str, Any], name: str) -> list[Path]:
+    with closing(catalog.connect()) as database:
+        found = database.execute(_MASKS, [row["study_uid"], row["patient_key"]]).fetchall()
+    return sorted({catalog.root / path for told, path in found if not name or told == name})
+
+
+def _load(root: Path, row: dict[str, Any], masks: list[Path]) -> tuple[Image, Mask | None]:
+    image = _image([root / p for p in row["paths"]], row["form"])
+    fitting = [m for path in masks if path.suffix != ".dcm" for m in [_mask(path, image)] if m is not None]
+    if len(fitting) > 1:
+        raise DataError(f"{len(fitting)} masks fit this image; say by name which one goes beside it")
+    return image, fitting[0] if fitting else None
+
+
+def _image(paths: list[Path], form: str) -> Image:
+    first = paths[0]
+    if form == "dicom":
+        found = read_study(first.parent).study.images
+        if len(found) != 1:
+            raise DataError(f"the series holds {len(found)} images; a shard is one")
+        return found[0]
+    return {"nifti": read_nifti, "picture": read_picture}.get(form, read_nrrd)(first)
+
+
+def _mask(path: Path, image: Image) -> Mask | None:
+    """Return a mask that lies on the image's grid; None where it lies on another."""
+    lower = path.name.lower()
+    if lower.endswith((".png", ".jpg", ".tif")):
+        picture = read_picture(path)
+        if picture.array.shape[1:] != image.array.shape[1:]:
+            return None
+        return read_label(path, ("mask",), (int(picture.array.max()) or 1,), image.geometry)
+    mask = read_nifti_mask(path) if lower.endswith(".nii.gz") else read_nrrd_mask(path)
+    return mask if same_grid(mask.geometry, image.geometry) else None

@@ -1,0 +1,102 @@
+"""The face goes, the brain stays: the real brain of MNI152 in an invented head, in several orientations and tilts."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from isocenter.core import Geometry, Image, Quantity
+from isocenter.core.errors import GeometryError
+from isocenter.data.deidentify.deface import deface, face_mask
+
+
+@cache
+def _head():
+    """Return (values, brain, nose, chin, affine to LPS) at 3 mm."""
+    datasets = pytest.importorskip("nilearn.datasets")
+    template = datasets.load_mni152_template(resolution=3)
+    brain = np.asarray(template.dataobj) > 0.05
+    pad = 18
+    brain = np.pad(brain, pad)
+    to_ras = template.affine.copy()
+    to_ras[:3, 3] -= to_ras[:3, :3] @ np.full(3, pad)
+    scalp = ndimage.distance_transform_edt(~ndimage.binary_fill_holes(brain), sampling=3) < 14
+    x, y, z = (to_ras[a, a] * np.arange(n) + to_ras[a, 3] for a, n in enumerate(brain.shape))
+    x, y, z = x[:, None, None], y[None, :, None], z[None, None, :]
+    face = ((x / 62) ** 2 + ((y - 38) / 48) ** 2 + ((z + 75) / 62) ** 2) < 1
+    nose = (x / 10) ** 2 + ((y - 92) / 16) ** 2 + ((z + 62) / 14) ** 2 < 1
+    chin = (x / 20) ** 2 + ((y - 72) / 16) ** 2 + ((z + 122) / 14) ** 2 < 1
+    neck = ((x / 50) ** 2 + ((y + 30) / 55) ** 2 < 1) & (z < -50)
+    values = np.where(scalp | face | nose | chin | neck, 300.0, 0.0)
+    values[brain] = 600.0
+    # (x, y, z) arrays in RAS become (z, y, x) arrays in LPS.
+    affine = np.eye(4)
+    affine[:3, :3] = np.diag([-1, -1, 1]) @ to_ras[:3, [2, 1, 0]]
+    affine[:3, 3] = np.array([-1, -1, 1]) * to_ras[:3, 3]
+    return *(np.ascontiguousarray(part.transpose(2, 1, 0)) for part in (values, brain, nose, chin)), affine
+
+
+def _image(values, affine, quantity=Quantity.ARBITRARY):
+    return Image(values[None].astype(np.float32), Geometry(values.shape, affine), quantity, "MR")
+
+
+@pytest.mark.parametrize("axes", [(0, 1, 2), (2, 0, 1), (1, 2, 0)])
+def test_the_face_goes_and_the_brain_stays(axes):
+    values, brain, nose, chin, affine = _head()
+    order = list(axes)
+    image = _image(values.transpose(axes)[::-1], _flipped(affine[:, [*order, 3]], values.transpose(axes).shape))
+    mask = face_mask(image)
+    brain, nose, chin = (part.transpose(axes)[::-1] for part in (brain, nose, chin))
+    assert not (mask & brain).any()
+    assert mask[nose].mean() > 0.99
+    assert mask[chin].mean() > 0.99
+    done = deface(image)
+    assert np.array_equal(done.array[0][brain], image.array[0][brain])
+    assert (done.array[0][nose] == 0).mean() > 0.99
+    assert image.array[0][nose].max() > 0
+
+
+def _flipped(affine, shape):
+    out = affine.copy()
+    out[:3, 3] += affine[:3, 0] * (shape[0] - 1)
+    out[:3, 0] *= -1
+    return out
+
+
+@pytest.mark.parametrize("degrees", [-5, 5])
+def test_a_tilted_head(degrees):
+    values, brain, nose, _, affine = _head()
+    turned = ndimage.rotate(values, degrees, axes=(0, 1), order=0, reshape=False)
+    brain, nose = (
+        ndimage.rotate(part.astype(np.uint8), degrees, axes=(0, 1), order=0, reshape=False) > 0
+        for part in (brain, nose)
+    )
+    mask = face_mask(_image(turned, affine))
+    assert mask[brain].mean() < 0.002
+    assert mask[nose].mean() > 0.9
+
+
+def test_hounsfield_units():
+    values, brain, nose, _, affine = _head()
+    image = _image(np.where(values > 0, values / 10, -1000.0), affine, Quantity.HU)
+    mask = face_mask(image)
+    assert not (mask & brain).any()
+    assert mask[nose].mean() > 0.99
+
+
+def test_what_is_no_whole_head_is_refused():
+    values, _, _, _, affine = _head()
+    top = np.flatnonzero(values.any(axis=(1, 2)))[-1]
+    with pytest.raises(GeometryError, match="top of the head"):
+        face_mask(_image(values[: top - 10], affine))
+    with pytest.raises(GeometryError, match="above the mouth"):
+        shifted = affine.copy()
+        shifted[:3, 3] += affine[:3, 0] * (top - 25)
+        face_mask(_image(values[top - 25 :], shifted))
+    with pytest.raises(GeometryError, match="air"):
+        face_mask(_image(np.zeros_like(values), affine))
+    with pytest.raises(GeometryError, match="size of a head"):
+        face_mask(_image(values, affine @ np.diag([0.4, 0.4, 0.4, 1.0])))

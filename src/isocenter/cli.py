@@ -21,6 +21,8 @@ import typer.core
 from isocenter.cli_adapt import adapt as adapt_command
 from isocenter.cli_archive import find as find_command
 from isocenter.cli_archive import ingest as ingest_command
+from isocenter.cli_catalog import cohort as cohort_command
+from isocenter.cli_catalog import duplicates as duplicates_command
 from isocenter.cli_archive import shards as shards_command
 from isocenter.cli_ask import ask as ask_command
 from isocenter.cli_ask import mcp as mcp_command
@@ -316,6 +318,8 @@ app.command()(check)
 app.command()(label_command)
 app.command("ingest")(ingest_command)
 app.command("find")(find_command)
+app.command("cohort")(cohort_command)
+app.command("duplicates")(duplicates_command)
 app.command("shards")(shards_command)
 app.command("diagnose")(diagnose_command)
 app.command("phenotype")(phenotype_command)

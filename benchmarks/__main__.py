@@ -30,6 +30,7 @@ NOT_SPEED = {
     "deidentify_letters",
     "deidentify_text",
     "diagnosis",
+    "duplicates",
     "evidence_maps",
     "evidence_sets",
     "failure_detection",

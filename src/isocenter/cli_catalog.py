@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,7 +14,7 @@ from isocenter.terminal import Exit, out, progress
 if TYPE_CHECKING:
     from isocenter.verbs.cohort import CohortDocument
 
-__all__ = ["cohort", "duplicates"]
+__all__ = ["cohort", "describe", "duplicates"]
 
 
 def cohort(
@@ -105,3 +106,41 @@ def duplicates(
             out(f"not read: {count} x {reason}")
     if not found.groups:
         raise typer.Exit(Exit.NOTHING_ANSWERED)
+
+
+def describe(
+    archive: Annotated[Path, typer.Argument(help="Folder of the archive.", show_default=False, readable=False)],
+    page: Annotated[
+        Path | None, typer.Option("--out", help="Write the page here.", show_default=False, readable=False)
+    ] = None,
+    against: Annotated[
+        Path | None, typer.Option("--against", help="Another archive that drift is measured from.", show_default=False)
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what an archive holds and what of it should be looked at, as one page: counts, gaps, outliers, drift."""
+    from isocenter.core.errors import ConfigError
+    from isocenter.verbs.describe import describe as verb
+    from isocenter.verbs.describe import write_page
+
+    if page is not None and page.suffix.lower() not in (".html", ".htm"):
+        raise ConfigError("the page is written to a file that ends in .html")
+    with progress() as tell:
+        found = verb(archive, against=against, progress=tell)
+    if page is not None:
+        write_page(found, page)
+    if as_json:
+        out(found.model_dump_json(indent=2))
+        return
+    out(", ".join(f"{rows} {name}" for name, rows in found.tables.items() if rows))
+    for entry in found.modalities:
+        out(f"{entry.name} ({entry.detail}): {entry.count} series of {entry.patients or '?'} patients")
+    out(f"{found.outlier_count} series stand out")
+    for where, count in (found.duplicates or {}).items():
+        out(f"duplicates {where}: {count} groups")
+    out(f"{sum(t.count for t in found.held)} rows held back")
+    for drift in found.drift:
+        if drift.beyond_chance:
+            out(f"drift of {drift.column}: {drift.measure} {drift.value:.3f}, by chance up to {drift.by_chance:.3f}")
+    if page is not None:
+        out(f"page: {page}")

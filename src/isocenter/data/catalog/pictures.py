@@ -35,7 +35,7 @@ _FEW_PLANES = 8
 _CHUNK = 2000
 _SCHEMA = pa.schema(
     [("key", pa.string()), ("plane", pa.int8()), ("dhash", pa.uint64()), ("spread", pa.float32()),
-     ("picture", pa.binary(SIDE * SIDE)), ("trouble", pa.string())]
+     ("picture", pa.binary(SIDE * SIDE)), ("trouble", pa.string()), ("low", pa.float32()), ("middle", pa.float32()), ("high", pa.float32())]
 )  # fmt: skip
 _MIDDLE = """
 SELECT series_uid, patient_key, coalesce(pixel_sha256, header_sha256) AS key, form, path, coalesce(member, '') AS member
@@ -79,6 +79,7 @@ class Pictures:
         hashes: Difference hashes; of one plane, or of three.
         small: The pictures, 0 to 255 over their own range.
         spread: Standard deviation of the picture over the range of its image; 0 of a flat one.
+        levels: Of the pixels as stored in the archive: the 0.5th, 50th and 99.5th percentile of the first plane.
         unread: Series that could not be read, and why.
     """
 
@@ -86,6 +87,7 @@ class Pictures:
     hashes: tuple[UInt64[np.ndarray, " planes"], ...]
     small: tuple[UInt8[np.ndarray, "planes pixels"], ...]
     spread: Float[np.ndarray, " n"]
+    levels: Float[np.ndarray, "n 3"]
     unread: tuple[tuple[str, str], ...]
 
 
@@ -226,22 +228,33 @@ def pictures_of(catalog: Catalog, places: Sequence[Place], *, progress: Progress
         tuple(np.array([r["dhash"] for r in rows], dtype=np.uint64) for _, rows in good),
         tuple(np.stack([np.frombuffer(r["picture"], np.uint8) for r in rows]) for _, rows in good),
         np.array([rows[0]["spread"] for _, rows in good], dtype=np.float32),
+        np.array([[r[0]["low"], r[0]["middle"], r[0]["high"]] for _, r in good], dtype=np.float32).reshape(-1, 3),
         tuple((place.series_uid, rows[0]["trouble"]) for place, rows in seen if rows[0]["trouble"]),
     )
 
 
 def _rows(key: str, planes: list[Float[np.ndarray, "y x"]] | str) -> list[dict[str, object]]:
-    empty = {"key": key, "plane": 0, "dhash": 0, "spread": 0.0, "picture": bytes(SIDE * SIDE), "trouble": ""}
+    empty = {
+        "key": key,
+        "plane": 0,
+        "dhash": 0,
+        "spread": 0.0,
+        "picture": bytes(SIDE * SIDE),
+        "trouble": "",
+        "low": 0.0,
+        "middle": 0.0,
+        "high": 0.0,
+    }
     if isinstance(planes, str):
         return [{**empty, "trouble": planes}]
     rows = []
     for number, plane in enumerate(planes):
-        low, high = np.percentile(plane, (0.5, 99.5))
+        low, middle, high = (float(v) for v in np.percentile(plane, (0.5, 50, 99.5)))
         tiny = small(np.clip(plane, low, high))
         width = float(tiny.max() - tiny.min())
         spread = float(tiny.std() / (plane.max() - plane.min())) if width > 0 else 0.0
         scaled = np.zeros(tiny.shape) if width <= 0 else (tiny - tiny.min()) * (255 / width)
-        rows.append({**empty, "plane": number, "dhash": dhash(np.clip(plane, low, high)), "spread": spread,
+        rows.append({**empty, "plane": number, "low": low, "middle": middle, "high": high, "dhash": dhash(np.clip(plane, low, high)), "spread": spread,
                      "picture": np.round(scaled).astype(np.uint8).tobytes()})  # fmt: skip
     return rows
 

@@ -90,7 +90,7 @@ def missing(catalog: Catalog) -> tuple[MissingEntry, ...]:
 
 
 def histograms(catalog: Catalog) -> tuple[HistogramEntry, ...]:
-    """Return how spacings, thicknesses and sizes are spread; the outer thousandths are counted, not drawn."""
+    """Return how spacings, thicknesses and sizes are spread; the outer hundredths are counted, not drawn."""
     out = []
     for column, name, unit in _HISTOGRAMS:
         values = np.array(
@@ -100,10 +100,10 @@ def histograms(catalog: Catalog) -> tuple[HistogramEntry, ...]:
         total = int(catalog.sql(f"SELECT count(*) {_IMAGES}").column(0)[0].as_py())
         if not len(values):
             continue
-        low, high = np.percentile(values, (0.1, 99.9))
+        low, high = np.percentile(values, (1, 99))
         inside = values[(values >= low) & (values <= high)]
         width = (high - low) or max(abs(low), 1.0) * 0.1
-        edges = np.linspace(low - 0.02 * width, high + 0.02 * width, _BINS + 1)
+        edges = np.linspace(max(0.0, low - 0.02 * width), high + 0.02 * width, _BINS + 1)
         found, _ = np.histogram(inside, edges)
         out.append(
             HistogramEntry(

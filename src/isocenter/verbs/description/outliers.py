@@ -19,6 +19,7 @@ __all__ = ["RULE", "find_outliers", "robust_z"]
 _LEAST = 20
 _FAR = 6.0
 _SHOWN = 12
+_ALIKE = 3
 _SIDE = 160
 _COLUMNS = {
     "rows": "rows", "columns": "columns", "frames": "frames", "pixel_spacing_x_mm": "pixel spacing (mm)",
@@ -75,9 +76,9 @@ def find_outliers(catalog: Catalog, pictures: Pictures | None) -> tuple[tuple[Ou
             for n in np.flatnonzero(np.abs(scores) > _FAR):
                 uid = str(some[int(n)]["series_uid"])
                 score, _, why = found.get(uid, (0.0, "", []))
-                why = [*why, f"{name} {shown[n]:.4g}, median {middle:.4g} (z {scores[n]:+.1f})"]
+                why = [*why, f"{name} {_number(float(shown[n]))}, median {_number(middle)} (z {scores[n]:+.1f})"]
                 found[uid] = (max(score, abs(float(scores[n]))), group, why)
-    best = sorted(found.items(), key=lambda item: (-item[1][0], item[0]))[:_SHOWN]
+    best = _varied(sorted(found.items(), key=lambda item: (-item[1][0], item[0])))
     shown_pictures = _pictures(catalog, [uid for uid, _ in best]) if pictures is not None else {}
     return tuple(
         OutlierEntry(
@@ -85,6 +86,22 @@ def find_outliers(catalog: Catalog, pictures: Pictures | None) -> tuple[tuple[Ou
         )
         for uid, (score, group, why) in best
     ), len(found)
+
+
+def _varied(found: list[tuple[str, tuple[float, str, list[str]]]]) -> list[tuple[str, tuple[float, str, list[str]]]]:
+    """Return those to show: of one modality and one reason a few at most, so that one kind does not hide the others."""
+    kinds: dict[tuple[str, str], int] = {}
+    out = []
+    for item in found:
+        kind = (item[1][1], next(name for name in (*_COLUMNS.values(), *_LEVELS) if item[1][2][0].startswith(name)))
+        kinds[kind] = kinds.get(kind, 0) + 1
+        if kinds[kind] <= _ALIKE:
+            out.append(item)
+    return out[:_SHOWN]
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def _features(

@@ -55,6 +55,7 @@ NOT_SPEED = {
     "prognose",
     "report_metrics",
     "scale",
+    "similarity",
     "scorecards",
     "training_pixels",
     "treat",

@@ -50,7 +50,7 @@ def describe(
 
     place, catalog = open_archive(Path(archive)), open_catalog(Path(archive))
     pictures = pictures_of(catalog, places_of(catalog), progress=progress) if place.pixels else None
-    outliers, many = find_outliers(catalog, pictures)
+    outliers, many = find_outliers(catalog, pictures, coarse=not place.policy.clean_pixels)
     twice, unread = None, {}
     if pictures is not None:
         found = find_duplicates(catalog, progress=progress)
@@ -115,6 +115,6 @@ def _notes(place: Archive) -> list[str]:
     if not place.pixels:
         notes.append("Pixels: this archive holds headers alone, so nothing is said of duplicates or brightness.")
     elif not place.policy.clean_pixels:
-        notes.append("Text that is burnt into pixels: it was not looked for, and the pictures below may show it.")
+        notes.append("Text that is burnt into pixels: it was not looked for. So the pictures below are too coarse to read it.")
     notes.append("Drift in what images show: it is measured on columns of the catalog alone.")
     return notes

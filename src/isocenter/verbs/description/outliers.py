@@ -20,7 +20,8 @@ _LEAST = 20
 _FAR = 6.0
 _SHOWN = 12
 _ALIKE = 3
-_SIDE = 160
+_SIDE, _COARSE = 160, 64
+"""Pixels of the longer side of a picture; coarse where burnt-in text may stand in it, which then can't be read."""
 _COLUMNS = {
     "rows": "rows", "columns": "columns", "frames": "frames", "pixel_spacing_x_mm": "pixel spacing (mm)",
     "slice_thickness_mm": "slice thickness (mm)", "spacing_mm": "distance between slices (mm)",
@@ -48,12 +49,15 @@ def robust_z(values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
     return np.zeros(len(values)) if not spread > 1e-9 else np.nan_to_num((values - middle) / spread)
 
 
-def find_outliers(catalog: Catalog, pictures: Pictures | None) -> tuple[tuple[OutlierEntry, ...], int]:
+def find_outliers(
+    catalog: Catalog, pictures: Pictures | None, *, coarse: bool = False
+) -> tuple[tuple[OutlierEntry, ...], int]:
     """Return the series that stand out most, with pictures, and how many stand out.
 
     Args:
         catalog: The catalog.
         pictures: Of its series; None where it holds no copies of images.
+        coarse: Whether pictures are too small for text in them to be read.
     """
     wanted = ", ".join(f'"{c}"' for c in _COLUMNS)
     rows = catalog.sql(
@@ -79,7 +83,9 @@ def find_outliers(catalog: Catalog, pictures: Pictures | None) -> tuple[tuple[Ou
                 why = [*why, f"{name} {_number(float(shown[n]))}, median {_number(middle)} (z {scores[n]:+.1f})"]
                 found[uid] = (max(score, abs(float(scores[n]))), group, why)
     best = _varied(sorted(found.items(), key=lambda item: (-item[1][0], item[0])))
-    shown_pictures = _pictures(catalog, [uid for uid, _ in best]) if pictures is not None else {}
+    shown_pictures = (
+        _pictures(catalog, [uid for uid, _ in best], _COARSE if coarse else _SIDE) if pictures is not None else {}
+    )
     return tuple(
         OutlierEntry(
             series_uid=uid, group=group, why=tuple(why), z=round(score, 2), picture=shown_pictures.get(uid, "")
@@ -123,7 +129,7 @@ def _features(
     return out
 
 
-def _pictures(catalog: Catalog, series: list[str]) -> dict[str, str]:
+def _pictures(catalog: Catalog, series: list[str], side: int) -> dict[str, str]:
     """Return small PNGs of series, of the archive's own copies, as data URIs."""
     if not series:
         return {}
@@ -132,7 +138,7 @@ def _pictures(catalog: Catalog, series: list[str]) -> dict[str, str]:
         if isinstance(planes, str):
             continue
         plane = planes[0]
-        share = _SIDE / max(plane.shape)
+        share = side / max(plane.shape)
         shown = small(plane, max(1, round(plane.shape[0] * share)), max(1, round(plane.shape[1] * share)))
         low, high = np.percentile(shown, (0.5, 99.5))
         scaled = np.clip((shown - low) / ((high - low) or 1.0), 0, 1) * 255

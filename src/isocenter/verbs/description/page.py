@@ -30,7 +30,13 @@ def _environment() -> Environment:
     made.filters["size"] = size_of
     made.filters["thousands"] = lambda n: "" if n is None else f"{n:,}"
     made.filters["percent"] = lambda share: (
-        "0 %" if share == 0 else "> 99.9 %" if 0.999 < share < 1 else "< 0.1 %" if share < 0.001 else f"{100 * share:.1f} %"
+        "0 %"
+        if share == 0
+        else "> 99.9 %"
+        if 0.999 < share < 1
+        else "< 0.1 %"
+        if share < 0.001
+        else f"{100 * share:.1f} %"
     )
     return made
 

@@ -109,6 +109,13 @@ def find(
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="At most so many rows.")] = None,
     count: Annotated[bool, typer.Option("--count", help="Print the number of rows alone.")] = False,
     held: Annotated[bool, typer.Option("--held", help="Rows that are held back, too.")] = False,
+    cohort: Annotated[
+        str, typer.Option("--cohort", help="NAME, NAME-vN or NAME:PART: nothing beyond it.", show_default=False)
+    ] = "",
+    like: Annotated[
+        str,
+        typer.Option("--like", help="Series UID, file or text: what is most like it first.", show_default=False),
+    ] = "",
     out_file: Annotated[
         Path | None, typer.Option("--out", help="Write all columns to .csv or .parquet.", readable=False)
     ] = None,
@@ -118,7 +125,10 @@ def find(
     from isocenter.verbs.find import find as verb
     from isocenter.verbs.find import write_rows
 
-    rows = verb(expression, archive, level=level, sql=sql, limit=limit, held=held)
+    with progress() as tell:
+        rows = verb(
+            expression, archive, level=level, sql=sql, limit=limit, held=held, cohort=cohort, like=like, progress=tell
+        )
     if out_file is not None:
         write_rows(rows, out_file)
         out(f"{rows.num_rows} rows: {out_file}")
@@ -133,6 +143,7 @@ def find(
 
 
 _SHOWN = [
+    "likeness",
     "patient_key",
     "study_uid",
     "series_uid",
@@ -170,7 +181,8 @@ def _table(rows: pa.Table, columns: list[str] | None) -> str:
     lines = ["\t".join(shown)]
     for row in rows.select(shown).to_pylist():
         cells = ("" if v is None else " ".join(str(v).split()) for v in row.values())
-        lines.append("\t".join(c if len(c) <= _WIDTH else c[: _WIDTH - 1] + "…" for c in cells))
+        # Columns that were asked for by name are for other programs: whole.
+        lines.append("\t".join(c if columns or len(c) <= _WIDTH else c[: _WIDTH - 1] + "…" for c in cells))
     return "\n".join(lines)
 
 

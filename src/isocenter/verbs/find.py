@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ __all__ = ["find", "write_rows"]
 
 def find(
     expression: str, archive: Path | str, *, level: str = "series", sql: bool = False, limit: int | None = None,
-    held: bool = False,
+    held: bool = False, cohort: str = "", like: str = "", progress: Callable[[str, float], None] | None = None,
 ) -> pa.Table:  # fmt: skip
     """Find what an expression is true of.
 
@@ -28,6 +29,9 @@ def find(
         sql: Whether the expression is a SELECT of its own.
         limit: At most so many rows.
         held: Whether rows that are held back count too.
+        cohort: NAME, NAME-vN or NAME:PART: nothing beyond it is looked for.
+        like: A series UID, a file or a text: what is most like it comes first; of a text, reports.
+        progress: Called with what is being done and the fraction done.
 
     Returns:
         The rows.
@@ -39,13 +43,21 @@ def find(
     """
     require_packages()
     from isocenter.data.catalog.catalog import open_catalog
+    from isocenter.data.catalog.cohorts import read_cohort
+    from isocenter.verbs.likeness import find_like
 
     catalog = open_catalog(Path(archive))
+    name, _, part = cohort.partition(":")
+    rows = read_cohort(catalog.root, name).part(part) if cohort else None
+    if like:
+        if sql or held or level != "series":
+            raise ConfigError("likeness is of series or reports: leave out SQL, the level and held rows")
+        return find_like(catalog, like, expression, limit=limit, cohort=rows, progress=progress)
     if sql:
         if level != "series" or limit is not None or held:
             raise ConfigError("SQL says itself what it returns: leave out the level, the limit and held rows")
-        return catalog.sql(expression)
-    return catalog.find(expression, level=level, limit=limit, held=held)
+        return catalog.sql(expression, cohort=rows)
+    return catalog.find(expression, level=level, limit=limit, held=held, cohort=rows)
 
 
 def write_rows(rows: pa.Table, file: Path) -> None:

@@ -20,7 +20,7 @@ from isocenter.data.images.pseudonym import KEY_VARIABLE, pseudonym_key
 from isocenter.verbs.archive_folder import problems_of, require_packages
 from isocenter.version import __version__
 
-__all__ = ["IngestConfig", "IngestDocument", "TableEntry", "TroubleEntry", "ingest", "run"]
+__all__ = ["AnonymityEntry", "IngestConfig", "IngestDocument", "TableEntry", "TroubleEntry", "anonymity_of", "ingest", "run"]
 
 Progress = Callable[[str, float], None]
 _SHOWN = 20
@@ -236,12 +236,13 @@ def run(config: IngestConfig, *, progress: Progress | None = None) -> IngestDocu
         troubles=tuple(TroubleEntry(reason=r, kind=k, count=c, first=f) for k, r, c, f in troubles[:_SHOWN]),
         refused=sum(c for k, _, c, _ in troubles if k == "refused"),
         conflicts=sum(c for k, _, c, _ in troubles if k == "conflict"),
-        anonymity=_anonymity(archive.root),
+        anonymity=anonymity_of(archive.root),
         notes=tuple(notes),
     )
 
 
-def _anonymity(root: Path) -> AnonymityEntry | None:
+def anonymity_of(root: Path) -> AnonymityEntry | None:
+    """Return how well patients with images hide among each other; None where there are none."""
     from isocenter.data.catalog.catalog import open_catalog
 
     rows = open_catalog(root).sql(_PEOPLE).to_pylist()

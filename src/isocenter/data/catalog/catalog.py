@@ -123,9 +123,18 @@ class Catalog:
         self.hash = str(current["hash"])
         self.tables: Mapping[str, Any] = current["tables"]
 
-    def connect(self, *, memory_mb: int = 1024) -> duckdb.DuckDBPyConnection:
-        """Return a database whose views are the tables; it can read nothing else and write nothing."""
+    def connect(self, *, memory_mb: int = 1024, cohort: pa.Table | None = None) -> duckdb.DuckDBPyConnection:
+        """Return a database whose views are the tables; it can read nothing else and write nothing.
+
+        Args:
+            memory_mb: Memory that it may use.
+            cohort: Rows that stand in it as the table `cohort`.
+        """
         database = duckdb.connect(config={"memory_limit": f"{memory_mb}MB"})
+        if cohort is not None:
+            database.register("given", cohort)
+            database.execute("CREATE TEMP TABLE cohort AS SELECT * FROM given")
+            database.unregister("given")
         database.execute("SET enable_progress_bar = false")
         files = []
         for name in TABLES:
@@ -137,8 +146,15 @@ class Catalog:
         database.execute("SET lock_configuration = true")
         return database
 
-    def sql(self, query: str, parameters: Sequence[object] = ()) -> pa.Table:
+    def sql(
+        self, query: str, parameters: Sequence[object] = (), *, cohort: pa.Table | None = None
+    ) -> pa.Table:  # fmt: skip
         """Ask by SQL: patients, studies, series, instances, reports, records, labels, splits.
+
+        Args:
+            query: One SELECT.
+            parameters: For the question marks in it.
+            cohort: Rows that it may name as the table `cohort`.
 
         Raises:
             ConfigError: It is no single question, or DuckDB does not understand it.
@@ -149,15 +165,16 @@ class Catalog:
             raise ConfigError(_first_line(error)) from error
         if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
             raise ConfigError("give one SELECT; a catalog is read, never changed")
-        with closing(self.connect()) as database:
+        with closing(self.connect(cohort=cohort)) as database:
             try:
                 return database.execute(query, list(parameters)).to_arrow_table()
             except duckdb.Error as error:
                 raise ConfigError(_first_line(error)) from error
 
     def find(
-        self, expression: str = "", *, level: str = "series", limit: int | None = None, held: bool = False
-    ) -> pa.Table:
+        self, expression: str = "", *, level: str = "series", limit: int | None = None, held: bool = False,
+        cohort: pa.Table | None = None,
+    ) -> pa.Table:  # fmt: skip
         """Find what an expression is true of.
 
         Args:
@@ -167,6 +184,8 @@ class Catalog:
             level: What is returned: series, studies, patients, instances, reports or records.
             limit: At most so many rows.
             held: Whether rows that are held back (two people of one identifier, two images of one UID) count too.
+            cohort: Series (series_uid, patient_key) beyond which nothing is looked for; reports and records of their
+                patients.
 
         Raises:
             ConfigError: The expression is none, or names what there is not.
@@ -181,6 +200,11 @@ class Catalog:
         free = "" if held else "held IS NULL AND "
         if level == "records":
             free = ""
+        if cohort is not None:
+            within = "patient_key IN (SELECT patient_key FROM cohort)"
+            if level not in ("reports", "records"):
+                within = "(series_uid, patient_key) IN (SELECT (series_uid, patient_key) FROM cohort)"
+            free += f"{within} AND "
         more = "" if limit is None else f" LIMIT {int(limit)}"
         order = ", ".join(TABLES[level].order)
         if level in ("series", "studies", "patients"):
@@ -192,7 +216,7 @@ class Catalog:
         else:
             query = f"SELECT * FROM {level} WHERE {free}{where} ORDER BY {order}{more}"
         _check_expression(expression)
-        return self.sql(query)
+        return self.sql(query, cohort=cohort)
 
     def studies(self, expression: str = "", *, held: bool = False) -> Iterator[StudyRow]:
         """Yield the studies that hold a series of which an expression is true; nothing is read yet.

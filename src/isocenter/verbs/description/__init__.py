@@ -1,0 +1,1 @@
+"""What `isocenter describe` says of an archive: gathered, drawn, and written as one page."""

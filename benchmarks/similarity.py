@@ -175,7 +175,9 @@ def found_by_them(catalog: Catalog) -> list[str]:
     labels = [frozenset(v.split("/")[0] for v in r["v"]) for r in rows]
     for how, prepare in (("as counted", lambda v, q: (v, q)), ("weighted by rarity (ships)", weighted)):
         hit, chance = agreement(found, labels, [r["patient_key"] for r in rows], prepare)
-        lines.append(f"| IU X-ray: reports share a MeSH heading, {how} | texts | {len(rows):,} | {hit:.3f} | {chance:.3f} |")
+        lines.append(
+            f"| IU X-ray: reports share a MeSH heading, {how} | texts | {len(rows):,} | {hit:.3f} | {chance:.3f} |"
+        )
     return lines
 
 

@@ -253,7 +253,9 @@ def _reports(database: duckdb.DuckDBPyConnection) -> None:
         CREATE TABLE reports AS
         WITH once AS (
             SELECT * FROM (SELECT *, row_number() OVER (PARTITION BY report_key, sha256 ORDER BY form, study_uid, item)
-                AS place FROM new_reports) WHERE place = 1
+                AS place, row_number() OVER (PARTITION BY report_key ORDER BY CASE status WHEN 'withdrawn' THEN 0
+                WHEN 'corrected' THEN 1 WHEN 'amended' THEN 2 WHEN 'appended' THEN 3 WHEN 'final' THEN 4 ELSE 5 END,
+                date DESC NULLS LAST, sha256) AS newest FROM new_reports) WHERE place = 1
         ), by_number AS (
             SELECT accession_key, patient_key, min(study_uid) AS study_uid FROM studies_bare
             WHERE accession_key IS NOT NULL GROUP BY ALL HAVING count(*) = 1
@@ -264,7 +266,8 @@ def _reports(database: duckdb.DuckDBPyConnection) -> None:
         SELECT {columns}, coalesce(r.study_uid, n.study_uid, d.study_uid) AS study_uid,
             CASE WHEN r.study_uid IS NOT NULL THEN 'uid' WHEN n.study_uid IS NOT NULL THEN 'accession'
                 WHEN d.study_uid IS NOT NULL THEN 'date' END AS study_from,
-            h.why AS held, r.file_key
+            coalesce(h.why, CASE WHEN r.newest > 1 THEN 'a later version of this report is there'
+                WHEN r.status = 'withdrawn' THEN 'entered in error' END) AS held, r.file_key
         FROM once r
         LEFT JOIN by_number n ON n.accession_key = r.accession_key AND n.patient_key = r.patient_key
         LEFT JOIN by_day d ON d.study_date = r.date AND d.patient_key = r.patient_key AND r.accession_key IS NULL

@@ -63,6 +63,7 @@ def fit_hazard(
     happened: Bool[np.ndarray, " n"],
     *,
     penalty: float = 0.01,
+    shrink: bool = False,
 ) -> Hazard:
     """Fit by Newton's method.
 
@@ -71,6 +72,7 @@ def fit_hazard(
         days: Until the event, or until last seen.
         happened: Whether the event happened.
         penalty: Half of it times the squared weights is taken from the mean log likelihood.
+        shrink: Whether weights are made smaller by what few events for many features exaggerate.
 
     Raises:
         ModelError: No event, or the steps do not settle.
@@ -105,7 +107,8 @@ def fit_hazard(
         value = reached
     else:
         raise ModelError("the hazard model does not settle: features repeat each other, or one tells the event")
-    weights = weights * _shrinkage(weights, x, e, last, penalty)
+    if shrink:
+        weights = weights * _shrinkage(weights, x, e, last, penalty)
     risk = np.cumsum(np.exp(np.clip(x @ weights, -30, 30)))[last]
     times, place = np.unique(t[e], return_inverse=True)
     return Hazard(weights, centre, times, np.cumsum(np.bincount(place, 1 / risk)))

@@ -71,7 +71,7 @@ def _fit_level(cases: Cases, seed: int) -> _Level:
     """Fit one option's model."""
     if cases.lived is not None:
         lived = cases.lived
-        hazard = fit_hazard(cases.features, lived.days, lived.happened)
+        hazard = fit_hazard(cases.features, lived.days, lived.happened, shrink=True)
         return _Lasting(hazard, lived.horizon_days, lived.scale)
     if cases.binary and len(np.unique(cases.outcome)) == 2:
         classifier: Any = propensity_learner("line", seed).fit(cases.features, cases.outcome > 0.5)

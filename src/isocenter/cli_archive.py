@@ -122,13 +122,19 @@ def find(
     as_json: JsonOption = False,
 ) -> None:
     """Find series, studies, patients or reports in an archive."""
+    from isocenter.core.errors import ConfigError
+    from isocenter.verbs.find import ask_sql, write_rows
     from isocenter.verbs.find import find as verb
-    from isocenter.verbs.find import write_rows
 
-    with progress() as tell:
-        rows = verb(
-            expression, archive, level=level, sql=sql, limit=limit, held=held, cohort=cohort, like=like, progress=tell
-        )
+    if sql:
+        if level != "series" or limit is not None or held or like:
+            raise ConfigError("SQL says itself what it returns: leave out the level, the limit, held rows and likeness")
+        rows = ask_sql(expression, archive, cohort=cohort)
+    else:
+        with progress() as tell:
+            rows = verb(
+                expression, archive, level=level, limit=limit, held=held, cohort=cohort, like=like, progress=tell
+            )
     if out_file is not None:
         write_rows(rows, out_file)
         out(f"{rows.num_rows} rows: {out_file}")

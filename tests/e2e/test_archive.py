@@ -100,11 +100,11 @@ def test_an_expression_that_is_none_is_refused(source: Path, tmp_path: Path, exp
 )
 def test_sql_reads_the_archive_and_nothing_else(source: Path, tmp_path: Path, query: str) -> None:
     from isocenter.core.errors import ConfigError
-    from isocenter.verbs.find import find
+    from isocenter.verbs.find import ask_sql
 
     run("ingest", source, "--to", tmp_path / "a", "--workers", 1)
     with pytest.raises(ConfigError):
-        find(query, tmp_path / "a", sql=True)
+        ask_sql(query, tmp_path / "a")
 
 
 def test_what_could_not_be_read_gives_exit_code_3(source: Path, tmp_path: Path) -> None:

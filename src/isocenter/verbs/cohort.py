@@ -6,12 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from isocenter.core.errors import ConfigError
 from isocenter.verbs.archive_folder import require_packages
 
-__all__ = ["CohortDocument", "cohort", "cohorts", "compare_cohorts", "show_cohort"]
+__all__ = ["CohortConfig", "CohortDocument", "cohort", "cohorts", "compare_cohorts", "show_cohort"]
 
 Progress = Callable[[str, float], None]
 
@@ -49,22 +49,36 @@ class CohortDocument(BaseModel):
     notes: tuple[str, ...]
 
 
+class CohortConfig(BaseModel):
+    """Configuration of `isocenter cohort`.
+
+    Attributes:
+        split: NAME=SHARE,NAME=SHARE; "source" for the parts of the set's makers; "" for none.
+        by: patient, or a column of series (manufacturer): who shares its value stands on one side, too.
+        seed: Key of the hash that decides.
+        stratify: label, labels.NAME, or a column of series: shares are kept for each of its values.
+        duplicates: Whether patients who share an image, or nearly, stand on one side.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    split: str = ""
+    by: str = "patient"
+    seed: int = 0
+    stratify: str = ""
+    duplicates: bool = True
+
+
 def cohort(
-    name: str, expression: str, archive: Path | str, *, split: str = "", by: str = "patient", seed: int = 0,
-    stratify: str = "", duplicates: bool = True, progress: Progress | None = None,
-) -> CohortDocument:  # fmt: skip
+    name: str, expression: str, archive: Path | str, *, progress: Progress | None = None, **options: Any
+) -> CohortDocument:
     """Make a cohort, or return its newest version where nothing changed.
 
     Args:
         name: Lower-case letters, digits, - and _.
         expression: As for `find`; "" for all series.
         archive: Its folder.
-        split: NAME=SHARE,NAME=SHARE; "source" for the parts of the set's makers; "" for none.
-        by: patient, or a column of series (manufacturer): who shares its value stands on one side, too.
-        seed: Key of the hash that decides.
-        stratify: label, labels.NAME, or a column of series: shares are kept for each of its values.
-        duplicates: Whether patients who share an image, or nearly, stand on one side.
         progress: Called with what is being done and the fraction done.
+        **options: Fields of `CohortConfig`.
 
     Raises:
         ConfigError: An option is wrong, or nothing is found.
@@ -76,11 +90,16 @@ def cohort(
     from isocenter.data.catalog.cohorts import Split, make_cohort
     from isocenter.data.catalog.splitting import parse_parts
 
+    try:
+        config = CohortConfig(**options)
+    except ValidationError as error:
+        raise ConfigError(f"{error.errors()[0]['loc']}: {error.errors()[0]['msg']}") from error
+    split, by, stratify = config.split, config.by, config.stratify
     if not split and (stratify or by != "patient"):
         raise ConfigError("only a split is by something, or stratified; add --split")
     if split == "source" and stratify:
         raise ConfigError("the split of a set's makers is as it is: leave out --stratify")
-    how = Split({} if split == "source" else parse_parts(split), by, seed, stratify, duplicates) if split else None
+    how = Split({} if split == "source" else parse_parts(split), by, config.seed, stratify, config.duplicates) if split else None
     catalog = open_catalog(Path(archive))
     made, new = make_cohort(catalog, name, expression, how, progress=progress)
     return _document(made, catalog.hash, new)

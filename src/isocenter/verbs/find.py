@@ -13,20 +13,19 @@ from isocenter.verbs.archive_folder import require_packages
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["find", "write_rows"]
+__all__ = ["ask_sql", "find", "write_rows"]
 
 
 def find(
-    expression: str, archive: Path | str, *, level: str = "series", sql: bool = False, limit: int | None = None,
-    held: bool = False, cohort: str = "", like: str = "", progress: Callable[[str, float], None] | None = None,
+    expression: str, archive: Path | str, *, level: str = "series", limit: int | None = None, held: bool = False,
+    cohort: str = "", like: str = "", progress: Callable[[str, float], None] | None = None,
 ) -> pa.Table:  # fmt: skip
     """Find what an expression is true of.
 
     Args:
-        expression: As after WHERE in SQL; "" for all. With `sql`, a whole SELECT.
+        expression: As after WHERE in SQL; "" for all.
         archive: Its folder.
         level: What is returned: series, studies, patients, instances, reports or records.
-        sql: Whether the expression is a SELECT of its own.
         limit: At most so many rows.
         held: Whether rows that are held back count too.
         cohort: NAME, NAME-vN or NAME:PART: nothing beyond it is looked for.
@@ -50,14 +49,32 @@ def find(
     name, _, part = cohort.partition(":")
     rows = read_cohort(catalog.root, name).part(part) if cohort else None
     if like:
-        if sql or held or level != "series":
-            raise ConfigError("likeness is of series or reports: leave out SQL, the level and held rows")
+        if held or level != "series":
+            raise ConfigError("likeness is of series or reports: leave out the level and held rows")
         return find_like(catalog, like, expression, limit=limit, cohort=rows, progress=progress)
-    if sql:
-        if level != "series" or limit is not None or held:
-            raise ConfigError("SQL says itself what it returns: leave out the level, the limit and held rows")
-        return catalog.sql(expression, cohort=rows)
     return catalog.find(expression, level=level, limit=limit, held=held, cohort=rows)
+
+
+def ask_sql(query: str, archive: Path | str, *, cohort: str = "") -> pa.Table:
+    """Ask a catalog by a SELECT of its own.
+
+    Args:
+        query: Over patients, studies, series, instances, reports, records, labels and splits.
+        archive: Its folder.
+        cohort: NAME, NAME-vN or NAME:PART: nothing beyond it is in the tables.
+
+    Raises:
+        ConfigError: It is no single SELECT, or names what there is not.
+        DataError: There is no archive.
+        CapabilityError: A package is missing.
+    """
+    require_packages()
+    from isocenter.data.catalog.catalog import open_catalog
+    from isocenter.data.catalog.cohorts import read_cohort
+
+    catalog = open_catalog(Path(archive))
+    name, _, part = cohort.partition(":")
+    return catalog.sql(query, cohort=read_cohort(catalog.root, name).part(part) if cohort else None)
 
 
 def write_rows(rows: pa.Table, file: Path) -> None:

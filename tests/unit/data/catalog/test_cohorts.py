@@ -14,7 +14,7 @@ from isocenter.data.catalog.catalog import open_catalog
 from isocenter.data.catalog.cohorts import read_cohort
 from isocenter.data.catalog.splitting import parse_parts
 from isocenter.verbs.cohort import cohort, cohorts, compare_cohorts, show_cohort
-from isocenter.verbs.find import find
+from isocenter.verbs.find import ask_sql, find
 from isocenter.verbs.ingest import ingest
 
 from .conftest import build_pictures, person
@@ -85,7 +85,7 @@ def test_finding_within_a_cohort(own: Path) -> None:
     for part, count in made.parts.items():
         assert find("", own, level="patients", cohort=f"us-v1:{part}").num_rows == count
     assert find("", own, cohort="us").num_rows == 15
-    assert find("select count(*) as n from cohort", own, sql=True, cohort="us").to_pylist() == [{"n": 15}]
+    assert ask_sql("select count(*) as n from cohort", own, cohort="us").to_pylist() == [{"n": 15}]
     with pytest.raises(ConfigError, match="no part"):
         find("", own, cohort="us:nowhere")
     with pytest.raises(ConfigError, match="no such cohort"):

@@ -48,7 +48,9 @@ def changed(plane: np.ndarray, how: str) -> np.ndarray:
     width, height = picture.size
     if how.startswith("resized"):
         share = float(how.split()[-1]) / 100
-        picture = picture.resize((max(8, int(width * share)), max(8, int(height * share))), PIL.Image.Resampling.BILINEAR)
+        picture = picture.resize(
+            (max(8, int(width * share)), max(8, int(height * share))), PIL.Image.Resampling.BILINEAR
+        )
     elif how.startswith("JPEG"):
         packed = io.BytesIO()
         picture.save(packed, "JPEG", quality=int(how.split()[-1]))

@@ -52,7 +52,7 @@ def robust_z(values: Float[np.ndarray, " n"], least: float = 1e-9) -> Float[np.n
     if not spread > 1e-9:
         # More than half are equal: how far those lie that are not, on average over all, tells what is far.
         spread = 1.2533 * float(np.nanmean(away))
-    return np.nan_to_num((values - middle) / max(spread, least, 1e-9))
+    return np.asarray(np.nan_to_num((values - middle) / max(spread, least, 1e-9)))
 
 
 def find_outliers(

@@ -1,1 +1,1 @@
-"""Room of the house that later parts build; see docs/explanation/house.md for what belongs here."""
+"""Transport between hospitals' systems and the package; `retrieve` fetches studies. No models."""

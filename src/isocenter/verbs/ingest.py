@@ -20,7 +20,16 @@ from isocenter.data.images.pseudonym import KEY_VARIABLE, pseudonym_key
 from isocenter.verbs.archive_folder import problems_of, require_packages
 from isocenter.version import __version__
 
-__all__ = ["AnonymityEntry", "IngestConfig", "IngestDocument", "TableEntry", "TroubleEntry", "anonymity_of", "ingest", "run"]
+__all__ = [
+    "AnonymityEntry",
+    "IngestConfig",
+    "IngestDocument",
+    "TableEntry",
+    "TroubleEntry",
+    "anonymity_of",
+    "ingest",
+    "run",
+]
 
 Progress = Callable[[str, float], None]
 _SHOWN = 20

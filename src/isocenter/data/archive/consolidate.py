@@ -62,7 +62,7 @@ def live_items(database: duckdb.DuckDBPyConnection, archive: Archive) -> None:
     _journal(database, archive, "items")
     database.execute(
         """
-        CREATE TABLE live AS SELECT item, hint, part, outcome FROM (
+        CREATE TABLE live AS SELECT item, hint, part, outcome, locator, name FROM (
             SELECT *, row_number() OVER (
                 PARTITION BY CASE WHEN outcome = 'dicom' THEN item ELSE locator END ORDER BY part DESC, item, hint
             ) AS place FROM journal_items
@@ -91,8 +91,11 @@ def consolidate(archive: Archive, same_pixels: SamePixels, *, memory_mb: int = 2
         for name in JOURNAL:
             if name != "items":
                 _journal(database, archive, name)
+                # Instances are gone over again and again: the parts that they stand in are read once.
+                kind = "TABLE" if name == "instances" else "VIEW"
                 database.execute(
-                    f"CREATE VIEW new_{name} AS SELECT j.* FROM journal_{name} j JOIN live USING (item, hint, part)"
+                    f"CREATE {kind} new_{name} AS SELECT j.* EXCLUDE (hint, part) FROM journal_{name} j "
+                    "JOIN live USING (item, hint, part)"
                 )
         _instances(database, same_pixels)
         _people(database)
@@ -138,8 +141,9 @@ def _instances(database: duckdb.DuckDBPyConnection, same_pixels: SamePixels) -> 
     """One row an instance; instances of one UID that differ are all kept, and held back."""
     database.execute(
         """
+        CREATE TABLE several AS SELECT sop_uid FROM new_instances GROUP BY sop_uid HAVING count(*) > 1;
         CREATE TABLE conflicts AS
-        SELECT sop_uid FROM new_instances GROUP BY sop_uid
+        SELECT sop_uid FROM new_instances SEMI JOIN several USING (sop_uid) GROUP BY sop_uid
         HAVING count(DISTINCT coalesce(pixel_sha256, header_sha256)) > 1
             OR count(DISTINCT (patient_key, study_uid, series_uid)) > 1
         """
@@ -166,9 +170,11 @@ def _instances(database: duckdb.DuckDBPyConnection, same_pixels: SamePixels) -> 
                         coalesce(pixel_sha256, header_sha256), patient_key, study_uid, series_uid) END
                     ORDER BY coalesce(lossy, false), transfer_syntax, header_sha256, pixel_sha256, path
                 ) AS place
-            FROM new_instances n
+            FROM (FROM new_instances SEMI JOIN several USING (sop_uid)) n
             LEFT JOIN (FROM conflicts ANTI JOIN equal_pixels USING (sop_uid)) c USING (sop_uid)
         ) WHERE place = 1
+        UNION ALL
+        SELECT {columns}, name_key, birth_key, item, NULL FROM new_instances ANTI JOIN several USING (sop_uid)
         """
     )
 
@@ -199,7 +205,7 @@ def _people(database: duckdb.DuckDBPyConnection) -> None:
         database.executemany("INSERT INTO held_people VALUES (?, ?)", [[key, TWO_PEOPLE] for key in sorted(held)])
     columns = ", ".join(f'"{c}"' for c in TABLES["instances"].columns if c != "held")
     database.execute(
-        f"CREATE TABLE instances AS SELECT {columns}, coalesce(h.why, t.held) AS held, item "
+        f"CREATE VIEW instances AS SELECT {columns}, coalesce(h.why, t.held) AS held, item "
         "FROM told t LEFT JOIN held_people h USING (patient_key)"
     )
 
@@ -247,7 +253,9 @@ def _reports(database: duckdb.DuckDBPyConnection) -> None:
         CREATE TABLE reports AS
         WITH once AS (
             SELECT * FROM (SELECT *, row_number() OVER (PARTITION BY report_key, sha256 ORDER BY form, study_uid, item)
-                AS place FROM new_reports) WHERE place = 1
+                AS place, row_number() OVER (PARTITION BY report_key ORDER BY CASE status WHEN 'withdrawn' THEN 0
+                WHEN 'corrected' THEN 1 WHEN 'amended' THEN 2 WHEN 'appended' THEN 3 WHEN 'final' THEN 4 ELSE 5 END,
+                date DESC NULLS LAST, sha256) AS newest FROM new_reports) WHERE place = 1
         ), by_number AS (
             SELECT accession_key, patient_key, min(study_uid) AS study_uid FROM studies_bare
             WHERE accession_key IS NOT NULL GROUP BY ALL HAVING count(*) = 1
@@ -258,7 +266,8 @@ def _reports(database: duckdb.DuckDBPyConnection) -> None:
         SELECT {columns}, coalesce(r.study_uid, n.study_uid, d.study_uid) AS study_uid,
             CASE WHEN r.study_uid IS NOT NULL THEN 'uid' WHEN n.study_uid IS NOT NULL THEN 'accession'
                 WHEN d.study_uid IS NOT NULL THEN 'date' END AS study_from,
-            h.why AS held, r.file_key
+            coalesce(h.why, CASE WHEN r.newest > 1 THEN 'a later version of this report is there'
+                WHEN r.status = 'withdrawn' THEN 'entered in error' END) AS held, r.file_key
         FROM once r
         LEFT JOIN by_number n ON n.accession_key = r.accession_key AND n.patient_key = r.patient_key
         LEFT JOIN by_day d ON d.study_date = r.date AND d.patient_key = r.patient_key AND r.accession_key IS NULL
@@ -340,24 +349,26 @@ def _write(database: duckdb.DuckDBPyConnection, archive: Archive, name: str) -> 
 
 def _private(database: duckdb.DuckDBPyConnection, archive: Archive) -> None:
     """Write what may identify: where instances came from, and what could not be read or does not agree."""
+    database.execute(
+        "CREATE TABLE named AS SELECT DISTINCT patient_key, name_key, birth_key FROM told WHERE name_key <> '' "
+        "AND birth_key <> ''"
+    )
     queries = {
-        "locations": "SELECT i.sop_uid, j.locator, j.name FROM instances i JOIN journal_items j USING (item) "
-        "JOIN live USING (item, hint, part) ORDER BY ALL",
+        "locations": "SELECT i.sop_uid, j.locator, j.name FROM instances i JOIN live j USING (item) ORDER BY ALL",
         "problems": f"""
             SELECT name, reason, kind FROM new_problems
             UNION ALL SELECT j.name,
                 '{SAME_UID}' || ' and other pixels, or another patient or study: held back', 'conflict'
-                FROM instances i JOIN journal_items j USING (item) JOIN live USING (item, hint, part)
+                FROM instances i JOIN live j USING (item)
                 WHERE i.held = '{SAME_UID}'
             UNION ALL SELECT j.name, '{TWO_PEOPLE}: held back', 'conflict'
-                FROM instances i JOIN journal_items j USING (item) JOIN live USING (item, hint, part)
+                FROM instances i JOIN live j USING (item)
                 WHERE i.held = '{TWO_PEOPLE}'
             UNION ALL SELECT DISTINCT 'patient ' || a.patient_key,
                 'has the name and birth date of patient ' || b.patient_key || ': one person with two identifiers?',
                 'note'
-                FROM told a JOIN told b ON a.name_key = b.name_key AND a.birth_key = b.birth_key
+                FROM named a JOIN named b ON a.name_key = b.name_key AND a.birth_key = b.birth_key
                     AND a.patient_key < b.patient_key
-                WHERE a.name_key <> '' AND a.birth_key <> ''
             UNION ALL SELECT DISTINCT 'report ' || r.report_key,
                 'its accession number is of a study of another patient', 'conflict'
                 FROM reports r JOIN studies_bare s USING (accession_key)

@@ -14,6 +14,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 from isocenter.data.archive.naming import named, stem
 from isocenter.data.records import Manifest, ManifestRow
@@ -88,13 +89,16 @@ class Belonging:
     def mark(self) -> str:
         """Return what changes when anything here does."""
         row = self.row
-        said = (
-            []
-            if row is None
-            else [row.file, row.patient, row.split, row.mask, *(f"{k}={v}" for k, v in sorted(row.values.items()))]
-        )
-        text = "\0".join([self.domain, self.root_name, self.inner, self.collection, str(self.mask_of_row), *said])
-        return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+        where = (self.domain, self.root_name, self.collection, self.stated)
+        if row is None:
+            return _mark(*where)
+        said = (row.file, row.patient, row.split, row.mask, *(f"{k}={v}" for k, v in sorted(row.values.items())))
+        return _mark(*where, self.inner, str(self.mask_of_row), *said)
+
+
+@lru_cache(maxsize=1024)
+def _mark(*said: str) -> str:
+    return hashlib.blake2b("\0".join(said).encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 
 def unpacked(name: str) -> str:
@@ -119,6 +123,7 @@ class Sets:
     _rows: dict[str, dict[str, tuple[ManifestRow, bool] | None]] = field(default_factory=dict)
     _roots: dict[str, str] = field(default_factory=dict)
     _looked: dict[str, int] = field(default_factory=dict)
+    _domains: dict[str, str] = field(default_factory=dict)
 
     def seen(self, name: str) -> None:
         """Take note of a file's name."""
@@ -163,6 +168,11 @@ class Sets:
 
     def domain_of(self, root: str) -> str:
         """Return whose the identifiers of a set are."""
+        if root not in self._domains:
+            self._domains[root] = self._domain(root)
+        return self._domains[root]
+
+    def _domain(self, root: str) -> str:
         if self.domain or not self.source_name:
             return self.domain
         if any(folder == root or folder.startswith(root + "/") or not root for folder in self._dicom):

@@ -42,7 +42,7 @@ __all__ = ["EngineName", "Intake", "take_in"]
 EngineName = Literal["local", "ray"]
 Progress = Callable[[str, float], None]
 _CHUNK = 5_000
-_BATCH = 256
+_BATCH, _BATCH_OF_HEADERS = 256, 1024
 _BATCH_BYTES = 256 * 2**20
 _WAITING_EACH = 2
 """Batches that wait for each worker; more would only fill memory."""
@@ -110,6 +110,8 @@ def take_in(
             shutil.rmtree(left, ignore_errors=True)
         run = 1 + max((int(p.name.split("-")[0]) for p in archive.journal.glob("[0-9]*")), default=0)
         listing = archive.private / f"listing-{run:06d}"
+        # Workers start up while the sources are listed.
+        pool = _pool(workers) if engine == "local" and workers > 1 else None
         try:
             listing.mkdir()
             known = _known(archive)
@@ -118,11 +120,14 @@ def take_in(
                 one, troubles = _list(place, listing / f"{number:04d}", intake, tell)
                 sets.append(one)
                 changed |= _note_troubles(archive, place, troubles, known, f"{run:06d}-listing-{number:04d}")
-            batches = _batches(listing, sets, known, run, intake)
-            _work(batches, setup, intake, engine=engine, workers=workers, tell=tell)
+            most = _BATCH if archive.pixels else _BATCH_OF_HEADERS
+            batches = _batches(listing, sets, known, run, intake, most)
+            _work(batches, setup, intake, engine=engine, workers=workers, pool=pool, tell=tell)
         except OSError as error:
             raise explain_os_error(error, archive.root, doing="write") from error
         finally:
+            if pool is not None:
+                pool.shutdown(wait=True, cancel_futures=True)
             shutil.rmtree(listing, ignore_errors=True)
         tell("writing the catalog", 1.0)
         if changed or intake.taken or not (archive.catalog / CURRENT).is_file():
@@ -205,7 +210,7 @@ def _listed(folder: Path) -> Iterator[list[Listed]]:
 
 
 def _batches(
-    listing: Path, sets: list[Sets], known: UInt64[np.ndarray, " n"], run: int, intake: Intake
+    listing: Path, sets: list[Sets], known: UInt64[np.ndarray, " n"], run: int, intake: Intake, most: int
 ) -> Iterator[Batch]:
     """Yield what has not been taken in, a batch at a time, in the order of the listing."""
     several = len(sets) > 1
@@ -234,7 +239,7 @@ def _batches(
                     continue
                 waiting.append(entry)
                 size += entry.listed.size
-                if len(waiting) >= _BATCH or size >= _BATCH_BYTES:
+                if len(waiting) >= most or size >= _BATCH_BYTES:
                     yield Batch(f"{run:06d}-{number:08d}", tuple(waiting))
                     waiting, size, number = [], 0, number + 1
         if waiting:
@@ -259,7 +264,9 @@ def _entry(listed: Listed, sets: Sets) -> Entry:
 
 
 def _mark(item: str, hint: str) -> int:
-    return int.from_bytes(blake2b(f"{item} {hint}".encode(), digest_size=8).digest(), "big")
+    # Both are hashes; turning one keeps the pair from being symmetric.
+    other = int(hint, 16)
+    return int(item, 16) ^ ((other << 1 | other >> 63) & 0xFFFFFFFFFFFFFFFF)
 
 
 def _known(archive: Archive) -> UInt64[np.ndarray, " n"]:
@@ -284,14 +291,21 @@ def _within(marks: UInt64[np.ndarray, " k"], known: UInt64[np.ndarray, " n"]) ->
 
 
 def _work(
-    batches: Iterator[Batch], setup: Setup, intake: Intake, *, engine: EngineName, workers: int, tell: Progress
+    batches: Iterator[Batch],
+    setup: Setup,
+    intake: Intake,
+    *,
+    engine: EngineName,
+    workers: int,
+    pool: ProcessPoolExecutor | None,
+    tell: Progress,
 ) -> None:
     if engine == "ray":
         parts = _with_ray(batches, setup, workers)
-    elif workers <= 1:
+    elif pool is None:
         parts = ((batch, process(batch, setup)) for batch in batches)
     else:
-        parts = _with_pool(batches, setup, workers, intake)
+        parts = _with_pool(batches, setup, workers, pool, intake)
     for _, part in parts:
         intake.taken += part.items
         intake.troubles += part.troubles
@@ -301,10 +315,12 @@ def _work(
         tell(f"{done} of {intake.listed} files", done / max(1, intake.listed))
 
 
-def _with_pool(batches: Iterator[Batch], setup: Setup, workers: int, intake: Intake) -> Iterator[tuple[Batch, Part]]:
+def _with_pool(
+    batches: Iterator[Batch], setup: Setup, workers: int, first: ProcessPoolExecutor, intake: Intake
+) -> Iterator[tuple[Batch, Part]]:
     """Work in processes; where one dies, the files of its batch are tried one by one, to find out which kills it."""
     waiting: dict[Future[Part], Batch] = {}
-    pool = _pool(workers)
+    pool = first
     suspects: list[Batch] = []
     try:
         more = True
@@ -354,7 +370,14 @@ def _one_by_one(batch: Batch, setup: Setup, intake: Intake) -> Iterator[tuple[Ba
 
 def _pool(workers: int) -> ProcessPoolExecutor:
     # A fresh interpreter: forking a process that has threads (DuckDB's, Arrow's) may stop it for ever.
-    return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+    for _ in range(workers):
+        pool.submit(_ready)
+    return pool
+
+
+def _ready() -> None:
+    """Do nothing: a worker that has done it has imported this module."""
 
 
 def _with_ray(batches: Iterator[Batch], setup: Setup, workers: int) -> Iterator[tuple[Batch, Part]]:

@@ -188,6 +188,7 @@ def _record_row(record: RawRecord, number: int, speaker: Speaker, known: dict[st
         "number": record.number,
         "unit": record.unit or None,
         "text": speaker.clean(record.text, who, key) or None,
+        "value_time": speaker.moment(record.value_time, key) if record.value_time else None,
         "value_system": None if record.value_code is None else record.value_code[0],
         "value_code": None if record.value_code is None else record.value_code[1],
         "time": speaker.moment(record.time, key) if record.time else None,

@@ -61,7 +61,7 @@ REPORT_COLUMNS = _columns(
 RECORD_COLUMNS = _columns(
     """
     record_key patient_key study_uid accession_key collection kind system code display number:n unit text value_system
-    value_code time status form
+    value_code value_time time status form
     """
 )
 LABEL_COLUMNS = _columns(

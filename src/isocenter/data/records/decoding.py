@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO, cast
 
-__all__ = ["Decoded", "Encoding", "decode", "opened_text", "tell_encoding"]
+__all__ = ["Decoded", "Encoding", "decode", "opened_text", "tell_encoding", "without_mark"]
 
 _FALLBACK = "isocenter-windows-1252"
 _BLOCK = 1 << 20
@@ -78,7 +78,7 @@ def tell_encoding(stream: io.BufferedIOBase) -> Encoding:
     for mark, codec in _BOMS:
         if head.startswith(mark):
             return Encoding(codec)
-    if wide := _without_mark(head):
+    if wide := without_mark(head):
         return Encoding(wide, note=f"{wide.upper()} without a byte order mark, a guess")
     decoder = codecs.getincrementaldecoder("utf-8")()
     wide_letters = False
@@ -86,7 +86,8 @@ def tell_encoding(stream: io.BufferedIOBase) -> Encoding:
         while block := stream.read(_BLOCK):
             wide_letters |= not decoder.decode(block).isascii()
         decoder.decode(b"", final=True)
-    except UnicodeDecodeError:
+    except UnicodeDecodeError as error:
+        wide_letters |= not error.object[: error.start].isascii()
         mixed = "partly " if wide_letters else ""
         return Encoding("utf-8", _FALLBACK, f"not UTF-8: {mixed}read as Windows-1252, a guess")
     finally:
@@ -119,8 +120,8 @@ def opened_text(stream: io.BufferedIOBase) -> Iterator[tuple[io.TextIOBase, str]
         text.detach()
 
 
-def _without_mark(head: bytes) -> str:
-    """Text in western letters has a zero in every second byte of UTF-16; no other text has zeros."""
+def without_mark(head: bytes) -> str:
+    """Tell UTF-16 by the zero in every second byte of western letters; "" for none: no other text has zeros."""
     sample = head[:4096]
     if len(sample) < 4 or b"\0" not in sample:
         return ""

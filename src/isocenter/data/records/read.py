@@ -11,6 +11,7 @@ import io
 import json
 import re
 import tarfile
+import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -25,7 +26,7 @@ from isocenter.core.errors import DataError
 from isocenter.data.images.atomic import explain_os_error
 from isocenter.data.images.discover import ZipLimits
 from isocenter.data.images.quiet import quiet
-from isocenter.data.records.decoding import decode
+from isocenter.data.records.decoding import decode, without_mark
 from isocenter.data.records.fhir.read import MAX_BUNDLE, read_fhir, stream_ndjson
 from isocenter.data.records.hl7.read import stream_hl7
 from isocenter.data.records.lines import stream_lines
@@ -46,8 +47,11 @@ Form = Literal[
 ]  # fmt: skip
 _HEAD = 64 * 1024
 _TABLES = (".csv", ".tsv", ".tab", ".psv", ".ssv")
-_TEXTS = (".txt", ".text", ".rpt", ".md", "")
-_SPOOLED = 256 << 20
+_TEXTS = (".txt", ".text", ".rpt", "")
+_SPOOLED = 64 << 20
+"""Bytes of a member above which it is held on disk while it is read."""
+_IGNORED = "ignored: "
+_TEXT_BYTES = bytes((*b"\t\n\r\f\x0b\x1a\x1b\x1c", *range(32, 256)))
 _DAMAGED = (EOFError, zlib.error, tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile)
 
 
@@ -77,11 +81,21 @@ def tell_form(head: bytes, name: str) -> Form:
     bare = head.lstrip(b"\xef\xbb\xbf\x0b \t\r\n")
     if re.match(rb"(MSH|FHS|BHS)[^A-Za-z0-9\s]", bare):
         return "hl7"
+    name = name.removesuffix(".gz")
     suffix = ("." + name.rsplit(".", 1)[-1].lower()) if "." in name.rsplit("/", 1)[-1][1:] else ""
+    if _is_binary(head):
+        return "other"
     text = decode(head[:_HEAD]).text.lstrip("\ufeff")
     if "\0" in text[:4096]:
         return "other"
     return _of_text(text, suffix)
+
+
+def _is_binary(head: bytes) -> bool:
+    """Tell whether bytes hold control characters that no text has; UTF-16 has zeros and is told by its own marks."""
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")) or without_mark(head):
+        return False
+    return len(head[:4096].translate(None, _TEXT_BYTES)) > 0.002 * len(head[:4096])
 
 
 def _of_text(text: str, suffix: str) -> Form:
@@ -90,7 +104,7 @@ def _of_text(text: str, suffix: str) -> Form:
         return _of_json(start)
     if start.startswith("<") and re.match(r"<(\?xml|!--|!DOCTYPE|[A-Za-z])", start):
         return "xml"
-    if re.search(r"^\s*@relation\b", text, re.IGNORECASE | re.MULTILINE):
+    if re.search(r"^[ \t]*@relation\b", text, re.IGNORECASE | re.MULTILINE):
         return "arff"
     lines = io.StringIO(text, newline="").readlines()
     if suffix in _TABLES:
@@ -268,7 +282,8 @@ def _of_archive(
         members = _zip_members(stream, source) if form == "zip" else _tar_members(stream, source)
     for name, member in members:
         if isinstance(member, str):
-            yield Found(refused=(Refusal(name, member),))
+            kind: Literal["refused", "ignored"] = "ignored" if member.startswith(_IGNORED) else "refused"
+            yield Found(refused=(Refusal(name, member.removeprefix(_IGNORED), kind),))
             continue
         with closing(member):
             yield from _of_stream(member, name, options, None, depth + 1)
@@ -279,7 +294,7 @@ _Members = Iterator[tuple[str, io.BufferedIOBase | str]]
 
 def _gzip_member(stream: io.BufferedIOBase, source: str) -> _Members:
     # GzipFile seeks back by beginning again, which is what telling the encoding needs once.
-    yield source.removesuffix(".gz"), cast("io.BufferedIOBase", gzip.GzipFile(fileobj=cast("IO[bytes]", stream)))
+    yield source, cast("io.BufferedIOBase", gzip.GzipFile(fileobj=cast("IO[bytes]", stream)))
 
 
 def _tar_members(stream: io.BufferedIOBase, source: str) -> _Members:
@@ -300,7 +315,19 @@ def _tar_members(stream: io.BufferedIOBase, source: str) -> _Members:
             if member is None:
                 yield name, "can't be opened"
             else:
-                yield name, cast("io.BufferedIOBase", member)
+                # Copied: to go back in a compressed archive is to unfold it again from its beginning.
+                yield name, _held(cast("io.BufferedIOBase", member), entry.size)
+
+
+def _held(member: io.BufferedIOBase, size: int) -> io.BufferedIOBase:
+    """Return a copy of a member in memory, or of a large one in a file without a name."""
+    copy = cast("io.BufferedIOBase", io.BytesIO() if size <= _SPOOLED else tempfile.TemporaryFile())  # noqa: SIM115
+    left = size
+    while left and (block := member.read(min(left, 1 << 20))):
+        copy.write(block)
+        left -= len(block)
+    copy.seek(0)
+    return copy
 
 
 def _zip_members(stream: io.BufferedIOBase, source: str) -> _Members:
@@ -310,6 +337,9 @@ def _zip_members(stream: io.BufferedIOBase, source: str) -> _Members:
         names = {entry.filename for entry in entries}
         if "[Content_Types].xml" in names or "mimetype" in names:
             yield source, "a document of an office program; save tables as CSV and texts as .txt"
+            return
+        if names and all(n.endswith((".npy", ".dcm", ".png", ".jpg", ".jpeg", ".nii", ".nii.gz")) for n in names):
+            yield source, f"{_IGNORED}arrays or images, for the reader of images"
             return
         size, packed = sum(e.file_size for e in entries), sum(e.compress_size for e in entries) or 1
         if (
@@ -323,13 +353,11 @@ def _zip_members(stream: io.BufferedIOBase, source: str) -> _Members:
             name = f"{source}/{entry.filename}"
             if entry.flag_bits & 1:
                 yield name, "encrypted; unpack it first"
-            elif entry.file_size > _SPOOLED:
-                yield name, f"larger than {_SPOOLED:,} bytes inside a zip; unpack it first"
             else:
                 try:
                     with archive.open(entry) as member:
-                        content = member.read(_SPOOLED + 1)
+                        held = _held(cast("io.BufferedIOBase", member), entry.file_size)
                 except (NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error, EOFError):
                     yield name, "damaged, or compressed in a way that is not read"
                 else:
-                    yield name, io.BytesIO(content)
+                    yield name, held

@@ -12,7 +12,6 @@ from pathlib import Path
 
 from pydicom import Dataset
 
-from isocenter.core.errors import DataError
 from isocenter.core.units import Code, Measurement
 from isocenter.data.images.instance import open_instance
 from isocenter.data.images.quiet import quiet
@@ -215,5 +214,5 @@ def sr_or_reason(dataset: Dataset) -> str:
     if kind.startswith("1.2.840.10008.5.1.4.1.1.104."):
         return "an encapsulated document (PDF, CDA) is not read; send its text"
     if not kind:
-        raise DataError("not a DICOM file")
+        return "a DICOM file without an SOP Class; no report that can be told"
     return "a DICOM object that is no report"

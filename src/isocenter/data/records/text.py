@@ -21,7 +21,7 @@ MAX_REPORT = 16_000_000
 """Bytes of a file above which it is no report."""
 _NO_REPORT = re.compile(
     r"(read_?me|licen[cs]e|copying|notice|sources?|changelog|changes|authors|contributing|citation|requirements"
-    r"|sha(1|256|512)(sums?)?|md5(sums?)?|manifest|index|labels|classes|pyproject|robots|file_?info)\b",
+    r"|sha(1|256|512)(sums?)?|md5(sums?)?|manifest|index|labels|classes|pyproject|robots|file_?info)(?![a-z])",
     re.IGNORECASE,
 )
 _HEADING = re.compile(

@@ -145,8 +145,10 @@ def read_texts(path: Path, *, patient: str, column: str) -> BlockTable:
             continue
         try:
             made = typed_column(name, names[name], [row[number] for _, row in rows], lines, None)
-        except DataError:  # beside the text only dates are of interest
+        except FreeTextError:  # beside the text only dates are of interest
             continue
+        except DataError as error:
+            raise type(error)(str(error), source=path) from error
         dates += [made] if isinstance(made, DateColumn) else []
     patients = _keys([row[place.index(key)].strip() for _, row in rows], lines, path)
     _refuse_twins(patients, lines, str(path))
@@ -259,8 +261,8 @@ def _by_region(made: _Rows, regions: Sequence[str]) -> BlockTable:
     for number, region in enumerate(names):
         own = named == region
         values[rows[own], width * number : width * (number + 1)] = made.values[own]
-    one = len(names) == 1
-    columns = tuple(c if one else f"{region}: {c}" for region in names for c in made.columns)
+    # Always with the region: the numbers of a node must never stand for those of a mass.
+    columns = tuple(f"{region}: {c}" for region in names for c in made.columns)
     first = np.array([made.patients.index(p) for p in patients])
     # The latest of a patient's dates is what decides whether the row was known in time.
     dates = tuple(_latest(column, rows, len(patients)) for column in made.dates)
@@ -287,7 +289,8 @@ def _latest(column: DateColumn, rows: np.ndarray, count: int) -> DateColumn:
 
 def _phenotypes(folder: Path) -> BlockTable:
     """Read what `isocenter phenotype` wrote of each patient: folders named by the patient's key."""
-    patients, regions, tables = [], [], []
+    patients, regions, tables, days = [], [], [], []
+    invented = False
     units: dict[str, str] = {}
     try:
         files = sorted(f for f in folder.glob(f"*/{_PHENOTYPE}") if f.is_file())
@@ -296,7 +299,10 @@ def _phenotypes(folder: Path) -> BlockTable:
     if not files:
         raise DataError(f"holds no folder of a patient with {_PHENOTYPE} in it", source=folder)
     for file in files:
+        synthetic, day = _made_and_acquired(file)
+        invented |= synthetic
         for region, own in _phenotype(file, units).items():
+            days.append(day)
             patients.append(file.parent.name)
             regions.append(region)
             tables.append(own)
@@ -309,27 +315,37 @@ def _phenotypes(folder: Path) -> BlockTable:
         columns,
         [units[c] for c in columns],
         values,
+        _acquired(days, folder),
         [],
         [],
-        [],
-        any(map(_invented, files)),
+        invented,
     )
-    twins = [f"{p}/{r}" for p, r in zip(patients, regions, strict=True)]
-    if len(set(twins)) < len(twins):
-        raise DataError(f"two segments of one patient are called alike in {_PHENOTYPE}", source=folder)
     return _by_region(made, regions)
 
 
-def _invented(file: Path) -> bool:
-    """Return whether the rows beside a phenotype's table say that its image is invented."""
+def _acquired(days: Sequence[str], folder: Path) -> list[DateColumn]:
+    """Return when each image was made, where at least one says so: the others are then not told to be in time."""
+    if not any(days):
+        return []
+    try:
+        column = typed_column("acquired", None, days, [0] * len(days), "date")
+    except DataError as error:
+        raise DataError(f"'acquired' in a {_ROWS} holds what is no date; write 2024-01-31", source=folder) from error
+    return [column] if isinstance(column, DateColumn) else []
+
+
+def _made_and_acquired(file: Path) -> tuple[bool, str]:
+    """Return what the rows beside a phenotype's table say: whether the image is invented, and when it was made."""
     rows = file.with_name(_ROWS)
     try:
         with rows.open(encoding="utf-8", newline="") as stream:
-            return any(str(row.get("made", "")).casefold() == "synthetic" for row in csv.DictReader(stream))
+            found = list(csv.DictReader(stream))
     except FileNotFoundError:  # of an older version
-        return False
+        return False, ""
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError("no rows of a phenotype that can be read", source=rows) from error
+    invented = any(str(row.get("made", "")).casefold() == "synthetic" for row in found)
+    return invented, max((str(row.get("acquired") or "").strip() for row in found), default="")
 
 
 def _phenotype(file: Path, units: dict[str, str]) -> dict[str, dict[str, float]]:
@@ -340,12 +356,16 @@ def _phenotype(file: Path, units: dict[str, str]) -> dict[str, dict[str, float]]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError("no table of a phenotype that can be read", source=file) from error
     regions: dict[str, dict[str, float]] = {}
+    segments: dict[str, str] = {}
     for line, row in enumerate(found, start=2):
         try:
-            region, tag, value, unit = row["label"] or row["segment"], row["tag"], row["value"], row["unit"]
+            segment, tag, value, unit = row["segment"], row["tag"], row["value"], row["unit"]
+            region = row["label"] or segment
             number = float(value) if value else math.nan
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"line {line} is not of a phenotype", source=file) from error
+        if segments.setdefault(region, segment) != segment:
+            raise DataError(f"line {line}: two segments of one patient are called alike", source=file)
         if units.setdefault(tag, unit) != unit:
             raise DataError(f"line {line}: {tag} has another unit than that of the patients before", source=file)
         regions.setdefault(region, {})[tag] = number

@@ -33,6 +33,11 @@ __all__ = [
 
 MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "?", "."})
 """Cells that say that nothing is known, in small letters."""
+_ISO_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
+_OTHER_DATE = re.compile(
+    r"\d{1,2}[./-]\d{1,2}[./-](\d{4}|\d{2})|\d{4}[./]\d{1,2}[./]\d{1,2}|(19|20)\d{2}(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])"
+)
+"""Days before months, after them, and as DICOM writes them."""
 KINDS = ("number", "category", "boolean", "date")
 _YES, _NO = frozenset({"yes", "true", "y", "t"}), frozenset({"no", "false", "n", "f"})
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
@@ -190,6 +195,8 @@ def typed_column(name: str, unit: str | None, cells: Sequence[str], lines: Seque
     known = [t for t in text if t.lower() not in MISSING]
     if unit is not None and kind not in (None, "number"):
         raise UnitsError(f"column {name!r} has a unit and is said to be a {kind}; only numbers have units")
+    if kind is None and unit is None:
+        _refuse_other_dates(name, known)
     chosen = kind or ("number" if unit is not None else _guess(known))
     if chosen == "number":
         return NumberColumn(
@@ -200,6 +207,18 @@ def typed_column(name: str, unit: str | None, cells: Sequence[str], lines: Seque
     if chosen == "date":
         return _dates(name, text, lines)
     return _category(name, text, known, stated=kind is not None)
+
+
+def _refuse_other_dates(name: str, known: Sequence[str]) -> None:
+    """Refuse dates that are not written as dates: read as words or numbers, nobody would see that they are too late."""
+    plain = sum(_ISO_DATE.match(cell) is not None for cell in known)
+    alike = plain + sum(_OTHER_DATE.fullmatch(cell) is not None for cell in known)
+    # With a word among them a column of dates would be one of words.
+    if plain < len(known) <= 2 * alike:
+        raise DataError(
+            f"column {name!r} looks like dates; write them as 2024-01-31, and leave empty what is not known; or say "
+            "that it is a category or a number, or leave it out"
+        )
 
 
 def _guess(known: Sequence[str]) -> str:

@@ -2,7 +2,7 @@
 
 Source:
     Cox, JRSS B 1972; Breslow, Biometrics 1974 (ties and baseline); Verweij and van Houwelingen, Statistics in Medicine
-    1994 (ridge).
+    1994 (ridge); van Houwelingen and le Cessie, Statistics in Medicine 1990 (shrinkage).
 """
 
 from __future__ import annotations
@@ -63,6 +63,7 @@ def fit_hazard(
     happened: Bool[np.ndarray, " n"],
     *,
     penalty: float = 0.01,
+    shrink: bool = False,
 ) -> Hazard:
     """Fit by Newton's method.
 
@@ -71,6 +72,7 @@ def fit_hazard(
         days: Until the event, or until last seen.
         happened: Whether the event happened.
         penalty: Half of it times the squared weights is taken from the mean log likelihood.
+        shrink: Whether weights are made smaller by what few events for many features exaggerate.
 
     Raises:
         ModelError: No event, or the steps do not settle.
@@ -105,9 +107,22 @@ def fit_hazard(
         value = reached
     else:
         raise ModelError("the hazard model does not settle: features repeat each other, or one tells the event")
+    if shrink:
+        weights = weights * _shrinkage(weights, x, e, last, penalty)
     risk = np.cumsum(np.exp(np.clip(x @ weights, -30, 30)))[last]
     times, place = np.unique(t[e], return_inverse=True)
     return Hazard(weights, centre, times, np.cumsum(np.bincount(place, 1 / risk)))
+
+
+def _shrinkage(
+    weights: Float[np.ndarray, " p"], x: Float[np.ndarray, "n p"], e: Bool[np.ndarray, " n"],
+    last: np.ndarray, penalty: float,
+) -> float:  # fmt: skip
+    """Return by how much weights are too large for new people: few events for many features exaggerate extremes."""
+    gain = 2 * len(x) * (_likelihood(weights, x, e, last, 0.0) - _likelihood(np.zeros_like(weights), x, e, last, 0.0))
+    curve = _derivatives(weights, x, e, last, penalty)[1]
+    free = x.shape[1] - penalty * float(np.trace(np.linalg.inv(curve)))
+    return 1.0 if gain <= 0 else max(0.0, 1 - free / gain)
 
 
 def _likelihood(

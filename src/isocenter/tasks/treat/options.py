@@ -14,6 +14,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
+from scipy.special import logit
 
 from isocenter.core.errors import ModelError
 from isocenter.tasks.treat.cases import Cases, subset
@@ -21,9 +22,10 @@ from isocenter.tasks.treat.hazard import Hazard, fit_hazard
 from isocenter.tasks.treat.nuisance import outcome_learner, propensity_learner
 from isocenter.tasks.treat.reduce import Reduction
 
-__all__ = ["OptionLevels", "OptionModel", "fit_options"]
+__all__ = ["OptionLevels", "OptionModel", "fit_options", "log_odds"]
 
 _TRIES = 5
+_RAREST = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,11 +36,18 @@ class OptionLevels:
         expected: Without and with the treatment.
         spread: Standard deviation of each by bootstrap; 0 where none was asked for.
         effect_spread: Of the difference.
+        odds_spread: Of the log odds, where outcomes are chances; else 0.
     """
 
     expected: Float[np.ndarray, "2 n"]
     spread: Float[np.ndarray, "2 n"]
     effect_spread: Float[np.ndarray, " n"]
+    odds_spread: Float[np.ndarray, "2 n"]
+
+
+def log_odds(chance: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
+    """Return log odds; chances nearer to 0 or 1 than one in a thousand are taken to be that."""
+    return np.asarray(logit(np.clip(chance, _RAREST, 1 - _RAREST)))
 
 
 @runtime_checkable
@@ -62,7 +71,7 @@ def _fit_level(cases: Cases, seed: int) -> _Level:
     """Fit one option's model."""
     if cases.lived is not None:
         lived = cases.lived
-        hazard = fit_hazard(cases.features, lived.days, lived.happened)
+        hazard = fit_hazard(cases.features, lived.days, lived.happened, shrink=True)
         return _Lasting(hazard, lived.horizon_days, lived.scale)
     if cases.binary and len(np.unique(cases.outcome)) == 2:
         classifier: Any = propensity_learner("line", seed).fit(cases.features, cases.outcome > 0.5)
@@ -110,10 +119,14 @@ class OptionModel:
         features = self._reduction(features)
         expected = np.stack([model(features) for model in self._models])
         if not self._resampled:
-            return OptionLevels(expected, np.zeros_like(expected), np.zeros(len(features)))
+            nothing = np.zeros_like(expected)
+            return OptionLevels(expected, nothing, np.zeros(len(features)), nothing)
         drawn = np.stack([[model(features) for model in pair] for pair in self._resampled])
         spread = drawn.std(axis=0, ddof=1)
-        return OptionLevels(expected, spread, np.asarray((drawn[:, 1] - drawn[:, 0]).std(axis=0, ddof=1)))
+        effect_spread = np.asarray((drawn[:, 1] - drawn[:, 0]).std(axis=0, ddof=1))
+        chances = bool((drawn >= 0).all() and (drawn <= 1).all())
+        odds_spread = log_odds(drawn).std(axis=0, ddof=1) if chances else np.zeros_like(spread)
+        return OptionLevels(expected, spread, effect_spread, odds_spread)
 
 
 def _pair(cases: Cases, seed: int) -> tuple[_Level, _Level]:

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
-from scipy.special import ndtri
+from scipy.special import expit, ndtri
 
 from isocenter.tasks.treat.answer import Amount
 from isocenter.tasks.treat.cases import Cases, subset
 from isocenter.tasks.treat.models import EffectModel, fit_effects
 from isocenter.tasks.treat.nuisance import folds_of
-from isocenter.tasks.treat.options import OptionModel, fit_options
+from isocenter.tasks.treat.options import OptionModel, fit_options, log_odds
 
 __all__ = ["Learnt", "cross_fitted_effects", "learn"]
 
@@ -89,13 +89,22 @@ class Learnt:
 
         bound = 1.0 if self.chance else np.inf
         least = 0.0 if self.chance else -np.inf
+        if self.chance:
+            # On the scale of log odds: near 0 and 1 a chance is far less sure upwards (downwards) than its deviation.
+            odds = log_odds(both)
+            deviation = np.sqrt(levels.odds_spread**2 + (odds - log_odds(levels.expected)) ** 2)
+            ends = np.stack([expit(odds - z * deviation), expit(odds + z * deviation)])
+            low, high = np.minimum(ends[0], both), np.maximum(ends[1], both)
         differences = tuple(
             amount(e, s, -bound, bound) for e, s in zip(effect, found.spread, strict=True)
         )  # fmt: skip
-        pairs = tuple(
-            (amount(both[0, i], spread[0, i], least, bound), amount(both[1, i], spread[1, i], least, bound))
-            for i in range(len(effect))
-        )
+        if self.chance:
+            told = [[Amount(float(v), float(a), float(b)) for v, a, b in zip(*side, strict=True)]
+                    for side in zip(both, low, high, strict=True)]  # fmt: skip
+        else:
+            told = [[amount(v, s, least, bound) for v, s in zip(*side, strict=True)]
+                    for side in zip(both, spread, strict=True)]  # fmt: skip
+        pairs = tuple(zip(*told, strict=True))
         return differences, pairs
 
 

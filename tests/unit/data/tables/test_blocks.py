@@ -35,7 +35,7 @@ def test_regions_become_columns_and_rare_ones_are_told(tmp_path: Path) -> None:
     rows = ["p1,node,1,2020-01-02", "p1,mass,2,2020-02-02", "p2,mass,3,", "p3,mass,4,2020-01-05"]
     file = written(tmp_path / "f.csv", "patient,region,size,seen\n" + "\n".join(rows) + "\n")
     found = read_block(file, patient="patient")
-    assert found.columns == ("size",) and found.values.tolist() == [[2], [3], [4]]
+    assert found.columns == ("mass: size",) and found.values.tolist() == [[2], [3], [4]]
     assert found.left_out == ("region node: of 33% of the patients alone",)
     # The latest date of a patient's rows counts.
     assert found.dates[0].values.astype("datetime64[D]").astype(str).tolist() == ["2020-02-02", "NaT", "2020-01-05"]
@@ -54,7 +54,7 @@ def test_folders_of_phenotypes(tmp_path: Path) -> None:
             f"{head}1,mass,stat_mean,Q4LE,{value},[hnsf'U],\n1,mass,morph_vol,RNU0,{len(key)},mm3,\n",
         )
     found = read_block(tmp_path / "all", patient="who")
-    assert found.patients == ("p1", "p2") and found.columns == ("stat_mean", "morph_vol")
+    assert found.patients == ("p1", "p2") and found.columns == ("mass: stat_mean", "mass: morph_vol")
     assert found.units == ("[hnsf'U]", "mm3") and found.values[0].tolist() == [3.5, 2] and np.isnan(found.values[1, 0])
     written(tmp_path / "all" / "p2" / "phenotype.csv", f"{head}1,mass,stat_mean,Q4LE,1,{{SUVbw}}g/ml,\n")
     with pytest.raises(DataError, match="line 2: stat_mean has another unit"):
@@ -98,3 +98,47 @@ def test_units_and_scanners_that_do_not_fit(tmp_path: Path) -> None:
     text = "patient,label,scanner,a\np1,m,A,1\np1,n,B,2\n"
     with pytest.raises(DataError, match="line 3 is of another scanner"):
         read_block(written(tmp_path / "s.csv", text), patient="who", batch="scanner")
+
+
+def test_a_single_region_keeps_its_name(tmp_path: Path) -> None:
+    # Numbers of a node given where a mass was learnt from must not pass for the mass's.
+    mass = read_block(written(tmp_path / "a.csv", "patient,region,size\np1,mass,3\n"), patient="patient")
+    node = read_block(written(tmp_path / "b.csv", "patient,region,size\np1,node,3\n"), patient="patient")
+    assert mass.columns == ("mass: size",) and node.columns == ("node: size",)
+
+
+def test_two_segments_of_one_phenotype_that_are_called_alike(tmp_path: Path) -> None:
+    (tmp_path / "p1").mkdir()
+    rows = "1,mass,stat_mean,Q4LE,3,1,\n2,mass,stat_mean,Q4LE,9,1,\n"
+    written(tmp_path / "p1" / "phenotype.csv", f"segment,label,tag,code,value,unit,reason\n{rows}")
+    with pytest.raises(DataError, match="line 3: two segments of one patient are called alike"):
+        read_block(tmp_path, patient="who")
+
+
+def test_dates_of_phenotypes_are_read(tmp_path: Path) -> None:
+    for key in ("p1", "p2"):
+        (tmp_path / key).mkdir()
+        head = "segment,label,tag,code,value,unit,reason\n"
+        written(tmp_path / key / "phenotype.csv", f"{head}1,mass,stat_mean,Q4LE,3,1,\n")
+    assert read_block(tmp_path, patient="who").dates == ()
+    written(tmp_path / "p1" / "features.csv", "patient,region,acquired,made\np1,mass,2020-03-01,measured\n")
+    (dates,) = read_block(tmp_path, patient="who").dates
+    assert dates.values.astype("datetime64[D]").astype(str).tolist() == ["2020-03-01", "NaT"]
+    written(tmp_path / "p1" / "features.csv", "patient,region,acquired,made\np1,mass,March,measured\n")
+    with pytest.raises(DataError, match=r"'acquired' in a features\.csv holds what is no date"):
+        read_block(tmp_path, patient="who")
+
+
+@pytest.mark.parametrize("day", ["01.02.2020", "2020/02/01", "20200201", "2020-02-01"])
+def test_dates_that_are_not_read_as_dates_are_refused(tmp_path: Path, day: str) -> None:
+    # Otherwise what was made after the index time would be taken without a word.
+    file = written(
+        tmp_path / "t.csv", f"patient,seen,text,size\np1,{day},a,1\np2,{'soon' if '-' in day else day},b,2\n"
+    )
+    with pytest.raises(DataError, match="'seen' looks like dates; write them as 2024-01-31"):
+        read_block(file, patient="patient")
+    with pytest.raises(DataError, match="'seen' looks like dates"):
+        read_texts(file, patient="patient", column="text")
+    file = written(tmp_path / "u.csv", "patient,seen,text\np1,2020-01-02,a\np2,2020-13-45,b\n")
+    with pytest.raises(DataError, match="line 3: 'seen' holds what is no date"):
+        read_texts(file, patient="patient", column="text")

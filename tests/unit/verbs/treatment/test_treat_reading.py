@@ -161,7 +161,7 @@ def test_blocks_are_joined_by_patient_and_counted(tmp_path: Path) -> None:
     features = [f"p{n},lesion,{n * 5 % 17},synthetic" for n in range(90) if n % 3]
     ct.write_text("patient,region,size [mm],made\n" + "\n".join(features) + "\n", "utf-8")
     read = _read_plain(file, blocks=_block(f"ct={ct}"))
-    assert read.plan.names == ("age", "ct: size [mm]") and read.plan.places == (("ct", (1,)),)
+    assert read.plan.names == ("age", "ct: lesion: size [mm]") and read.plan.places == (("ct", (1,)),)
     assert np.isnan(read.raw[::3, 1]).all() and read.raw[1, 1] == 5 and read.synthetic
     (entry,) = read.blocks
     assert (entry.people, entry.untreated, entry.treated, entry.features) == (60, 30, 30, 1)

@@ -336,7 +336,7 @@ class Walker:
             return [head, *value], stop
         if not stop:
             stop = self.elements.value_end(Place(tag, raw_vr, body, UNDEFINED), end, implicit=implicit)
-            if action not in (REMOVE, EMPTY, DUMMY):
+            if action not in (REMOVE, EMPTY, DUMMY) and not (action == STATED and depth == 0):
                 raise Broken("has a text or a number of undefined length")
         if action == STATED and depth == 0:
             return [], stop

@@ -1,7 +1,7 @@
 """Resources that point to each other: which are there, and what a reference means.
 
 Inside a Bundle a reference is a full URL (urn:uuid or http), or relative ("Patient/7"); inside a resource "#a" means
-what it contains. What is not there stays known by its address: type and id, so that a later file can still say who it is.
+what it contains. What is not there stays known by its address, so that a later file can still say who it is.
 """
 
 from __future__ import annotations

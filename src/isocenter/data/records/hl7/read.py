@@ -208,8 +208,7 @@ def _of_order(
     lines: dict[str, list[str]] = {}
     for place, obx, text in texts:
         name = section_of(obx)
-        own = coded(obx, obx.raw(3))
-        plain = name in ("", title.lower()) or own[:2] == service[:2]
+        plain = name in ("", title.lower(), service[2].lower())
         lines.setdefault("" if plain else name, []).append(text)
         if not name and not obx.raw(3):
             refused.append(

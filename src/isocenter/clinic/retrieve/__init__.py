@@ -1,0 +1,23 @@
+"""Studies fetched from an archive into a folder: DICOMweb (QIDO, WADO), C-GET, C-MOVE.
+
+All three give the same `Retrieved`, put the same files into the same places, do not fetch again what is there, and list
+what they could not get.
+"""
+
+from __future__ import annotations
+
+from isocenter.clinic.retrieve.dimse import DimseNode, retrieve_get, retrieve_move
+from isocenter.clinic.retrieve.plan import Failure, Patience, Query, Retrieved
+from isocenter.clinic.retrieve.web import DicomWebServer, retrieve_dicomweb
+
+__all__ = [
+    "DicomWebServer",
+    "DimseNode",
+    "Failure",
+    "Patience",
+    "Query",
+    "Retrieved",
+    "retrieve_dicomweb",
+    "retrieve_get",
+    "retrieve_move",
+]

@@ -114,12 +114,6 @@ def _notes(place: Archive) -> list[str]:
     if not place.pixels:
         notes.append("Pixels: this archive holds headers alone, so nothing is said of duplicates or brightness.")
     elif not place.policy.clean_pixels:
-<<<<<<< HEAD
         notes.append("Text that is burnt into pixels: it was not looked for. Pictures below are too coarse to read it.")
-=======
-        notes.append(
-            "Text that is burnt into pixels: it was not looked for. So the pictures below are too coarse to read it."
-        )
->>>>>>> a8
     notes.append("Drift in what images show: it is measured on columns of the catalog alone.")
     return notes

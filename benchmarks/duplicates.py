@@ -149,10 +149,10 @@ def measured(catalog: Catalog) -> str:
         "# Duplicates", "",
         f"`python -m benchmarks.duplicates`, Isocenter {__version__}, {machine()}. An archive of all shared data; "
         f"{found.looked_at} series compared, {found.flat} of them flat, {sum(1 for _ in found.unread)} unread.", "",
-        f"The rule: hashes of 64 bits differ in at most {BITS}, and the fine parts of {SIDE}-pixel pictures correlate at "
-        f"{LEAST} or more; pictures whose spread is below {FLAT} of their range match nothing.", "",
-        "## Planted copies", "", "Share found, with its 95 % interval. Mirrored copies are not meant to be found; 1 % of 28 "
-        "pixels is none.", "",
+        f"The rule: hashes of 64 bits differ in at most {BITS}, and the fine parts of {SIDE}-pixel pictures correlate "
+        f"at {LEAST} or more; pictures whose spread is below {FLAT} of their range match nothing.", "",
+        "## Planted copies", "", "Share found, with its 95 % interval. Mirrored copies are not meant to be "
+        "found; 1 % of 28 pixels is none.", "",
         "| change | " + " | ".join(sets) + " |", "| --- |" + " --- |" * len(sets),
     ]  # fmt: skip
     told = {name: planted(catalog, some, rng) for name, some in sets.items()}
@@ -165,8 +165,8 @@ def measured(catalog: Catalog) -> str:
         f"{len(split)} groups stand across its parts, all by equal pixels, with {sides} training images in them."
     )
     lines += ["", "## What is found in the sets themselves", "",
-              "The other rule is correlation above 0.95 of whole pictures at 48 pixels, by which BUSI's look-alikes were "
-              "put together before. It is no truth: on chests it also takes different people for one.", "",
+              "The other rule is correlation above 0.95 of whole pictures at 48 pixels, by which BUSI's look-alikes "
+              "were put together before. It is no truth: on chests it also takes different people for one.", "",
               "| set | pairs of two people | found here | of these equal pixels | by the other rule | by both | "
               "share of pairs found here that the other rule does not know |",
               "| --- | --- | --- | --- | --- | --- | --- |"]  # fmt: skip
@@ -203,11 +203,12 @@ def false_pairs(catalog: Catalog, places: list[Place], ours: dict[tuple[str, str
     return [
         "## False pairs", "",
         "NIH names its patients, so a pair of two patients there is a false one (unless the set has a person under two "
-        f"numbers, or a film twice): {share(len(pairs), of)}. Films that are much alike for another reason, such as one "
-        "machine, one child and one hour, are the likely ones among larger sets.",
+        f"numbers, or a film twice): {share(len(pairs), of)}. Films that are much alike for another reason, such as "
+        "one machine, one child and one hour, are the likely ones among larger sets.",
         "", "## What it costs", "",
-        "All pairs are compared, so time grows with the square of the series: about 2 s for these on one core, so by that some 4 minutes for "
-        "100,000, and 7 hours for a million (not measured). Memory does not grow with the pairs; small pictures take 1 KiB a series.",
+        "All pairs are compared, so time grows with the square of the series: about 2 s for these on one "
+        "core, so by that 4 minutes for 100,000, and 7 hours for a million (not measured). Memory does not grow "
+        "with the pairs; small pictures take 1 KiB a series.",
     ]  # fmt: skip
 
 

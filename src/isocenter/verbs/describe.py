@@ -51,7 +51,8 @@ def describe(
     place, catalog = open_archive(Path(archive)), open_catalog(Path(archive))
     pictures = pictures_of(catalog, places_of(catalog), progress=progress) if place.pixels else None
     outliers, many = find_outliers(catalog, pictures, coarse=not place.policy.clean_pixels)
-    twice, unread = None, {}
+    twice: dict[str, int] | None = None
+    unread: dict[str, int] = {}
     if pictures is not None:
         found = find_duplicates(catalog, progress=progress)
         twice = dict.fromkeys(("across splits", "across patients", "within a patient"), 0)
@@ -97,10 +98,8 @@ def _drift(catalog: Catalog, place: Archive, against: Path | str | None) -> tupl
         return found, f"Images of archive {Path(against).resolve().name} before, of this one after" if found else few
     if place.policy.off or place.policy.retain_dates == "full":
         found = drift_by_date(catalog)
-        return (
-            found,
-            "The earlier half of patients, by their first study, before; the later half after" if found else few,
-        )
+        told = "The earlier half of patients, by their first study, before; the later half after"
+        return found, told if found else few
     return (), (
         "dates are shifted for each patient, or left out, so that no earlier and later half can be told; give another "
         "archive with --against"
@@ -115,8 +114,6 @@ def _notes(place: Archive) -> list[str]:
     if not place.pixels:
         notes.append("Pixels: this archive holds headers alone, so nothing is said of duplicates or brightness.")
     elif not place.policy.clean_pixels:
-        notes.append(
-            "Text that is burnt into pixels: it was not looked for. So the pictures below are too coarse to read it."
-        )
+        notes.append("Text that is burnt into pixels: it was not looked for. Pictures below are too coarse to read it.")
     notes.append("Drift in what images show: it is measured on columns of the catalog alone.")
     return notes

@@ -11,6 +11,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -35,7 +36,8 @@ _FEW_PLANES = 8
 _CHUNK = 2000
 _SCHEMA = pa.schema(
     [("key", pa.string()), ("plane", pa.int8()), ("dhash", pa.uint64()), ("spread", pa.float32()),
-     ("picture", pa.binary(SIDE * SIDE)), ("trouble", pa.string()), ("low", pa.float32()), ("middle", pa.float32()), ("high", pa.float32())]
+     ("picture", pa.binary(SIDE * SIDE)), ("trouble", pa.string()),
+     ("low", pa.float32()), ("middle", pa.float32()), ("high", pa.float32())]
 )  # fmt: skip
 _MIDDLE = """
 SELECT series_uid, patient_key, coalesce(pixel_sha256, header_sha256) AS key, form, path, coalesce(member, '') AS member
@@ -233,7 +235,7 @@ def pictures_of(catalog: Catalog, places: Sequence[Place], *, progress: Progress
     )
 
 
-def _rows(key: str, planes: list[Float[np.ndarray, "y x"]] | str) -> list[dict[str, object]]:
+def _rows(key: str, planes: list[Float[np.ndarray, "y x"]] | str) -> list[dict[str, Any]]:
     empty = {
         "key": key,
         "plane": 0,
@@ -254,14 +256,22 @@ def _rows(key: str, planes: list[Float[np.ndarray, "y x"]] | str) -> list[dict[s
         width = float(tiny.max() - tiny.min())
         spread = float(tiny.std() / (plane.max() - plane.min())) if width > 0 else 0.0
         scaled = np.zeros(tiny.shape) if width <= 0 else (tiny - tiny.min()) * (255 / width)
-        rows.append({**empty, "plane": number, "low": low, "middle": middle, "high": high, "dhash": dhash(np.clip(plane, low, high)), "spread": spread,
-                     "picture": np.round(scaled).astype(np.uint8).tobytes()})  # fmt: skip
+        told = {
+            "plane": number,
+            "dhash": dhash(np.clip(plane, low, high)),
+            "spread": spread,
+            "picture": np.round(scaled).astype(np.uint8).tobytes(),
+            "low": low,
+            "middle": middle,
+            "high": high,
+        }
+        rows.append({**empty, **told})
     return rows
 
 
-def _known(folder: Path) -> dict[str, list[dict[str, object]]]:
-    known: dict[str, dict[object, dict[str, object]]] = {}
+def _known(folder: Path) -> dict[str, list[dict[str, Any]]]:
+    known: dict[str, dict[int, dict[str, Any]]] = {}
     for file in sorted(folder.glob("*.parquet")):
         for row in pq.read_table(file).to_pylist():
             known.setdefault(str(row["key"]), {})[row["plane"]] = row
-    return {key: [rows[n] for n in sorted(rows, key=str)] for key, rows in known.items()}
+    return {key: [rows[n] for n in sorted(rows)] for key, rows in known.items()}

@@ -45,7 +45,7 @@ class Space:
 
 
 def nearest(
-    vectors: Float[np.ndarray, "n k"], query: Float[np.ndarray, " k"], count: int
+    vectors: Float[np.ndarray, "n k"], query: Float[np.ndarray, " width"], count: int
 ) -> tuple[Int[np.ndarray, " m"], Float[np.ndarray, " m"]]:
     """Return the rows that are most like a query, most first, and their cosine; exact, in blocks.
 

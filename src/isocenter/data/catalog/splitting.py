@@ -87,7 +87,8 @@ def source_parts(
     Returns:
         The part of each patient who stays, and of each who is left out.
     """
-    stay, left = {}, {}
+    stay: dict[str, str] = {}
+    left: dict[str, str] = {}
     for members in _groups(told, together):
         found = {told[key] for key in members}
         best = min(found, key=lambda part: (_HELD_OUT.index(part) if part in _HELD_OUT else len(_HELD_OUT), part))

@@ -9,7 +9,7 @@ from isocenter.data.catalog.catalog import Catalog
 from isocenter.evaluate.drift import drift_of_numbers, drift_of_words
 from isocenter.verbs.description.document import DriftEntry
 
-__all__ = ["drift_by_date", "drift_between"]
+__all__ = ["drift_between", "drift_by_date"]
 
 _WORDS = ("modality", "body_part", "manufacturer", "model", "laterality", "view", "kernel", "contrast", "sex")
 _NUMBERS = (

@@ -19,6 +19,8 @@ __all__ = ["RULE", "find_outliers", "robust_z"]
 _LEAST = 20
 _FAR = 6.0
 _SHOWN = 12
+_LEAST_LOG, _LEAST_LEVEL = 0.02, 0.02
+"""Two hundredths, of a size or of the usual range of pixels: less than six times that is no outlier."""
 _ALIKE = 3
 _SIDE, _COARSE = 160, 64
 """Pixels of the longer side of a picture; coarse where burnt-in text may stand in it, which then can't be read."""
@@ -33,8 +35,12 @@ RULE = (
 )
 
 
-def robust_z(values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-    """Return how far each value lies from the median, in robust standard deviations; 0 where most are equal.
+def robust_z(values: Float[np.ndarray, " n"], least: float = 1e-9) -> Float[np.ndarray, " n"]:
+    """Return how far each value lies from the median, in robust standard deviations.
+
+    Args:
+        values: NaN where unknown.
+        least: What a deviation counts for at least: a difference that means nothing is none.
 
     Example:
         >>> robust_z(np.array([1.0, 2.0, 3.0, 4.0, 100.0])).round(1).tolist()
@@ -46,7 +52,7 @@ def robust_z(values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
     if not spread > 1e-9:
         # More than half are equal: how far those lie that are not, on average over all, tells what is far.
         spread = 1.2533 * float(np.nanmean(away))
-    return np.zeros(len(values)) if not spread > 1e-9 else np.nan_to_num((values - middle) / spread)
+    return np.asarray(np.nan_to_num((values - middle) / max(spread, least, 1e-9)))
 
 
 def find_outliers(
@@ -74,8 +80,8 @@ def find_outliers(
     for group, some in sorted(groups.items()):
         if len(some) < _LEAST:
             continue
-        for name, values, shown in _features(some, levels):
-            scores = robust_z(values)
+        for name, values, shown, least in _features(some, levels):
+            scores = robust_z(values, least)
             middle = float(np.nanmedian(shown))
             for n in np.flatnonzero(np.abs(scores) > _FAR):
                 uid = str(some[int(n)]["series_uid"])
@@ -112,20 +118,22 @@ def _number(value: float) -> str:
 
 def _features(
     rows: Sequence[dict[str, object]], levels: dict[str, Float[np.ndarray, " 3"]]
-) -> list[tuple[str, Float[np.ndarray, " n"], Float[np.ndarray, " n"]]]:
-    """Return name, values to score and values to show; unknown ones are NaN."""
+) -> list[tuple[str, Float[np.ndarray, " n"], Float[np.ndarray, " n"], float]]:
+    """Return name, values to score, values to show, and the least deviation; unknown ones are NaN."""
     out = []
     for column, name in _COLUMNS.items():
         values = np.array([np.nan if (v := row[column]) is None or not float(str(v)) > 0 else float(str(v))
                            for row in rows])  # fmt: skip
         if np.isfinite(values).sum() >= _LEAST:
-            out.append((name, np.log(values), values))
+            out.append((name, np.log(values), values, _LEAST_LOG))
+    known = [levels[str(r["series_uid"])] for r in rows if str(r["series_uid"]) in levels]
+    width = float(np.median([level[2] - level[0] for level in known])) if known else 0.0
     for place, name in enumerate(_LEVELS):
         values = np.array(
             [float(levels[str(r["series_uid"])][place]) if str(r["series_uid"]) in levels else np.nan for r in rows]
         )
         if np.isfinite(values).sum() >= _LEAST:
-            out.append((name, values, values))
+            out.append((name, values, values, _LEAST_LEVEL * width))
     return out
 
 

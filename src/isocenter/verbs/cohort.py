@@ -99,7 +99,11 @@ def cohort(
         raise ConfigError("only a split is by something, or stratified; add --split")
     if split == "source" and stratify:
         raise ConfigError("the split of a set's makers is as it is: leave out --stratify")
-    how = Split({} if split == "source" else parse_parts(split), by, config.seed, stratify, config.duplicates) if split else None
+    how = (
+        Split({} if split == "source" else parse_parts(split), by, config.seed, stratify, config.duplicates)
+        if split
+        else None
+    )
     catalog = open_catalog(Path(archive))
     made, new = make_cohort(catalog, name, expression, how, progress=progress)
     return _document(made, catalog.hash, new)

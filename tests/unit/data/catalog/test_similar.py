@@ -78,4 +78,4 @@ def test_find_what_is_like_a_file_or_a_series(archive: Path, tmp_path: Path) -> 
     with pytest.raises(DataError, match="no image"):
         find("", archive, like="2.25.123")
     with pytest.raises(ConfigError, match="leave out"):
-        find("select 1", archive, sql=True, like="a nodule")
+        find("select 1", archive, level="studies", like="a nodule")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 
@@ -27,8 +26,9 @@ NAMES = Pseudonyms(KEY.encode())
 @pytest.fixture(scope="module")
 def archive(hospital: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("archive") / "a"
-    os.environ["ISOCENTER_PSEUDONYM_KEY"] = KEY
-    ingest([str(hospital)], place, workers=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ISOCENTER_PSEUDONYM_KEY", KEY)
+        ingest([str(hospital)], place, workers=1)
     return place
 
 

@@ -268,7 +268,7 @@ def write_page(result: dict) -> None:
         "",
         "Peak memory of any process, headers alone: "
         + ", ".join(f"{int(count):,} instances {mib:.0f} MiB" for count, mib in memory.items())
-        + ". It grows until the database that writes the catalog has what `--memory` gives it, and not from there.",
+        + ". It grows until the database that writes the catalog has what `--memory` gives it, and then no more.",
     ]
     _PAGE.write_text("\n".join(lines) + "\n", "utf-8")
 

@@ -263,8 +263,8 @@ def write_page(result: dict) -> None:
         f"| `pydicom.dcmread` and `save_as` in a pool, nothing de-identified | {told['copied']:.0f} |",
         "",
         f"Headers: {result['ratio']:.2f} times the pool; twice was aimed at. With pixels: "
-        f"{told['ours'] / told['whole']:.2f} times reading alone, {told['ours'] / told['copied']:.2f} times reading and "
-        "saving. Most of the time goes into walking each element in Python; a compiled walk would be next.",
+        f"{told['ours'] / told['whole']:.2f} times reading alone, {told['ours'] / told['copied']:.2f} times reading "
+        "and saving. Most of the time goes into walking each element in Python; a compiled walk would be next.",
         "",
         "Peak memory of any process, headers alone: "
         + ", ".join(f"{int(count):,} instances {mib:.0f} MiB" for count, mib in memory.items())

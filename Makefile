@@ -38,7 +38,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 # Programs from Debian that the tests call: dciodvfy checks every DICOM object we write, tesseract reads burnt-in text,
 # Orthanc is an archive to retrieve from.
-SYSTEM := dciodvfy:dicom3tools tesseract:tesseract-ocr Orthanc:orthanc
+SYSTEM := dciodvfy:dicom3tools tesseract:tesseract-ocr Orthanc:orthanc-dicomweb
 system:
 	@for pair in $(SYSTEM); do program=$${pair%%:*}; package=$${pair##*:}; command -v $$program >/dev/null || \
 	  { command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ] && { [ -n "$$fresh" ] || apt-get update -qq; fresh=1; \

@@ -238,9 +238,8 @@ def _page(first: dict, counts: list, rows: list, moments: list[float]) -> list[s
     lines += [f"| {n} | {t} | `{h[:16]}` | {'' if s is None else f'{s:.0f}'} |" for n, t, h, s in rows]
     lines += [
         "",
-        f"Killed after {', '.join(f'{m:.1f}' for m in moments)} s (every process of the run at once); other "
-        f"attempts had ended "
-        'by then. "Taken in last" is what the last run still had to do.',
+        f"Killed after {', '.join(f'{m:.1f}' for m in moments)} s (every process of the run at once). "
+        '"Taken in last" is what the last run still had to do.',
         "",
         "## Counts",
         "",

@@ -113,6 +113,9 @@ def add_found(found: Found, rows: Rows, speaker: Speaker, name: str) -> None:
         rows.add("reports", _report_row(report, speaker, known))
     for number, record in enumerate(found.records):
         rows.add("records", _record_row(record, number, speaker, known))
+    if found.studies:
+        said = f"{len(found.studies)} imaging studies of records: their accession numbers are not joined yet"
+        rows.trouble(name, said, "ignored")
     for label in found.labels:
         rows.add("labels", _label_row(label, speaker))
     for manifest in found.manifests:

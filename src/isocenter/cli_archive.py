@@ -72,7 +72,7 @@ def ingest(
         out("\n".join(_lines(done)))
     if not done.clean:
         say(
-            f"{done.refused} refused, {done.conflicts} held back, {done.lost} lost; "
+            f"{done.refused} refused, {done.conflicts} held back, {done.doubtful} doubtful, {done.lost} lost; "
             f"the list is in {to / 'private' / 'problems.parquet'}"
         )
         raise typer.Exit(Exit.INPUT)

@@ -143,6 +143,7 @@ class IngestDocument(_Strict):
         troubles: By reason, most first, of the whole archive.
         refused: Files, or parts of files, that could not be read, in the whole archive.
         conflicts: Rows held back.
+        doubtful: What can't be as it is said (a study before its patient's birth, an image without pixels), kept.
         anonymity: How well patients with images hide among each other; None where there are none.
         notes: What else should be known.
     """
@@ -161,13 +162,14 @@ class IngestDocument(_Strict):
     troubles: tuple[TroubleEntry, ...]
     refused: int
     conflicts: int
+    doubtful: int
     anonymity: AnonymityEntry | None = None
     notes: tuple[str, ...]
 
     @property
     def clean(self) -> bool:
-        """Whether everything could be read, and nothing conflicts."""
-        return not (self.refused or self.conflicts or self.lost)
+        """Whether everything could be read, nothing conflicts, and nothing is said that can't be."""
+        return not (self.refused or self.conflicts or self.doubtful or self.lost)
 
 
 def ingest(
@@ -245,6 +247,7 @@ def run(config: IngestConfig, *, progress: Progress | None = None) -> IngestDocu
         troubles=tuple(TroubleEntry(reason=r, kind=k, count=c, first=f) for k, r, c, f in troubles[:_SHOWN]),
         refused=sum(c for k, _, c, _ in troubles if k == "refused"),
         conflicts=sum(c for k, _, c, _ in troubles if k == "conflict"),
+        doubtful=sum(c for k, _, c, _ in troubles if k == "doubtful"),
         anonymity=anonymity_of(archive.root),
         notes=tuple(notes),
     )

@@ -27,6 +27,7 @@ from isocenter.core.image import Image
 from isocenter.data.archive.content import Lost, as_file, read_content, read_head
 from isocenter.data.archive.datasets import DESCRIPTIONS, Belonging
 from isocenter.data.archive.dicom_rows import ARCHIVE_WANTED, Person, instance_row, person_of, short
+from isocenter.data.archive.doubts import doubts_of, refuse_cut_off
 from isocenter.data.archive.image_rows import arrays_of, case_of, image_row, label_rows, pixel_facts, read_plain
 from isocenter.data.archive.plain_files import clean_file
 from isocenter.data.archive.record_rows import Speaker, add_found
@@ -224,6 +225,7 @@ class _Worker:
         row = instance_row(header, person, self.names, setup.policy) | {"collection": entry.where.collection or None}
         if row["sop_uid"] is None:
             raise DataError("has no SOP Instance UID, so that nothing could refer to it; repair it", source=listed.name)
+        refuse_cut_off(header)
         if setup.pixels:
             self._store_dicom(content, header, row, person, listed)
         else:
@@ -231,6 +233,8 @@ class _Worker:
             digest = hashlib.blake2b(content[: header.pixel_offset], key=setup.key[:64], digest_size=32)
             row |= {"bytes": listed.size, "header_sha256": digest.hexdigest()}
         self.rows.add("instances", row)
+        for reason in doubts_of(header):
+            self.rows.trouble(listed.name, reason, "doubtful")
         if row["role"] == "report":
             self._read_records(entry, content if whole else read_content(listed.locator, listed.name), header)
 

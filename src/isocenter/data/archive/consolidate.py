@@ -108,7 +108,8 @@ def consolidate(archive: Archive, same_pixels: SamePixels, *, memory_mb: int = 2
         raise OutputError(
             f"the catalog needs more room than {memory_mb} MB and the disk hold", source=archive.root
         ) from error
-    except duckdb.IOException as error:
+    except (duckdb.IOException, duckdb.TransactionException) as error:
+        # A commit that finds no room on the disk is an error of the transaction, not of input and output.
         raise OutputError("the catalog can't be written: is the disk full?", source=archive.root) from error
     finally:
         database.close()

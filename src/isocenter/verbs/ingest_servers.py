@@ -122,6 +122,9 @@ def drop_copies(archive: Archive, asked: list[Asked]) -> list[int]:
     Raises:
         OutputError: The folder can't be written.
     """
+    if asked:
+        # Copies and journal must be on the disk, not only on their way to it, before what they were made of goes.
+        os.sync()
     counts = []
     for one in asked:
         files = one.folder(archive) / "files"

@@ -20,7 +20,6 @@ from image_servers import INSTANCES, dimse_archive, encoded, orthanc, web_server
 from isocenter.cli import app
 from isocenter.clinic.retrieve import Query, retrieve_get
 from isocenter.clinic.retrieve.staging import drop_taken
-from isocenter.core.errors import ConfigError
 from isocenter.data.archive import engine
 from isocenter.data.catalog.catalog import open_catalog
 from isocenter.data.deidentify import Pseudonyms

@@ -79,6 +79,28 @@ def test_a_uid_is_of_its_patient_whoever_names_it(tmp_path: Path) -> None:
     assert joined(tmp_path / "a") == [(NAMES.uid(uid), "record")]
 
 
+def test_messages_share_the_identifiers_of_images_and_tables_do_not(tmp_path: Path) -> None:
+    uid = study_uid(series(tmp_path / "s" / "pacs", "one", patient="P1", person="Ann"))
+    bundle(tmp_path / "s" / "fhir" / "studies.json", ("P1", "A1", uid), ("P3", "A3", "1.2.3"))
+    report(tmp_path / "s" / "elsewhere", ("P1", "A1"), ("P3", "A3"))
+    message = (
+        "MSH|^~\\&|RIS|X|Y|Z|20240518||ORU^R01|1|P|2.5\rPID|1||P3||Muster^Max\rOBR|1||A3|24627-2^CT^LN|||20240517\r"
+        "OBX|1|TX|24627-2^Report||FINDINGS: clear, 0.||||||F\r"
+    )
+    (tmp_path / "s" / "hl7").mkdir()
+    (tmp_path / "s" / "hl7" / "one.hl7").write_text(message)
+    ingest([str(tmp_path / "s")], tmp_path / "a", workers=1)
+    rows = (
+        open_catalog(tmp_path / "a").sql("SELECT patient_key, study_from, form FROM reports ORDER BY ALL").to_pylist()
+    )
+    told = {(row["patient_key"], row["form"]): row["study_from"] for row in rows}
+    assert told == {
+        (NAMES.patient("", "P3"), "hl7"): "record",
+        (NAMES.patient("elsewhere", "P1"), "csv"): None,
+        (NAMES.patient("elsewhere", "P3"), "csv"): None,
+    }
+
+
 def test_images_and_records_that_agree_join_and_those_that_do_not_are_listed(tmp_path: Path) -> None:
     one = study_uid(series(tmp_path / "s" / "one", "one", patient="P1", person="Ann", accession="A1"))
     two = study_uid(series(tmp_path / "s" / "two", "two", patient="P1", person="Ann", accession="A2", seed=1))

@@ -406,7 +406,8 @@ class _Worker:
         with as_file(listed.locator, listed.name, content) as path:
             found = read_records(path)
         place = f"{where.root_name} {where.inner}"
-        forms = {row.form for row in (*found.patients, *found.reports, *found.records, *found.studies)}
+        rows: tuple[Any, ...] = (*found.patients, *found.reports, *found.records, *found.studies)
+        forms = {row.form for row in rows}
         # As DICOM's: without an issuer, only the user says whose identifiers these are; a folder's name does not.
         domain = where.stated if forms and forms <= _MESSAGES else where.domain
         add_found(

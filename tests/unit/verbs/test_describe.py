@@ -86,7 +86,7 @@ def test_drift_between_two_archives(archives: tuple[Path, Path]) -> None:
 
 
 def dated(folder: Path, *, newer: str, gap: int = 0) -> Path:
-    """Write an image of each of 24 people, a day apart; the later half, and a second one of an early person, are newer."""
+    """Write an image of each of 24 people, a day apart; the later half, and a second one of a person, are newer."""
     folder.mkdir()
     for n in range(24):
         for study in (0, 1) if n == 3 else (0,):

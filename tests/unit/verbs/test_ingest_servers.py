@@ -20,7 +20,9 @@ from image_servers import INSTANCES, dimse_archive, encoded, orthanc, web_server
 from isocenter.cli import app
 from isocenter.clinic.retrieve import Query, retrieve_get
 from isocenter.clinic.retrieve.staging import drop_taken
+from isocenter.core.errors import ConfigError, OutputError
 from isocenter.data.archive import engine
+from isocenter.data.archive.layout import open_archive
 from isocenter.data.catalog.catalog import open_catalog
 from isocenter.data.deidentify import Pseudonyms
 from isocenter.verbs import ingest_servers
@@ -221,6 +223,16 @@ def test_killed_while_it_fetches_and_run_again(web: Any, from_folder: str, tmp_p
     assert not list((tmp_path / "a" / "private").rglob(".partial-*"))
 
 
+def test_two_runs_do_not_fetch_into_one_folder(web: Any, tmp_path: Path) -> None:
+    ingest([address(web)], tmp_path / "a", workers=1)
+    web.asked.clear()
+    with open_archive(tmp_path / "a").locked("servers.lock"), pytest.raises(OutputError, match="another run"):
+        ingest([address(web)], tmp_path / "a", workers=1)
+    assert web.asked == []
+    with pytest.raises(ConfigError, match="name it once"):
+        ingest([address(web), f"x={address(web)}"], tmp_path / "a", workers=1)
+
+
 @pytest.mark.parametrize("way", ["get", "move"])
 def test_dimse_gives_the_archive_of_a_folder(tmp_path: Path, way: str) -> None:
     with dimse_archive() as made:
@@ -252,8 +264,6 @@ def test_orthanc_by_all_three_ways(tmp_path: Path, from_folder: str) -> None:
         for way, where in addresses.items():
             made = ingest([where], tmp_path / way, workers=1)
             assert (way, made.clean, made.servers[0].fetched) == (way, True, 12)
-            again = ingest([where], tmp_path / way, workers=1)
-            assert (again.taken, again.catalog_hash) == (0, made.catalog_hash)
             # Orthanc writes heads of files of its own; what the catalog says of images must not depend on the way.
             rows = open_catalog(tmp_path / way).sql(
                 "SELECT sop_uid, series_uid, study_uid, patient_key, pixel_sha256 FROM instances ORDER BY ALL"
@@ -261,5 +271,8 @@ def test_orthanc_by_all_three_ways(tmp_path: Path, from_folder: str) -> None:
             assert rows.num_rows == 12
             if way == "web":
                 expected = rows
+                assert made.catalog_hash == from_folder, "it sends files as they were given to it"
             assert rows.equals(expected)
+        again = ingest([addresses["web"]], tmp_path / "web", workers=1)
+        assert (again.taken, again.servers[0].fetched, again.servers[0].present) == (0, 0, 12)
         shutil.rmtree(tmp_path / "db", ignore_errors=True)

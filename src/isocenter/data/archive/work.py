@@ -29,6 +29,7 @@ from isocenter.data.archive.datasets import DESCRIPTIONS, Belonging
 from isocenter.data.archive.dicom_rows import ARCHIVE_WANTED, Person, instance_row, person_of, short
 from isocenter.data.archive.doubts import doubts_of, refuse_cut_off
 from isocenter.data.archive.image_rows import arrays_of, case_of, image_row, label_rows, pixel_facts, read_plain
+from isocenter.data.archive.near import Near
 from isocenter.data.archive.plain_files import clean_file
 from isocenter.data.archive.record_rows import Speaker, add_found
 from isocenter.data.archive.rows import Rows
@@ -36,7 +37,7 @@ from isocenter.data.archive.walk import Listed
 from isocenter.data.deidentify import KnownIdentity, Policy, Pseudonyms, deidentify_bytes
 from isocenter.data.deidentify.burnt_in import text_boxes
 from isocenter.data.images.atomic import explain_os_error
-from isocenter.data.images.dicom.header import Header, scan_bytes, scan_head
+from isocenter.data.images.dicom.header import Header, scan_bytes
 from isocenter.data.images.discover import Kind, missing_from, sniff_bytes
 from isocenter.data.images.quiet import quiet
 from isocenter.data.records import read_records
@@ -185,7 +186,7 @@ class _Worker:
         self.names = Pseudonyms(setup.key)
         self.rows = Rows()
         self.images = Path(setup.root) / "images"
-        self.removed: dict[tuple[str, str], int] = {}
+        self.near = Near()
 
     def take(self, entry: Entry) -> str:
         """Take in one file; return "dicom", "read" or "ignored"."""
@@ -216,12 +217,13 @@ class _Worker:
 
     def _dicom(self, entry: Entry, content: bytes, *, whole: bool) -> None:
         listed, setup = entry.listed, self.setup
+        near = self.near.of_folder(listed.locator)
         if whole:
-            header = scan_bytes(content, listed.name, wanted=ARCHIVE_WANTED)
+            header = near.scan_bytes(content, listed.name)
         elif "://" in listed.locator:
             header = _scan_remote(content, listed)
         else:
-            header = scan_head(Path(listed.locator), listed.name, content, listed.size, wanted=ARCHIVE_WANTED)
+            header = near.scan_head(Path(listed.locator), listed.name, content, listed.size)
         person = person_of(header, self.names, entry.where.stated)
         row = instance_row(header, person, self.names, setup.policy) | {"collection": entry.where.collection or None}
         if row["sop_uid"] is None:
@@ -242,14 +244,17 @@ class _Worker:
     def _store_dicom(self, content: bytes, header: Header, row: dict[str, Any], person: Person, listed: Listed) -> None:
         clean, at = content, header.pixel_offset
         if not self.setup.policy.off:
-            made = deidentify_bytes(content, self.names, self.setup.policy, known=person.known)
+            near = self.near.of_series(person.key, header.text("SeriesInstanceUID"))
+            made = deidentify_bytes(
+                content, self.names, self.setup.policy, known=person.known, neighbours=near.originals
+            )
             clean = made.data
             for (where, action), count in made.removed.items():
                 self.rows.add("removed", {"where": where, "action": action, "count": count})
             for what in made.suspicious:
                 self.rows.trouble(listed.name, f"{what.tag} {what.reason}".strip(), "suspicious")
             # Read back: the copy must be the object, and the patient, that the row says.
-            again = scan_bytes(clean, listed.name, wanted=ARCHIVE_WANTED)
+            again = near.copies.scan_bytes(clean, listed.name)
             at = again.pixel_offset
             if made.pixel_boxes:
                 row |= {

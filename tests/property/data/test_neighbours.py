@@ -173,24 +173,15 @@ def cleaned(data: bytes, policy: Policy, known: KnownIdentity | None = None, lik
     return done.data, list(done.removed.items()), done.suspicious, done.pixel_boxes, done.patient_key, done.shift_days
 
 
-def headers(data: bytes, like: HeaderNeighbours | None = None, head: int = 0) -> object:
+def headers(data: bytes, like: HeaderNeighbours | None = None) -> object:
     """Return everything that a header says, and the row that it becomes, or why it was refused."""
     with quiet():
-        return _headers(data, like, head)
-
-
-def _headers(data: bytes, like: HeaderNeighbours | None, head: int) -> object:
-    try:
-        if head and like is not None:
-            found = like.scan_head(Path("a.dcm"), "a.dcm", data[:head], len(data))
-        elif head:
-            found = scan_head(Path("a.dcm"), "a.dcm", data[:head], len(data), wanted=ARCHIVE_WANTED)
-        else:
+        try:
             found = like.scan_bytes(data, "a.dcm") if like else scan_bytes(data, "a.dcm", wanted=ARCHIVE_WANTED)
+        except DataError as error:
+            return str(error)
         person = person_of(found, NAMES, "here")
         return astuple(found), person, instance_row(found, person, NAMES, Policy())
-    except DataError as error:
-        return str(error)
 
 
 @settings(max_examples=150, deadline=None)
@@ -250,6 +241,18 @@ def test_headers_of_a_series_are_scanned_once(monkeypatch):
     series = [build([("value", 0x00200032, b"0\\0\\%d" % number)], ExplicitVRLittleEndian) for number in range(7, 14)]
     assert [headers(data, near) for data in series] == [headers(data) for data in series]
     assert len(scanned) == 1
+
+
+@pytest.mark.parametrize("syntax", WRITTEN[:2], ids=lambda s: UID(s).name)
+def test_a_head_may_end_anywhere(syntax, tmp_path):
+    near = HeaderNeighbours(ARCHIVE_WANTED)
+    size = len(build([], syntax))
+    for number, end in enumerate([size, *range(140, size, 7), size]):
+        data = build([("value", 0x00200032, b"0\\0\\%d" % (number % 11))], syntax)
+        path = tmp_path / "a.dcm"
+        path.write_bytes(data)
+        alone = scan_head(path, "a.dcm", data[:end], len(data), wanted=ARCHIVE_WANTED)
+        assert near.scan_head(path, "a.dcm", data[:end], len(data)) == alone
 
 
 def test_nobody_is_taken_for_their_neighbour():

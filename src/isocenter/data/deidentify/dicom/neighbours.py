@@ -182,7 +182,7 @@ class Neighbours:
             return None
         try:
             done = _followed(template, data, start, source)
-        except (_Otherwise, Broken, Disorder, struct.error):
+        except (_Otherwise, Broken, Disorder, struct.error, IndexError):
             self._template = None
             if not self._used:
                 self._pause = min(_LONGEST_PAUSE, max(1, 2 * self._pause))

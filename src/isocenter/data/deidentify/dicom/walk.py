@@ -288,7 +288,7 @@ class Walker:
                 self._flush(level, stop)
                 return stop
             return self._handled(level, entry, position, place._replace(vr=entry.vr))
-        except (Broken, struct.error):
+        except (Broken, struct.error, IndexError):
             if not (at_top and self.pixels):
                 raise
         # Bytes after the pixel data that are no elements: no reader needs them, and nobody knows what they are.

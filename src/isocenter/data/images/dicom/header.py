@@ -418,6 +418,11 @@ def whole_header(name: str) -> Iterator[None]:
         ) from error
     except (EOFError, struct.error) as error:
         raise PixelError("is cut off in its header; copy it again", source=name) from error
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        # pydicom's own, where a sequence ends in the middle of an item; that of a disk has a number.
+        raise PixelError("is cut off in its header; copy it again", source=name) from error
     except _BROKEN as error:
         kind = type(error).__name__
         raise PixelError(f"has a broken header that pydicom cannot read ({kind})", source=name) from None

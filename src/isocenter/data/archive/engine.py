@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import os
 import shutil
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from dataclasses import dataclass, field
 from hashlib import blake2b
+from multiprocessing import forkserver
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any, Literal
 
@@ -112,8 +112,11 @@ def take_in(
             shutil.rmtree(left, ignore_errors=True)
         run = 1 + max((int(p.name.split("-")[0]) for p in archive.journal.glob("[0-9]*")), default=0)
         listing = archive.private / f"listing-{run:06d}"
-        # Workers start up while the sources are listed.
-        pool = _pool(workers) if engine == "local" and workers > 1 else None
+        pool = None
+        if engine == "local" and workers > 1:
+            # What workers need is imported while the sources are listed.
+            _context()
+            forkserver.ensure_running()
         try:
             listing.mkdir()
             known = _known(archive)
@@ -123,6 +126,8 @@ def take_in(
                 sets.append(one)
                 changed |= _note_troubles(archive, place, troubles, known, f"{run:06d}-listing-{number:04d}")
             most = _BATCH if archive.pixels else _BATCH_OF_HEADERS
+            if engine == "local" and workers > 1:
+                pool = _pool(workers)
             batches = _batches(listing, sets, known, run, intake, most)
             _work(batches, setup, intake, engine=engine, workers=workers, pool=pool, tell=tell)
         except OSError as error:
@@ -370,33 +375,19 @@ def _one_by_one(batch: Batch, setup: Setup, intake: Intake) -> Iterator[tuple[Ba
                 yield single, Part(1, 0, 1, (), listed.size)
 
 
-def _pool(workers: int) -> ProcessPoolExecutor:
-    # A fresh interpreter: forking a process that has threads (DuckDB's, Arrow's) may stop it for ever.
-    spawn = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=spawn, initializer=_end_with_parent)
-    for _ in range(workers):
-        pool.submit(_ready)
-    return pool
+def _context() -> ForkServerContext:
+    """Return how workers come to be: forks of a process that has imported what they need, and nothing else.
 
-
-def _end_with_parent() -> None:
-    """Let this worker end when the process that it works for is killed.
-
-    Workers would wait for more for ever, and what they still write could fall into the next run.
+    Forking this process, which has threads (DuckDB's, Arrow's), may stop the fork for ever; a fresh interpreter for
+    each would import the same modules again.
     """
-    parent = multiprocessing.parent_process()
-    if parent is None:
-        return
-
-    def watch() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([process.__module__])
+    return context
 
 
-def _ready() -> None:
-    """Do nothing: a worker that has done it has imported this module."""
+def _pool(workers: int) -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(workers, mp_context=_context(), initializer=end_with_parent)
 
 
 def _with_ray(batches: Iterator[Batch], setup: Setup, workers: int) -> Iterator[tuple[Batch, Part]]:

@@ -38,6 +38,7 @@ from isocenter.data.deidentify import KnownIdentity, Policy, Pseudonyms, deident
 from isocenter.data.deidentify.burnt_in import text_boxes
 from isocenter.data.images.atomic import explain_os_error
 from isocenter.data.images.dicom.header import Header, scan_bytes
+from isocenter.data.images.dicom.neighbours import HeaderNeighbours
 from isocenter.data.images.discover import Kind, missing_from, sniff_bytes
 from isocenter.data.images.quiet import quiet
 from isocenter.data.records import read_records
@@ -222,10 +223,12 @@ class _Worker:
             header = near.scan_bytes(content, listed.name)
         elif "://" in listed.locator:
             header = _scan_remote(content, listed)
+            near = HeaderNeighbours(ARCHIVE_WANTED)
         else:
-            header = near.scan_head(Path(listed.locator), listed.name, content, listed.size)
+            header = near.scan_head(listed.locator, listed.name, content, listed.size)
         person = person_of(header, self.names, entry.where.stated)
-        row = instance_row(header, person, self.names, setup.policy) | {"collection": entry.where.collection or None}
+        row = instance_row(header, person, self.names, setup.policy, near.kin)
+        row["collection"] = entry.where.collection or None
         if row["sop_uid"] is None:
             raise DataError("has no SOP Instance UID, so that nothing could refer to it; repair it", source=listed.name)
         refuse_cut_off(header)
@@ -249,8 +252,9 @@ class _Worker:
                 content, self.names, self.setup.policy, known=person.known, neighbours=near.originals
             )
             clean = made.data
-            for (where, action), count in made.removed.items():
-                self.rows.add("removed", {"where": where, "action": action, "count": count})
+            told = made.removed
+            where, action = zip(*told, strict=True) if told else ((), ())
+            self.rows.extend("removed", {"where": where, "action": action, "count": list(told.values())})
             for what in made.suspicious:
                 self.rows.trouble(listed.name, f"{what.tag} {what.reason}".strip(), "suspicious")
             # Read back: the copy must be the object, and the patient, that the row says.

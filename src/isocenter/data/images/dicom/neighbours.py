@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 from bisect import bisect_right
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from isocenter.data.images.dicom.header import (
@@ -24,10 +24,11 @@ from isocenter.data.images.dicom.header import (
     scan_head,
 )
 
-__all__ = ["HeaderNeighbours"]
+__all__ = ["HeaderNeighbours", "Kin"]
 
 _PIXEL_DATA, _SYNTAX, _UNDEFINED = 0x7FE00010, 0x00020010, 0xFFFFFFFF
 _FIRST = 132
+_NOWHERE = Path()
 _MOST_BYTES = 1 << 18
 _MOST_DIFFERING = 64
 _LONGEST_PAUSE = 64
@@ -90,6 +91,17 @@ class _Differing:
 _Part = _Same | _Differing
 
 
+@dataclass(frozen=True, eq=False)
+class Kin:
+    """What headers share that were read by the same parts: the value of every element but those that differ.
+
+    Args:
+        differing: Keywords of elements that may differ.
+    """
+
+    differing: tuple[str, ...] = ()
+
+
 @dataclass(eq=False)
 class _Template:
     """One header, cut into parts, up to its pixel data."""
@@ -102,6 +114,7 @@ class _Template:
     ahead: int
     encapsulated: bool
     differing: int = 0
+    kin: Kin = field(default_factory=Kin)
 
 
 class _Otherwise(Exception):
@@ -112,6 +125,8 @@ class _Otherwise(Exception):
 class HeaderNeighbours:
     """Reads headers of files that lie together, as `scan_head` and `scan_bytes` do, and faster.
 
+    The headers have no path: whoever uses this holds the contents.
+
     Args:
         wanted: What to read.
     """
@@ -119,20 +134,22 @@ class HeaderNeighbours:
     wanted: Wanted = field(default_factory=lambda: WANTED)
 
     def __post_init__(self) -> None:
+        self.kin: Kin | None = None
+        """What the header that was read last shares with others; None where that is not known."""
         self._template: _Template | None = None
         self._used = False
         self._pause = 0
         self._wait = 0
 
-    def scan_head(self, path: Path, name: str, head: bytes, size: int) -> Header:
+    def scan_head(self, path: str, name: str, head: bytes, size: int) -> Header:
         """Read the wanted elements of a DICOM file whose first bytes are at hand.
 
         Raises:
             PixelError: As `header.scan_head`.
         """
-        found = self._follow(path, name, head, size)
+        found = self._follow(name, head, size)
         if found is None:
-            found = scan_head(path, name, head, size, wanted=self.wanted)
+            found = replace(scan_head(Path(path), name, head, size, wanted=self.wanted), path=_NOWHERE)
             self._learn(head, found)
         return found
 
@@ -142,20 +159,21 @@ class HeaderNeighbours:
         Raises:
             PixelError: As `header.scan_bytes`.
         """
-        found = self._follow(Path(name), name, content, len(content))
+        found = self._follow(name, content, len(content))
         if found is None:
-            found = scan_bytes(content, name, wanted=self.wanted)
+            found = replace(scan_bytes(content, name, wanted=self.wanted), path=_NOWHERE)
             self._learn(content, found)
         return found
 
-    def _follow(self, path: Path, name: str, head: bytes, size: int) -> Header | None:
+    def _follow(self, name: str, head: bytes, size: int) -> Header | None:
         template = self._template
+        self.kin = None
         if template is None:
             return None
         try:
             if head[128:132] != b"DICM":
                 raise _Otherwise
-            found = self._followed(template, path, name, head, size)
+            found = self._followed(template, name, head, size)
         except (_Otherwise, Unusual, Short, struct.error):
             self._template = None
             if not self._used:
@@ -163,9 +181,10 @@ class HeaderNeighbours:
                 self._wait = self._pause
             return None
         self._used, self._pause = True, 0
+        self.kin = template.kin
         return found
 
-    def _followed(self, template: _Template, path: Path, name: str, head: bytes, size: int) -> Header:
+    def _followed(self, template: _Template, name: str, head: bytes, size: int) -> Header:
         position, parts, raw = _FIRST, template.parts, {}
         index = 0
         while index < len(parts):
@@ -197,7 +216,7 @@ class HeaderNeighbours:
             raise _Otherwise
         values = {**template.values, **self._decoded(raw)}
         return Header(
-            path, name, values, template.syntax, at, None if template.encapsulated else length, size,
+            _NOWHERE, name, values, template.syntax, at, None if template.encapsulated else length, size,
             lean=True, has_pixels=True,
         )  # fmt: skip
 
@@ -234,9 +253,10 @@ class HeaderNeighbours:
         template.parts[index : index + 1] = [*part.part(0, at), one, *part.part(at + 1, len(part.starts))]
         if wanted:
             keyword = self.wanted[tag][0]
-            template.values.pop(keyword, None)
-            if keyword == "NumberOfFrames":
-                template.values.pop("UnreadableFrames", None)
+            told = (keyword, "UnreadableFrames") if keyword == "NumberOfFrames" else (keyword,)
+            for one_of in told:
+                template.values.pop(one_of, None)
+            template.kin = Kin((*template.kin.differing, *told))
 
     def _learn(self, head: bytes, found: Header) -> None:
         """Take a header that was read as a whole for the one that the next is compared with."""

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom.uid import (
     UID,
+    DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
@@ -34,6 +35,12 @@ POLICIES = (
     Policy(retain_safe_private=True, clean_descriptors=False),
     Policy(retain_dates="none", retain_device=True),
     Policy(retain_dates="full", retain_uids=True, retain_institution=True, clean_graphics=True),
+)
+BARE = Policy(
+    retain_dates="none",
+    retain_patient_characteristics=False,
+    clean_descriptors=False,
+    clean_structured_content=False,
 )
 WRITTEN = (ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian, RLELossless)
 UNDEFINED = b"\xff\xff\xff\xff"
@@ -185,7 +192,7 @@ def headers(data: bytes, like: HeaderNeighbours | None = None) -> object:
         return astuple(replace(found, path=Path())), person, row
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(FILES, st.sampled_from(WRITTEN), st.sampled_from(POLICIES), st.booleans())
 def test_neighbours_change_nothing(files, syntax, policy, told):
     near, originals, copies = Neighbours(), HeaderNeighbours(ARCHIVE_WANTED), HeaderNeighbours(ARCHIVE_WANTED)
@@ -199,7 +206,7 @@ def test_neighbours_change_nothing(files, syntax, policy, told):
             assert headers(alone[0], copies) == headers(alone[0])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.lists(st.sampled_from(WRITTEN), min_size=2, max_size=6), FILES, st.randoms(use_true_random=False))
 def test_transfer_syntaxes_and_policies_may_take_turns(syntaxes, files, chance):
     near, originals = Neighbours(), HeaderNeighbours(ARCHIVE_WANTED)
@@ -253,7 +260,8 @@ def test_a_head_may_end_anywhere(syntax, tmp_path):
         path = tmp_path / "a.dcm"
         path.write_bytes(data)
         alone = scan_head(path, "a.dcm", data[:end], len(data), wanted=ARCHIVE_WANTED)
-        assert near.scan_head(str(path), "a.dcm", data[:end], len(data)) == replace(alone, path=Path())
+        found = near.scan_head(str(path), "a.dcm", data[:end], len(data))
+        assert astuple(found) == astuple(replace(alone, path=Path()))
 
 
 def test_nobody_is_taken_for_their_neighbour():
@@ -270,14 +278,15 @@ def test_nobody_is_taken_for_their_neighbour():
 
 
 @pytest.mark.parametrize("syntax", SYNTAXES, ids=lambda s: UID(s).name)
-@pytest.mark.parametrize("policy", POLICIES[:2], ids=["default", "safe private"])
-def test_no_canary_survives_by_a_neighbour(syntax, policy):
+def test_no_canary_survives_by_a_neighbour(syntax):
     near = Neighbours()
     for number in range(4):
         data = canary_object(syntax, values={0x00080018: b"1.9.77.5.%d" % number, 0x00200013: b"%d" % (98 + number)})
-        done = cleaned(data, policy, None, near)
-        assert done == cleaned(data, policy)
-        assert b"CANARY" not in done[0]
+        done = cleaned(data, BARE, None, near)
+        assert done == cleaned(data, BARE)
+        plain = done[0] if syntax != DeflatedExplicitVRLittleEndian else b""
+        for word in (b"CANARY", b"19470813", b"112233", b"097Y", b"7391", b"1.9.77."):
+            assert word not in plain
 
 
 @pytest.mark.parametrize("order", ["sorted", "shuffled", "three times"])

@@ -8,9 +8,10 @@ the catalog. Batches wait until workers have room, so that memory does not grow 
 from __future__ import annotations
 
 import json
+import marshal
 import multiprocessing
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
@@ -22,8 +23,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from jaxtyping import UInt64
 
 from isocenter.core.errors import CapabilityError, DataError, OutputError
@@ -34,7 +33,7 @@ from isocenter.data.archive.encodings import same_pixels
 from isocenter.data.archive.layout import Archive
 from isocenter.data.archive.rows import Rows
 from isocenter.data.archive.walk import Listed, Place, Trouble, walk
-from isocenter.data.archive.work import Batch, Entry, Part, Setup, process, write_part
+from isocenter.data.archive.work import Batch, Entry, Part, Setup, process, write_listing, write_part
 from isocenter.data.images.atomic import explain_os_error
 from isocenter.data.images.discover import sniff_bytes
 from isocenter.data.records import read_records
@@ -120,14 +119,18 @@ def take_in(
         try:
             listing.mkdir()
             known = _known(archive)
-            sets = []
+            sets, notes = [], []
             for number, place in enumerate(places):
                 one, troubles = _list(place, listing / f"{number:04d}", intake, tell)
                 sets.append(one)
-                changed |= _note_troubles(archive, place, troubles, known, f"{run:06d}-listing-{number:04d}")
+                notes.append(_note_of(archive, place, troubles, known, f"{run:06d}-listing-{number:04d}"))
             most = _BATCH if archive.pixels else _BATCH_OF_HEADERS
             if engine == "local" and workers > 1:
                 pool = _pool(workers)
+            for note in filter(None, notes):
+                # Workers have at hand what writing a part needs.
+                pool.submit(write_listing, *note).result() if pool is not None else write_listing(*note)
+                changed = True
             batches = _batches(listing, sets, known, run, intake, most)
             _work(batches, setup, intake, engine=engine, workers=workers, pool=pool, tell=tell)
         except OSError as error:
@@ -156,13 +159,7 @@ def _list(place: Place, folder: Path, intake: Intake, tell: Progress) -> tuple[S
 
     def flush() -> None:
         nonlocal number
-        columns: list[Sequence[Any]] = list(zip(*chunk, strict=True)) if chunk else [[], [], [], []]
-        kinds = (pa.string(), pa.string(), pa.int64(), pa.int64())
-        table = pa.table(
-            [pa.array(c, type=t) for c, t in zip(columns, kinds, strict=True)],
-            names=["locator", "name", "size", "stamp"],
-        )
-        pq.write_table(table, folder / f"{number:06d}.parquet")
+        (folder / f"{number:06d}").write_bytes(marshal.dumps(chunk))
         number += 1
         chunk.clear()
 
@@ -193,27 +190,20 @@ def _is_dicom(listed: Listed) -> bool:
         return False
 
 
-def _note_troubles(
+def _note_of(
     archive: Archive, place: Place, troubles: list[Trouble], known: UInt64[np.ndarray, " n"], part: str
-) -> bool:
-    """Keep what could not be listed in a source, in the place of what an earlier run said of it."""
+) -> tuple[Path, str, str, str, list[Trouble]] | None:
+    """Return what `write_listing` is to keep, in the place of what an earlier run said of a source; None if the same."""
     item = blake2b(f"listing {place.where}".encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
     hint = blake2b("\0".join(f"{t.name} {t.reason}" for t in troubles).encode("utf-8", "surrogatepass"), digest_size=8)
     if _within(np.array([_mark(item, hint.hexdigest())], dtype=np.uint64), known).all():
-        return False
-    rows = Rows()
-    rows.of_item(item, hint.hexdigest())
-    rows.add("items", {"locator": f"listing {place.where}", "name": "", "size": 0, "stamp": 0, "outcome": "listing"})
-    for trouble in troubles:
-        rows.trouble(trouble.name, trouble.reason, trouble.kind)
-    write_part(archive.journal / part, rows)
-    return True
+        return None
+    return archive.journal / part, item, hint.hexdigest(), place.where, troubles
 
 
 def _listed(folder: Path) -> Iterator[list[Listed]]:
-    for file in sorted(folder.glob("*.parquet")):
-        table = pq.read_table(file)
-        yield [Listed(*row) for row in zip(*(table.column(n).to_pylist() for n in table.column_names), strict=True)]
+    for file in sorted(folder.iterdir()):
+        yield [Listed(*row) for row in marshal.loads(file.read_bytes())]
 
 
 def _batches(
@@ -382,7 +372,8 @@ def _context() -> ForkServerContext:
     each would import the same modules again.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([process.__module__])
+    # Arrow imports pandas, where it is installed, as soon as it is given a list.
+    context.set_forkserver_preload([process.__module__, "pandas"])
     return context
 
 

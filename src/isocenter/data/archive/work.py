@@ -12,7 +12,7 @@ import os
 import secrets
 import shutil
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -33,7 +33,7 @@ from isocenter.data.archive.near import Near
 from isocenter.data.archive.plain_files import clean_file
 from isocenter.data.archive.record_rows import Speaker, add_found
 from isocenter.data.archive.rows import Rows
-from isocenter.data.archive.walk import Listed
+from isocenter.data.archive.walk import Listed, Trouble
 from isocenter.data.deidentify import KnownIdentity, Policy, Pseudonyms, deidentify_bytes
 from isocenter.data.deidentify.burnt_in import text_boxes
 from isocenter.data.images.atomic import explain_os_error
@@ -177,6 +177,20 @@ def write_part(final: Path, rows: Rows) -> None:
         raise explain_os_error(error, final, doing="write") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_listing(final: Path, item: str, hint: str, where: str, troubles: Sequence[Trouble]) -> None:
+    """Write the part of the journal that says what of a source could not be listed.
+
+    Raises:
+        OutputError: The disk refused.
+    """
+    rows = Rows()
+    rows.of_item(item, hint)
+    rows.add("items", {"locator": f"listing {where}", "name": "", "size": 0, "stamp": 0, "outcome": "listing"})
+    for trouble in troubles:
+        rows.trouble(trouble.name, trouble.reason, trouble.kind)
+    write_part(final, rows)
 
 
 class _Worker:

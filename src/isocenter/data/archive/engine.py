@@ -33,7 +33,7 @@ from isocenter.data.archive.encodings import same_pixels
 from isocenter.data.archive.layout import Archive
 from isocenter.data.archive.rows import Rows
 from isocenter.data.archive.walk import Listed, Place, Trouble, walk
-from isocenter.data.archive.work import Batch, Entry, Part, Setup, process, write_listing, write_part
+from isocenter.data.archive.work import Batch, Entry, Part, Setup, end_with_parent, process, write_listing, write_part
 from isocenter.data.images.atomic import explain_os_error
 from isocenter.data.images.discover import sniff_bytes
 from isocenter.data.records import read_records
@@ -118,7 +118,7 @@ def take_in(
             forkserver.ensure_running()
         try:
             listing.mkdir()
-            known = _known(archive)
+            known = _known(archive, memory_mb)
             sets, notes = [], []
             for number, place in enumerate(places):
                 one, troubles = _list(place, listing / f"{number:04d}", intake, tell)
@@ -266,9 +266,9 @@ def _mark(item: str, hint: str) -> int:
     return int(item, 16) ^ ((other << 1 | other >> 63) & 0xFFFFFFFFFFFFFFFF)
 
 
-def _known(archive: Archive) -> UInt64[np.ndarray, " n"]:
+def _known(archive: Archive, memory_mb: int) -> UInt64[np.ndarray, " n"]:
     """Return marks of what has been taken in, sorted: eight bytes a file."""
-    with closing(connect(archive, memory_mb=512)) as database:
+    with closing(connect(archive, memory_mb=memory_mb)) as database:
         live_items(database, archive)
         reader = database.execute("SELECT item, hint FROM live").to_arrow_reader(100_000)
         parts = [

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import multiprocessing
 import os
 import secrets
 import shutil
+import threading
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -157,6 +159,22 @@ def process(batch: Batch, setup: Setup) -> Part:
     rows = sum(worker.rows.count(table) for table in ("instances", "reports", "records"))
     size = sum(entry.listed.size for entry in batch.entries)
     return Part(done, rows, worker.rows.count("problems"), tuple(lost), size)
+
+
+def end_with_parent() -> None:
+    """Let this worker end when the process that it works for is killed.
+
+    Workers would wait for more for ever, and what they still write could fall into the next run.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def write_part(final: Path, rows: Rows) -> None:

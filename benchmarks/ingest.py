@@ -57,7 +57,8 @@ def watch():
         above = {}
         for folder in Path("/proc").glob("[0-9]*"):
             try:
-                told = dict(line.split(":\\t", 1) for line in (folder / "status").read_text().splitlines() if ":\\t" in line)
+                lines = (folder / "status").read_text().splitlines()
+                told = dict(line.split(":\\t", 1) for line in lines if ":\\t" in line)
             except OSError:
                 continue
             above[int(folder.name)] = int(told["PPid"]), int(told.get("VmHWM", "0").split()[0])

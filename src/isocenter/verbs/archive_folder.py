@@ -34,7 +34,7 @@ def problems_of(root: Path) -> list[tuple[str, str, int, str]]:
     with duckdb.connect() as database:
         # No parameter: DuckDB would import pandas, where it is installed, to look at its type.
         rows = database.execute(
-            f"SELECT kind, reason, count(*), min(name) FROM read_parquet('{quoted}') GROUP BY kind, reason "
+            f"SELECT kind, reason, count(*), min(name) FROM read_parquet('{quoted}') GROUP BY kind, reason "  # noqa: S608
             "ORDER BY CASE kind WHEN 'conflict' THEN 0 WHEN 'refused' THEN 1 WHEN 'suspicious' THEN 2 ELSE 3 END, "
             "count(*) DESC, reason"
         ).fetchall()

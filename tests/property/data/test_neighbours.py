@@ -158,10 +158,8 @@ def build(changes: list[tuple], syntax: UID) -> bytes:
 def sequence(inner: list[tuple[int, bytes]], form: int, *, implicit: bool, big: bool) -> bytes:
     """Write the value of a sequence of two items; form says whether it and they have a length (OPEN marks it)."""
     order = "big" if big else "little"
-    content = b"".join(
-        element(tag, "SQ" if tag == 0x0040A043 else "LO", b"" if tag == 0x0040A043 else value, implicit=implicit, big=big)
-        for tag, value in sorted(inner)
-    )
+    told = [(tag, "SQ", b"") if tag == 0x0040A043 else (tag, "LO", value) for tag, value in sorted(inner)]
+    content = b"".join(element(*one, implicit=implicit, big=big) for one in told)
     if form & 1:
         begin = (0xFFFE).to_bytes(2, order) + (0xE000).to_bytes(2, order) + UNDEFINED
         end = (0xFFFE).to_bytes(2, order) + (0xE00D).to_bytes(2, order) + bytes(4)
@@ -221,7 +219,8 @@ def test_a_series_is_walked_once_and_follows(syntax, monkeypatch):
     import isocenter.data.deidentify.dicom.instance as instance
 
     walked = []
-    monkeypatch.setattr(instance, "skim", lambda *a, f=instance.skim, **k: walked.append(1) or f(*a, **k))
+    skim = instance.skim
+    monkeypatch.setattr(instance, "skim", lambda *a, **k: walked.append(1) or skim(*a, **k))
     near = Neighbours()
     series = [
         build(
@@ -244,7 +243,8 @@ def test_headers_of_a_series_are_scanned_once(monkeypatch):
     import isocenter.data.images.dicom.neighbours as neighbours
 
     scanned = []
-    monkeypatch.setattr(neighbours, "scan_bytes", lambda *a, f=neighbours.scan_bytes, **k: scanned.append(1) or f(*a, **k))
+    scan = neighbours.scan_bytes
+    monkeypatch.setattr(neighbours, "scan_bytes", lambda *a, **k: scanned.append(1) or scan(*a, **k))
     near = HeaderNeighbours(ARCHIVE_WANTED)
     series = [build([("value", 0x00200032, b"0\\0\\%d" % number)], ExplicitVRLittleEndian) for number in range(7, 14)]
     assert [headers(data, near) for data in series] == [headers(data) for data in series]

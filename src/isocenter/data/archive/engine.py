@@ -8,7 +8,6 @@ the catalog. Batches wait until workers have room, so that memory does not grow 
 from __future__ import annotations
 
 import json
-import marshal
 import multiprocessing
 import shutil
 from collections.abc import Callable, Iterable, Iterator
@@ -159,7 +158,7 @@ def _list(place: Place, folder: Path, intake: Intake, tell: Progress) -> tuple[S
 
     def flush() -> None:
         nonlocal number
-        (folder / f"{number:06d}").write_bytes(marshal.dumps(chunk))
+        (folder / f"{number:06d}").write_text(json.dumps(chunk), "ascii")
         number += 1
         chunk.clear()
 
@@ -193,7 +192,7 @@ def _is_dicom(listed: Listed) -> bool:
 def _note_of(
     archive: Archive, place: Place, troubles: list[Trouble], known: UInt64[np.ndarray, " n"], part: str
 ) -> tuple[Path, str, str, str, list[Trouble]] | None:
-    """Return what `write_listing` is to keep, in the place of what an earlier run said of a source; None if the same."""
+    """Return what `write_listing` keeps in the place of what an earlier run said of a source; None if the same."""
     item = blake2b(f"listing {place.where}".encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
     hint = blake2b("\0".join(f"{t.name} {t.reason}" for t in troubles).encode("utf-8", "surrogatepass"), digest_size=8)
     if _within(np.array([_mark(item, hint.hexdigest())], dtype=np.uint64), known).all():
@@ -203,7 +202,7 @@ def _note_of(
 
 def _listed(folder: Path) -> Iterator[list[Listed]]:
     for file in sorted(folder.iterdir()):
-        yield [Listed(*row) for row in marshal.loads(file.read_bytes())]
+        yield [Listed(*row) for row in json.loads(file.read_text("ascii"))]
 
 
 def _batches(

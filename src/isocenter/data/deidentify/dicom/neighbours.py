@@ -266,19 +266,9 @@ def _followed(
     while index < len(parts):
         part = parts[index]
         if isinstance(part, _Differing):
-            place = walker.elements.at(position, implicit=implicit)
-            if place.tag != part.tag or place.vr != part.vr:
-                raise _Otherwise
-            stop = walker.elements.value_end(place, len(data), implicit=implicit)
+            body, stop = _walked_anew(part, walker, level, position)
             if part.tag == _SOP_INSTANCE:
-                if place.length == UNDEFINED:
-                    raise _Otherwise
-                values = {**values, _SOP_INSTANCE: data[place.body : stop]}
-            walker.stretch(level, position, stop)
-            if part.after is None:
-                part.after = _Carried.by(level, words)
-            if not part.after.same(level, words):
-                raise _Otherwise
+                values = {**values, _SOP_INSTANCE: data[body:stop]}
             position = stop
         elif not data.startswith(part.data, position):
             _divide(template, index, data, position)
@@ -304,6 +294,25 @@ def _followed(
     if leaks != template.check or (not leaks and _has_known(walker, pieces)):
         raise _Otherwise
     return walker, pieces, Facts(values), words
+
+
+def _walked_anew(part: _Differing, walker: Walker, level: Level, position: int) -> tuple[int, int]:
+    """Walk an element that differs; return where its value begins and ends.
+
+    Raises:
+        _Otherwise: It is another element, or leaves something else to those behind it.
+    """
+    implicit = level.implicit
+    place = walker.elements.at(position, implicit=implicit)
+    if place.tag != part.tag or place.vr != part.vr or (part.tag == _SOP_INSTANCE and place.length == UNDEFINED):
+        raise _Otherwise
+    stop = walker.elements.value_end(place, len(walker.data), implicit=implicit)
+    walker.stretch(level, position, stop)
+    if part.after is None:
+        part.after = _Carried.by(level, walker.words)
+    if not part.after.same(level, walker.words):
+        raise _Otherwise
+    return place.body, stop
 
 
 def _divide(template: _Template, index: int, data: bytes, position: int) -> None:

@@ -19,9 +19,7 @@ _NAMES = (0x00100010, 0x00101001, 0x00101005, 0x00101060, 0x00080090, 0x00081048
 _NUMBERS = (0x00100020, 0x00101000, 0x00080050, 0x00101090, 0x00102154, 0x00101040)
 _BIRTH = 0x00100030
 _STUDY_UID = 0x0020000D
-WANTED = frozenset(
-    [*_NAMES, *_NUMBERS, _BIRTH, 0x00080005, 0x00080016, 0x00080018, 0x00100021, _STUDY_UID, 0x00280301]
-)
+WANTED = frozenset([*_NAMES, *_NUMBERS, _BIRTH, 0x00080005, 0x00080016, 0x00080018, 0x00100021, _STUDY_UID, 0x00280301])
 """Elements on which it hangs whose an object is, and what must not stay of them."""
 _LAST = 0x0020000D
 # Words that stand where a name should; looking for them would hit what is meant otherwise.

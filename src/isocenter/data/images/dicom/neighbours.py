@@ -276,8 +276,12 @@ class HeaderNeighbours:
                 break
             starts.append(position - _FIRST)
             position = walker.skip(value_at) if length == _UNDEFINED else value_at + length
-        same = _Same(head[_FIRST:position], starts)
         self._template = _Template(
-            [same], dict(found.values), found.transfer_syntax_uid, implicit, head[position : position + (6 if vr else 4)],
-            found.pixel_offset - position, found.pixel_bytes is None,
-        )  # fmt: skip
+            parts=[_Same(head[_FIRST:position], starts)],
+            values=dict(found.values),
+            syntax=found.transfer_syntax_uid,
+            implicit=implicit,
+            pixels=head[position : position + (6 if vr else 4)],
+            ahead=found.pixel_offset - position,
+            encapsulated=found.pixel_bytes is None,
+        )

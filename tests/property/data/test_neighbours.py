@@ -264,6 +264,15 @@ def test_a_head_may_end_anywhere(syntax, tmp_path):
         assert astuple(found) == astuple(replace(alone, path=Path()))
 
 
+@pytest.mark.parametrize("syntax", WRITTEN, ids=lambda s: UID(s).name)
+def test_a_file_that_ends_anywhere_is_refused_or_read(syntax):
+    """A file in pieces is an error of that file; in big endian, half a tag once was one of the whole run."""
+    whole = build([("sequence", 0x00400275, [(0x00080100, b"A")], 3), ("value", 0x00204000, b"B")], syntax)
+    for end in range(len(whole) - 120, len(whole)):
+        assert cleaned(whole[:end], Policy())
+        assert headers(whole[:end])
+
+
 def test_nobody_is_taken_for_their_neighbour():
     near = Neighbours()
     other = [("value", 0x00100010, b"Quagmire^Otto"), ("value", 0x00100020, b"MRN5550123")]

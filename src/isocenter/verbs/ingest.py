@@ -15,30 +15,23 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from isocenter.core.errors import CapabilityError, ConfigError
 from isocenter.data.deidentify import Policy, Pseudonyms
-from isocenter.data.deidentify.leaks import k_anonymity
 from isocenter.data.images.pseudonym import KEY_VARIABLE, pseudonym_key
 from isocenter.verbs.archive_folder import problems_of, require_packages
+from isocenter.verbs.leaks import AnonymityEntry, LeaksDocument, write_leaks
 from isocenter.version import __version__
 
 __all__ = [
-    "AnonymityEntry",
     "IngestConfig",
     "IngestDocument",
+    "LeakEntry",
     "TableEntry",
     "TroubleEntry",
-    "anonymity_of",
     "ingest",
     "run",
 ]
 
 Progress = Callable[[str, float], None]
 _SHOWN = 20
-_QUASI = ("sex", "age", "modalities")
-_PEOPLE = """
-SELECT min(sex) AS sex, floor(min(age_years)) AS age,
-    string_agg(DISTINCT modalities, ' ' ORDER BY modalities) AS modalities
-FROM studies GROUP BY patient_key
-"""
 
 
 class _Strict(BaseModel):
@@ -108,22 +101,30 @@ class TroubleEntry(_Strict):
     first: str
 
 
-class AnonymityEntry(_Strict):
-    """k-anonymity of the patients with images, over what others may know of them.
+class LeakEntry(_Strict):
+    """The leak report in short; the whole is `private/leaks.html` and `private/leaks.json`.
 
     Attributes:
-        columns: The quasi-identifiers.
-        patients: How many.
-        smallest: Patients of the smallest class: k.
-        small_share: Share whose class is smaller than five.
-        unique_share: Share that is alone.
+        safe: Whether exports go through.
+        why_not: Reasons against it.
+        removed: Values removed or changed.
+        replaced: Places replaced in texts, by kind.
+        boxes: Of burnt-in text, blanked.
+        faces: Images without their part of a face.
+        suspicious: What a person should look at; how many are still there.
+        not_done: What was not de-identified.
+        page: Where the report is.
     """
 
-    columns: tuple[str, ...]
-    patients: int
-    smallest: int
-    small_share: float
-    unique_share: float
+    safe: bool
+    why_not: tuple[str, ...]
+    removed: int
+    replaced: dict[str, int]
+    boxes: int
+    faces: int
+    suspicious: int
+    not_done: tuple[str, ...]
+    page: str
 
 
 class IngestDocument(_Strict):
@@ -145,6 +146,7 @@ class IngestDocument(_Strict):
         conflicts: Rows held back.
         doubtful: What can't be as it is said (a study before its patient's birth, an image without pixels), kept.
         anonymity: How well patients with images hide among each other; None where there are none.
+        leaks: What de-identification did, and did not do.
         notes: What else should be known.
     """
 
@@ -164,6 +166,7 @@ class IngestDocument(_Strict):
     conflicts: int
     doubtful: int
     anonymity: AnonymityEntry | None = None
+    leaks: LeakEntry
     notes: tuple[str, ...]
 
     @property
@@ -217,6 +220,7 @@ def run(config: IngestConfig, *, progress: Progress | None = None) -> IngestDocu
         if not place.remote and config.to.resolve().is_relative_to(Path(place.where).resolve()):
             raise ConfigError("the archive lies in one of its sources and would take itself in; choose another folder")
     archive = make_archive(config.to, config.policy(), Pseudonyms(key), pixels=config.pixels)
+    told: list[LeaksDocument] = []
     done = take_in(
         archive,
         places,
@@ -225,6 +229,8 @@ def run(config: IngestConfig, *, progress: Progress | None = None) -> IngestDocu
         engine=config.engine,
         progress=progress,
         memory_mb=config.memory_mb,
+        # While nobody else can write: the report is of this state of the archive.
+        finish=lambda: told.append(write_leaks(archive.root)),
     )
     troubles = problems_of(archive.root)
     notes = []
@@ -248,23 +254,21 @@ def run(config: IngestConfig, *, progress: Progress | None = None) -> IngestDocu
         refused=sum(c for k, _, c, _ in troubles if k == "refused"),
         conflicts=sum(c for k, _, c, _ in troubles if k == "conflict"),
         doubtful=sum(c for k, _, c, _ in troubles if k == "doubtful"),
-        anonymity=anonymity_of(archive.root),
+        anonymity=told[0].anonymity,
+        leaks=_in_short(told[0], archive.private),
         notes=tuple(notes),
     )
 
 
-def anonymity_of(root: Path) -> AnonymityEntry | None:
-    """Return how well patients with images hide among each other; None where there are none."""
-    from isocenter.data.catalog.catalog import open_catalog
-
-    rows = open_catalog(root).sql(_PEOPLE).to_pylist()
-    if not rows:
-        return None
-    found = k_anonymity(rows, _QUASI)
-    return AnonymityEntry(
-        columns=_QUASI,
-        patients=found.rows,
-        smallest=found.smallest,
-        small_share=round(found.small_share, 4),
-        unique_share=round(found.unique_share, 4),
+def _in_short(found: LeaksDocument, private: Path) -> LeakEntry:
+    return LeakEntry(
+        safe=found.safe,
+        why_not=found.why_not,
+        removed=found.removed,
+        replaced=found.replaced,
+        boxes=found.boxes,
+        faces=found.faces,
+        suspicious=sum(s.count for s in found.suspicious if not s.settled),
+        not_done=found.not_done,
+        page=str(private / "leaks.html"),
     )

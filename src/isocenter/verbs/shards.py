@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from isocenter.core import Image, Mask
-from isocenter.core.errors import ConfigError, DataError, IdentityLeak
+from isocenter.core.errors import ConfigError, DataError
 from isocenter.data.images import read_nifti, read_nifti_mask, read_nrrd, read_nrrd_mask, read_picture, read_study
 from isocenter.data.labelled.files import read_label, same_grid
 from isocenter.verbs.archive_folder import require_packages
+from isocenter.verbs.leaks import require_safe
 
 if TYPE_CHECKING:
     from isocenter.data.catalog.catalog import Catalog
@@ -42,6 +43,7 @@ class ShardsConfig(BaseModel):
         mask: Name of the masks that go beside the images, where a case has several.
         patch: Size of patches that will mostly be read (z, y, x).
         identified: Whether shards are made of an archive in which nothing was de-identified.
+        despite_leaks: Whether shards are made of an archive whose leak report names what is suspicious and still there.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -52,6 +54,7 @@ class ShardsConfig(BaseModel):
     mask: str = ""
     patch: tuple[int, int, int] | None = None
     identified: bool = False
+    despite_leaks: bool = False
 
 
 class ShardsDocument(BaseModel):
@@ -86,7 +89,8 @@ def make_shards(
     Raises:
         ConfigError: An option or the expression is wrong, or nothing is found.
         DataError: There is no archive.
-        IdentityLeak: Nothing was de-identified in it, and the caller did not say that this is wanted.
+        IdentityLeak: Nothing was de-identified in it, or its leak report is not safe, and the caller did not say that
+            this is wanted.
         OutputError: A shard can't be written.
         CapabilityError: A package is missing.
     """
@@ -100,16 +104,10 @@ def make_shards(
 def run(config: ShardsConfig, *, progress: Progress | None = None) -> ShardsDocument:
     """Write shards, as configured."""
     require_packages()
-    from isocenter.data.archive.layout import open_archive
     from isocenter.data.catalog.catalog import open_catalog
     from isocenter.data.shards import ToShard, write_shards
 
-    if open_archive(config.archive).policy.off and not config.identified:
-        raise IdentityLeak(
-            "nothing was de-identified in this archive, and its shards would carry what identifies; say that you "
-            "want that",
-            source=config.archive,
-        )
+    require_safe(config.archive, identified=config.identified, despite_leaks=config.despite_leaks)
     catalog = open_catalog(config.archive)
     wanted = set(catalog.find(config.expression).column("series_uid").to_pylist())
     rows = [row for row in catalog.sql(_QUERY).to_pylist() if row["series_uid"] in wanted]

@@ -81,6 +81,7 @@ def take_in(
     engine: EngineName = "local",
     progress: Progress | None = None,
     memory_mb: int = 256,
+    finish: Callable[[], object] | None = None,
 ) -> Intake:
     """Take sources into an archive.
 
@@ -92,6 +93,7 @@ def take_in(
         engine: "local", or "ray".
         progress: Called with what is being done and the fraction of files done.
         memory_mb: Of the database that writes the catalog.
+        finish: Called when the catalog is written, before others may write to the archive.
 
     Returns:
         What was done. The catalog is written also where files were lost; a later run takes those in.
@@ -134,6 +136,8 @@ def take_in(
             intake.current = consolidate(archive, lambda paths: same_pixels(archive.root, paths), memory_mb=memory_mb)
         else:
             intake.current = json.loads((archive.catalog / CURRENT).read_text("utf-8"))
+        if finish is not None:
+            finish()
     return intake
 
 

@@ -31,10 +31,10 @@ from isocenter.data.archive.doubts import doubts_of, refuse_cut_off
 from isocenter.data.archive.image_rows import arrays_of, case_of, image_row, label_rows, pixel_facts, read_plain
 from isocenter.data.archive.plain_files import clean_file
 from isocenter.data.archive.record_rows import Speaker, add_found
-from isocenter.data.archive.rows import Rows
+from isocenter.data.archive.rows import IN_PIXELS, Rows
 from isocenter.data.archive.walk import Listed
 from isocenter.data.deidentify import KnownIdentity, Policy, Pseudonyms, deidentify_bytes
-from isocenter.data.deidentify.burnt_in import text_boxes
+from isocenter.data.deidentify.burnt_in import NO_TESSERACT, has_tesseract, text_boxes
 from isocenter.data.images.atomic import explain_os_error
 from isocenter.data.images.dicom.header import Header, scan_bytes, scan_head
 from isocenter.data.images.discover import Kind, missing_from, sniff_bytes
@@ -245,6 +245,8 @@ class _Worker:
             clean = made.data
             for (where, action), count in made.removed.items():
                 self.rows.add("removed", {"where": where, "action": action, "count": count})
+            if made.pixel_boxes:
+                self.rows.add("removed", {"where": IN_PIXELS, "action": "blank", "count": len(made.pixel_boxes)})
             for what in made.suspicious:
                 self.rows.trouble(listed.name, f"{what.tag} {what.reason}".strip(), "suspicious")
             # Read back: the copy must be the object, and the patient, that the row says.
@@ -311,13 +313,18 @@ class _Worker:
 
     def _blank(self, content: bytes, image: Image, name: str) -> tuple[bytes, Image]:
         """Return a picture whose burnt-in text is black, as PNG; the same where none is found."""
-        found = text_boxes(image.array[0, 0]) if image.array.shape[1] == 1 else ()
+        if image.array.shape[1] != 1:
+            self.rows.trouble(name, "has several pages: burnt-in text was not looked for", "suspicious")
+            return content, image
+        if not has_tesseract():
+            self.rows.trouble(name, NO_TESSERACT, "suspicious")
+        found = text_boxes(image.array[0, 0])
         if not found:
             return content, image
         array = image.array.copy()
         for box in found:
             array[:, :, box.top : box.bottom, box.left : box.right] = 0
-        self.rows.add("removed", {"where": "burnt-in text", "action": "blank", "count": len(found)})
+        self.rows.add("removed", {"where": IN_PIXELS, "action": "blank", "count": len(found)})
         pixels = array[0, 0] if array.shape[0] == 1 else np.moveaxis(array[:, 0], 0, -1)
         if pixels.dtype != np.uint8:
             raise DataError("burnt-in text of deep pictures is not blanked; save it with 8 bits", source=name)
@@ -341,7 +348,7 @@ class _Worker:
         for label in label_rows(case, row, where):
             if label["kind"] == "class" and label["value"]:
                 who = KnownIdentity(patient_key=row["patient_key"])
-                speaker = Speaker(self.names, self.setup.policy, where.domain, where.inner, where.collection)
+                speaker = Speaker(self.names, self.setup.policy, where.domain, where.inner, where.collection, self.rows)
                 label["value"] = speaker.clean(label["value"], who, row["patient_key"])
             self.rows.add("labels", {**label, "path": row.get("path") if label["kind"] == "mask" else None})
         if case.split:
@@ -405,9 +412,8 @@ class _Worker:
         with as_file(listed.locator, listed.name, content) as path:
             found = read_records(path)
         place = f"{where.root_name} {where.inner}"
-        add_found(
-            found, self.rows, Speaker(self.names, self.setup.policy, where.domain, place, where.collection), listed.name
-        )
+        speaker = Speaker(self.names, self.setup.policy, where.domain, place, where.collection, self.rows)
+        add_found(found, self.rows, speaker, listed.name)
 
     def _dicomdir(self, entry: Entry) -> None:
         name = entry.listed.name

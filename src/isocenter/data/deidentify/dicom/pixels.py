@@ -18,7 +18,7 @@ from pydicom.uid import (
 )
 
 from isocenter.core.errors import PixelError
-from isocenter.data.deidentify.burnt_in import Box, RegionRule, has_tesseract, region_boxes, text_boxes
+from isocenter.data.deidentify.burnt_in import NO_TESSERACT, Box, RegionRule, has_tesseract, region_boxes, text_boxes
 from isocenter.data.images.dicom.header import whole_header
 from isocenter.data.images.quiet import quiet
 
@@ -87,7 +87,7 @@ def blank_text(
         return CleanPixels(data)
     notes = []
     if ocr is None and not has_tesseract():
-        notes.append("Tesseract is not installed: burnt-in text was looked for by shape alone")
+        notes.append(NO_TESSERACT)
     try:
         with quiet():
             if dataset.file_meta.TransferSyntaxUID.is_compressed:

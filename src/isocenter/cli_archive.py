@@ -52,6 +52,10 @@ def ingest(
     clean_pixels: Annotated[
         bool, typer.Option("--clean-pixels", help="Find burnt-in text and blank it (needs tesseract).")
     ] = False,
+    deface: Annotated[
+        bool,
+        typer.Option("--deface", help="Remove faces from head CT and MR; leave out what may show one and can't be."),
+    ] = False,
     identified: Annotated[
         bool, typer.Option("--identified", help="De-identify nothing: the archive holds identified data.")
     ] = False,
@@ -67,7 +71,7 @@ def ingest(
         done = verb(
             sources, to, progress=tell, pixels=pixels, dates=dates, retain_device=retain_device,
             retain_institution=retain_institution, retain_safe_private=retain_safe_private, clean_pixels=clean_pixels,
-            identified=identified, workers=workers, engine=engine, memory_mb=memory,
+            deface=deface, identified=identified, workers=workers, engine=engine, memory_mb=memory,
         )  # fmt: skip
     if as_json:
         out(done.model_dump_json(indent=2))

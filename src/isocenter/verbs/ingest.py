@@ -51,6 +51,7 @@ class IngestConfig(_Strict):
         retain_institution: Keep names of institutions.
         retain_safe_private: Keep private elements that the standard lists as safe.
         clean_pixels: Find burnt-in text and blank it (needs tesseract).
+        deface: Remove the face from CT and MR that may show one; what is no whole head is left out.
         identified: Change nothing: an archive of identified data. Whoever sets it takes over.
         workers: Processes; 0 takes all cores.
         engine: local, or ray.
@@ -65,6 +66,7 @@ class IngestConfig(_Strict):
     retain_institution: bool = False
     retain_safe_private: bool = False
     clean_pixels: bool = False
+    deface: bool = False
     identified: bool = False
     workers: int = Field(default=0, ge=0)
     engine: Literal["local", "ray"] = "local"
@@ -78,6 +80,7 @@ class IngestConfig(_Strict):
             retain_institution=self.retain_institution,
             retain_safe_private=self.retain_safe_private,
             clean_pixels=self.clean_pixels,
+            deface=self.deface,
             off=self.identified,
         )
 
@@ -209,6 +212,10 @@ def run(config: IngestConfig, *, progress: Progress | None = None) -> IngestDocu
     from isocenter.data.archive.layout import make_archive
     from isocenter.data.archive.walk import parse_source
 
+    if config.deface and (config.identified or not config.pixels):
+        raise ConfigError(
+            "a face is removed from copies that are de-identified: leave out --headers-only, --identified"
+        )
     key, lasting = pseudonym_key()
     if not lasting:
         raise CapabilityError(

@@ -26,9 +26,11 @@ from isocenter.core.errors import ConfigError, DataError, OutputError
 from isocenter.data.deidentify import Policy, Pseudonyms
 from isocenter.data.images.atomic import atomic_path, explain_os_error
 
-__all__ = ["FORM", "Archive", "open_archive"]
+__all__ = ["FORM", "STAGE", "Archive", "open_archive"]
 
 FORM = 1
+STAGE = "private/faces"
+"""Where copies wait whose face is not removed yet: it is found in whole series alone."""
 _FILE = "archive.json"
 
 

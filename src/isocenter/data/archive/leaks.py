@@ -17,8 +17,9 @@ from isocenter.data.archive.layout import Archive
 from isocenter.data.archive.rows import IN_FACE, IN_PIXELS, IN_TEXT
 from isocenter.data.catalog.catalog import Catalog, open_catalog
 from isocenter.data.deidentify import LeakReport, k_anonymity
+from isocenter.data.images.body_parts import may_show_face
 
-__all__ = ["FACIAL", "QUASI", "Suspect", "leak_report", "not_done", "smallest_classes", "suspects"]
+__all__ = ["QUASI", "Suspect", "leak_report", "not_done", "smallest_classes", "suspects"]
 
 QUASI = ("sex", "age", "modalities")
 """Columns that others may know of a person with images."""
@@ -29,12 +30,6 @@ FROM studies GROUP BY patient_key
 """
 _TAG = r"^[0-9A-F]{4}([0-9A-F]{4}|xxxx) "
 _TEXTUAL = ("US", "XA", "RF", "SC", "OT", "ES", "GM", "XC", "OP", "DX", "CR", "MG", "PX", "IO", "DG")
-# Words that begin the name of a part of the body whose images may show a face.
-FACIAL = (
-    "(^|[^A-Z])(HEAD|BRAIN|CEREB|SKULL|CRANI|FACE|FACIAL|ORBIT|SINUS|PARANASAL|NECK|CSPINE|C-SPINE|CERVICAL|EAR|EYE|JAW|"
-    "MAXILL|MANDIB|NASAL|NOSE|TONGUE|ORAL|ORO|PITUITARY|IAC|TMJ|TEMPORAL|TEETH|DENTAL|WHOLE|BODY|CAROTID|THYROID)"
-)
-"""Finds, in capital letters, parts of the body whose images may show a face."""
 
 
 @dataclass(frozen=True)
@@ -130,9 +125,11 @@ def _not_done(archive: Archive, catalog: Catalog) -> Iterator[str]:
         yield "Dates were kept: they identify together with little else."
     if policy.retain_uids:
         yield "UIDs were kept: whoever has the original archive finds the patient."
-    facial = f"body_part IS NULL OR regexp_matches(upper(body_part), '{FACIAL}')"
-    heads = f"role = 'image' AND modality IN ('CT', 'MR', 'PT') AND ({facial})"
-    count = _number(catalog, f"SELECT count(*) FROM series WHERE {heads}")
+    parts = catalog.sql(
+        "SELECT body_part, count(*) AS n FROM series WHERE role = 'image' AND modality IN ('CT', 'MR', 'PT') "
+        "GROUP BY ALL"
+    ).to_pylist()
+    count = sum(row["n"] for row in parts if may_show_face(row["body_part"]))
     if not policy.deface and count:
         yield f"Faces were not removed: {count} CT, MR and PET series are of a head or neck, or do not say of what."
     if policy.deface:

@@ -29,13 +29,16 @@ from isocenter.data.archive.datasets import DESCRIPTIONS, Belonging
 from isocenter.data.archive.dicom_rows import ARCHIVE_WANTED, Person, instance_row, person_of, short
 from isocenter.data.archive.doubts import doubts_of, refuse_cut_off
 from isocenter.data.archive.image_rows import arrays_of, case_of, image_row, label_rows, pixel_facts, read_plain
+from isocenter.data.archive.layout import STAGE
 from isocenter.data.archive.plain_files import clean_file
 from isocenter.data.archive.record_rows import Speaker, add_found
-from isocenter.data.archive.rows import IN_PIXELS, Rows
+from isocenter.data.archive.rows import IN_FACE, IN_PIXELS, Rows
+from isocenter.data.archive.volume_faces import deface_file
 from isocenter.data.archive.walk import Listed
 from isocenter.data.deidentify import KnownIdentity, Policy, Pseudonyms, deidentify_bytes
 from isocenter.data.deidentify.burnt_in import NO_TESSERACT, has_tesseract, text_boxes
 from isocenter.data.images.atomic import explain_os_error
+from isocenter.data.images.body_parts import may_show_face
 from isocenter.data.images.dicom.header import Header, scan_bytes, scan_head
 from isocenter.data.images.discover import Kind, missing_from, sniff_bytes
 from isocenter.data.images.quiet import quiet
@@ -43,7 +46,7 @@ from isocenter.data.records import read_records
 
 _MOST_UNPACKED = 2**31
 
-__all__ = ["Batch", "Entry", "Part", "Setup", "process"]
+__all__ = ["Batch", "Entry", "Part", "Setup", "hashes_of", "process"]
 
 
 @dataclass(frozen=True)
@@ -183,8 +186,6 @@ class _Worker:
         self.setup = setup
         self.names = Pseudonyms(setup.key)
         self.rows = Rows()
-        self.images = Path(setup.root) / "images"
-        self.removed: dict[tuple[str, str], int] = {}
 
     def take(self, entry: Entry) -> str:
         """Take in one file; return "dicom", "read" or "ignored"."""
@@ -240,6 +241,7 @@ class _Worker:
 
     def _store_dicom(self, content: bytes, header: Header, row: dict[str, Any], person: Person, listed: Listed) -> None:
         clean, at = content, header.pixel_offset
+        staged = self._waits(row)
         if not self.setup.policy.off:
             made = deidentify_bytes(content, self.names, self.setup.policy, known=person.known)
             clean = made.data
@@ -248,6 +250,8 @@ class _Worker:
             if made.pixel_boxes:
                 self.rows.add("removed", {"where": IN_PIXELS, "action": "blank", "count": len(made.pixel_boxes)})
             for what in made.suspicious:
+                if staged and what.tag == "00280302":
+                    continue  # The face that the object speaks of is removed, or the object left out.
                 self.rows.trouble(listed.name, f"{what.tag} {what.reason}".strip(), "suspicious")
             # Read back: the copy must be the object, and the patient, that the row says.
             again = scan_bytes(clean, listed.name, wanted=ARCHIVE_WANTED)
@@ -262,15 +266,21 @@ class _Worker:
                 raise IdentityLeak(
                     "its de-identified copy is not of the patient or object of its row", source=listed.name
                 )
-        row |= _hashes(clean, at)
+        row |= hashes_of(clean, at)
         row["bytes"] = len(clean)
         folder = "/".join((person.key, short(row["study_uid"]), short(row["series_uid"])))
         name = f"{short(row['sop_uid'])}-{row['header_sha256'][:4]}{(row['pixel_sha256'] or '')[:4]}.dcm"
-        row["path"] = self._store(folder, name, clean)
+        row["path"] = self._store(folder, name, clean, base=STAGE if staged else "images")
 
-    def _store(self, folder: str, name: str, content: bytes) -> str:
+    def _waits(self, row: dict[str, Any]) -> bool:
+        """Tell whether an image may show a face that has to go, and so can't be in its place yet."""
+        policy = self.setup.policy
+        asked = policy.deface and not policy.off and row["role"] == "image" and row["modality"] in ("CT", "MR")
+        return asked and may_show_face(row["body_part"])
+
+    def _store(self, folder: str, name: str, content: bytes, *, base: str = "images") -> str:
         """Write a copy in one step, unless it stands there; return its place in the archive."""
-        place = self.images / folder / name
+        place = Path(self.setup.root) / base / folder / name
         try:
             if not (place.exists() and place.stat().st_size == len(content)):
                 temporary = f"{place}.partial-{os.getpid()}"
@@ -287,8 +297,8 @@ class _Worker:
                     Path(temporary).unlink(missing_ok=True)
                     raise
         except OSError as error:
-            raise explain_os_error(error, self.images / folder, doing="write") from error
-        return f"images/{folder}/{name}"
+            raise explain_os_error(error, place.parent, doing="write") from error
+        return f"{base}/{folder}/{name}"
 
     def _image(self, entry: Entry, content: bytes, kind: str) -> None:
         listed, where = entry.listed, entry.where
@@ -298,6 +308,9 @@ class _Worker:
         if kind == "picture" and self.setup.policy.clean_pixels and not self.setup.policy.off and case.role == "image":
             content, image = self._blank(content, image, listed.name)
         form = {"metaimage": "nrrd"}.get(kind, kind)
+        if kind != "picture" and self._hides(case, image):
+            content, image = deface_file(content, kind, listed.name, image)
+            self.rows.add("removed", {"where": IN_FACE, "action": "blank", "count": 1})
         row = image_row(case, self.names, form) | pixel_facts(image) | {"collection": where.collection or None}
         if self.setup.pixels:
             clean, ending = clean_file(content, kind, listed.name, image)
@@ -310,6 +323,13 @@ class _Worker:
         else:
             row |= {"header_sha256": hashlib.sha256(content).hexdigest(), "bytes": listed.size}
         self._add_image(row, case, where)
+
+    def _hides(self, case: Any, image: Image) -> bool:
+        """Tell whether a volume may show a face that has to go; most do not say of which modality they are."""
+        policy = self.setup.policy
+        if not policy.deface or policy.off or case.role != "image":
+            return False
+        return case.modality in ("CT", "MR") or (not case.modality and image.array.shape[1] > 1)
 
     def _blank(self, content: bytes, image: Image, name: str) -> tuple[bytes, Image]:
         """Return a picture whose burnt-in text is black, as PNG; the same where none is found."""
@@ -444,7 +464,7 @@ def _unpacked(content: bytes, name: str) -> tuple[bytes, Kind]:
     return head + rest, kind
 
 
-def _hashes(content: bytes, at: int | None) -> dict[str, Any]:
+def hashes_of(content: bytes, at: int | None) -> dict[str, Any]:
     """Return the hashes of what stands before the pixels and of the pixels; each byte is hashed once."""
     view = memoryview(content)
     if at is None:

@@ -107,7 +107,10 @@ def _skin(
     depth_mm: float,
     spacing: tuple[float, float, float],
 ) -> Bool[np.ndarray, "z y x"]:
-    """Return the outermost part of the head in a region; only the region, and as much around it, is gone over."""
+    """Return the outermost part of the head in a region, and the air before it, where a faint outline may stand.
+
+    Only the region, and as much around it, is gone over.
+    """
     skin = np.zeros(head.shape, dtype=bool)
     if not where.any():
         return skin
@@ -118,7 +121,7 @@ def _skin(
         box.append(slice(max(0, int(places[0]) - margin), int(places[-1]) + margin + 1))
     part = (box[0], box[1], box[2])
     depth = ndimage.distance_transform_edt(head[part], sampling=spacing)
-    skin[part] = (depth <= depth_mm) & head[part] & where[part]
+    skin[part] = (depth <= depth_mm) & where[part]
     return skin
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -10,6 +13,7 @@ from head_cases import head
 from isocenter.core import Geometry, Image, Quantity
 from isocenter.core.errors import GeometryError
 from isocenter.data.deidentify.deface import deface, face_mask
+from isocenter.data.images import read_nifti
 
 
 def _image(values, affine, quantity=Quantity.ARBITRARY):
@@ -73,3 +77,19 @@ def test_what_is_no_whole_head_is_refused():
         face_mask(_image(np.zeros_like(values), affine))
     with pytest.raises(GeometryError, match="size of a head"):
         face_mask(_image(values, affine @ np.diag([0.4, 0.4, 0.4, 1.0])))
+
+
+def test_a_real_head_against_pydeface():
+    """The average of real heads that pydeface brings along, and the part of it that pydeface takes for the face."""
+    found = find_spec("pydeface")
+    if found is None or found.origin is None:
+        pytest.skip("pydeface is not installed: pip install pydeface")
+    folder = Path(found.origin).parent / "data"
+    image = read_nifti(folder / "mean_reg2mean.nii.gz")
+    theirs = read_nifti(folder / "facemask.nii.gz").array[0] < 0.5
+    ours = face_mask(image)
+    tissue = image.array[0] > 0.12 * np.percentile(image.array, 99)
+    assert (ours & theirs & tissue).sum() > 0.8 * (theirs & tissue).sum()
+    assert (ours & ~theirs & tissue).sum() < 0.02 * tissue.sum()
+    # Nothing behind the forehead is touched above the floor of the frontal lobes.
+    assert not ours[150:, :120].any()

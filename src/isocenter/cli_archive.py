@@ -229,10 +229,13 @@ def shards(
     identified: Annotated[
         bool, typer.Option("--identified", help="Also of an archive in which nothing was de-identified.")
     ] = False,
+    form: Annotated[
+        str, typer.Option("--form", help="shards, ome-zarr (0.5, Zarr 3) or ome-zarr-0.4 (Zarr 2).")
+    ] = "shards",
     despite_leaks: DespiteOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Write images of an archive as shards, made for reading random patches of them while training."""
+    """Write images of an archive as shards, made for reading random patches while training; or as OME-Zarr."""
     from isocenter.core.errors import ConfigError
     from isocenter.verbs.shards import make_shards
 
@@ -242,12 +245,13 @@ def shards(
     with progress(lines=True) as tell:
         done = make_shards(
             archive, to, progress=tell, expression=expression, mask=mask, identified=identified,
-            despite_leaks=despite_leaks, patch=None if patch is None else tuple(map(int, sides)),
+            despite_leaks=despite_leaks, form=form, patch=None if patch is None else tuple(map(int, sides)),
         )  # fmt: skip
     if as_json:
         out(done.model_dump_json(indent=2))
     else:
-        out(f"{len(done.written)} shards written, {len(done.kept)} were there, {len(done.refused)} refused: {to}")
+        what = "shards" if form == "shards" else "images"
+        out(f"{len(done.written)} {what} written, {len(done.kept)} were there, {len(done.refused)} refused: {to}")
     if done.refused:
         say("; ".join(f"{name}: {reason}" for name, reason in done.refused[:5]))
         raise typer.Exit(Exit.INPUT)

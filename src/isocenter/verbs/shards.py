@@ -1,4 +1,4 @@
-"""Shards: images of an archive, found by an expression, as files for reading random patches while training."""
+"""Shards: images of an archive, found by an expression, as files for reading random patches, or as OME-Zarr."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -41,7 +41,8 @@ class ShardsConfig(BaseModel):
         to: Folder of the shards.
         expression: As for `isocenter find`; "" for all images.
         mask: Name of the masks that go beside the images, where a case has several.
-        patch: Size of patches that will mostly be read (z, y, x).
+        patch: Size of patches that will mostly be read (z, y, x); of chunks, for OME-Zarr.
+        form: shards, or ome-zarr (0.5, on Zarr 3), or ome-zarr-0.4 (on Zarr 2).
         identified: Whether shards are made of an archive in which nothing was de-identified.
         despite_leaks: Whether shards are made of an archive whose leak report names what is suspicious and still there.
     """
@@ -53,6 +54,7 @@ class ShardsConfig(BaseModel):
     expression: str = ""
     mask: str = ""
     patch: tuple[int, int, int] | None = None
+    form: Literal["shards", "ome-zarr", "ome-zarr-0.4"] = "shards"
     identified: bool = False
     despite_leaks: bool = False
 
@@ -105,7 +107,7 @@ def run(config: ShardsConfig, *, progress: Progress | None = None) -> ShardsDocu
     """Write shards, as configured."""
     require_packages()
     from isocenter.data.catalog.catalog import open_catalog
-    from isocenter.data.shards import ToShard, write_shards
+    from isocenter.data.shards import ToShard, write_ome_zarrs, write_shards
 
     require_safe(config.archive, identified=config.identified, despite_leaks=config.despite_leaks)
     catalog = open_catalog(config.archive)
@@ -123,7 +125,11 @@ def run(config: ShardsConfig, *, progress: Progress | None = None) -> ShardsDocu
             origin = f"{row['origin']} {' '.join(str(m) for m in masks)}"
             yield ToShard(name, partial(_load, config.archive, row, masks), origin)
 
-    done = write_shards(items(), config.to, patch=config.patch)
+    if config.form == "shards":
+        done = write_shards(items(), config.to, patch=config.patch)
+    else:
+        version: Literal["0.4", "0.5"] = "0.4" if config.form.endswith("0.4") else "0.5"
+        done = write_ome_zarrs(items(), config.to, version=version, chunks=config.patch)
     told = {n: {k: str(r[k]) for k in ("series_uid", "study_uid", "patient_key")} for n, r in names.items()}
     return ShardsDocument(written=done.written, kept=done.kept, refused=done.refused, shards=told)
 

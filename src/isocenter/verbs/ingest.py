@@ -11,13 +11,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from isocenter.core.errors import CapabilityError, ConfigError
 from isocenter.data.deidentify import Policy, Pseudonyms
 from isocenter.data.images.pseudonym import KEY_VARIABLE, pseudonym_key
 from isocenter.verbs.archive_folder import problems_of, require_packages
 from isocenter.verbs.leaks import AnonymityEntry, LeaksDocument, write_leaks
+from isocenter.verbs.settings import configured
 from isocenter.version import __version__
 
 __all__ = [
@@ -198,10 +199,7 @@ def ingest(
         OutputError: The archive can't be written.
         CapabilityError: A package is missing.
     """
-    try:
-        config = IngestConfig(sources=tuple(sources), to=Path(to), **options)
-    except ValidationError as error:
-        raise ConfigError(f"{error.errors()[0]['loc']}: {error.errors()[0]['msg']}") from error
+    config = configured(IngestConfig, sources=tuple(sources), to=Path(to), **options)
     return run(config, progress=progress)
 
 

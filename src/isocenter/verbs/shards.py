@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from isocenter.core import Image, Mask
 from isocenter.core.errors import ConfigError, DataError
@@ -17,6 +17,7 @@ from isocenter.data.images import read_nifti, read_nifti_mask, read_nrrd, read_n
 from isocenter.data.labelled.files import read_label, same_grid
 from isocenter.verbs.archive_folder import require_packages
 from isocenter.verbs.leaks import require_safe
+from isocenter.verbs.settings import configured
 
 if TYPE_CHECKING:
     from isocenter.data.catalog.catalog import Catalog
@@ -96,10 +97,7 @@ def make_shards(
         OutputError: A shard can't be written.
         CapabilityError: A package is missing.
     """
-    try:
-        config = ShardsConfig(archive=Path(archive), to=Path(to), **options)
-    except ValidationError as error:
-        raise ConfigError(f"{error.errors()[0]['loc']}: {error.errors()[0]['msg']}") from error
+    config = configured(ShardsConfig, archive=Path(archive), to=Path(to), **options)
     return run(config, progress=progress)
 
 

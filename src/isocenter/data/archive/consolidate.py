@@ -10,6 +10,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +130,9 @@ def consolidate(archive: Archive, same_pixels: SamePixels, *, memory_mb: int = 2
             file.unlink()
     for path in gone:
         path.unlink(missing_ok=True)
+        for folder in path.relative_to(archive.root).parents[:-2]:
+            with suppress(OSError):  # it is not empty
+                (archive.root / folder).rmdir()
     return current
 
 

@@ -275,7 +275,7 @@ class _Worker:
     def _waits(self, row: dict[str, Any]) -> bool:
         """Tell whether an image may show a face that has to go, and so can't be in its place yet."""
         policy = self.setup.policy
-        asked = policy.deface and not policy.off and row["role"] == "image" and row["modality"] in ("CT", "MR")
+        asked = policy.deface and not policy.off and row["role"] == "image" and row["modality"] in ("CT", "MR", None)
         return asked and may_show_face(row["body_part"])
 
     def _store(self, folder: str, name: str, content: bytes, *, base: str = "images") -> str:
@@ -315,7 +315,7 @@ class _Worker:
         if self.setup.pixels:
             clean, ending = clean_file(content, kind, listed.name, image)
             if not self.setup.policy.off and clean != content:
-                self.rows.add("removed", {"where": f"{form} header", "action": "C", "count": 1})
+                self.rows.add("removed", {"where": f"{form} header", "action": "clean", "count": 1})
             self._prove(clean, ending, kind, image, listed.name)
             row |= {"header_sha256": hashlib.sha256(clean).hexdigest(), "bytes": len(clean)}
             folder = "/".join((case.patient_key, short(row["study_uid"]), short(row["series_uid"])))

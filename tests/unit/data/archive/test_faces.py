@@ -220,7 +220,9 @@ def test_one_uid_with_two_pictures_is_left_out(tmp_path: Path) -> None:
     assert any("same SOP Instance UID" in t.reason for t in made.troubles if t.kind == "refused")
 
 
-@pytest.mark.parametrize("syntax", ["1.2.840.10008.1.2", "1.2.840.10008.1.2.5", "1.2.840.10008.1.2.4.90"])
+@pytest.mark.parametrize(
+    "syntax", ["1.2.840.10008.1.2", "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.5", "1.2.840.10008.1.2.4.90"]
+)
 def test_every_syntax_keeps_its_pixels(tmp_path: Path, syntax: str) -> None:
     write(tmp_path / "s", every=5, syntax=syntax)
     original = read_study(tmp_path / "s").study.images[0]
@@ -228,6 +230,53 @@ def test_every_syntax_keeps_its_pixels(tmp_path: Path, syntax: str) -> None:
     (folder,) = {p.parent for p in copies(tmp_path / "a")}
     assert np.array_equal(read_study(folder).study.images[0].array, deface(original).array)
     assert {pydicom.dcmread(p).file_meta.TransferSyntaxUID for p in copies(tmp_path / "a")} == {syntax}
+
+
+def multi_frame(file: Path) -> None:
+    """Write the head as one Enhanced CT object, its frames from top to bottom."""
+    (sample, *_), values = write(file.parent / "slices", every=4), hounsfield()[0][::-4]
+    ds = pydicom.dcmread(sample)
+    affine = hounsfield()[3]
+    first = len(hounsfield()[0]) - 1
+    shutil.rmtree(file.parent / "slices")
+    ds.SOPClassUID = ds.file_meta.MediaStorageSOPClassUID = pydicom.uid.EnhancedCTImageStorage
+    frames, shared = [], Dataset()
+    for n in range(len(values)):
+        place, frame = Dataset(), Dataset()
+        place.ImagePositionPatient = [float(v) for v in affine[:3, 3] + affine[:3, 0] * (first - 4 * n)]
+        frame.PlanePositionSequence = [place]
+        frames.append(frame)
+    measures, orientation, values_of = Dataset(), Dataset(), Dataset()
+    measures.PixelSpacing, measures.SliceThickness = ds.PixelSpacing, float(np.linalg.norm(affine[:3, 0]) * 4)
+    orientation.ImageOrientationPatient = ds.ImageOrientationPatient
+    values_of.RescaleSlope, values_of.RescaleIntercept, values_of.RescaleType = "1", "-1024", "HU"
+    shared.PixelMeasuresSequence, shared.PlaneOrientationSequence = [measures], [orientation]
+    shared.PixelValueTransformationSequence = [values_of]
+    ds.SharedFunctionalGroupsSequence, ds.PerFrameFunctionalGroupsSequence = [shared], frames
+    ds.NumberOfFrames = len(values)
+    for keyword in (
+        "ImagePositionPatient",
+        "ImageOrientationPatient",
+        "PixelSpacing",
+        "RescaleSlope",
+        "RescaleIntercept",
+    ):
+        delattr(ds, keyword)
+    ds.PixelData = (values.astype(np.int32) + 1024).astype("<i2").tobytes()
+    ds.save_as(file)
+
+
+def test_an_object_of_many_frames(tmp_path: Path) -> None:
+    (tmp_path / "s").mkdir()
+    multi_frame(tmp_path / "s" / "head.dcm")
+    original = read_study(tmp_path / "s").study.images[0]
+    assert take(tmp_path / "s", tmp_path / "a").clean
+    (copy,) = copies(tmp_path / "a")
+    found = read_study(copy).study.images[0]
+    assert np.array_equal(found.array, deface(original).array)
+    assert not np.array_equal(found.array, original.array)
+    assert np.array_equal(found.geometry.affine, original.geometry.affine)
+    assert found.geometry.shape == original.geometry.shape
 
 
 def volume() -> Image:

@@ -159,11 +159,12 @@ def leaks(archive: Path | str) -> LeaksDocument:
     """
     require_packages()
     from isocenter.data.archive.layout import open_archive
-    from isocenter.data.archive.leaks import leak_report, not_done, smallest_classes, suspects
+    from isocenter.data.archive.leaks import look_for_leaks
     from isocenter.data.catalog.catalog import open_catalog
 
     place = open_archive(Path(archive))
-    report = leak_report(place)
+    found = look_for_leaks(place)
+    report = found.report
     reasons = _reasons(report)
     return LeaksDocument(
         version=__version__,
@@ -188,12 +189,12 @@ def leaks(archive: Path | str) -> LeaksDocument:
                 tag=s.tag, keyword=keyword_of(s.tag), reason=s.reason, count=s.count, settled=is_settled(s.reason),
                 first=s.first,
             )
-            for s in sorted(suspects(place), key=lambda s: (is_settled(s.reason), -s.count, s.reason, s.tag))
+            for s in sorted(found.suspects, key=lambda s: (is_settled(s.reason), -s.count, s.reason, s.tag))
         ),
         refused=dict(sorted(report.refused.items())),
         anonymity=_entry(report),
-        classes=tuple(ClassEntry(**row) for row in smallest_classes(place, _CLASSES)),
-        not_done=tuple(not_done(place)),
+        classes=tuple(ClassEntry(**row) for row in found.classes[:_CLASSES]),
+        not_done=found.not_done,
     )  # fmt: skip
 
 
@@ -223,9 +224,9 @@ def write_leaks(archive: Path | str) -> LeaksDocument:
 def anonymity_of(archive: Path) -> AnonymityEntry | None:
     """Return how well patients with images hide among each other; None where there are none."""
     from isocenter.data.archive.layout import open_archive
-    from isocenter.data.archive.leaks import leak_report
+    from isocenter.data.archive.leaks import look_for_leaks
 
-    return _entry(leak_report(open_archive(archive)))
+    return _entry(look_for_leaks(open_archive(archive)).report)
 
 
 def require_safe(archive: Path, *, identified: bool = False, despite_leaks: bool = False) -> None:
@@ -254,7 +255,7 @@ def require_safe(archive: Path, *, identified: bool = False, despite_leaks: bool
     if despite_leaks:
         return
     try:
-        leak_report(place, anonymity=False).require_safe()
+        leak_report(place).require_safe()
     except IdentityLeak as error:
         raise IdentityLeak(
             f"{error}. isocenter leaks shows where; then clean it, or export all the same (--despite-leaks)",

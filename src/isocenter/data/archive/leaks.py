@@ -15,11 +15,12 @@ import duckdb
 from isocenter.core.errors import DataError
 from isocenter.data.archive.layout import Archive
 from isocenter.data.archive.rows import IN_FACE, IN_PIXELS, IN_TEXT
-from isocenter.data.catalog.catalog import Catalog, open_catalog
-from isocenter.data.deidentify import LeakReport, k_anonymity
+from isocenter.data.catalog.catalog import open_catalog
+from isocenter.data.deidentify import Anonymity, LeakReport
+from isocenter.data.deidentify.leaks import SMALL_CLASS
 from isocenter.data.images.body_parts import may_show_face
 
-__all__ = ["QUASI", "Suspect", "leak_report", "not_done", "smallest_classes", "suspects"]
+__all__ = ["QUASI", "Findings", "Suspect", "leak_report", "look_for_leaks"]
 
 QUASI = ("sex", "age", "modalities")
 """Columns that others may know of a person with images."""
@@ -30,6 +31,20 @@ FROM studies GROUP BY patient_key
 """
 _TAG = r"^[0-9A-F]{4}([0-9A-F]{4}|xxxx) "
 _TEXTUAL = ("US", "XA", "RF", "SC", "OT", "ES", "GM", "XC", "OP", "DX", "CR", "MG", "PX", "IO", "DG")
+
+
+_COUNTS = {
+    "instances": "FROM instances",
+    "pictures": "FROM instances WHERE form = 'picture' AND role = 'image'",
+    "arrays": "FROM instances WHERE form = 'npz' AND role = 'image'",
+    "screens": "FROM instances WHERE form = 'dicom' AND role = 'image' AND modality IN "
+    f"({', '.join(repr(m) for m in _TEXTUAL)})",
+    "reports": "FROM reports",
+    "records": "FROM records WHERE text IS NOT NULL",
+}
+_PARTS = """
+SELECT body_part, count(*) FROM series WHERE role = 'image' AND modality IN ('CT', 'MR', 'PT') GROUP BY ALL
+"""
 
 
 @dataclass(frozen=True)
@@ -49,18 +64,69 @@ class Suspect:
     first: str
 
 
-def leak_report(archive: Archive, *, anonymity: bool = True) -> LeakReport:
-    """Return the leak report of an archive.
+@dataclass(frozen=True)
+class Findings:
+    """What is known of an archive's leaks.
 
     Args:
-        archive: The archive; its private folder must be there.
-        anonymity: Whether to measure how patients with images hide among each other.
+        report: Counts, and how patients with images hide among each other.
+        suspects: What is suspicious, by tag and reason.
+        classes: Of patients by `QUASI`, smallest first: their values, and how many patients ("patients").
+        not_done: What was not de-identified, or not looked at, as sentences with counts.
+    """
+
+    report: LeakReport
+    suspects: tuple[Suspect, ...]
+    classes: tuple[dict[str, Any], ...]
+    not_done: tuple[str, ...]
+
+
+def look_for_leaks(archive: Archive) -> Findings:
+    """Return what de-identification did, and did not do, in an archive.
 
     Raises:
-        DataError: Its private tables are missing, or were written before there was a report.
+        DataError: Its private tables, or its catalog, are missing.
     """
+    report, suspects = _noted(archive)
+    with closing(open_catalog(archive.root).connect()) as database:
+        told = ", ".join(f"(SELECT count(*) {query})" for query in _COUNTS.values())
+        counts = dict(zip(_COUNTS, database.execute(f"SELECT {told}").fetchall()[0], strict=True))
+        parts = database.execute(_PARTS).fetchall()
+        columns = ", ".join(QUASI)
+        classes = database.execute(
+            f"SELECT {columns}, count(*) AS patients FROM ({_PEOPLE}) GROUP BY {columns} ORDER BY patients, {columns}"
+        ).fetchall()
+    if archive.pixels and not archive.policy.off:
+        report.objects = counts["instances"]
+    report.texts = counts["reports"]
+    if classes:
+        report.anonymity.append(_anonymity([row[-1] for row in classes]))
+    heads = sum(count for part, count in parts if may_show_face(part))
+    named = tuple(dict(zip((*QUASI, "patients"), row, strict=True)) for row in classes)
+    return Findings(report, tuple(suspects), named, tuple(_not_done(archive, counts, heads)))
+
+
+def leak_report(archive: Archive) -> LeakReport:
+    """Return the leak report as far as exports ask for it: nothing of it is read from the catalog.
+
+    Raises:
+        DataError: The archive's private tables are missing.
+    """
+    return _noted(archive)[0]
+
+
+def _noted(archive: Archive) -> tuple[LeakReport, list[Suspect]]:
+    """Return what runs have noted down."""
     report = LeakReport(archive.policy)
-    for where, action, count in _rows(archive, "removed", 'SELECT "where", action, "count" FROM private ORDER BY ALL'):
+    with closing(_private(archive)) as database:
+        removed = database.execute('SELECT "where", action, "count" FROM removed ORDER BY ALL').fetchall()
+        refused = database.execute("SELECT reason, count(*) FROM problems WHERE kind = 'refused' GROUP BY reason")
+        report.refused.update({str(reason): int(count) for reason, count in refused.fetchall()})
+        suspicious = database.execute(
+            f"SELECT regexp_extract(reason, '{_TAG}').trim() AS tag, regexp_replace(reason, '{_TAG}', '') AS why, "
+            "count(*), min(name) FROM problems WHERE kind = 'suspicious' GROUP BY ALL ORDER BY ALL"
+        ).fetchall()
+    for where, action, count in removed:
         if where == IN_TEXT:
             report.replaced[action] += int(count)
         elif where == IN_PIXELS:
@@ -69,109 +135,67 @@ def leak_report(archive: Archive, *, anonymity: bool = True) -> LeakReport:
             report.faces += int(count)
         else:
             report.removed[where, action] += int(count)
-    for suspect in suspects(archive):
+    suspects = [Suspect(str(tag), str(why), int(count), str(first)) for tag, why, count, first in suspicious]
+    for suspect in suspects:
         report.suspicious[suspect.tag, suspect.reason] += suspect.count
-    for reason, count in _rows(
-        archive, "problems", "SELECT reason, count(*) FROM private WHERE kind = 'refused' GROUP BY reason ORDER BY ALL"
-    ):
-        report.refused[reason] += int(count)
-    catalog = open_catalog(archive.root)
-    if archive.pixels and not archive.policy.off:
-        report.objects = _number(catalog, "SELECT count(*) FROM instances")
-    report.texts = _number(catalog, "SELECT count(*) FROM reports")
-    if anonymity:
-        people = catalog.sql(_PEOPLE).to_pylist()
-        if people:
-            report.anonymity.append(k_anonymity(people, QUASI))
-    return report
+    return report, suspects
 
 
-def suspects(archive: Archive) -> list[Suspect]:
-    """Return what is suspicious, by tag and reason, with the first file of each.
-
-    Raises:
-        DataError: The archive's private tables are missing.
-    """
-    query = f"""
-        SELECT regexp_extract(reason, '{_TAG}').trim() AS tag, regexp_replace(reason, '{_TAG}', '') AS why,
-            count(*), min(name)
-        FROM private WHERE kind = 'suspicious' GROUP BY ALL ORDER BY ALL
-    """
-    return [Suspect(str(t), str(r), int(c), str(f)) for t, r, c, f in _rows(archive, "problems", query)]
+def _anonymity(sizes: list[int]) -> Anonymity:
+    """Return k-anonymity of classes of so many patients, smallest first: the same as `k_anonymity` of the patients."""
+    total = sum(sizes)
+    small = sum(size for size in sizes if size < SMALL_CLASS)
+    return Anonymity(QUASI, total, len(sizes), sizes[0], small / total, sizes.count(1) / total)
 
 
-def smallest_classes(archive: Archive, most: int) -> list[dict[str, Any]]:
-    """Return the smallest classes of patients by what others may know of them, smallest first."""
-    columns = ", ".join(QUASI)
-    query = f"SELECT {columns}, count(*) AS patients FROM ({_PEOPLE}) GROUP BY {columns} ORDER BY patients, {columns}"
-    rows: list[dict[str, Any]] = open_catalog(archive.root).sql(f"{query} LIMIT {int(most)}").to_pylist()
-    return rows
-
-
-def not_done(archive: Archive) -> list[str]:
-    """Return what was not de-identified, or not looked at, as sentences with counts."""
-    return list(_not_done(archive, open_catalog(archive.root)))
-
-
-def _not_done(archive: Archive, catalog: Catalog) -> Iterator[str]:
+def _not_done(archive: Archive, counts: dict[str, int], heads: int) -> Iterator[str]:
     policy = archive.policy
     if policy.off:
         yield "Nothing was de-identified: this archive holds identified data."
         return
     if not archive.pixels:
-        count = _number(catalog, "SELECT count(*) FROM instances")
-        yield f"Images were not copied: {count} stay where they are, with all that they say of patients."
+        yield f"Images were not copied: {counts['instances']} stay where they are, with all that they say of patients."
     if policy.retain_dates == "full":
         yield "Dates were kept: they identify together with little else."
     if policy.retain_uids:
         yield "UIDs were kept: whoever has the original archive finds the patient."
-    parts = catalog.sql(
-        "SELECT body_part, count(*) AS n FROM series WHERE role = 'image' AND modality IN ('CT', 'MR', 'PT') "
-        "GROUP BY ALL"
-    ).to_pylist()
-    count = sum(row["n"] for row in parts if may_show_face(row["body_part"]))
-    if not policy.deface and count:
-        yield f"Faces were not removed: {count} CT, MR and PET series are of a head or neck, or do not say of what."
+    if not policy.deface and heads:
+        yield f"Faces were not removed: {heads} CT, MR and PET series are of a head or neck, or do not say of what."
     if policy.deface:
         yield (
             "Faces were removed from volumes of CT and MR alone: not from PET, radiographs and photographs, and an "
             "outline of the body (RTSTRUCT, masks) still shows one. Ears stay."
         )
-    pictures = _number(catalog, "SELECT count(*) FROM instances WHERE form = 'picture' AND role = 'image'")
-    arrays = _number(catalog, "SELECT count(*) FROM instances WHERE form = 'npz' AND role = 'image'")
-    told = ", ".join(f"'{m}'" for m in _TEXTUAL)
-    screens = _number(
-        catalog, f"SELECT count(*) FROM instances WHERE form = 'dicom' AND role = 'image' AND modality IN ({told})"
-    )
+    pictures, screens = counts["pictures"], counts["screens"]
     if not policy.clean_pixels and archive.pixels and pictures + screens:
         yield (
             f"Burnt-in text was not looked for: {screens} DICOM images of kinds that carry it, and {pictures} pictures."
         )
-    if arrays and archive.pixels:
-        yield f"Arrays are kept as they are: {arrays} images in .npz files were not looked at."
-    texts = _number(catalog, "SELECT count(*) FROM reports") + _number(
-        catalog, "SELECT count(*) FROM records WHERE text IS NOT NULL"
-    )
+    if counts["arrays"] and archive.pixels:
+        yield f"Arrays are kept as they are: {counts['arrays']} images in .npz files were not looked at."
+    texts = counts["reports"] + counts["records"]
     if texts:
         yield f"Texts were cleaned by rules: in {texts} reports and records, a bare name that no rule knows stays."
 
 
-def _rows(archive: Archive, name: str, query: str) -> list[tuple[Any, ...]]:
-    file = archive.private / f"{name}.parquet"
+def _private(archive: Archive) -> duckdb.DuckDBPyConnection:
+    """Return a database with what runs have noted down as its tables."""
+    database = duckdb.connect()
     try:
-        if not file.is_file():
-            raise DataError(
-                "the private folder, which the leak report is made of, is not here; run isocenter ingest again, or "
-                "copy it from where the archive was made",
-                source=archive.root,
-            )
-        place = str(file).replace("'", "''")
-        with closing(duckdb.connect()) as database:
-            database.execute(f"CREATE VIEW private AS SELECT * FROM read_parquet('{place}')")
-            return database.execute(query).fetchall()
+        for name in ("removed", "problems"):
+            file = archive.private / f"{name}.parquet"
+            if not file.is_file():
+                raise DataError(
+                    "the private folder, which the leak report is made of, is not here; run isocenter ingest again, or "
+                    "copy it from where the archive was made",
+                    source=archive.root,
+                )
+            place = str(file).replace("'", "''")
+            database.execute(f"CREATE TABLE {name} AS SELECT * FROM read_parquet('{place}')")
     except (PermissionError, duckdb.IOException) as error:
+        database.close()
         raise DataError("the private folder may not be read by you; ask its owner", source=archive.root) from error
-
-
-def _number(catalog: Catalog, query: str) -> int:
-    return int(catalog.sql(query).column(0)[0].as_py())
+    except DataError:
+        database.close()
+        raise
+    return database

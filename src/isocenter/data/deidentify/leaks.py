@@ -17,9 +17,9 @@ from isocenter.data.deidentify.dicom import Deidentified
 from isocenter.data.deidentify.policy import Policy
 from isocenter.data.deidentify.text import CleanText
 
-__all__ = ["Anonymity", "LeakReport", "is_settled", "k_anonymity", "keyword_of"]
+__all__ = ["SMALL_CLASS", "Anonymity", "LeakReport", "is_settled", "k_anonymity", "keyword_of"]
 
-_SMALL_CLASS = 5
+SMALL_CLASS = 5
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def k_anonymity(rows: Iterable[Mapping[str, object]], columns: Sequence[str]) ->
                 raise DataError(f"a row has no column {column!r}")
         counts[tuple(row[column] for column in columns)] += 1
     total = sum(counts.values())
-    small = sum(count for count in counts.values() if count < _SMALL_CLASS)
+    small = sum(count for count in counts.values() if count < SMALL_CLASS)
     alone = sum(count for count in counts.values() if count == 1)
     return Anonymity(
         tuple(columns),

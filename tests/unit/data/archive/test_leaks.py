@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from isocenter.cli import app
 from isocenter.core import Geometry, Image
 from isocenter.core.errors import DataError, IdentityLeak
+from isocenter.data.deidentify import k_anonymity
 from isocenter.testing.dicom_phantom import write_ct_series
 from isocenter.verbs.ingest import ingest
 from isocenter.verbs.leaks import leaks, require_safe
@@ -62,6 +63,14 @@ def test_the_report_counts_what_was_removed(archive: Path) -> None:
     assert found.anonymity is not None
     assert sum(c.patients for c in found.classes) == found.anonymity.patients
     assert min(c.patients for c in found.classes) == found.anonymity.smallest
+    # Measured patient by patient, it is the same.
+    people = [
+        {"sex": c.sex, "age": c.age, "modalities": c.modalities} for c in found.classes for _ in range(c.patients)
+    ]
+    again = k_anonymity(people, found.anonymity.columns)
+    assert (again.smallest, again.classes) == (found.anonymity.smallest, len(found.classes))
+    assert found.anonymity.unique_share == round(again.unique_share, 4)
+    assert found.anonymity.small_share == round(again.small_share, 4)
 
 
 def test_it_lies_in_the_private_folder_and_only_its_owner_reads_it(archive: Path) -> None:

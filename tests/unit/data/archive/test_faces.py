@@ -69,7 +69,7 @@ def take(source: Path | list[Path], to: Path, **options: object) -> IngestDocume
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("heads")
-    write(place / "s" / "head", every=2)
+    write(place / "s" / "head", every=3)
     write(place / "s" / "chest", body_part="CHEST", name="chest", every=12)
     return place / "s"
 
@@ -96,8 +96,8 @@ def test_the_face_is_gone_and_all_else_is_as_it_was(source: Path, archive: Path)
     assert np.array_equal(found.geometry.affine, original.geometry.affine)
     assert np.array_equal(found.array, wanted.array)
     _, brain, nose, _ = hounsfield()
-    assert (found.array[0][nose[::2]] == original.array.min()).mean() > 0.99
-    assert np.array_equal(found.array[0][brain[::2]], original.array[0][brain[::2]])
+    assert (found.array[0][nose[::3]] == original.array.min()).mean() > 0.99
+    assert np.array_equal(found.array[0][brain[::3]], original.array[0][brain[::3]])
     assert not np.array_equal(found.array, original.array)
 
 
@@ -121,7 +121,7 @@ def test_files_say_what_was_done_and_nothing_else_changes(source: Path, archive:
         assert {e.keyword for e in ds} - {e.keyword for e in old} <= changed
         touched += ds.PixelData != old.PixelData
     assert not before
-    assert touched == leaks(archive).faces > 10
+    assert touched == leaks(archive).faces > 5
     for path in copies(archive, "body_part = 'CHEST'"):
         assert CODE not in [item.CodeValue for item in pydicom.dcmread(path).DeidentificationMethodCodeSequence]
 
@@ -160,7 +160,7 @@ def test_neither_order_nor_number_of_runs_is_in_the_catalog(source: Path, archiv
 
 
 def test_two_processes_give_the_same(source: Path, archive: Path, tmp_path: Path) -> None:
-    write(tmp_path / "more", name="other", every=3)
+    write(tmp_path / "more", name="other", every=6)
     one = take([source, tmp_path / "more"], tmp_path / "a", workers=2)
     assert one.catalog_hash == take([tmp_path / "more", source], tmp_path / "b").catalog_hash
 

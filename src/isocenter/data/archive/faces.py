@@ -113,6 +113,9 @@ def deface_series(series: SeriesOfFaces) -> Defaced:
     try:
         if series.problem:
             raise GeometryError(series.problem)
+        for place in {_place(path) for path in series.paths}:
+            for left in (Path(series.root) / place).glob(".partial-*"):  # by a run that was killed
+                left.unlink(missing_ok=True)
         with quiet():
             done = _defaced(series)
     except DataError as error:
@@ -294,9 +297,9 @@ def _put(root: Path, path: str, content: bytes) -> dict[str, Any]:
     """Write a file to its place; return what its row has to say."""
     header = scan_bytes(content, path, wanted=ARCHIVE_WANTED)
     hashes = hashes_of(content, header.pixel_offset)
-    folder, _, name = path.removeprefix(f"{STAGE}/").rpartition("/")
+    name = path.rpartition("/")[2]
     mark = f"{hashes['header_sha256'][:4]}{(hashes['pixel_sha256'] or '')[:4]}"
-    place = f"images/{folder}/{name.rpartition('-')[0]}-{mark}.dcm"
+    place = f"{_place(path)}/{name.rpartition('-')[0]}-{mark}.dcm"
     try:
         make_parent(root / place)
         with atomic_path(root / place) as temporary:
@@ -309,6 +312,11 @@ def _put(root: Path, path: str, content: bytes) -> dict[str, Any]:
         "transfer_syntax": header.transfer_syntax_uid or None,
         "image_type": "\\".join(header.texts("ImageType")) or None,
     }
+
+
+def _place(path: str) -> str:
+    """Return the folder of the copy without its face."""
+    return f"images/{path.removeprefix(f'{STAGE}/').rpartition('/')[0]}"
 
 
 def _notes(root: Path) -> Path:

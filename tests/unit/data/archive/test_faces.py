@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import nibabel
@@ -28,6 +29,7 @@ from isocenter.verbs.leaks import leaks
 CODE = "113102"
 
 
+@cache
 def hounsfield() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Return (HU, brain, nose, affine) of a head."""
     values, brain, nose, _, affine = head()
@@ -169,6 +171,7 @@ def test_a_run_that_is_killed_while_faces_are_removed_is_taken_up(
     source: Path, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     take(source / "chest", tmp_path / "a")
+    chest = {p.parent for p in (tmp_path / "a" / "images").rglob("*.dcm")}
     put, calls = faces._put, []
 
     def failing(*arguments: object) -> object:
@@ -180,7 +183,10 @@ def test_a_run_that_is_killed_while_faces_are_removed_is_taken_up(
     monkeypatch.setattr(faces, "_put", failing)
     with pytest.raises(KeyboardInterrupt):
         take(source, tmp_path / "a")
+    (folder,) = {p.parent for p in (tmp_path / "a" / "images").rglob("*.dcm")} - chest
+    (folder / ".partial-123-x.dcm").write_bytes(b"half of a file, as kill -9 leaves it")
     made = take(source, tmp_path / "a")
+    assert not list((tmp_path / "a" / "images").rglob(".partial-*"))
     assert made.taken == 0  # all of it was in the journal already
     assert made.catalog_hash == open_catalog(archive).hash
 

@@ -30,7 +30,10 @@ def ingest(
     sources: Annotated[
         list[str],
         typer.Argument(
-            help="Folders, files, zips or addresses; NAME=SOURCE says whose identifiers are in it.", show_default=False
+            help="Folders, files, zips, addresses (s3://...) or servers: 'dicomweb+https://HOST/PATH?PatientID=...', "
+            "'dicom://OWN:THEIRS@HOST:PORT?method=get&StudyDate=...' (method=move&listen=PORT for C-MOVE). "
+            "NAME=SOURCE says whose identifiers are in it. Passwords: docs/how-to/archive.md.",
+            show_default=False,
         ),
     ],
     to: Annotated[Path, typer.Option("--to", help="Folder of the archive.", show_default=False, readable=False)],
@@ -88,6 +91,11 @@ def ingest(
 def _lines(done: IngestDocument) -> list[str]:
     lines = [f"{done.listed} files, {done.known} known before, {done.taken} taken in"]
     lines.append(", ".join(f"{t.rows} {name}" for name, t in done.tables.items() if t.rows))
+    lines[1:1] = [
+        f"{s.server}: {s.studies} studies, {s.fetched} instances fetched, {s.present} there before, {s.missing} missing"
+        + (f" (listed in {s.missing_list})" if s.missing_list else "")
+        for s in done.servers
+    ]
     lines += [f"{t.kind}: {t.count} x {t.reason} (first: {t.first})" for t in done.troubles]
     if done.lost:
         lines.append(f"lost: {done.lost} (first: {done.lost_first}); run again")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,6 +26,7 @@ __all__ = [
     "IngestConfig",
     "IngestDocument",
     "LeakEntry",
+    "ServerEntry",
     "TableEntry",
     "TroubleEntry",
     "ingest",
@@ -43,8 +45,13 @@ class IngestConfig(_Strict):
     """Configuration of `isocenter ingest`.
 
     Attributes:
-        sources: Folders, files, zip archives, addresses that fsspec opens; NAME=SOURCE says whose identifiers these
-            are.
+        sources: Folders, files, zip archives, addresses that fsspec opens, servers; NAME=SOURCE says whose identifiers
+            these are. Servers: dicomweb+https://HOST/PATH?PatientID=..., or
+            dicom://[OWN:]THEIRS@HOST:PORT?method=get&StudyDate=..., or the same with method=move&listen=PORT (OWN,
+            THEIRS: application entity titles). Keywords of DICOM choose studies; everything=yes takes all. What lets
+            one in comes from ISOCENTER_DICOMWEB_TOKEN, or from the file that ISOCENTER_SERVER_CREDENTIALS names; an
+            address with it is refused. What is fetched lies in TO/private/servers until it is copied into the archive,
+            de-identified, and is then removed; without copies (pixels=False) it stays there.
         to: Folder of the archive.
         pixels: Whether images are copied, de-identified; else the catalog speaks of files that stay where they are.
         dates: What becomes of dates: shifted (by patient), full (kept: identifying), or none.
@@ -131,6 +138,28 @@ class LeakEntry(_Strict):
     page: str
 
 
+class ServerEntry(_Strict):
+    """What a server among the sources gave.
+
+    Attributes:
+        server: Its address, without what was asked for.
+        studies: That the question finds.
+        fetched: Instances that came now.
+        present: Instances that an earlier run had fetched.
+        missing: Instances, or whole studies, that did not come.
+        missing_list: File of what did not come and why, "" where nothing is missing.
+        removed: Fetched files that are removed, since the archive has copies of its own.
+    """
+
+    server: str
+    studies: int
+    fetched: int
+    present: int
+    missing: int
+    missing_list: str
+    removed: int
+
+
 class IngestDocument(_Strict):
     """What an ingest did, and what the archive holds.
 
@@ -143,7 +172,8 @@ class IngestDocument(_Strict):
         known: Of them, those that were taken in before.
         taken: Files taken in now.
         bytes_read: Of these.
-        lost: Files that were gone, or places that went away, while reading: run again.
+        lost: Files that were gone, places that went away while reading, and what servers did not give: run again.
+        servers: What servers among the sources gave.
         tables: Of the catalog.
         troubles: By reason, most first, of the whole archive.
         refused: Files, or parts of files, that could not be read, in the whole archive.
@@ -164,6 +194,7 @@ class IngestDocument(_Strict):
     bytes_read: int
     lost: int
     lost_first: str
+    servers: tuple[ServerEntry, ...] = ()
     tables: dict[str, TableEntry]
     troubles: tuple[TroubleEntry, ...]
     refused: int
@@ -185,7 +216,7 @@ def ingest(
     """Take sources into an archive.
 
     Args:
-        sources: Folders, files, zip archives, addresses; NAME=SOURCE says whose identifiers are in it.
+        sources: Folders, files, zip archives, addresses, servers; NAME=SOURCE says whose identifiers are in it.
         to: Folder of the archive; made where there is none.
         progress: Called with what is being done and the fraction done.
         **options: Other fields of `IngestConfig`.
@@ -194,7 +225,7 @@ def ingest(
         What was done, what the archive holds, and what could not be read.
 
     Raises:
-        ConfigError: An option is wrong, or the archive was made with another policy or key.
+        ConfigError: An option or a server's address is wrong, or the archive was made with another policy or key.
         DataError: A source is not there.
         OutputError: The archive can't be written.
         CapabilityError: A package is missing.
@@ -209,6 +240,7 @@ def run(config: IngestConfig, *, progress: Progress | None = None) -> IngestDocu
     from isocenter.data.archive.engine import take_in
     from isocenter.data.archive.layout import make_archive
     from isocenter.data.archive.walk import parse_source
+    from isocenter.verbs.ingest_servers import asked_for, drop_copies, entries_of, fetch_all, missing_of
 
     if config.deface and (config.identified or not config.pixels):
         raise ConfigError(
@@ -224,25 +256,34 @@ def run(config: IngestConfig, *, progress: Progress | None = None) -> IngestDocu
     for place in places:
         if not place.remote and config.to.resolve().is_relative_to(Path(place.where).resolve()):
             raise ConfigError("the archive lies in one of its sources and would take itself in; choose another folder")
+    asked = asked_for(places, os.environ)
     archive = make_archive(config.to, config.policy(), Pseudonyms(key), pixels=config.pixels)
     told: list[LeaksDocument] = []
-    done = take_in(
-        archive,
-        places,
-        bytes(key),
-        workers=config.workers or os.cpu_count() or 1,
-        engine=config.engine,
-        progress=progress,
-        memory_mb=config.memory_mb,
-        # While nobody else can write: the report is of this state of the archive.
-        finish=lambda: told.append(write_leaks(archive.root)),
-    )
+    with archive.locked("servers.lock") if asked else nullcontext():
+        fetched = fetch_all(archive, asked, progress or (lambda _stage, _done: None))
+        for one in asked:
+            places[one.number] = one.fetched_place(archive)
+        done = take_in(
+            archive,
+            places,
+            bytes(key),
+            workers=config.workers or os.cpu_count() or 1,
+            engine=config.engine,
+            progress=progress,
+            memory_mb=config.memory_mb,
+            # While nobody else can write: the report is of this state of the archive.
+            finish=lambda: told.append(write_leaks(archive.root)),
+        )
+        removed = drop_copies(archive, asked) if config.pixels else [0] * len(asked)
+    servers = entries_of(archive, asked, fetched, removed)
+    lost = [*(f"{name}: {reason}" for name, reason in done.lost), *missing_of(asked, fetched)]
     troubles = problems_of(archive.root)
     notes = []
     if config.identified:
         notes.append("nothing was de-identified: this archive holds identified data")
     if done.crashed:
         notes.append(f"{len(done.crashed)} files killed the process that read them; they are listed as refused")
+    notes += [f"{s.server} has no study that the question finds" for s in servers if not s.studies and not s.missing]
     return IngestDocument(
         version=__version__,
         archive=str(config.to),
@@ -252,8 +293,9 @@ def run(config: IngestConfig, *, progress: Progress | None = None) -> IngestDocu
         known=done.known,
         taken=done.taken,
         bytes_read=done.bytes_read,
-        lost=len(done.lost),
-        lost_first=f"{done.lost[0][0]}: {done.lost[0][1]}" if done.lost else "",
+        lost=len(lost),
+        lost_first=lost[0] if lost else "",
+        servers=servers,
         tables={n: TableEntry(rows=t["rows"], hash=t["hash"]) for n, t in done.current["tables"].items()},
         troubles=tuple(TroubleEntry(reason=r, kind=k, count=c, first=f) for k, r, c, f in troubles[:_SHOWN]),
         refused=sum(c for k, _, c, _ in troubles if k == "refused"),

@@ -106,6 +106,7 @@ def consolidate(archive: Archive, same_pixels: SamePixels, *, memory_mb: int = 2
         waiting = _faces(database, archive, workers)
         _people(database)
         _series(database)
+        _numbers(database)
         _reports(database)
         _others(database)
         written = {name: _write(database, archive, name) for name in TABLES}
@@ -322,6 +323,30 @@ def _series(database: duckdb.DuckDBPyConnection) -> None:
     )
 
 
+def _numbers(database: duckdb.DuckDBPyConnection) -> None:
+    """Make the table `numbers`: which study an accession number of a patient is of, and how many it could be of.
+
+    Images say it themselves, and records say it of studies whose images may lie elsewhere (FHIR's ImagingStudy). A UID
+    is the study's whoever names it: what a record says of one is true of the patient whose images have it, under
+    whichever identifier the record knows that patient; and where it names several for one number, they all are.
+    """
+    database.execute(
+        """
+        CREATE TABLE numbers AS
+        WITH said AS (
+            SELECT DISTINCT accession_key, patient_key, study_uid, 'accession' AS study_from FROM told
+            WHERE accession_key IS NOT NULL
+            UNION SELECT accession_key, patient_key, study_uid, 'record' FROM new_links
+            UNION SELECT l.accession_key, s.patient_key, every.study_uid, 'record' FROM new_links l
+                JOIN studies_bare s USING (study_uid) JOIN new_links every
+                ON every.accession_key = l.accession_key AND every.patient_key = l.patient_key
+        )
+        SELECT accession_key, patient_key, min(study_uid) AS study_uid, min(study_from) AS study_from,
+            count(DISTINCT study_uid) AS studies FROM said GROUP BY accession_key, patient_key
+        """
+    )
+
+
 def _reports(database: duckdb.DuckDBPyConnection) -> None:
     """Join reports to studies: by UID, by accession number of the same patient, by the only study of that day."""
     columns = ", ".join(f'r."{c}"' for c in TABLES["reports"].columns if c not in ("study_uid", "study_from", "held"))
@@ -333,20 +358,17 @@ def _reports(database: duckdb.DuckDBPyConnection) -> None:
                 AS place, row_number() OVER (PARTITION BY report_key ORDER BY CASE status WHEN 'withdrawn' THEN 0
                 WHEN 'corrected' THEN 1 WHEN 'amended' THEN 2 WHEN 'appended' THEN 3 WHEN 'final' THEN 4 ELSE 5 END,
                 date DESC NULLS LAST, sha256) AS newest FROM new_reports) WHERE place = 1
-        ), by_number AS (
-            SELECT accession_key, patient_key, min(study_uid) AS study_uid FROM studies_bare
-            WHERE accession_key IS NOT NULL GROUP BY ALL HAVING count(*) = 1
         ), by_day AS (
             SELECT study_date, patient_key, min(study_uid) AS study_uid FROM studies_bare
             WHERE study_date IS NOT NULL GROUP BY ALL HAVING count(*) = 1
         )
         SELECT {columns}, coalesce(r.study_uid, n.study_uid, d.study_uid) AS study_uid,
-            CASE WHEN r.study_uid IS NOT NULL THEN 'uid' WHEN n.study_uid IS NOT NULL THEN 'accession'
+            CASE WHEN r.study_uid IS NOT NULL THEN 'uid' WHEN n.study_uid IS NOT NULL THEN n.study_from
                 WHEN d.study_uid IS NOT NULL THEN 'date' END AS study_from,
             coalesce(h.why, CASE WHEN r.newest > 1 THEN 'a later version of this report is there'
                 WHEN r.status = 'withdrawn' THEN 'entered in error' END) AS held, r.file_key
         FROM once r
-        LEFT JOIN by_number n ON n.accession_key = r.accession_key AND n.patient_key = r.patient_key
+        LEFT JOIN numbers n ON n.accession_key = r.accession_key AND n.patient_key = r.patient_key AND n.studies = 1
         LEFT JOIN by_day d ON d.study_date = r.date AND d.patient_key = r.patient_key AND r.accession_key IS NULL
         LEFT JOIN held_people h ON h.patient_key = r.patient_key
         """
@@ -450,7 +472,13 @@ def _private(database: duckdb.DuckDBPyConnection, archive: Archive) -> None:
             UNION ALL SELECT DISTINCT 'report ' || r.report_key,
                 'its accession number is of a study of another patient', 'conflict'
                 FROM reports r JOIN studies_bare s USING (accession_key)
-                WHERE r.patient_key <> s.patient_key AND r.study_from IS DISTINCT FROM 'accession'
+                WHERE r.patient_key <> s.patient_key AND coalesce(r.study_from, '') NOT IN ('accession', 'record')
+                    AND NOT EXISTS (FROM numbers n WHERE n.accession_key = r.accession_key
+                        AND n.patient_key = r.patient_key)
+            UNION ALL SELECT DISTINCT 'report ' || r.report_key,
+                'its accession number is of ' || n.studies || ' studies: joined to none of them', 'conflict'
+                FROM reports r JOIN numbers n USING (accession_key, patient_key)
+                WHERE n.studies > 1 AND r.study_uid IS NULL
             ORDER BY ALL
         """,
         "removed": f"""

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 import shutil
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -393,10 +395,27 @@ def _one_by_one(batch: Batch, setup: Setup, intake: Intake) -> Iterator[tuple[Ba
 
 def _pool(workers: int) -> ProcessPoolExecutor:
     # A fresh interpreter: forking a process that has threads (DuckDB's, Arrow's) may stop it for ever.
-    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+    spawn = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, mp_context=spawn, initializer=_end_with_parent)
     for _ in range(workers):
         pool.submit(_ready)
     return pool
+
+
+def _end_with_parent() -> None:
+    """Let this worker end when the process that it works for is killed.
+
+    Workers would wait for more for ever, and what they still write could fall into the next run.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _ready() -> None:

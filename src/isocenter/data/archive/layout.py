@@ -72,13 +72,16 @@ class Archive:
         return self.private / "journal"
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Hold the archive for one writer.
+    def locked(self, name: str = "lock") -> Iterator[None]:
+        """Hold the archive, or a part of it, for one writer.
+
+        Args:
+            name: Of the file in `private` that stands for what is held.
 
         Raises:
             OutputError: Another process is writing to it.
         """
-        descriptor = os.open(self.private / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        descriptor = os.open(self.private / name, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -6,7 +6,7 @@ import hashlib
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import lru_cache
@@ -16,7 +16,7 @@ from isocenter.data.archive.datasets import told_values
 from isocenter.data.archive.naming import stem
 from isocenter.data.archive.rows import IN_TEXT, Rows
 from isocenter.data.deidentify import KnownIdentity, Policy, Pseudonyms, clean_text
-from isocenter.data.records import Found, ManifestRow, RawLabel, RawPatient, RawRecord, RawReport
+from isocenter.data.records import Found, ManifestRow, RawLabel, RawPatient, RawRecord, RawReport, RawStudy
 
 __all__ = ["Speaker", "add_found", "number_of", "shift_moment"]
 
@@ -121,9 +121,7 @@ def add_found(found: Found, rows: Rows, speaker: Speaker, name: str) -> None:
         rows.add("reports", _report_row(report, speaker, known))
     for number, record in enumerate(found.records):
         rows.add("records", _record_row(record, number, speaker, known))
-    if found.studies:
-        said = f"{len(found.studies)} imaging studies of records: their accession numbers are not joined yet"
-        rows.trouble(name, said, "ignored")
+    _add_links(found.studies, rows, speaker, name)
     for label in found.labels:
         rows.add("labels", _label_row(label, speaker))
     for manifest in found.manifests:
@@ -133,6 +131,24 @@ def add_found(found: Found, rows: Rows, speaker: Speaker, name: str) -> None:
     for refusal in found.refused:
         inner = "" if refusal.where in ("", name, name.rsplit("/", 1)[-1]) else f": {refusal.where}"
         rows.trouble(name + inner, refusal.reason, refusal.kind)
+
+
+def _add_links(studies: Sequence[RawStudy], rows: Rows, speaker: Speaker, name: str) -> None:
+    """Add which study an accession number is of; what lacks one of them, or the patient, joins nothing and is told."""
+    without = 0
+    for study in studies:
+        if not (study.patient and study.accession and study.study_uid):
+            without += 1
+            continue
+        link = {
+            "patient_key": speaker.key(study.issuer, study.patient, ""),
+            "study_uid": _study(study.study_uid, speaker),
+            "accession_key": _accession(study.accession, speaker),
+        }
+        rows.add("links", link)
+    if without:
+        said = f"{without} imaging studies without patient, accession number or UID: nothing can be joined by them"
+        rows.trouble(name, said, "ignored")
 
 
 def _identity(patient: RawPatient, key: str) -> KnownIdentity:

@@ -33,6 +33,7 @@ JOURNAL: Mapping[str, Mapping[str, Type]] = {
     "persons": {**_ITEM, **_IDENTITY, "patient_key": "text", "patient_from": "text", "sex": "text"},
     "reports": {**_ITEM, "file_key": "text", **REPORT_COLUMNS},
     "records": {**_ITEM, **RECORD_COLUMNS},
+    "links": {**_ITEM, "patient_key": "text", "study_uid": "text", "accession_key": "text"},
     "labels": {**_ITEM, "file_key": "text", **LABEL_COLUMNS},
     "splits": {**_ITEM, "cohort": "text", "patient_key": "text", "split": "text"},
     "problems": {**_ITEM, "name": "text", "reason": "text", "kind": "text"},

@@ -45,6 +45,7 @@ from isocenter.data.images.quiet import quiet
 from isocenter.data.records import read_records
 
 _MOST_UNPACKED = 2**31
+_MESSAGES = frozenset({"hl7", "fhir", "sr"})
 
 __all__ = ["Batch", "Entry", "Part", "Setup", "hashes_of", "process"]
 
@@ -432,7 +433,11 @@ class _Worker:
         with as_file(listed.locator, listed.name, content) as path:
             found = read_records(path)
         place = f"{where.root_name} {where.inner}"
-        speaker = Speaker(self.names, self.setup.policy, where.domain, place, where.collection, self.rows)
+        rows: tuple[Any, ...] = (*found.patients, *found.reports, *found.records, *found.studies)
+        forms = {row.form for row in rows}
+        # As DICOM's: without an issuer, only the user says whose identifiers these are; a folder's name does not.
+        domain = where.stated if forms and forms <= _MESSAGES else where.domain
+        speaker = Speaker(self.names, self.setup.policy, domain, place, where.collection, self.rows)
         add_found(found, self.rows, speaker, listed.name)
 
     def _dicomdir(self, entry: Entry) -> None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -172,6 +176,39 @@ def test_a_run_that_ends_early_is_taken_up(
     made = ingest([str(hospital)], tmp_path / "b", workers=1)
     assert made.catalog_hash == open_catalog(archive).hash
     assert 0 < made.known < made.listed
+
+
+def test_workers_end_with_a_run_that_is_killed() -> None:
+    program = (
+        "import multiprocessing, os, time\n"
+        "from isocenter.data.archive.engine import _pool\n"
+        "if __name__ == '__main__':\n"
+        "    pool = _pool(1)\n"
+        "    print(pool.submit(os.getpid).result(), flush=True)\n"
+        "    time.sleep(60)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as run:
+        assert run.stdout is not None
+        worker = int(run.stdout.readline())
+        assert _lives(worker)
+        run.kill()
+    for _ in range(400):
+        if not _lives(worker):
+            return
+        time.sleep(0.05)
+    os.kill(worker, 9)
+    pytest.fail("the worker went on")
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+        state = Path(f"/proc/{process}/stat")
+        return not state.exists() or state.read_text().rpartition(")")[2].split()[0] != "Z"
+    except (ProcessLookupError, FileNotFoundError):
+        return False
 
 
 def test_headers_alone_copy_nothing(hospital: Path, tmp_path: Path) -> None:

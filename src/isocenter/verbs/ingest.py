@@ -12,35 +12,29 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from isocenter.core.errors import CapabilityError, ConfigError
 from isocenter.data.deidentify import Policy, Pseudonyms
-from isocenter.data.deidentify.leaks import k_anonymity
 from isocenter.data.images.pseudonym import KEY_VARIABLE, pseudonym_key
 from isocenter.verbs.archive_folder import problems_of, require_packages
+from isocenter.verbs.leaks import AnonymityEntry, LeaksDocument, write_leaks
+from isocenter.verbs.settings import configured
 from isocenter.version import __version__
 
 __all__ = [
-    "AnonymityEntry",
     "IngestConfig",
     "IngestDocument",
+    "LeakEntry",
     "ServerEntry",
     "TableEntry",
     "TroubleEntry",
-    "anonymity_of",
     "ingest",
     "run",
 ]
 
 Progress = Callable[[str, float], None]
 _SHOWN = 20
-_QUASI = ("sex", "age", "modalities")
-_PEOPLE = """
-SELECT min(sex) AS sex, floor(min(age_years)) AS age,
-    string_agg(DISTINCT modalities, ' ' ORDER BY modalities) AS modalities
-FROM studies GROUP BY patient_key
-"""
 
 
 class _Strict(BaseModel):
@@ -65,6 +59,7 @@ class IngestConfig(_Strict):
         retain_institution: Keep names of institutions.
         retain_safe_private: Keep private elements that the standard lists as safe.
         clean_pixels: Find burnt-in text and blank it (needs tesseract).
+        deface: Remove the face from CT and MR that may show one; what is no whole head is left out.
         identified: Change nothing: an archive of identified data. Whoever sets it takes over.
         workers: Processes; 0 takes all cores.
         engine: local, or ray.
@@ -79,6 +74,7 @@ class IngestConfig(_Strict):
     retain_institution: bool = False
     retain_safe_private: bool = False
     clean_pixels: bool = False
+    deface: bool = False
     identified: bool = False
     workers: int = Field(default=0, ge=0)
     engine: Literal["local", "ray"] = "local"
@@ -92,6 +88,7 @@ class IngestConfig(_Strict):
             retain_institution=self.retain_institution,
             retain_safe_private=self.retain_safe_private,
             clean_pixels=self.clean_pixels,
+            deface=self.deface,
             off=self.identified,
         )
 
@@ -115,22 +112,30 @@ class TroubleEntry(_Strict):
     first: str
 
 
-class AnonymityEntry(_Strict):
-    """k-anonymity of the patients with images, over what others may know of them.
+class LeakEntry(_Strict):
+    """The leak report in short; the whole is `private/leaks.html` and `private/leaks.json`.
 
     Attributes:
-        columns: The quasi-identifiers.
-        patients: How many.
-        smallest: Patients of the smallest class: k.
-        small_share: Share whose class is smaller than five.
-        unique_share: Share that is alone.
+        safe: Whether exports go through.
+        why_not: Reasons against it.
+        removed: Values removed or changed.
+        replaced: Places replaced in texts, by kind.
+        boxes: Of burnt-in text, blanked.
+        faces: Images without their part of a face.
+        suspicious: What a person should look at; how many are still there.
+        not_done: What was not de-identified.
+        page: Where the report is.
     """
 
-    columns: tuple[str, ...]
-    patients: int
-    smallest: int
-    small_share: float
-    unique_share: float
+    safe: bool
+    why_not: tuple[str, ...]
+    removed: int
+    replaced: dict[str, int]
+    boxes: int
+    faces: int
+    suspicious: int
+    not_done: tuple[str, ...]
+    page: str
 
 
 class ServerEntry(_Strict):
@@ -175,6 +180,7 @@ class IngestDocument(_Strict):
         conflicts: Rows held back.
         doubtful: What can't be as it is said (a study before its patient's birth, an image without pixels), kept.
         anonymity: How well patients with images hide among each other; None where there are none.
+        leaks: What de-identification did, and did not do.
         notes: What else should be known.
     """
 
@@ -195,6 +201,7 @@ class IngestDocument(_Strict):
     conflicts: int
     doubtful: int
     anonymity: AnonymityEntry | None = None
+    leaks: LeakEntry
     notes: tuple[str, ...]
 
     @property
@@ -223,10 +230,7 @@ def ingest(
         OutputError: The archive can't be written.
         CapabilityError: A package is missing.
     """
-    try:
-        config = IngestConfig(sources=tuple(sources), to=Path(to), **options)
-    except ValidationError as error:
-        raise ConfigError(f"{error.errors()[0]['loc']}: {error.errors()[0]['msg']}") from error
+    config = configured(IngestConfig, sources=tuple(sources), to=Path(to), **options)
     return run(config, progress=progress)
 
 
@@ -238,6 +242,10 @@ def run(config: IngestConfig, *, progress: Progress | None = None) -> IngestDocu
     from isocenter.data.archive.walk import parse_source
     from isocenter.verbs.ingest_servers import asked_for, drop_copies, entries_of, fetch_all, missing_of
 
+    if config.deface and (config.identified or not config.pixels):
+        raise ConfigError(
+            "a face is removed from copies that are de-identified: leave out --headers-only, --identified"
+        )
     key, lasting = pseudonym_key()
     if not lasting:
         raise CapabilityError(
@@ -250,6 +258,7 @@ def run(config: IngestConfig, *, progress: Progress | None = None) -> IngestDocu
             raise ConfigError("the archive lies in one of its sources and would take itself in; choose another folder")
     asked = asked_for(places, os.environ)
     archive = make_archive(config.to, config.policy(), Pseudonyms(key), pixels=config.pixels)
+    told: list[LeaksDocument] = []
     with archive.locked("servers.lock") if asked else nullcontext():
         fetched = fetch_all(archive, asked, progress or (lambda _stage, _done: None))
         for one in asked:
@@ -262,6 +271,8 @@ def run(config: IngestConfig, *, progress: Progress | None = None) -> IngestDocu
             engine=config.engine,
             progress=progress,
             memory_mb=config.memory_mb,
+            # While nobody else can write: the report is of this state of the archive.
+            finish=lambda: told.append(write_leaks(archive.root)),
         )
         removed = drop_copies(archive, asked) if config.pixels else [0] * len(asked)
     servers = entries_of(archive, asked, fetched, removed)
@@ -290,23 +301,21 @@ def run(config: IngestConfig, *, progress: Progress | None = None) -> IngestDocu
         refused=sum(c for k, _, c, _ in troubles if k == "refused"),
         conflicts=sum(c for k, _, c, _ in troubles if k == "conflict"),
         doubtful=sum(c for k, _, c, _ in troubles if k == "doubtful"),
-        anonymity=anonymity_of(archive.root),
+        anonymity=told[0].anonymity,
+        leaks=_in_short(told[0], archive.private),
         notes=tuple(notes),
     )
 
 
-def anonymity_of(root: Path) -> AnonymityEntry | None:
-    """Return how well patients with images hide among each other; None where there are none."""
-    from isocenter.data.catalog.catalog import open_catalog
-
-    rows = open_catalog(root).sql(_PEOPLE).to_pylist()
-    if not rows:
-        return None
-    found = k_anonymity(rows, _QUASI)
-    return AnonymityEntry(
-        columns=_QUASI,
-        patients=found.rows,
-        smallest=found.smallest,
-        small_share=round(found.small_share, 4),
-        unique_share=round(found.unique_share, 4),
+def _in_short(found: LeaksDocument, private: Path) -> LeakEntry:
+    return LeakEntry(
+        safe=found.safe,
+        why_not=found.why_not,
+        removed=found.removed,
+        replaced=found.replaced,
+        boxes=found.boxes,
+        faces=found.faces,
+        suspicious=sum(s.count for s in found.suspicious if not s.settled),
+        not_done=found.not_done,
+        page=str(private / "leaks.html"),
     )

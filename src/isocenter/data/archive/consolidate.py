@@ -10,14 +10,16 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import duckdb
 
 from isocenter.core.errors import OutputError
-from isocenter.data.archive.layout import Archive
-from isocenter.data.archive.rows import JOURNAL
+from isocenter.data.archive.faces import SeriesOfFaces, deface_all, superseded
+from isocenter.data.archive.layout import STAGE, Archive
+from isocenter.data.archive.rows import IN_FACE, JOURNAL
 from isocenter.data.catalog.schema import TABLES, Type
 from isocenter.data.images.atomic import atomic_path
 from isocenter.data.images.patient import Patient, two_patients
@@ -31,6 +33,8 @@ _SQL_TYPES: Mapping[Type, str] = {
     "text": "VARCHAR", "integer": "BIGINT", "number": "DOUBLE", "date": "DATE", "boolean": "BOOLEAN",
 }  # fmt: skip
 TWO_PEOPLE = "two people have this identifier"
+_MIXED = "some of its files say a part of the body that has no face, and some do not"
+_REPLACED = ("path", "bytes", "header_sha256", "pixel_sha256", "transfer_syntax", "image_type")
 SAME_UID = "another instance has the same SOP Instance UID"
 
 
@@ -71,13 +75,14 @@ def live_items(database: duckdb.DuckDBPyConnection, archive: Archive) -> None:
     )
 
 
-def consolidate(archive: Archive, same_pixels: SamePixels, *, memory_mb: int = 256) -> dict[str, Any]:
+def consolidate(archive: Archive, same_pixels: SamePixels, *, memory_mb: int = 256, workers: int = 1) -> dict[str, Any]:
     """Write the catalog anew from the journal.
 
     Args:
         archive: The archive.
         same_pixels: Decides about instances of one UID that are stored in different transfer syntaxes.
         memory_mb: Of the database; more is spilled to the disk.
+        workers: Processes that remove faces.
 
     Returns:
         What `current.json` holds: files, rows and hashes of the tables, and one hash of all.
@@ -98,6 +103,7 @@ def consolidate(archive: Archive, same_pixels: SamePixels, *, memory_mb: int = 2
                     "JOIN live USING (item, hint, part)"
                 )
         _instances(database, same_pixels)
+        waiting = _faces(database, archive, workers)
         _people(database)
         _series(database)
         _numbers(database)
@@ -105,6 +111,7 @@ def consolidate(archive: Archive, same_pixels: SamePixels, *, memory_mb: int = 2
         _others(database)
         written = {name: _write(database, archive, name) for name in TABLES}
         _private(database, archive)
+        gone = _superseded(database, archive, waiting)
     except duckdb.OutOfMemoryException as error:
         raise OutputError(
             f"the catalog needs more room than {memory_mb} MB and the disk hold", source=archive.root
@@ -122,6 +129,11 @@ def consolidate(archive: Archive, same_pixels: SamePixels, *, memory_mb: int = 2
     for file in archive.catalog.glob("*.parquet"):
         if file.name not in keep:
             file.unlink()
+    for path in gone:
+        path.unlink(missing_ok=True)
+        for folder in path.relative_to(archive.root).parents[:-2]:
+            with suppress(OSError):  # it is not empty
+                (archive.root / folder).rmdir()
     return current
 
 
@@ -179,6 +191,70 @@ def _instances(database: duckdb.DuckDBPyConnection, same_pixels: SamePixels) -> 
         SELECT {columns}, name_key, birth_key, item, NULL FROM new_instances ANTI JOIN several USING (sop_uid)
         """
     )
+
+
+def _faces(database: duckdb.DuckDBPyConnection, archive: Archive, workers: int) -> list[SeriesOfFaces]:
+    """Put in the place of images that wait for it what they are without the face; leave out series where it stays."""
+    database.execute("CREATE TABLE left_out (name VARCHAR, reason VARCHAR); CREATE TABLE with_faces (count BIGINT)")
+    if not archive.policy.deface:
+        return []
+    series = "patient_key, study_uid, series_uid"
+    rows = database.execute(
+        f"""
+        SELECT {series}, list(path ORDER BY path), count(*) FILTER (path NOT LIKE '{STAGE}/%'),
+            count(*) FILTER (held IS NOT NULL)
+        FROM told SEMI JOIN (FROM told WHERE path LIKE '{STAGE}/%') s USING ({series})
+        GROUP BY {series} ORDER BY {series}
+        """
+    ).fetchall()
+    root = str(archive.root)
+    waiting = [
+        SeriesOfFaces(root, tuple(paths), _MIXED if other else SAME_UID if held else "")
+        for *_, paths, other, held in rows
+    ]
+    done = deface_all(archive.root, waiting, workers=workers)
+    database.execute(
+        "CREATE TABLE faceless (was VARCHAR, path VARCHAR, bytes BIGINT, header_sha256 VARCHAR, pixel_sha256 VARCHAR, "
+        "transfer_syntax VARCHAR, image_type VARCHAR); CREATE TABLE facing (path VARCHAR, reason VARCHAR)"
+    )
+    clean = [[was, *(f[c] for c in _REPLACED)] for one in done for was, f in one.files.items()]
+    if clean:
+        database.executemany("INSERT INTO faceless VALUES (?, ?, ?, ?, ?, ?, ?)", clean)
+    kept_out = [[p, one.problem] for s, one in zip(waiting, done, strict=True) if one.problem for p in s.paths]
+    if kept_out:
+        database.executemany("INSERT INTO facing VALUES (?, ?)", kept_out)
+    replaced = ", ".join(f'CASE WHEN f.was IS NULL THEN t."{c}" ELSE f."{c}" END AS "{c}"' for c in _REPLACED)
+    database.execute(
+        f"""
+        INSERT INTO with_faces SELECT {sum(one.faces for one in done)};
+        INSERT INTO left_out SELECT j.name, f.reason FROM told t JOIN facing f USING (path) JOIN live j USING (item);
+        CREATE TABLE shown AS SELECT t.* REPLACE ({replaced}) FROM (FROM told ANTI JOIN facing USING (path)) t
+            LEFT JOIN faceless f ON f.was = t.path;
+        DROP TABLE told; ALTER TABLE shown RENAME TO told
+        """
+    )
+    return waiting
+
+
+def _superseded(database: duckdb.DuckDBPyConnection, archive: Archive, waiting: list[SeriesOfFaces]) -> list[Path]:
+    """Return copies that no row speaks of any more: of a table that was corrected, of a series that grew.
+
+    What no part of the journal has ever spoken of is let be: another process that was not stopped may be writing it.
+    """
+    found = database.execute(
+        """
+        SELECT DISTINCT path FROM (
+            SELECT j.path FROM journal_instances j ANTI JOIN live USING (item, hint, part)
+        ) ANTI JOIN (SELECT path FROM new_instances UNION ALL SELECT path FROM told) USING (path)
+        WHERE path IS NOT NULL ORDER BY path
+        """
+    ).fetchall()
+    now = {path for (path,) in database.execute("SELECT path FROM told WHERE path IS NOT NULL").fetchall()} if (
+        archive.policy.deface) else set()  # fmt: skip
+    faces = superseded(archive.root, waiting) if archive.policy.deface else []
+    return [archive.root / path for (path,) in found] + [
+        p for p in faces if str(p.relative_to(archive.root)) not in now
+    ]
 
 
 def _people(database: duckdb.DuckDBPyConnection) -> None:
@@ -380,6 +456,7 @@ def _private(database: duckdb.DuckDBPyConnection, archive: Archive) -> None:
         "locations": "SELECT i.sop_uid, j.locator, j.name FROM instances i JOIN live j USING (item) ORDER BY ALL",
         "problems": f"""
             SELECT name, reason, kind FROM new_problems
+            UNION ALL SELECT name, reason, 'refused' FROM left_out
             UNION ALL SELECT j.name,
                 '{SAME_UID}' || ' and other pixels, or another patient or study: held back', 'conflict'
                 FROM instances i JOIN live j USING (item)
@@ -404,7 +481,12 @@ def _private(database: duckdb.DuckDBPyConnection, archive: Archive) -> None:
                 WHERE n.studies > 1 AND r.study_uid IS NULL
             ORDER BY ALL
         """,
-        "removed": 'SELECT "where", action, sum(count)::BIGINT AS count FROM new_removed GROUP BY ALL ORDER BY ALL',
+        "removed": f"""
+            SELECT "where", action, sum(count)::BIGINT AS count FROM (
+                SELECT "where", action, count FROM new_removed
+                UNION ALL SELECT '{IN_FACE}', 'blank', count FROM with_faces WHERE count > 0
+            ) GROUP BY ALL ORDER BY ALL
+        """,
     }
     for name, query in queries.items():
         with atomic_path(archive.private / f"{name}.parquet") as temporary:

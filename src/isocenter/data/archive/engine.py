@@ -33,7 +33,7 @@ from isocenter.data.archive.layout import Archive
 from isocenter.data.archive.rows import Rows
 from isocenter.data.archive.walk import Listed, Place, Trouble, walk
 from isocenter.data.archive.work import Batch, Entry, Part, Setup, end_with_parent, process, write_listing, write_part
-from isocenter.data.images.atomic import explain_os_error
+from isocenter.data.images.atomic import atomic_path, explain_os_error
 from isocenter.data.images.discover import sniff_bytes
 from isocenter.data.records import read_records
 
@@ -42,6 +42,8 @@ __all__ = ["EngineName", "Intake", "take_in"]
 EngineName = Literal["local", "ray"]
 Progress = Callable[[str, float], None]
 _CHUNK = 5_000
+_STATE = "consolidated"
+"""Names the state of the journal that the catalog is of."""
 _BATCH, _BATCH_OF_HEADERS = 256, 1024
 _BATCH_BYTES = 256 * 2**20
 _WAITING_EACH = 2
@@ -81,6 +83,7 @@ def take_in(
     engine: EngineName = "local",
     progress: Progress | None = None,
     memory_mb: int = 256,
+    finish: Callable[[], object] | None = None,
 ) -> Intake:
     """Take sources into an archive.
 
@@ -92,6 +95,7 @@ def take_in(
         engine: "local", or "ray".
         progress: Called with what is being done and the fraction of files done.
         memory_mb: Of the database that writes the catalog.
+        finish: Called when the catalog is written, before others may write to the archive.
 
     Returns:
         What was done. The catalog is written also where files were lost; a later run takes those in.
@@ -104,7 +108,6 @@ def take_in(
     tell = progress or (lambda _stage, _done: None)
     setup = Setup(str(archive.root), key, archive.policy, archive.pixels)
     intake = Intake()
-    changed = False
     with archive.locked():
         for left in (*archive.journal.glob(".partial-*"), *archive.private.glob("listing-*")):
             shutil.rmtree(left, ignore_errors=True)
@@ -129,7 +132,6 @@ def take_in(
             for note in filter(None, notes):
                 # Workers have at hand what writing a part needs.
                 pool.submit(write_listing, *note).result() if pool is not None else write_listing(*note)
-                changed = True
             batches = _batches(listing, sets, known, run, intake, most)
             _work(batches, setup, intake, engine=engine, workers=workers, pool=pool, tell=tell)
         except OSError as error:
@@ -139,11 +141,32 @@ def take_in(
                 pool.shutdown(wait=True, cancel_futures=True)
             shutil.rmtree(listing, ignore_errors=True)
         tell("writing the catalog", 1.0)
-        if changed or intake.taken or not (archive.catalog / CURRENT).is_file():
-            intake.current = consolidate(archive, lambda paths: same_pixels(archive.root, paths), memory_mb=memory_mb)
+        # A run that was killed after its last part has left a journal that the catalog does not know.
+        state = _state(archive)
+        if not (archive.catalog / CURRENT).is_file() or _last_state(archive) != state:
+            intake.current = consolidate(
+                archive, lambda paths: same_pixels(archive.root, paths), memory_mb=memory_mb, workers=workers
+            )
+            with atomic_path(archive.private / _STATE) as temporary:
+                temporary.write_text(state + "\n", "utf-8")
         else:
             intake.current = json.loads((archive.catalog / CURRENT).read_text("utf-8"))
+        if finish is not None:
+            finish()
     return intake
+
+
+def _state(archive: Archive) -> str:
+    """Return what changes when a part of the journal is added."""
+    names = sorted(p.name for p in archive.journal.glob("[0-9]*"))
+    return blake2b("\n".join(names).encode(), digest_size=16).hexdigest()
+
+
+def _last_state(archive: Archive) -> str:
+    try:
+        return (archive.private / _STATE).read_text("utf-8").strip()
+    except FileNotFoundError:
+        return ""
 
 
 def _list(place: Place, folder: Path, intake: Intake, tell: Progress) -> tuple[Sets, list[Trouble]]:

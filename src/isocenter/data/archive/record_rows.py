@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -13,7 +14,7 @@ from typing import Any
 
 from isocenter.data.archive.datasets import told_values
 from isocenter.data.archive.naming import stem
-from isocenter.data.archive.rows import Rows
+from isocenter.data.archive.rows import IN_TEXT, Rows
 from isocenter.data.deidentify import KnownIdentity, Policy, Pseudonyms, clean_text
 from isocenter.data.records import Found, ManifestRow, RawLabel, RawPatient, RawRecord, RawReport, RawStudy
 
@@ -34,6 +35,7 @@ class Speaker:
         domain: Whose identifiers these are where a source does not say.
         place: Of the file among those of its set: names people where a table has no column of patients.
         collection: Name of its set for the catalog, "" for none.
+        told: Rows that take up how much was replaced in texts, None for nobody.
     """
 
     names: Pseudonyms
@@ -41,6 +43,7 @@ class Speaker:
     domain: str
     place: str
     collection: str = ""
+    told: Rows | None = None
 
     def key(self, issuer: str, identifier: str, row: str) -> str:
         """Return the pseudonym of a patient, or of a row where no patient is named."""
@@ -68,12 +71,17 @@ class Speaker:
         if self.policy.off or len(text) <= _SHORT:
             return text
         days = self.days(key)
-        return _clean(text, known, 0 if days is None else days)
+        clean, replaced = _clean(text, known, 0 if days is None else days)
+        if self.told is not None:
+            for kind, count in replaced:
+                self.told.add("removed", {"where": IN_TEXT, "action": kind, "count": count})
+        return clean
 
 
 @lru_cache(maxsize=16384)
-def _clean(text: str, known: KnownIdentity, days: int) -> str:
-    return clean_text(text, known=known, shift_days=days).text
+def _clean(text: str, known: KnownIdentity, days: int) -> tuple[str, tuple[tuple[str, int], ...]]:
+    done = clean_text(text, known=known, shift_days=days)
+    return done.text, tuple(sorted(Counter(span.kind for span in done.spans).items()))
 
 
 def shift_moment(text: str, days: int) -> str | None:

@@ -16,7 +16,10 @@ from isocenter.data.catalog.schema import (
     arrow_type,
 )
 
-__all__ = ["JOURNAL", "Rows"]
+__all__ = ["IN_FACE", "IN_PIXELS", "IN_TEXT", "JOURNAL", "Rows"]
+
+IN_TEXT, IN_PIXELS, IN_FACE = "text", "burnt-in text", "face"
+"""Where something was removed, in the table `removed`, beside tags and headers of files."""
 
 _ITEM: Mapping[str, Type] = {"item": "text", "hint": "text"}
 _IDENTITY: Mapping[str, Type] = {"name_key": "text", "birth_key": "text"}

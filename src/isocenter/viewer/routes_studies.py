@@ -1,0 +1,110 @@
+"""Studies, images and their voxels."""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Header, Query, Request
+from fastapi.responses import FileResponse, Response
+
+from isocenter.viewer.ports import ImageItem, Picture, Ports, StudyDetail, StudyPage, StudyQuery
+from isocenter.viewer.settings import PREFIX, Settings
+
+__all__ = ["router"]
+
+_DATE = r"^(\d{4}-\d{2}-\d{2})?$"
+_KEEP = "private, max-age=86400, immutable"
+
+
+def router(ports: Ports, settings: Settings) -> APIRouter:
+    """Return the routes."""
+    routes = APIRouter(prefix=PREFIX, tags=["studies"])
+    library = ports.library
+
+    @routes.get("/studies")
+    def studies(
+        q: Annotated[str, Query(max_length=200)] = "",
+        modality: Annotated[str, Query(max_length=16)] = "",
+        patient: Annotated[str, Query(max_length=64)] = "",
+        date_from: Annotated[str, Query(alias="from", pattern=_DATE)] = "",
+        date_to: Annotated[str, Query(alias="to", pattern=_DATE)] = "",
+        status: Literal["", "new", "open", "read", "signed"] = "",
+        offset: Annotated[int, Query(ge=0)] = 0,
+        limit: Annotated[int, Query(ge=1, le=1000)] = 50,
+        order: Annotated[str, Query(pattern="^-?(date|patient|description|status)$")] = "date",
+    ) -> StudyPage:
+        """List studies."""
+        return library.studies(
+            StudyQuery(q, modality.upper(), patient, date_from, date_to, status, offset, limit, order)
+        )
+
+    @routes.get("/studies/{study}")
+    def study(study: str) -> StudyDetail:
+        """Open a study: its images, earlier studies of the patient, reports, and what can't be shown."""
+        return library.study(study)
+
+    @routes.get("/images/{image}")
+    def image(image: str) -> ImageItem:
+        """Describe an image."""
+        return library.image_item(image)
+
+    @routes.get("/images/{image}/pixels", response_class=Response, responses=_BINARY)
+    def pixels(
+        request: Request,
+        image: str,
+        first: Annotated[int, Query(ge=0)] = 0,
+        count: Annotated[int | None, Query(ge=1)] = None,
+        compress: Literal["", "gzip"] = "",
+        if_none_match: Annotated[str, Header()] = "",
+    ) -> Response:
+        """Send planes first .. first+count-1 as raw voxels: little-endian, C order (z, y, x, channel)."""
+        item = library.image_item(image)
+        planes = library.planes(image, first, item.shape_zyx[0] - first if count is None else count).array
+        data = memoryview(planes.reshape(-1)).cast("B") if planes.size else memoryview(b"")
+        # An image's id holds for its files as they are now, but a hash of what is sent can't be wrong.
+        tag = f'"{hashlib.sha256(data).hexdigest()}"'
+        headers = {"ETag": tag, "Cache-Control": _KEEP, "X-Isocenter-Dtype": item.pixel.dtype}
+        if tag in [part.strip().removeprefix("W/") for part in if_none_match.split(",")]:
+            return Response(status_code=304, headers=headers)
+        if compress == "gzip":
+            packer = zlib.compressobj(1, wbits=31)
+            body = packer.compress(data) + packer.flush()
+            headers["Content-Encoding"] = "gzip"
+            return Response(body, media_type="application/octet-stream", headers=headers)
+        return Response(bytes(data), media_type="application/octet-stream", headers=headers)
+
+    @routes.get("/images/{image}/picture.png", response_class=Response, responses=_PNG)
+    def picture(
+        image: str,
+        plane: Literal["z", "y", "x"] = "z",
+        index: Annotated[int | None, Query(ge=0)] = None,
+        centre: float | None = None,
+        width: Annotated[float | None, Query(gt=0)] = None,
+        width_px: Annotated[int, Query(ge=16, le=2048)] = 512,
+        if_none_match: Annotated[str, Header()] = "",
+    ) -> Response:
+        """Draw a plane across an axis of the grid, in its physical aspect, with the letters of its sides."""
+        png = library.picture(image, Picture(plane, index, centre, width, width_px))
+        tag = f'"{hashlib.sha256(png).hexdigest()}"'
+        headers = {"ETag": tag, "Cache-Control": _KEEP}
+        if tag in [part.strip().removeprefix("W/") for part in if_none_match.split(",")]:
+            return Response(status_code=304, headers=headers)
+        return Response(png, media_type="image/png", headers=headers)
+
+    @routes.get("/images/{image}/nifti", response_class=FileResponse, responses=_BINARY)
+    def nifti(image: str) -> FileResponse:
+        """Send an image as NIfTI, whose place in the patient was proven when it was written."""
+        path = library.nifti(image)
+        return FileResponse(path, media_type="application/gzip", filename=f"{image}.nii.gz")
+
+    return routes
+
+
+_BINARY: dict[int | str, dict[str, object]] = {
+    200: {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}
+}
+_PNG: dict[int | str, dict[str, object]] = {
+    200: {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}}
+}

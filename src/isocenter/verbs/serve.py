@@ -1,6 +1,7 @@
 """Serve: the viewer over an archive or a folder, on this machine.
 
-Sources are read and never written to: what people make (masks, drafts, readings, the work list) goes to the work folder.
+Sources are read and never written to: what people make (masks, drafts, readings, the work list) goes to the work
+folder.
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ class ServeConfig(BaseModel):
         memory_mb: Voxels that are kept in memory.
         image_mb: Largest image that is taken as a whole (outlining, readings, NIfTI).
         sessions: Interaction sessions at once.
-        on_irregular: What is done with irregular series: "resample" to a regular grid and say so, or "raise": leave out.
+        on_irregular: What is done with irregular series: "resample" to a regular grid and say so, or "raise": leave
+            them out.
         page: Folder of a built page; None for the one in the package.
     """
 

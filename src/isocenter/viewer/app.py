@@ -21,9 +21,9 @@ ROUTERS: tuple[Callable[[Ports, Settings], APIRouter], ...] = (
     routes_health.router,
     routes_studies.router,
 )
-"""One per noun, in the order of the documentation. A new noun is a file `routes_NOUN.py` (or a module of its own) with a
-function `router(ports, settings) -> APIRouter`, and a line here. A router whose work outlives a request (threads, leases)
-gives it a `lifespan`, which FastAPI enters when the server starts and leaves when it stops."""
+"""One per noun, in the order of the documentation. A new noun is a file `routes_NOUN.py` (or a module of its own) with
+a function `router(ports, settings) -> APIRouter`, and a line here. A router whose work outlives a request (threads,
+leases) gives it a `lifespan`, which FastAPI enters when the server starts and leaves when it stops."""
 
 Closing = Callable[[], object]
 

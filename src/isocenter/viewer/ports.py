@@ -1,8 +1,8 @@
 """What the verb `serve` hands to the viewer: nouns as frozen dataclasses, and Protocols that act on them.
 
-Everything here is core types, numbers and text. A port raises the errors of `core.errors`: `NotFound` for a name that is
-not known, `Conflict` for what somebody has changed meanwhile, `TooLarge` for what does not fit, `AtCapacity` for a limit;
-`problems` turns them into answers. Ports are called from several threads at once.
+Everything here is core types, numbers and text. A port raises the errors of `core.errors`: `NotFound` for a name that
+is not known, `Conflict` for what somebody has changed meanwhile, `TooLarge` for what does not fit, `AtCapacity` for a
+limit; `problems` turns them into answers. Ports are called from several threads at once.
 
 Identifiers (study, image, mask, session, job, reading, draft) are opaque: 16 hexadecimal digits, never a path, never a
 patient's value. Times are ISO 8601 in UTC.
@@ -61,7 +61,7 @@ __all__ = [
 ]
 
 Tell = Callable[[str, float], None]
-"""Called with what is being done and how much of it is done, 0 to 1. It raises `Stopped` where somebody stopped the work."""
+"""Called with what is being done and how much of it, 0 to 1. It raises `Stopped` where somebody stopped the work."""
 
 Status = Literal["new", "open", "read", "signed"]
 Json = Mapping[str, Any]

@@ -1,11 +1,11 @@
-"""The library: studies of a folder or an archive, opened by their headers, their voxels read when they are looked at."""
+"""The library: studies of a folder or an archive, opened by their headers; voxels are read when they are looked at."""
 
 from __future__ import annotations
 
 import io
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -15,7 +15,6 @@ from jaxtyping import Shaped
 
 from isocenter.core import Image
 from isocenter.core.errors import ConfigError, DataError, NotFound, TooLarge
-from isocenter.data.archive.image_rows import read_plain
 from isocenter.data.images.atomic import make_parent
 from isocenter.data.images.dicom import open_dicom
 from isocenter.data.images.nifti import write_nifti
@@ -24,6 +23,7 @@ from isocenter.verbs.serving.identifiers import identifier
 from isocenter.verbs.serving.listing import Standing
 from isocenter.verbs.serving.memory import Kept
 from isocenter.verbs.serving.opened import OpenedImage, opened_prepared, opened_whole, sent
+from isocenter.verbs.serving.plain import check_promise, read_file
 from isocenter.verbs.serving.sources import PlainFile, StudySource
 from isocenter.viewer.ports import (
     ImageItem,
@@ -204,8 +204,8 @@ class StudyLibrary:
     def _check_size(self, opened: OpenedImage) -> None:
         if opened.memory_bytes > self.limits.image_bytes:
             raise TooLarge(
-                f"the image takes {opened.memory_bytes >> 20} MiB of memory, and {self.limits.image_bytes >> 20} MiB are "
-                "allowed for one; its planes can be looked at"
+                f"the image takes {opened.memory_bytes >> 20} MiB of memory, and {self.limits.image_bytes >> 20} MiB "
+                "are allowed for one; its planes can be looked at"
             )
 
     def _read(self, opened: OpenedImage) -> Image:
@@ -258,9 +258,9 @@ class StudyLibrary:
 
     def _open_plain(self, study: str, index: int, file: PlainFile) -> OpenedImage:
         def read() -> Image:
-            image = read_plain(file.path, file.kind, file.name)
-            return replace(image, modality=file.modality) if file.modality and not image.modality else image
+            return read_file(file)
 
+        check_promise(file, self.limits.image_bytes)
         with self._reads:
             image = read()
         name = identifier("image", study, image.sha256)

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from isocenter.viewer.ports import Status, StudyItem, StudyPage, StudyQuery
 
-__all__ = ["Standing", "listed", "with_priors"]
+__all__ = ["Standing", "listed", "stand", "with_priors"]
 
 Standing = Callable[[str], tuple[Status, str | None]]
 """How far the work on a study is, and whom it is assigned to."""
@@ -27,6 +27,16 @@ def with_priors(items: Iterable[StudyItem]) -> list[StudyItem]:
         date = item.study_date
         earlier = sum(d < date for d in dates[item.patient_key]) if date else 0
         out.append(replace(item, prior=earlier) if earlier != item.prior else item)
+    return out
+
+
+def stand(items: Iterable[StudyItem], standing: Standing) -> list[StudyItem]:
+    """Return studies with how far the work on each is, and whom it is assigned to."""
+    out = []
+    for item in items:
+        status, assigned = standing(item.id)
+        same = status == item.status and assigned == item.assigned_to
+        out.append(item if same else replace(item, status=status, assigned_to=assigned))
     return out
 
 

@@ -1,4 +1,4 @@
-"""An image of the library: described once, its planes read when they are looked at, the whole of it when it is needed."""
+"""An image of the library: described once; planes are read when they are looked at, the whole when it is needed."""
 
 from __future__ import annotations
 

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from isocenter.plugins import find, load
 from isocenter.core import TaskEntry
+from isocenter.plugins import find, load
+from isocenter.verbs.archive_folder import require_packages
 from isocenter.verbs.serving.library import StudyLibrary
 from isocenter.verbs.serving.sources import FolderSource, StudySource
 from isocenter.viewer.ports import Ports, TaskItem
@@ -39,7 +40,14 @@ def make_ports(
 
 
 def _source(config: ServeConfig, work: Path) -> StudySource:
-    return FolderSource(config.path, work)
+    from isocenter.verbs.serve import is_archive
+
+    if not is_archive(config.path):
+        return FolderSource(config.path, work)
+    require_packages()
+    from isocenter.verbs.serving.archive_source import ArchiveSource
+
+    return ArchiveSource(config.path)
 
 
 def _tasks() -> tuple[TaskItem, ...]:

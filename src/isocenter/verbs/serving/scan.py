@@ -285,7 +285,7 @@ def _walk(root: Path, leave_out: frozenset[str]) -> Iterator[tuple[Path, str, in
     while waiting:
         below = waiting.pop()
         try:
-            status = os.stat(root / below)
+            status = (root / below).stat()
             if (status.st_dev, status.st_ino) in visited or os.path.realpath(root / below) in leave_out:
                 continue
             visited.add((status.st_dev, status.st_ino))

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
 from isocenter.core.errors import NotFound
-from isocenter.verbs.serving.listing import Standing, listed, with_priors
+from isocenter.verbs.serving.listing import Standing, listed, stand, with_priors
 from isocenter.verbs.serving.scan import FoundStudy, Scan
 from isocenter.viewer.ports import ReportItem, StudyItem, StudyPage, StudyQuery
 
@@ -17,12 +16,21 @@ __all__ = ["FolderSource", "PlainFile", "StudyParts", "StudySource"]
 
 @dataclass(frozen=True)
 class PlainFile:
-    """A file that is not DICOM: where it is, what it is, its name for messages, and its modality where known."""
+    """A file that is not DICOM.
+
+    Args:
+        path: Where it is.
+        kind: nifti, nrrd, metaimage, picture or npz.
+        name: For messages.
+        modality: Where the source knows it, "" elsewhere.
+        member: Array and number in a file of many (npz), "" elsewhere.
+    """
 
     path: Path
     kind: str
     name: str
     modality: str = ""
+    member: str = ""
 
 
 @dataclass(frozen=True)
@@ -148,16 +156,7 @@ class FolderSource:
         studies = self.scan.studies
         if self._items[0] is not studies:
             self._items = (studies, with_priors(_item(study) for study in studies.values()))
-        return _standing(self._items[1], standing)
-
-
-def _standing(items: Sequence[StudyItem], standing: Standing) -> list[StudyItem]:
-    out = []
-    for item in items:
-        status, assigned = standing(item.id)
-        same = status == item.status and assigned == item.assigned_to
-        out.append(item if same else replace(item, status=status, assigned_to=assigned))
-    return out
+        return stand(self._items[1], standing)
 
 
 def _item(study: FoundStudy) -> StudyItem:

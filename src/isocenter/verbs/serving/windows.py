@@ -51,7 +51,8 @@ def windows_of(
         eight_bits: Whether it is stored in 8 bits, or is in colour.
 
     Example:
-        >>> found = windows_of(np.array([0, 1000]), quantity=Quantity.HU, body_part="BRAIN", header=(), eight_bits=False)
+        >>> some = np.array([0, 1000])
+        >>> found = windows_of(some, quantity=Quantity.HU, body_part="BRAIN", header=(), eight_bits=False)
         >>> found[0].name, len(found)
         ('brain', 7)
     """

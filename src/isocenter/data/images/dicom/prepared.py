@@ -1,7 +1,7 @@
 """An image of a DICOM series whose headers were read and whose pixels were not: some planes of it, or all.
 
-`read_dicom` reads the whole of each; a viewer shows the middle plane before the rest is there. Both take this one way, so
-what a person sees is what a task is given.
+`read_dicom` reads the whole of each; a viewer shows the middle plane before the rest is there. Both take this one way,
+so what a person sees is what a task is given.
 """
 
 from __future__ import annotations

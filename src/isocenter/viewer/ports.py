@@ -277,11 +277,10 @@ class Library(Protocol):
         ...
 
     def study(self, study: str) -> StudyDetail:
-        """Open a study: headers are read, pixels are not (but for a few planes).
+        """Open a study: headers are read, pixels are not (but for a few planes); what can't be shown is left out.
 
         Raises:
             NotFound: There is none.
-            DataError: Nothing of it can be read.
         """
         ...
 

@@ -176,11 +176,10 @@ class StudyLibrary:
         return path
 
     def opened(self, study: str) -> Opened:
-        """Open a study, or return what is open.
+        """Open a study, or return what is open; what can't be shown is left out, with its reason.
 
         Raises:
             NotFound: There is none.
-            DataError: Nothing of it can be read.
         """
         found = self._opened.get(study, lambda: self._open(study))
         self._where.add(study, (image.item.id for image in found.images))
@@ -235,8 +234,6 @@ class StudyLibrary:
             try:
                 found = open_dicom(parts.dicom, root=parts.root, on_irregular=self.on_irregular)
             except DataError as error:
-                if not parts.plain:
-                    raise
                 left_out.append(_left_out(error, "DICOM files"))
             else:
                 notes.extend(found.notes)
@@ -251,9 +248,8 @@ class StudyLibrary:
                 images.append(self._open_plain(study, len(images), file))
             except DataError as error:
                 left_out.append(_left_out(error, file.name))
-        if not images:
-            reason = f": {left_out[0].where}: {left_out[0].reason}" if left_out else ""
-            raise DataError(f"no image of this study can be shown{reason}")
+        if not images and not left_out:
+            left_out.append(LeftOut("the study", "holds no image that can be shown: objects of other kinds alone"))
         return Opened(tuple(images), tuple(left_out), tuple(notes))
 
     def _open_plain(self, study: str, index: int, file: PlainFile) -> OpenedImage:

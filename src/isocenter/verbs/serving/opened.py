@@ -139,7 +139,17 @@ def _form_of_values(array: Shaped[np.ndarray, "c z y x"]) -> PixelForm:
             return PixelForm("int16")
         if low >= 0 and high <= 65535:
             return PixelForm("uint16")
+    elif dtype.kind == "f" and _whole(sampled(array)) and _whole(array) and _in_range(array):
+        return PixelForm("int16")  # integers that a NIfTI scaled to floats: half as much to send
     return PixelForm("float32")
+
+
+def _whole(values: Shaped[np.ndarray, "..."]) -> bool:
+    return bool(np.all(np.rint(values) == values))  # what is not finite is not equal to itself, or out of range
+
+
+def _in_range(values: Shaped[np.ndarray, "..."]) -> bool:
+    return values.size > 0 and float(values.min()) >= -32768 and float(values.max()) <= 32767
 
 
 def _form_of_header(image: Prepared, some: Shaped[np.ndarray, "c z y x"]) -> PixelForm:
@@ -205,7 +215,7 @@ def _item(
         stack=cast("Any", geometry.stack),
         dark_is_high=facts.dark_is_high or facts.quantity is Quantity.SUVBW,
         windows=windows_of(
-            values, quantity=facts.quantity, body_part=facts.body_part, header=facts.window,
+            values, quantity=facts.quantity, modality=facts.modality, body_part=facts.body_part, header=facts.window,
             eight_bits=form.dtype == "uint8" or colour,
         ),
         low=low,

@@ -421,7 +421,16 @@ class Served:
 class Readings(Protocol):
     """What tasks answer of a study."""
 
-    def start(self, study: str, *, tasks: Sequence[str] | None, evidence: bool, prior: str | None, reader: str) -> str:
+    def start(
+        self,
+        study: str,
+        *,
+        tasks: Sequence[str] | None,
+        evidence: bool,
+        prior: str | None,
+        reader: str,
+        stated: Mapping[str, str] | None = None,
+    ) -> str:
         """Start a reading and return its job.
 
         Args:
@@ -430,6 +439,7 @@ class Readings(Protocol):
             evidence: Whether they are asked why.
             prior: A study of the same patient whose latest reading is compared with.
             reader: Who asked.
+            stated: "modality" and "body_part" of images whose file says none.
 
         Raises:
             NotFound: There is no such study.
@@ -443,6 +453,14 @@ class Readings(Protocol):
 
         Raises:
             NotFound: There is no study, or no reading of it.
+        """
+        ...
+
+    def mask(self, reading: str, prediction: int, segment: int | None) -> Change:
+        """Return a segment of an answer's mask (all of them together for None), as levels 0 and 3 in its box.
+
+        Raises:
+            NotFound: There is no such reading, answer or segment.
         """
         ...
 

@@ -18,8 +18,8 @@ from isocenter.viewer.ports import Job, Problem, Tell
 __all__ = ["JobRunner", "Work"]
 
 Work = Callable[[Tell], Mapping[str, Any]]
-"""What a job does: it calls what it is given with its stage and share done, which raises `Stopped` where somebody stopped
-it, and returns names of what it made."""
+"""What a job does: it calls what it is given with its stage and share done, which raises `Stopped` where somebody
+stopped it, and returns names of what it made."""
 
 _ENDED = ("done", "failed", "stopped")
 _LOOK_EVERY_SECONDS = 0.1

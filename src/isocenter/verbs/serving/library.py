@@ -185,6 +185,10 @@ class StudyLibrary:
         self._where.add(study, (image.item.id for image in found.images))
         return found
 
+    def was_opened(self, study: str) -> bool:
+        """Tell whether somebody has opened a study, now or before the server was started."""
+        return self._where.knows(study)
+
     def close(self) -> None:
         """Let go of everything."""
         self.source.close()
@@ -276,14 +280,20 @@ class _Known:
         self._file = file
         self._lock = threading.Lock()
         self._study: dict[str, str] = {}
+        self._studies: set[str] = set()
         if file.is_file():
             for line in file.read_text("ascii", errors="replace").splitlines():
                 image, _, study = line.partition(" ")
                 self._study[image] = study
+                self._studies.add(study)
 
     def study(self, image: str) -> str | None:
         """Return the study of an image, None where it was never opened."""
         return self._study.get(image)
+
+    def knows(self, study: str) -> bool:
+        """Tell whether a study was opened."""
+        return study in self._studies
 
     def add(self, study: str, images: Iterator[str]) -> None:
         """Note the images of a study."""
@@ -292,6 +302,7 @@ class _Known:
             if not new:
                 return
             self._study.update(dict.fromkeys(new, study))
+            self._studies.add(study)
             make_parent(self._file)
             with self._file.open("a", encoding="ascii") as stream:
                 stream.writelines(f"{image} {study}\n" for image in new)

@@ -32,8 +32,8 @@ class OpenedImage:
         study: Its study.
         read: Reads the whole.
         planes: Reads planes first .. first+count-1 as (c, z, y, x) values; None where only the whole can be read.
-        block: Planes that are best read at once.
         voxel_bytes: Of a voxel of all channels, in memory.
+        series_uid: As results name it; "" where there is none.
     """
 
     item: ImageItem
@@ -41,6 +41,7 @@ class OpenedImage:
     read: Callable[[], Image]
     planes: Callable[[int, int], Shaped[np.ndarray, "c z y x"]] | None
     voxel_bytes: int
+    series_uid: str = ""
 
     @property
     def memory_bytes(self) -> int:
@@ -101,7 +102,7 @@ def opened_prepared(study: str, index: int, image: Prepared, *, most_bytes: int)
     form = _form_of_header(image, some)
     item = _item(name, index, facts, some, form, most_bytes)
     width = np.dtype(form.dtype).itemsize * some.shape[0]
-    return OpenedImage(item, study, image.image, image.planes, width)
+    return OpenedImage(item, study, image.image, image.planes, width, first.header.text("SeriesInstanceUID"))
 
 
 def opened_whole(
@@ -121,7 +122,7 @@ def opened_whole(
     form = _form_of_values(image.array)
     width = image.array.dtype.itemsize * image.array.shape[0]
     item = _item(name, index, facts, image.array, form, most_bytes)
-    return OpenedImage(item, study, read, None, width)
+    return OpenedImage(item, study, read, None, width, image.source.series_uid)
 
 
 def _is_colour(image: Prepared, some: Shaped[np.ndarray, "c z y x"]) -> bool:

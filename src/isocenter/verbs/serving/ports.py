@@ -9,9 +9,13 @@ from typing import TYPE_CHECKING
 from isocenter.core import TaskEntry
 from isocenter.plugins import find, load
 from isocenter.verbs.archive_folder import require_packages
+from isocenter.verbs.serving.jobs import JobRunner
 from isocenter.verbs.serving.library import StudyLibrary
+from isocenter.verbs.serving.readings import StudyReadings
 from isocenter.verbs.serving.sources import FolderSource, StudySource
+from isocenter.verbs.serving.standing import Standings
 from isocenter.viewer.ports import Ports, TaskItem
+from isocenter.viewer.problems import problem_of
 from isocenter.viewer.settings import Settings
 
 if TYPE_CHECKING:
@@ -35,8 +39,11 @@ def make_ports(
         memory_bytes=config.memory_mb << 20,
         on_irregular=config.on_irregular,
     )
+    jobs = JobRunner(problem_of=problem_of)
+    readings = StudyReadings(library, jobs, work)
+    library.standing = Standings(library, readings).of
     library.source.start()
-    return Ports(library=library, tasks=_tasks()), (library.close,)
+    return Ports(library=library, tasks=_tasks(), jobs=jobs, readings=readings), (library.close, jobs.close)
 
 
 def _source(config: ServeConfig, work: Path) -> StudySource:

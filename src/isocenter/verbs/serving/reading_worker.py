@@ -1,7 +1,7 @@
 """One reading in a process of its own: its memory goes when it ends, and the server lives on whatever becomes of it.
 
-Standard input: one JSON object, the fields of `ReadConfig`. Standard output: lines of JSON, {"stage", "done"} on the way
-and {"ok": true} or {"problem": {"code", "detail"}} at the end.
+Standard input: one JSON object, the fields of `ReadConfig`. Standard output: lines of JSON, {"stage", "done"} on the
+way and {"ok": true} or {"problem": {"code", "detail"}} at the end.
 """
 
 from __future__ import annotations

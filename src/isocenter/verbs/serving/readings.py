@@ -1,7 +1,7 @@
 """Readings: `isocenter read` of a study on the server, its result kept in the work folder and handed out by name.
 
-    WORK/readings/STUDY/READING/     what `isocenter read` wrote
-    WORK/readings/STUDY/latest       name of the latest reading
+WORK/readings/STUDY/READING/     what `isocenter read` wrote
+WORK/readings/STUDY/latest       name of the latest reading
 """
 
 from __future__ import annotations
@@ -17,15 +17,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from isocenter.core.errors import CapabilityError, ConfigError, DataError, ModelError, NotFound, PluginError, Stopped
+import numpy as np
+from jaxtyping import Bool
+
+from isocenter.core.errors import CapabilityError, ConfigError, ModelError, NotFound, Stopped
 from isocenter.data.images.atomic import atomic_path, make_parent
+from isocenter.data.images.nifti import read_nifti_mask
 from isocenter.plugins import find
 from isocenter.verbs.result import ResultDocument, read_result
 from isocenter.verbs.serving.identifiers import is_identifier, random_identifier
 from isocenter.verbs.serving.jobs import JobRunner
 from isocenter.verbs.serving.library import StudyLibrary
 from isocenter.verbs.serving.sources import PlainFile, StudyParts
-from isocenter.viewer.ports import Served, Tell
+from isocenter.viewer.ports import Change, Problem, Served, Tell
+from isocenter.viewer.problems import error_of
 from isocenter.viewer.settings import PREFIX
 
 __all__ = ["StudyReadings"]
@@ -35,10 +40,6 @@ _MASKS = ("NIfTI", "NRRD", "DICOM SEG", "DICOM RTSTRUCT")
 _STOP_SECONDS = 10.0
 _OWN_FILES = ("result.json", "report.html", "config.json")
 _TYPES = {".dcm": "application/dicom", ".gz": "application/gzip", ".nrrd": "application/octet-stream"}
-_ERRORS: Mapping[str, type[Exception]] = {
-    "config": ConfigError, "model": ModelError, "weights": ModelError, "plugin": PluginError,
-    "not_offered": CapabilityError,
-}  # fmt: skip
 
 
 class StudyReadings:
@@ -124,6 +125,25 @@ class StudyReadings:
         kind = _TYPES.get(path.suffix) or mimetypes.guess_type(path.name)[0] or "application/octet-stream"
         return Served(path, kind, path.name)
 
+    def mask(self, reading: str, prediction: int, segment: int | None) -> Change:
+        """Return a segment of an answer's mask (all of them together for None), as levels 0 and 3 in its box.
+
+        Raises:
+            NotFound: There is no such reading, answer or segment.
+        """
+        folder, document = self.document(reading)
+        if not 0 <= prediction < len(document.predictions):
+            raise NotFound("the reading has no such answer")
+        answer = document.predictions[prediction]
+        file = next((f for f in answer.files if f.format == "NIfTI"), None)
+        numbers = [s.number for s in answer.segments]
+        if file is None or (segment is not None and segment not in numbers):
+            raise NotFound("the answer has no such mask")
+        mask = read_nifti_mask(folder / file.path, name=file.path)
+        chosen = numbers if segment is None else [segment]
+        inside = np.any([mask.segment_array(number) for number in chosen], axis=0)
+        return boxed(inside)
+
     def image_of(self, study: str, document: ResultDocument, index: int) -> str | None:
         """Return which of the study's images a reading calls by an index; None where the study has changed since."""
         entry = next((i for i in document.images if i.index == index), None)
@@ -150,7 +170,9 @@ class StudyReadings:
     def _links(self, study: str, reading: str, document: ResultDocument) -> dict[str, Any]:
         base = f"{PREFIX}/readings/{reading}"
         images = {str(e.index): self.image_of(study, document, e.index) for e in document.images}
-        masks, maps, nearest, pictures = [], [], [], []
+        masks: list[dict[str, Any]] = []
+        maps: list[dict[str, Any]] = []
+        nearest: list[dict[str, Any]] = []
         for number, answer in enumerate(document.predictions):
             image = images.get(str(answer.image))
             if answer.segments and any(f.format == "NIfTI" or f.format == "NRRD" for f in answer.files):
@@ -176,9 +198,8 @@ class StudyReadings:
                     maps.append(entry)
                 elif found.kind == "neighbour":
                     nearest.append(entry)
-        for file in (*document.files, *(f for p in document.predictions for f in p.files)):
-            if file.format == "PNG":
-                pictures.append({"url": f"{base}/files/{file.path}", "sha256": file.sha256})
+        files = (*document.files, *(f for p in document.predictions for f in p.files))
+        pictures = [{"url": f"{base}/files/{f.path}", "sha256": f.sha256} for f in files if f.format == "PNG"]
         page = f"{base}/files/report.html"
         return {"images": images, "masks": masks, "maps": maps, "nearest": nearest, "pictures": pictures, "page": page}
 
@@ -200,6 +221,24 @@ class StudyReadings:
                 pointer.write_text(name, "ascii")
             self._read = {*self._read, study}
         return {"reading": name, "study": study, "url": f"{PREFIX}/studies/{study}/readings/latest"}
+
+
+def boxed(inside: Bool[np.ndarray, "z y x"]) -> Change:
+    """Return a mask as levels in the smallest box that holds it.
+
+    Example:
+        >>> mask = np.zeros((2, 3, 4), dtype=bool); mask[1, 1:3, 2] = True
+        >>> boxed(mask).box_zyx
+        (1, 2, 1, 3, 2, 3)
+    """
+    if not inside.any():
+        return Change((0, 0, 0, 0, 0, 0), np.zeros((0, 0, 0), dtype=np.uint8))
+    ends = []
+    for axis in range(3):
+        line = np.flatnonzero(inside.any(axis=tuple(a for a in range(3) if a != axis)))
+        ends.append((int(line[0]), int(line[-1]) + 1))
+    (z0, z1), (y0, y1), (x0, x1) = ends
+    return Change((z0, z1, y0, y1, x0, x1), inside[z0:z1, y0:y1, x0:x1].astype(np.uint8) * 3)
 
 
 def _names(document: ResultDocument) -> frozenset[str]:
@@ -239,7 +278,7 @@ def _run_worker(settings: Mapping[str, Any], tell: Tell) -> None:
         Stopped: The job was stopped.
         IsocenterError: What the reading failed with.
     """
-    command = [sys.executable, "-m", "isocenter.verbs.serving.reading_worker"]
+    command = [sys.executable, "-P", "-m", "isocenter.verbs.serving.reading_worker"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603
         lines: list[dict[str, Any]] = []
         reader = threading.Thread(target=_collect, args=(process.stdout, lines), daemon=True)
@@ -263,8 +302,7 @@ def _run_worker(settings: Mapping[str, Any], tell: Tell) -> None:
             raise
     last = lines[-1] if lines else {}
     if "problem" in last:
-        kind = _ERRORS.get(last["problem"]["code"], DataError)
-        raise kind(last["problem"]["detail"])
+        raise error_of(Problem(last["problem"]["code"], last["problem"]["detail"]))
     if last.get("ok") is not True:
         raise ModelError(
             f"the reading ended before it was done (exit code {process.returncode}): it may have run out of memory; "
@@ -284,5 +322,5 @@ def _collect(stream: IO[str] | None, lines: list[dict[str, Any]]) -> None:
 
 def _remove_half(out: Path) -> None:
     """Remove what a reading that had to be killed left beside the final name."""
-    for folder in out.parent.glob(f".{out.name}*"):
+    for folder in out.parent.glob(f".partial-*{out.name}"):
         shutil.rmtree(folder, ignore_errors=True)

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from serving_cases import API, NAME, opened, ramp, served, studies, voxels, write_folder, write_study
 from starlette.testclient import TestClient
 
 from isocenter.verbs.ingest import ingest
+from serving_cases import API, NAME, opened, ramp, served, studies, voxels, write_folder, write_study
 
 pytest.importorskip("duckdb")
 
@@ -73,7 +73,9 @@ def test_filters(client: TestClient) -> None:
 
 
 def test_the_voxels_are_the_sources(client: TestClient) -> None:
-    found = {tuple(i["shape_zyx"]): i for s in studies(client, modality="CT") for i in opened(client, s["id"])["images"]}
+    found = {
+        tuple(i["shape_zyx"]): i for s in studies(client, modality="CT") for i in opened(client, s["id"])["images"]
+    }
     np.testing.assert_array_equal(voxels(client, found[3, 4, 5]), ramp((3, 4, 5)).array)
     both = [opened(client, s["id"])["images"][0] for s in studies(client, modality="CT")]
     lows = sorted(int(voxels(client, i).min()) for i in both if i["shape_zyx"] == [6, 5, 7])

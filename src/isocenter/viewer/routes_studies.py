@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import FileResponse, Response, StreamingResponse
 
-from isocenter.viewer.ports import ImageItem, Picture, Ports, StudyDetail, StudyPage, StudyQuery
+from isocenter.viewer.ports import ImageItem, Picture, Planes, Ports, StudyDetail, StudyPage, StudyQuery
 from isocenter.viewer.settings import PREFIX, Settings
 
 __all__ = ["router"]
@@ -66,15 +66,9 @@ def router(ports: Ports, settings: Settings) -> APIRouter:
         planes = library.planes(image, first, item.shape_zyx[0] - first if count is None else count)
         tag = f'"{planes.tag}"'
         headers = {"ETag": tag, "Cache-Control": _KEEP, "X-Isocenter-Dtype": item.pixel.dtype}
-        if tag in [part.strip().removeprefix("W/") for part in if_none_match.split(",")]:
+        if _has(if_none_match, tag):
             return Response(status_code=304, headers=headers)
-        # Sent from where they are kept: several people's answers are in memory once, whatever their lines are like.
-        views = [part.reshape(-1).data.cast("B") for part in planes.parts]
-        if compress == "gzip":
-            headers["Content-Encoding"] = "gzip"
-            return StreamingResponse(_packed(views), media_type="application/octet-stream", headers=headers)
-        headers["Content-Length"] = str(sum(len(view) for view in views))
-        return StreamingResponse(_sliced(views), media_type="application/octet-stream", headers=headers)
+        return _voxels(planes, headers, packed=compress == "gzip")
 
     @routes.get("/images/{image}/picture.png", response_class=Response, responses=_PNG)
     def picture(
@@ -90,7 +84,7 @@ def router(ports: Ports, settings: Settings) -> APIRouter:
         png = library.picture(image, Picture(plane, index, centre, width, width_px))
         tag = f'"{hashlib.sha256(png).hexdigest()}"'
         headers = {"ETag": tag, "Cache-Control": _KEEP}
-        if tag in [part.strip().removeprefix("W/") for part in if_none_match.split(",")]:
+        if _has(if_none_match, tag):
             return Response(status_code=304, headers=headers)
         return Response(png, media_type="image/png", headers=headers)
 
@@ -101,6 +95,21 @@ def router(ports: Ports, settings: Settings) -> APIRouter:
         return FileResponse(path, media_type="application/gzip", filename=f"{image}.nii.gz")
 
     return routes
+
+
+def _has(if_none_match: str, tag: str) -> bool:
+    """Tell whether whoever asks has what a tag stands for."""
+    return tag in [part.strip().removeprefix("W/") for part in if_none_match.split(",")]
+
+
+def _voxels(planes: Planes, headers: dict[str, str], *, packed: bool) -> StreamingResponse:
+    """Send planes from where they are kept: several people's answers are in memory once, however slow their lines."""
+    views = [part.reshape(-1).data.cast("B") for part in planes.parts]
+    if packed:
+        headers = {**headers, "Content-Encoding": "gzip"}
+        return StreamingResponse(_packed(views), media_type="application/octet-stream", headers=headers)
+    headers = {**headers, "Content-Length": str(sum(len(view) for view in views))}
+    return StreamingResponse(_sliced(views), media_type="application/octet-stream", headers=headers)
 
 
 def _sliced(views: list[memoryview]) -> Iterator[memoryview]:

@@ -9,15 +9,48 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import FileResponse, Response, StreamingResponse
+from pydantic import BaseModel, ConfigDict, Field
 
 from isocenter.viewer.ports import ImageItem, Picture, Planes, Ports, StudyDetail, StudyPage, StudyQuery
 from isocenter.viewer.settings import PREFIX, Settings
 
-__all__ = ["router"]
+__all__ = ["StudyFilter", "router"]
 
 _DATE = r"^(\d{4}-\d{2}-\d{2})?$"
 _KEEP = "private, max-age=86400, immutable"
 _SLICE_BYTES = 1 << 20
+
+
+class StudyFilter(BaseModel):
+    """Which studies are listed; "" for any.
+
+    Attributes:
+        q: Words in description, modalities, pseudonym, accession or date.
+        modality: DICOM modality that a series has.
+        patient: Pseudonym.
+        date_from: First study date, YYYY-MM-DD (in the address: `from`).
+        date_to: Last study date (in the address: `to`).
+        status: Of the work on it.
+        offset: How many are passed over.
+        limit: At most so many.
+        order: By what they are sorted; with "-" before it, reversed.
+    """
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=False)
+
+    q: Annotated[str, Field(max_length=200)] = ""
+    modality: Annotated[str, Field(max_length=16)] = ""
+    patient: Annotated[str, Field(max_length=64)] = ""
+    date_from: Annotated[str, Field(alias="from", pattern=_DATE)] = ""
+    date_to: Annotated[str, Field(alias="to", pattern=_DATE)] = ""
+    status: Literal["", "new", "open", "read", "signed"] = ""
+    offset: Annotated[int, Field(ge=0)] = 0
+    limit: Annotated[int, Field(ge=1, le=1000)] = 50
+    order: Annotated[str, Field(pattern="^-?(date|patient|description|status)$")] = "date"
+
+    def query(self) -> StudyQuery:
+        """Return the question that the library is asked."""
+        return StudyQuery(**{**self.model_dump(), "modality": self.modality.upper()})
 
 
 def router(ports: Ports, settings: Settings) -> APIRouter:
@@ -26,21 +59,9 @@ def router(ports: Ports, settings: Settings) -> APIRouter:
     library = ports.library
 
     @routes.get("/studies")
-    def studies(
-        q: Annotated[str, Query(max_length=200)] = "",
-        modality: Annotated[str, Query(max_length=16)] = "",
-        patient: Annotated[str, Query(max_length=64)] = "",
-        date_from: Annotated[str, Query(alias="from", pattern=_DATE)] = "",
-        date_to: Annotated[str, Query(alias="to", pattern=_DATE)] = "",
-        status: Literal["", "new", "open", "read", "signed"] = "",
-        offset: Annotated[int, Query(ge=0)] = 0,
-        limit: Annotated[int, Query(ge=1, le=1000)] = 50,
-        order: Annotated[str, Query(pattern="^-?(date|patient|description|status)$")] = "date",
-    ) -> StudyPage:
+    def studies(asked: Annotated[StudyFilter, Query()]) -> StudyPage:
         """List studies."""
-        return library.studies(
-            StudyQuery(q, modality.upper(), patient, date_from, date_to, status, offset, limit, order)
-        )
+        return library.studies(asked.query())
 
     @routes.get("/studies/{study}")
     def study(study: str) -> StudyDetail:

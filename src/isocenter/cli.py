@@ -38,6 +38,7 @@ from isocenter.cli_pretrain import plan as plan_command
 from isocenter.cli_pretrain import pretrain as pretrain_command
 from isocenter.cli_prognose import prognose as prognose_command
 from isocenter.cli_report import report as report_command
+from isocenter.cli_serve import serve as serve_command
 from isocenter.cli_treat import treat as treat_command
 from isocenter.terminal import Exit
 from isocenter.terminal import out as _out
@@ -328,6 +329,7 @@ app.command("shards")(shards_command)
 app.command("diagnose")(diagnose_command)
 app.command("phenotype")(phenotype_command)
 app.command("treat")(treat_command)
+app.command("serve")(serve_command)
 app.command("prognose")(prognose_command)
 app.command()(report_command)
 app.command()(ask_command)

@@ -43,6 +43,7 @@ COMMANDS = (
     "phenotype",
     "treat",
     "prognose",
+    "serve",
     "demo",
     "models",
     "audit",

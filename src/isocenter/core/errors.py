@@ -7,6 +7,7 @@
     │   ├── UnitsError        a quantity or unit that does not fit, or is not known
     │   ├── PixelError        pixels that cannot be decoded, or do not match their header
     │   ├── IdentityLeak      two patients where one is allowed; an identity where none is allowed
+    │   ├── TooLarge          larger than what is allowed here
     │   └── OutputError       a file or folder that the operating system refused to write
     ├── ConfigError           a setting, a verb argument or a prompt file that is not valid
     ├── ModelError
@@ -16,7 +17,10 @@
     ├── ClinicError
     │   ├── TransportError
     │   ├── SessionExpired
-    │   └── AtCapacity
+    │   ├── AtCapacity
+    │   ├── NotFound          nothing of this name is here, or not any more
+    │   ├── Conflict          it was changed meanwhile, or its state does not allow it; carries .code
+    │   └── Stopped           somebody stopped the work
     └── PluginError           a plug-in that clashes, fails to load or breaks its contract
 
 A message says what, where and what to do. It never holds a patient's value: no name, no identifier, no date, no
@@ -30,16 +34,20 @@ __all__ = [
     "CapabilityError",
     "ClinicError",
     "ConfigError",
+    "Conflict",
     "DataError",
     "GeometryError",
     "IdentityLeak",
     "IsocenterError",
     "ModelError",
+    "NotFound",
     "OutputError",
     "PixelError",
     "PluginError",
     "ProofError",
     "SessionExpired",
+    "Stopped",
+    "TooLarge",
     "TrainingError",
     "TransportError",
     "UnitsError",
@@ -83,6 +91,10 @@ class IdentityLeak(DataError):
     """Two patients where one is allowed, or an identity where none is allowed."""
 
 
+class TooLarge(DataError):
+    """It is larger than what is allowed here; the message says how large, and what is allowed."""
+
+
 class OutputError(DataError):
     """The operating system refused to write a file or folder: a full disk, no permission, a name that is taken."""
 
@@ -121,6 +133,26 @@ class SessionExpired(ClinicError):
 
 class AtCapacity(ClinicError):
     """The node has reached a limit and refuses rather than lose data."""
+
+
+class NotFound(ClinicError):
+    """Nothing of this name is here, or not any more."""
+
+
+class Conflict(ClinicError):
+    """It was changed meanwhile, or its state does not allow what was asked.
+
+    Attributes:
+        code: Which, for programs ("stale", "signed", "withheld_sentences", "taken").
+    """
+
+    def __init__(self, message: str, *, code: str = "stale") -> None:
+        self.code = code
+        super().__init__(message)
+
+
+class Stopped(ClinicError):
+    """Somebody stopped the work; nothing half-made is left."""
 
 
 class PluginError(IsocenterError):

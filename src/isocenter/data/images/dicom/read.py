@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import Literal
 
-import numpy as np
-from pydicom import Dataset
 from pydicom.uid import UID
 
-from isocenter.core import Geometry, Image, Source, Study
+from isocenter.core import Image, Study
 from isocenter.core.errors import DataError, GeometryError, PixelError
 from isocenter.data.images.dicom.derived import DERIVED, Derived, read_derived
-from isocenter.data.images.dicom.facts import Facts, facts_of, flat_spacing
 from isocenter.data.images.dicom.header import Header, read_dataset, scan, whole_header
 from isocenter.data.images.dicom.headers import DicomHeaders
 from isocenter.data.images.dicom.identity import check_one_patient, patient_key
-from isocenter.data.images.dicom.pixels import check_size, decode
+from isocenter.data.images.dicom.pixels import check_size
 from isocenter.data.images.dicom.plane import Plane, needs_dataset, planes_of
-from isocenter.data.images.dicom.resample import straighten
-from isocenter.data.images.dicom.stack import Layout, Stack, lay_out, split_planes
-from isocenter.data.images.fingerprint import fingerprint
+from isocenter.data.images.dicom.prepared import Prepared, prepare
+from isocenter.data.images.dicom.stack import Stack, split_planes
 from isocenter.data.images.quiet import quiet
 from isocenter.data.images.study_files import Refusal
 
-__all__ = ["read_dicom"]
+__all__ = ["OpenedDicom", "open_dicom", "read_dicom"]
 
 Progress = Callable[[str, float], None]
 
@@ -69,6 +64,54 @@ def read_dicom(
     """
     with quiet():
         return _read(files, _Job(root, on_irregular, progress))
+
+
+@dataclass(frozen=True, eq=False)
+class OpenedDicom:
+    """A study whose headers were read and whose pixels were not.
+
+    Args:
+        images: In the order of the study that `read_dicom` reads; a series whose pixels turn out to be broken is among
+            them, as only decoding tells.
+        patient_key: Pseudonym.
+        study_uid: Study Instance UID.
+        notes: What was noticed of the study as a whole.
+        refused: What was left out, and why.
+    """
+
+    images: tuple[Prepared, ...]
+    patient_key: str
+    study_uid: str
+    notes: tuple[str, ...]
+    refused: tuple[Refusal, ...]
+
+
+def open_dicom(
+    files: Sequence[Path], *, root: Path, on_irregular: Literal["raise", "resample"] = "raise"
+) -> OpenedDicom:
+    """Read the headers of one patient's DICOM files, by the rules of `read_dicom`.
+
+    Raises:
+        IdentityLeak: The files are of two patients.
+        DataError: Nothing of it makes an image.
+    """
+    with quiet():
+        job = _Job(root, on_irregular, None)
+        headers = job.scan_all(files)
+        doubts = check_one_patient(headers)
+        headers = job.without_copies(headers)
+        images = job.prepare_images([h for h in headers if job.is_image(h)])
+    if not images and job.errors:
+        raise _only_error(job.errors)
+    beside = sum(h.text("SOPClassUID") in DERIVED for h in headers)
+    if beside:
+        what = "object" if beside == 1 else "objects"
+        doubts = (*doubts, f"{beside} {what} beside the images: segmentations, structure sets or reports")
+    key, key_notes = patient_key(headers) if headers else ("", ())
+    uids = [h.text("StudyInstanceUID") for h in headers]
+    uid = min(set(uids), key=lambda u: (-uids.count(u), u)) if uids else ""
+    refused = tuple(sorted(job.refused, key=lambda r: r.where))
+    return OpenedDicom(tuple(images), key, uid, (*doubts, *key_notes), refused)
 
 
 def _read(files: Sequence[Path], job: _Job) -> tuple[Study, DicomHeaders, tuple[Refusal, ...]]:
@@ -191,20 +234,41 @@ class _Job:
         return out
 
     def read_images(self, headers: Sequence[Header]) -> list[Image]:
+        done, total = 0, max(1, sum(h.frames for h in headers))
+        images: list[Image] = []
+        for where, stack in self._stacks(headers):
+            try:
+                images.append(self._read_stack(stack, done, total))
+            except DataError as error:
+                self.refuse(where, error)
+            done += len(stack.planes)
+        self.tell("reading pixels", 1.0)
+        return images
+
+    def prepare_images(self, headers: Sequence[Header]) -> list[Prepared]:
+        images: list[Prepared] = []
+        for where, stack in self._stacks(headers):
+            try:
+                images.append(prepare(stack, on_irregular=self.on_irregular))
+            except DataError as error:
+                self.refuse(where, error)
+        return images
+
+    def _stacks(self, headers: Sequence[Header]) -> Iterator[tuple[str, Stack]]:
+        """Yield the images of all series, each with its name for messages; note what makes none."""
         series: dict[str, list[Header]] = {}
         for header in headers:
             series.setdefault(header.text("SeriesInstanceUID") or f"file {header.name}", []).append(header)
         ordered = sorted(series.items(), key=lambda item: (item[1][0].float("SeriesNumber") or 0.0, item[0]))
-        done, total = 0, max(1, sum(h.frames for h in headers))
-        images: list[Image] = []
         for uid, members in ordered:
-            images.extend(self._read_series(uid, members, done, total))
-            done += sum(h.frames for h in members)
-        self.tell("reading pixels", 1.0)
-        return images
+            where = members[0].name if len(members) == 1 else f"series {uid}"
+            for part in split_planes(self._planes(members)):
+                if isinstance(part, GeometryError):
+                    self.refuse(where, part)
+                else:
+                    yield (where if len(part.planes) > 1 else part.planes[0].header.name), part
 
-    def _read_series(self, uid: str, headers: Sequence[Header], done: int, total: int) -> list[Image]:
-        where = headers[0].name if len(headers) == 1 else f"series {uid}"
+    def _planes(self, headers: Sequence[Header]) -> list[Plane]:
         planes: list[Plane] = []
         for header in headers:
             try:
@@ -214,85 +278,10 @@ class _Job:
                     planes.extend(planes_of(header, dataset))
             except DataError as error:
                 self.refuse(header.name, error)
-        images = []
-        for part in split_planes(planes):
-            if isinstance(part, GeometryError):
-                self.refuse(where, part)
-                continue
-            try:
-                images.append(self._read_stack(part, done, total))
-            except DataError as error:
-                self.refuse(where if len(part.planes) > 1 else part.planes[0].header.name, error)
-            done += len(part.planes)
-        return images
+        return planes
 
     def _read_stack(self, stack: Stack, done: int, total: int) -> Image:
-        layout = lay_out(stack)
-        if layout.problem and self.on_irregular == "raise":
-            raise GeometryError(layout.problem, source=stack.planes[0].header.name)
-        header = stack.planes[0].header
-        dataset = read_dataset(header.path, name=header.name)
-        with whole_header(header.name):
-            facts = facts_of(dataset, stack.planes, transfer_syntax_uid=header.transfer_syntax_uid)
-            geometry, notes = self._geometry(dataset, stack, layout)
-        planes = stack.planes
-        if facts.mapping is not None:
-            planes = tuple(replace(p, slope=facts.mapping[0], intercept=facts.mapping[1]) for p in planes)
-
         def step(count: int) -> None:
             self.tell("reading pixels", _SCAN_SHARE + (1 - _SCAN_SHARE) * (done + count) / total)
 
-        decoded = decode(planes, channels=len(stack.channels), factor=facts.factor, progress=step)
-        array, sha256 = decoded.array, decoded.sha256
-        if layout.problem:
-            array, geometry, note = straighten(array, layout)
-            notes, sha256 = (*notes, note), fingerprint(array, geometry)
-        else:
-            if geometry.affine is not None:
-                sha256.update(np.ascontiguousarray(geometry.affine + 0.0).data)  # as `fingerprint` does
-            sha256 = sha256.hexdigest()
-        return Image(
-            array,
-            geometry,
-            quantity=facts.quantity,
-            modality=header.text("Modality"),
-            source=_source(stack, sha256),
-            body_part=facts.body_part,
-            description=facts.description,
-            window=facts.window,
-            meta=_meta(stack, facts),
-            notes=(*facts.notes, *notes),
-        )
-
-    def _geometry(self, dataset: Dataset, stack: Stack, layout: Layout) -> tuple[Geometry, tuple[str, ...]]:
-        geometry, notes = layout.geometry, layout.notes
-        if geometry.affine is None:
-            spacing, more = flat_spacing(dataset, geometry.pixel_spacing_mm)
-            geometry, notes = replace(geometry, pixel_spacing_mm=spacing), (*notes, *more)
-        studies = len({p.header.text("StudyInstanceUID") for p in stack.planes})
-        if studies > 1:
-            notes = (*notes, f"the files of this one series name {studies} different studies")
-        if stack.told_apart_by:
-            notes = (*notes, f"{len(stack.channels)} channels, told apart by {stack.told_apart_by}")
-        return geometry, notes
-
-
-def _source(stack: Stack, sha256: str) -> Source:
-    planes = stack.planes
-    return Source(
-        study_uid=planes[0].header.text("StudyInstanceUID"),
-        series_uid=planes[0].header.text("SeriesInstanceUID"),
-        instance_uids=tuple(p.header.text("SOPInstanceUID") for p in planes),
-        sop_class_uids=tuple(p.header.text("SOPClassUID") for p in planes),
-        sha256=sha256,
-        files=tuple(dict.fromkeys(p.header.name for p in planes)),
-    )
-
-
-def _meta(stack: Stack, facts: Facts) -> MappingProxyType[str, object]:
-    """Add what tells the channels apart to the header's facts."""
-    if not stack.told_apart_by:
-        return facts.meta
-    names = stack.told_apart_by.split(" and ")
-    values = tuple(tuple(channel[0].keys.get(n) for n in names) for channel in stack.channels)
-    return MappingProxyType({**facts.meta, "ChannelKeys": tuple(names), "ChannelValues": values})
+        return prepare(stack, on_irregular=self.on_irregular).image(step)

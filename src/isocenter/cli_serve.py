@@ -1,0 +1,71 @@
+"""The command `isocenter serve`: the viewer in a browser."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from isocenter.terminal import out, say
+
+if TYPE_CHECKING:
+    from isocenter.verbs.serve import Serving
+
+__all__ = ["serve"]
+
+
+def serve(
+    path: Annotated[
+        Path, typer.Argument(help="Archive, folder of studies, or one file.", show_default=False, readable=False)
+    ],
+    work: Annotated[
+        Path | None,
+        typer.Option(
+            "--work", help="Folder of what people make; default: ARCHIVE/work, or FOLDER-isocenter beside it."
+        ),
+    ] = None,
+    host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", help="Port; 0 for any that is free.")] = 8470,
+    name: Annotated[
+        list[str] | None, typer.Option("--name", help="A further name by which browsers may reach it; repeatable.")
+    ] = None,
+    token_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--token-file", help="File that holds the token; default: the environment's ISOCENTER_TOKEN, or a new one."
+        ),
+    ] = None,
+    memory_mb: Annotated[int, typer.Option("--memory-mb", help="Voxels that are kept in memory.")] = 2048,
+    image_mb: Annotated[int, typer.Option("--image-mb", help="Largest image that is taken as a whole.")] = 2048,
+    sessions: Annotated[int, typer.Option("--sessions", help="Interaction sessions at once.")] = 8,
+    on_irregular: Annotated[
+        str, typer.Option("--on-irregular", help="Irregular series: 'resample' and say so, or 'raise': leave out.")
+    ] = "resample",
+) -> None:
+    """Serve the viewer: studies, outlining, readings and drafts in a browser on this machine."""
+    from isocenter.verbs.serve import serve as verb
+
+    verb(
+        path,
+        started=_started,
+        work=work,
+        host=host,
+        port=port,
+        names=tuple(name or ()),
+        token_file=token_file,
+        memory_mb=memory_mb,
+        image_mb=image_mb,
+        sessions=sessions,
+        on_irregular=on_irregular,
+    )
+    say("stopped")
+
+
+def _started(serving: Serving, port: int) -> None:
+    out(serving.address(port))
+    say(f"what people make is written to {serving.work}; stop with Ctrl-C")
+    if serving.settings.host not in ("127.0.0.1", "localhost", "::1"):
+        say("other machines can reach this server: whoever has the token sees every study. Put TLS in front of it")
+    if not serving.page_built:
+        say("the page is not built (make viewer); the API works")

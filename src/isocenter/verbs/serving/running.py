@@ -1,0 +1,96 @@
+"""The server's process: a socket, uvicorn, and an orderly end."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import uvicorn
+
+from isocenter.core.errors import OutputError
+
+__all__ = ["listen", "run_server"]
+
+_SHUTDOWN_SECONDS = 10
+_KEEP_ALIVE_SECONDS = 30
+_MESSAGE_BYTES = 1 << 20
+
+
+class _Server(uvicorn.Server):
+    """A server that says when it listens."""
+
+    def __init__(self, config: uvicorn.Config, listening: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._listening = listening
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if not self.should_exit:
+            self._listening()
+
+
+def run_server(app: Any, listener: socket.socket, started: Callable[[int], None]) -> None:
+    """Run an app until the process is told to stop; requests that are open are finished first.
+
+    Args:
+        app: ASGI.
+        listener: As `listen` returns it; whoever opened it closes it.
+        started: Called with the port once it listens.
+    """
+    _log_to_standard_error()
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+        ws="websockets-sansio",
+        ws_max_size=_MESSAGE_BYTES,
+        lifespan="on",
+    )
+    number = listener.getsockname()[1]
+    with suppress(KeyboardInterrupt):
+        _Server(config, lambda: started(number)).run(sockets=[listener])
+
+
+def _log_to_standard_error() -> None:
+    """Show defects by their type; with ISOCENTER_DEBUG=1 with their trace, which may hold values from headers."""
+    log = logging.getLogger("isocenter.viewer")
+    log.setLevel(logging.DEBUG if os.environ.get("ISOCENTER_DEBUG") == "1" else logging.WARNING)
+    if not log.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("isocenter: %(message)s"))
+        log.addHandler(handler)
+        log.propagate = False
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Listen on an address.
+
+    Args:
+        host: Address.
+        port: Port; 0 for any that is free.
+
+    Raises:
+        OutputError: It is taken, or none of this machine's.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # The protocol is named: asyncio turns off the wait for more bytes (Nagle) only where it sees that it is TCP.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(128)
+    except OSError as error:
+        listener.close()
+        if error.errno == errno.EADDRINUSE:
+            raise OutputError(f"port {port} is taken; stop the other server, or give another --port") from error
+        raise OutputError(f"cannot listen on {host} port {port} ({error.strerror}); give another --host") from error
+    return listener

@@ -1,0 +1,58 @@
+"""What the viewer is told once, at its start."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["NOT_FOR_CLINICAL_USE", "PREFIX", "Limits", "Settings"]
+
+PREFIX = "/api/v1"
+NOT_FOR_CLINICAL_USE = "For research. Not a medical device; every answer needs review by a qualified person."
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the server refuses beyond.
+
+    Args:
+        sessions: Interaction sessions at once.
+        body_bytes: Of a request's body.
+        upload_bytes: Of a file that is uploaded (a mask).
+        image_bytes: Of an image as it lies in memory, for all that needs the whole of it.
+        answer_bytes: Of the voxels in one answer.
+        message_bytes: Of a message of the socket.
+    """
+
+    sessions: int = 8
+    body_bytes: int = 1 << 20
+    upload_bytes: int = 256 << 20
+    image_bytes: int = 2 << 30
+    answer_bytes: int = 64 << 20
+    message_bytes: int = 1 << 20
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How the viewer is served.
+
+    Args:
+        token: Whoever sends it may use everything.
+        host: Address that it listens on.
+        port: Port.
+        names: Names by which browsers may reach it, beside `host` and the loopback's names; Host headers of other names
+            are refused, against DNS rebinding.
+        limits: What is refused beyond.
+        page: Folder of the built page; None for the one in the package.
+        open_paths: Beginnings of paths that need no token, beside the page, its assets and the health check.
+        upload_paths: Beginnings of paths whose bodies may be as long as uploads.
+    """
+
+    token: str
+    host: str = "127.0.0.1"
+    port: int = 8470
+    names: tuple[str, ...] = ()
+    limits: Limits = Limits()
+    page: Path | None = None
+    open_paths: tuple[str, ...] = ()
+    upload_paths: tuple[str, ...] = ("/datastore/",)

@@ -18,7 +18,7 @@ from typing import Literal, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import UInt8
 
-from isocenter.core import Prompt
+from isocenter.core import Mask, Prompt
 from isocenter.viewer.study_ports import (
     ImageItem,
     Json,
@@ -38,6 +38,7 @@ from isocenter.viewer.study_ports import (
 )
 
 __all__ = [
+    "Act",
     "Asking",
     "Change",
     "Confirmed",
@@ -265,54 +266,83 @@ class Confirmed:
     cases: tuple[Json, ...] = ()
 
 
+@dataclass(frozen=True, eq=False)
+class Act:
+    """One act on an image, as it was done before.
+
+    Args:
+        kind: Which.
+        prompt: Of "prompt".
+        number: Of "choose".
+        axis: Of "propagate": 0 z, 1 y, 2 x.
+        first: Of "propagate".
+        last: Of "propagate".
+    """
+
+    kind: Literal["prompt", "choose", "undo", "redo", "clear", "propagate"]
+    prompt: Prompt | None = None
+    number: int = 0
+    axis: int = 0
+    first: int = 0
+    last: int = 0
+
+
 @runtime_checkable
 class Interaction(Protocol):
     """Work on one structure in one session; called from one thread at a time."""
 
     label: str
 
-    def open(self, image: str) -> Change:
-        """Open an image; with confirmed cases it already holds an outline."""
+    @property
+    def cases(self) -> tuple[Json, ...]:
+        """The confirmed cases: clicks, seconds, first_dice."""
         ...
 
-    def prompt(self, prompt: Prompt) -> Change:
-        """Point at something."""
+    @property
+    def bytes(self) -> int:
+        """Memory that `rest` would free, roughly."""
         ...
 
-    def choose(self, number: int) -> Change:
-        """Take one of the alternatives of the last prompt, counted from 0."""
+    def open(self, image: str, tell: Tell, *, propose: bool = True) -> Change:
+        """Open an image; with confirmed cases it already holds an outline, unless `propose` is False or it was stopped."""
+        ...
+
+    def replay(self, image: str, acts: Sequence[Act], tell: Tell, *, propose: bool = True) -> Change:
+        """Open an image and do acts again: what a lost connection or a restart took comes back."""
+        ...
+
+    def act(self, act: Act, tell: Tell) -> Change:
+        """Do one act.
+
+        Raises:
+            Stopped: `tell` said so; nothing changed.
+            ConfigError: It can't be followed; nothing changed.
+        """
         ...
 
     def alternatives(self) -> tuple[Change, ...]:
         """Return the alternatives of the last prompt, best first, each as the whole outline in its box."""
         ...
 
-    def undo(self) -> Change:
-        """Take the last act back."""
-        ...
-
-    def redo(self) -> Change:
-        """Do again what was taken back last."""
-        ...
-
-    def clear(self) -> Change:
-        """Take everything back."""
-        ...
-
-    def propagate(self, axis: Literal["z", "y", "x"], first: int, last: int, tell: Tell) -> Change:
-        """Carry the outline through planes."""
+    def whole(self) -> Change:
+        """Return the whole outline as it stands, in its box."""
         ...
 
     def confirm(self, *, version: int, seconds: float) -> Confirmed:
-        """Say that the mask is right.
+        """Say that the mask is right: it is written, proven, and becomes an example.
 
         Raises:
             Conflict: Somebody confirmed another version meanwhile.
+            OutputError: It could not be written; the image stays open.
         """
         ...
 
+    def rest(self) -> None:
+        """Let go of what can be made again; the next act makes it."""
+        ...
+
     def close(self) -> None:
-        """Let go of what is held in memory."""
+        """Let go of everything."""
         ...
 
 
@@ -326,6 +356,14 @@ class Interactions(Protocol):
 
     def known(self) -> tuple[tuple[str, str, str], ...]:
         """Return the sessions that stand in the work folder: session, label, reader."""
+        ...
+
+    def forget(self, session: str) -> None:
+        """Remove a session from the work folder; its masks stay."""
+        ...
+
+    def version(self, image: str, label: str) -> int:
+        """Return how many versions of a structure's mask were confirmed on an image."""
         ...
 
     def masks(self, image: str) -> tuple[MaskItem, ...]:
@@ -346,6 +384,15 @@ class Interactions(Protocol):
         Raises:
             NotFound: There is none.
             DataError: It can't be written in this form.
+        """
+        ...
+
+    def add_mask(self, image: str, mask: Mask, *, label: str, reader: str) -> MaskItem:
+        """Take a mask that was drawn elsewhere, as a new version.
+
+        Raises:
+            NotFound: There is no such image.
+            GeometryError: It lies on another grid than the image.
         """
         ...
 

@@ -70,6 +70,15 @@ class Confirmed:
         self._cases = self._cases[gone:]
         self._planes = {(case - gone, plane): seen for (case, plane), seen in self._planes.items() if case >= gone}
 
+    def forget_seen(self) -> None:
+        """Let go of what was seen of the cases; it is seen anew when it is needed."""
+        self._planes = {}
+
+    @property
+    def bytes(self) -> int:
+        """Memory of what was seen of the cases."""
+        return sum(seen.bytes for seen in self._planes.values())
+
     def at(self, height: float) -> Context:
         """Return the context for a plane at a relative height, 0 the first slice's near side, 1 the last one's far."""
         context = Context(self._model, [])

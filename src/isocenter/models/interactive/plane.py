@@ -258,6 +258,11 @@ class Context:
             square = window.cut(mask.astype(np.float32), outside=0.0)
             self._views[name].append((opened.looked(window).features, square))
 
+    @property
+    def bytes(self) -> int:
+        """Memory of what was seen."""
+        return sum(level.nbytes for views in self._views.values() for seen, _ in views for level in seen.levels)
+
     def extend(self, other: Context) -> None:
         """Take the examples of another context of the same model; nothing is encoded again."""
         for name, views in self._views.items():
@@ -292,6 +297,12 @@ class OpenPlane:
     def shape(self) -> tuple[int, int]:
         """Rows and columns."""
         return (self.plane.shape[0], self.plane.shape[1])
+
+    @property
+    def bytes(self) -> int:
+        """Memory of what was seen, and of the plane itself."""
+        seen = sum(level.nbytes for known in self._kept.values() for level in known.features.levels)
+        return seen + self.plane.nbytes
 
     def looked(self, window: Window) -> _Looked:
         """Return what is seen in a window, from memory if it was looked at before."""

@@ -16,11 +16,11 @@ from jaxtyping import Float, Real
 
 from isocenter.models.interactive.plane import Mark, OpenPlane, PlaneAnswer, PlaneModel
 
-__all__ = ["Progress", "Propagation", "StackAnswer", "Stopped", "answer_marks", "answer_stack", "spread"]
+__all__ = ["Progress", "Propagation", "StackAnswer", "answer_marks", "answer_stack", "spread"]
 
 Plane = Float[np.ndarray, "h w"]
-Progress = Callable[[int, int], bool]
-"""Told how many planes are done, of how many; says whether to go on."""
+Progress = Callable[[int, int], None]
+"""Told how many planes are done, of how many; raises `Stopped` to end the work."""
 MOST_REPLAYED = 8
 
 
@@ -115,7 +115,7 @@ def spread(
         progress: Told after each plane.
 
     Raises:
-        Stopped: `progress` said to stop.
+        Stopped: `progress` raised it.
     """
     settings = settings or Propagation()
     keys = sorted(answers)
@@ -152,10 +152,6 @@ def spread(
     return StackAnswer(np.clip(probability, 0, 1), quality, tuple(keys))
 
 
-class Stopped(Exception):
-    """Whoever watches the progress said to stop."""
-
-
 @dataclass
 class _Walk:
     """The ways to go, and who is told of it."""
@@ -166,8 +162,8 @@ class _Walk:
 
     def step(self) -> None:
         self.done += 1
-        if self.progress is not None and not self.progress(self.done, sum(len(way) for _, way, _ in self.ways)):
-            raise Stopped
+        if self.progress is not None:
+            self.progress(self.done, sum(len(way) for _, way, _ in self.ways))
 
 
 def _wave(

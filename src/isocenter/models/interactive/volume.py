@@ -289,6 +289,12 @@ class OpenVolume:
         """Planes, rows and columns."""
         return (self.volume.shape[0], self.volume.shape[1], self.volume.shape[2])
 
+    @property
+    def bytes(self) -> int:
+        """Memory of what was seen."""
+        seen = sum(level.nbytes for known in self._kept.values() for level in known.features.levels)
+        return seen
+
     def looked(self, cube: Cube) -> _Looked:
         """Return what is seen in a cube, from memory if it was looked at before."""
         known = self._kept.get(cube)

@@ -22,7 +22,7 @@ from isocenter.models.interactive.build import build_plane_model, build_volume_m
 from isocenter.models.interactive.confirmed import Confirmed, answer_from_cases
 from isocenter.models.interactive.part import Box, Part, box_of, join_boxes
 from isocenter.models.interactive.plane import Context, Mark, OpenPlane, PlaneAnswer, PlaneModel, fill_polygon
-from isocenter.models.interactive.stack import Progress, Propagation, Stopped, answer_stack, spread
+from isocenter.models.interactive.stack import Progress, Propagation, answer_stack, spread
 from isocenter.models.interactive.volume import Cube, OpenVolume, VolumeMark, VolumeModel
 from isocenter.models.weights import WeightsCard, load_weights
 from isocenter.tasks.interact.placing import Placed, Pointed
@@ -129,6 +129,12 @@ class OpenImage:
         return self._engine.volumes is not None and in_space
 
     @property
+    def bytes(self) -> int:
+        """Memory of what was seen of it, without the image itself."""
+        seen = sum(plane.bytes for plane in self._planes.values())
+        return seen + (0 if self._whole is None else self._whole.bytes)
+
+    @property
     def _as_stack(self) -> bool:
         """Whether marked planes are answered and the others reached from slice to slice."""
         return not self.as_volume and self.geometry.stack != "time" and len(self.volume) > 1
@@ -168,23 +174,24 @@ class OpenImage:
             return self._in_stack(placed)
         return self._in_planes(placed, count, before)
 
-    def from_examples(self, examples: Examples, progress: Progress | None = None) -> Outline | None:
+    def from_examples(self, examples: Examples, progress: Progress | None = None) -> Outline:
         """Answer without a prompt, plane by plane, each from the planes of the examples at the same height.
 
-        Returns:
-            None where `progress` said to stop.
+        Raises:
+            Stopped: `progress` raised it.
         """
         self._examples, count = examples, len(self.volume)
         told = range(count) if progress is None else _told(count, progress)
-        try:
-            found = answer_from_cases((self.plane(0, index) for index in told), examples, count=count)
-        except Stopped:
-            return None
+        found = answer_from_cases((self.plane(0, index) for index in told), examples, count=count)
         return Outline(Part.of(found.probability), found.expected_iou, (), {"axis": "z", "examples": len(examples)})
+
+    def remember(self, examples: Examples) -> None:
+        """Let corrections look up examples, as after `from_examples`."""
+        self._examples = examples
 
     def propagate(
         self, placed: Placed, before: Outline, first: int, last: int, progress: Progress | None = None
-    ) -> Outline | None:
+    ) -> Outline:
         """Outline planes anew from those that a person marked, slice to slice.
 
         Args:
@@ -195,10 +202,8 @@ class OpenImage:
             last: Last plane to outline; planes outside stay as they are.
             progress: Told after each plane.
 
-        Returns:
-            None where `progress` said to stop.
-
         Raises:
+            Stopped: `progress` raised it.
             ConfigError: The range is not within the image, or nothing is outlined in it.
         """
         axis, model = placed.axis, self._engine.planes
@@ -215,10 +220,7 @@ class OpenImage:
         whole = model.whole((stack.shape[1], stack.shape[2]))
         known = {index: plane for index in starts if (plane := planes[index]) is not None}
         answers = {index: PlaneAnswer(plane, before.expected_iou, whole) for index, plane in known.items()}
-        try:
-            found = spread(model, stack, answers, placed.marks, Propagation(first=first, last=last), progress)
-        except Stopped:
-            return None
+        found = spread(model, stack, answers, placed.marks, Propagation(first=first, last=last), progress)
         part = _with_planes(before.part, axis, {i: found.probability[i] for i in range(first, last + 1)})
         sizes = [float((found.probability[index] >= 0.5).sum()) for index in found.quality]
         expected = float(np.average(list(found.quality.values()), weights=sizes)) if any(sizes) else 0.0
@@ -339,8 +341,7 @@ def _core(part: Part) -> Float[np.ndarray, "1 3"]:
 def _told(count: int, progress: Progress) -> Iterator[int]:
     """Count up; before each number, say how many are done."""
     for index in range(count):
-        if not progress(index, count):
-            raise Stopped
+        progress(index, count)
         yield index
 
 

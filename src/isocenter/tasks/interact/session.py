@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,7 +22,7 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 
 from isocenter.core import Image, Mask, Prompt, Segment
-from isocenter.core.errors import ConfigError, DataError
+from isocenter.core.errors import ConfigError, DataError, Stopped
 from isocenter.models.interactive.part import Box, Part, box_of, box_sides, join_boxes, within
 from isocenter.models.interactive.stack import Progress
 from isocenter.models.interactive.volume import Cube
@@ -217,6 +218,11 @@ class Session:
         return self._image
 
     @property
+    def bytes(self) -> int:
+        """Memory that `rest` would free, roughly: what was seen of the image and of the cases."""
+        return self.examples.bytes + (0 if self._opened is None else self._opened.bytes)
+
+    @property
     def can_undo(self) -> bool:
         """Whether there is an act to take back."""
         return len(self._past) > 1
@@ -225,6 +231,11 @@ class Session:
     def can_redo(self) -> bool:
         """Whether there is an act to do again."""
         return bool(self._future)
+
+    @property
+    def whole(self) -> Change:
+        """All that is outlined now, as what changed since the image showed nothing."""
+        return self._changed(None)
 
     @property
     def prompts(self) -> tuple[Prompt, ...]:
@@ -237,7 +248,7 @@ class Session:
         Args:
             image: To outline the structure in.
             propose: Whether to answer from confirmed cases.
-            progress: Told after each plane; where it says to stop, the image is open without an answer.
+            progress: Told after each plane; where it raises `Stopped`, the image is open without an answer.
 
         Raises:
             DataError: The image is flat or has no finite value.
@@ -248,9 +259,9 @@ class Session:
         self._image, self._opened = image, self.engine.open(volume, image.geometry)
         self._past, self._future, self._offered, self._first = [_State((), None)], [], (), None
         if propose and len(self.examples):
-            outline = self._opened.from_examples(self.examples, progress)
-            self._first = None if outline is None else _Kept.of(outline)
-            self._past = [_State((), self._first)]
+            with suppress(Stopped):
+                self._first = _Kept.of(self._opened.from_examples(self.examples, progress))
+                self._past = [_State((), self._first)]
         return self._changed(None)
 
     def close(self) -> None:
@@ -258,12 +269,25 @@ class Session:
         self._image, self._opened, self._past, self._future, self._offered = None, None, [], [], ()
         self._first = None
 
-    def act(self, act: Act, progress: Progress | None = None) -> Change | None:
-        """Do one act; see the methods.
+    def rest(self) -> None:
+        """Let go of the open image and of what was seen of it; what was outlined stays, and `wake` goes on."""
+        self._image, self._opened = None, None
+        self.examples.forget_seen()
 
-        Returns:
-            What changed; None where `progress` said to stop.
+    def wake(self, image: Image) -> None:
+        """Go on with the image that was open when the session went to rest.
+
+        Raises:
+            ConfigError: No image was open.
         """
+        if not self._past:
+            raise ConfigError("no image was open; begin one")
+        self._image, self._opened = image, self.engine.open(stored_channel(image), image.geometry)
+        if self._past[0].answer is not None:
+            self._opened.remember(self.examples)
+
+    def act(self, act: Act, progress: Progress | None = None) -> Change:
+        """Do one act; see the methods."""
         if act.kind == "prompt":
             if act.prompt is None:
                 raise ConfigError("an act of pointing needs its prompt")
@@ -306,7 +330,7 @@ class Session:
         self._offered = tuple(Outline(p, q, (), outline.how) for p, q in outline.alternatives)
         return self._changed(state)
 
-    def propagate(self, axis: int, first: int, last: int, progress: Progress | None = None) -> Change | None:
+    def propagate(self, axis: int, first: int, last: int, progress: Progress | None = None) -> Change:
         """Outline planes anew from those that were marked, slice to slice.
 
         Args:
@@ -315,10 +339,8 @@ class Session:
             last: Last plane to outline.
             progress: Told after each plane.
 
-        Returns:
-            What changed; None where `progress` said to stop, and then nothing did.
-
         Raises:
+            Stopped: `progress` raised it; the session stays as it was.
             ConfigError: No image is open, nothing is outlined there, or a prompt lies across these planes.
         """
         opened, state = self._at_work()
@@ -330,8 +352,6 @@ class Session:
         if not isinstance(placed, Placed):
             raise ConfigError(placed)
         outline = opened.propagate(placed, state.answer.outline(), first, last, progress)
-        if outline is None:
-            return None
         self._did(_State(state.prompts, _Kept.of(outline)))
         return self._changed(state)
 
@@ -369,8 +389,8 @@ class Session:
             self._did(self._past[0])
         return self._changed(state)
 
-    def confirm(self) -> Mask:
-        """Say that the mask is right: it becomes an example, and the image is closed.
+    def case(self) -> ConfirmedCase:
+        """Return the open image as the case that `confirm` would make of it.
 
         Raises:
             ConfigError: No image is open.
@@ -380,15 +400,22 @@ class Session:
         image = self._image
         if image is None:
             raise ConfigError("no image is open; begin one first")
-        self.examples.add(opened.volume, mask)
         name, weights = opened.passport.name, opened.passport.sha256
         confirmed = self._confirmed(mask, image, name)
         first = np.zeros_like(mask) if self._first is None else self._first.mask()
         offered = self._confirmed(first, image, name)
-        self._cases.append(ConfirmedCase(image, confirmed, self.label, len(state.prompts), offered, weights))
-        self._keep_latest()
+        return ConfirmedCase(image, confirmed, self.label, len(state.prompts), offered, weights)
+
+    def confirm(self) -> Mask:
+        """Say that the mask is right: it becomes an example, and the image is closed.
+
+        Raises:
+            ConfigError: No image is open.
+        """
+        case = self.case()
+        self.take(case)
         self.close()
-        return confirmed
+        return case.mask
 
     def take(self, case: ConfirmedCase) -> None:
         """Take a case that was confirmed in another session, as if it had been confirmed here.

@@ -7,7 +7,6 @@ once. A message that can't be followed is answered by a problem and changes noth
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -29,6 +28,7 @@ __all__ = ["MOST_ACTS", "MOST_POINTS", "converse", "parse_act"]
 
 MOST_POINTS = 20_000
 """Points of one prompt."""
+_FARTHEST = 1e9
 MOST_ACTS = 2_000
 """Acts that one replay may hold."""
 _ACTS = ("prompt", "choose", "undo", "redo", "clear", "propagate")
@@ -82,12 +82,12 @@ class _Conversation:
         finally:
             for task in tasks:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
             if self.live.listener is listener:
                 self.live.listener = None
             if self.websocket.application_state is WebSocketState.CONNECTED:
                 with suppress(RuntimeError, WebSocketDisconnect):
                     await self.websocket.close(1000)
+            await asyncio.wait(tasks)
 
     def _hear(self, message: Json) -> None:
         """Pass on what the desk says; some of it ends the conversation."""
@@ -316,12 +316,9 @@ def _prompt(head: Mapping[str, object]) -> Prompt:
     for point in points:
         if not isinstance(point, Sequence) or isinstance(point, str) or len(point) != 3:
             raise ConfigError("a point has three numbers")
-        if not all(isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v) for v in point):
-            raise ConfigError("a point has three numbers")
-    try:
-        place = np.array(points, dtype=np.float64)
-    except OverflowError as error:
-        raise ConfigError("a point lies beyond all images") from error
+        if not all(isinstance(v, int | float) and not isinstance(v, bool) and abs(v) < _FARTHEST for v in point):
+            raise ConfigError("a point has three numbers, none of them beyond all images")
+    place = np.array(points, dtype=np.float64)
     return Prompt(cast(Any, kind), place, positive, "lps_mm" if in_mm else "index_zyx")
 
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import socket
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
+import uvicorn
 
 from isocenter.core import Geometry, Image, Quantity, Source
 from isocenter.core.errors import NotFound
 from isocenter.core.fingerprint import fingerprint
 from isocenter.data.images.nifti import write_nifti
-from isocenter.viewer.ports import ImageItem, PixelForm, StudyDetail, StudyItem, StudyPage
+from isocenter.viewer.ports import ImageItem, PixelForm, Planes, StudyDetail, StudyItem, StudyPage
 from isocenter.viewer.wire import decode_levels, pack, unpack
 
 DISC, BALL, FLAT, OTHER = "d" * 16, "b" * 16, "f" * 16, "e" * 16
@@ -105,7 +109,7 @@ class MemoryLibrary:
         return StudyDetail(self._item(), tuple(self.image_item(image) for image in sorted(self.images)))
 
     def planes(self, image, first, count):
-        raise NotImplementedError
+        return Planes(np.moveaxis(self.image(image).array[:, first : first + count], 0, -1))
 
     def picture(self, image, picture):
         raise NotImplementedError
@@ -168,3 +172,33 @@ def talking(client, session):
         f"/api/v1/sessions/{session}/socket", subprotocols=["isocenter.v1", f"bearer.{TOKEN}"]
     ) as socket:
         yield Talk(socket)
+
+
+@contextlib.contextmanager
+def tcp_server(app, port=0):
+    """Serve an app on loopback, in a thread, as `isocenter serve` does in its process."""
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind(("127.0.0.1", port))
+    listener.listen(64)
+    config = uvicorn.Config(
+        app,
+        log_level="error",
+        access_log=False,
+        timeout_graceful_shutdown=5,
+        ws="websockets-sansio",
+        ws_max_size=1 << 20,
+        lifespan="on",
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+    thread.start()
+    try:
+        end = time.monotonic() + 20
+        while not server.started and time.monotonic() < end and thread.is_alive():
+            time.sleep(0.01)
+        yield listener.getsockname()[1]
+    finally:
+        server.should_exit = True
+        thread.join(20)
+        listener.close()

@@ -49,6 +49,7 @@ __all__ = [
     "Drafts",
     "EditedSentence",
     "Evidence",
+    "ForeignFiles",
     "ImageItem",
     "Interaction",
     "Interactions",
@@ -58,6 +59,8 @@ __all__ = [
     "LeftOut",
     "Library",
     "MaskItem",
+    "OutlineFile",
+    "OutlineRequest",
     "Outlook",
     "Picture",
     "PixelForm",
@@ -397,6 +400,103 @@ class Interactions(Protocol):
         ...
 
 
+@dataclass(frozen=True, eq=False)
+class OutlineRequest:
+    """What another program asks to have outlined.
+
+    Args:
+        image: An image's name, or that of one that it sent (`ForeignFiles.take`).
+        prompts: In voxel indices of that image.
+        label: Name of the structure.
+        who: Whose request it is: further clicks of one person go on from those before.
+        suffix: Form of the file that is wanted: ".nii.gz", ".nii", ".nrrd" or ".seg.nrrd".
+        packed: Whether it may be packed.
+    """
+
+    image: str
+    prompts: tuple[Prompt, ...]
+    label: str
+    who: str
+    suffix: str = ".nii.gz"
+    packed: bool = True
+
+
+@dataclass(frozen=True)
+class OutlineFile:
+    """An outline as a file: 1 inside, 0 outside, one byte a voxel."""
+
+    content: bytes
+    name: str
+    expected_dice: float | None
+
+
+@runtime_checkable
+class ForeignFiles(Protocol):
+    """Images and masks as files of other programs."""
+
+    def outline(self, request: OutlineRequest) -> OutlineFile:
+        """Outline what is pointed at.
+
+        Raises:
+            NotFound: There is no such image.
+            ConfigError: The prompts can't be followed, or the form is unknown.
+        """
+        ...
+
+    def image_of_series(self, series_uid: str) -> str | None:
+        """Return the image of a DICOM series, None where there is none."""
+        ...
+
+    def image_file(self, image: str) -> Path:
+        """Return an image as NIfTI, also one whose place in the patient is not known.
+
+        Raises:
+            NotFound: There is none.
+            TooLarge: It is too large.
+        """
+        ...
+
+    def take(self, content: bytes, name: str) -> str:
+        """Keep an image that another program sent, for a while, in memory; return its name.
+
+        Raises:
+            DataError: It can't be read.
+            TooLarge: It is larger than images may be here.
+        """
+        ...
+
+    def drop(self, image: str) -> None:
+        """Let go of an image that was sent."""
+        ...
+
+    def add_label(
+        self, image: str, content: bytes, name: str, *, labels: Mapping[int, str], reader: str
+    ) -> tuple[MaskItem, ...]:
+        """Take masks that were drawn elsewhere, one version for each structure that is not empty.
+
+        Args:
+            image: Which they were drawn on.
+            content: Of the file.
+            name: Its name, whose suffix says its form; ".bin" is raw bytes, x fastest.
+            labels: Names of values; empty for what the file says.
+            reader: Who drew them.
+
+        Raises:
+            NotFound: There is no such image.
+            DataError: The file can't be read.
+            GeometryError: They lie on another grid than the image.
+        """
+        ...
+
+    def label_file(self, image: str) -> tuple[Path, Mapping[str, int]]:
+        """Return the latest version of every structure of an image in one file, and which value is which.
+
+        Raises:
+            NotFound: Nothing was confirmed on it.
+        """
+        ...
+
+
 # --- drafts, questions, outlook, work list -------------------------------------------------------------------------
 
 
@@ -606,6 +706,7 @@ class Ports:
     jobs: Jobs | None = None
     readings: Readings | None = None
     interactions: Interactions | None = None
+    foreign: ForeignFiles | None = None
     drafts: Drafts | None = None
     asking: Asking | None = None
     outlook: Outlook | None = None

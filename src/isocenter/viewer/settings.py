@@ -51,7 +51,9 @@ class Settings:
         limits: What is refused beyond.
         page: Folder of the built page; None for the one in the package.
         open_paths: Beginnings of paths that need no token, beside the page, its assets and the health check.
+            A login of MONAI Label asks for the token itself.
         upload_paths: Beginnings of paths whose bodies may be as long as uploads.
+        origins: Other sites ("http://localhost:3000") whose pages may use MONAI Label's protocol, as OHIF does.
     """
 
     token: str
@@ -60,5 +62,6 @@ class Settings:
     names: tuple[str, ...] = ()
     limits: Limits = Limits()
     page: Path | None = None
-    open_paths: tuple[str, ...] = ()
-    upload_paths: tuple[str, ...] = ("/datastore/",)
+    open_paths: tuple[str, ...] = ("/auth/",)
+    upload_paths: tuple[str, ...] = ("/datastore/", "/session/", "/infer/", "/monai/")
+    origins: tuple[str, ...] = ()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from isocenter.core import TaskEntry
 from isocenter.plugins import find, load
 from isocenter.verbs.archive_folder import require_packages
+from isocenter.verbs.serving.foreign import LabelFiles
 from isocenter.verbs.serving.interaction import SessionInteractions
 from isocenter.verbs.serving.jobs import JobRunner
 from isocenter.verbs.serving.library import StudyLibrary
@@ -45,7 +46,14 @@ def make_ports(
     library.standing = Standings(library, readings).of
     library.source.start()
     interactions = SessionInteractions(library, work)
-    ports = Ports(library=library, tasks=_tasks(), jobs=jobs, readings=readings, interactions=interactions)
+    ports = Ports(
+        library=library,
+        tasks=_tasks(),
+        jobs=jobs,
+        readings=readings,
+        interactions=interactions,
+        foreign=LabelFiles(library, interactions, work, limits=settings.limits),
+    )
     return ports, (library.close, jobs.close)
 
 

@@ -99,19 +99,17 @@ class Client:
             offset: How many are passed over.
             limit: At most so many.
         """
-        page = self.transport.get(
-            "studies",
-            **{
-                "q": q,
-                "modality": modality,
-                "patient": patient,
-                "from": date_from,
-                "to": date_to,
-                "status": status,
-                "offset": offset,
-                "limit": limit,
-            },
-        )
+        query: dict[str, str | int | float | None] = {
+            "q": q,
+            "modality": modality,
+            "patient": patient,
+            "from": date_from,
+            "to": date_to,
+            "status": status,
+            "offset": offset,
+            "limit": limit,
+        }
+        page = self.transport.get("studies", **query)
         return from_json(StudyPage, page)
 
     def every_study(self, q: str = "", *, modality: str = "", patient: str = "") -> Iterator[StudyItem]:
@@ -226,7 +224,9 @@ class Client:
         whole = np.zeros(geometry.shape, dtype=np.uint16)
         whole[z0:z1, y0:y1, x0:x1] = decode_levels(message.payload, (z1 - z0, y1 - y0, x1 - x0)) >= 2  # type: ignore[has-type]
         label = str(message.head.get("label") or "object")
-        return Mask(whole, geometry, (Segment(1, label[:64], algorithm_type="SEMIAUTOMATIC", algorithm_name="Isocenter"),))
+        return Mask(
+            whole, geometry, (Segment(1, label[:64], algorithm_type="SEMIAUTOMATIC", algorithm_name="Isocenter"),)
+        )
 
     def save_mask(
         self, mask: str | MaskItem, path: Path | str, *, form: Literal["nifti", "seg", "rtstruct"] = "nifti"

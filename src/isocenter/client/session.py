@@ -115,7 +115,9 @@ class Session:
         self._levels = np.zeros(item.shape_zyx, dtype=np.uint8)
         outline = self._ask({"type": "open", "image": item.id, "take_over": take_over, "propose": propose})
         if self.taken_by is not None:
-            raise error_of("taken", f"{self.taken_by} works on this image; open it with take_over to go on all the same")
+            raise error_of(
+                "taken", f"{self.taken_by} works on this image; open it with take_over to go on all the same"
+            )
         return outline
 
     def point(self, point: Points, *, positive: bool = True, frame: Frame = "lps_mm") -> Outline:

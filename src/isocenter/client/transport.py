@@ -153,7 +153,9 @@ class Transport:
         try:
             response = self._http.request(method, url, params=params, json=json)
         except httpx.HTTPError as error:
-            raise TransportError(f"{self.base} does not answer ({type(error).__name__}); is the server running?") from None
+            raise TransportError(
+                f"{self.base} does not answer ({type(error).__name__}); is the server running?"
+            ) from None
         if response.is_success:
             return response
         raise _refusal(response)
@@ -202,7 +204,9 @@ def from_json(kind: type[T], value: Any) -> T:
         return kind(**given)
     except TypeError:
         missing = sorted(set(names) - set(given))
-        raise TransportError(f"the server's {kind.__name__} lacks {', '.join(missing)}; is it another version?") from None
+        raise TransportError(
+            f"the server's {kind.__name__} lacks {', '.join(missing)}; is it another version?"
+        ) from None
 
 
 def _typed(hint: Any, value: Any) -> Any:

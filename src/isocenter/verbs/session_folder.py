@@ -293,9 +293,7 @@ def write_cases(cases: Sequence[ConfirmedCase], folder: Path) -> tuple[CaseEntry
     Raises:
         ProofError: A case was not read back as it was.
     """
-    return tuple(
-        _write_case(case, folder / f"case-{number:03d}.npz") for number, case in enumerate(cases, start=1)
-    )
+    return tuple(_write_case(case, folder / f"case-{number:03d}.npz") for number, case in enumerate(cases, start=1))
 
 
 def _write_case(case: ConfirmedCase, file: Path) -> CaseEntry:

@@ -1,10 +1,10 @@
 """The protocol of MONAI Label (0.8), so that the clients of 3D Slicer and OHIF connect to this server unchanged.
 
-Their address is ``http://HOST:PORT/monai/TOKEN/``: these clients fetch images without any header, so that the token must
-stand in the path. Without it, the same routes take the token as every route does, or as the password of a login.
+Their address is ``http://HOST:PORT/monai/TOKEN/``: these clients fetch images without any header, so that the token
+must stand in the path. Without it, the same routes take the token as every route does, or as the password of a login.
 
-Voxels are counted (i, j, k) = (x, y, z) of the file that the client was given; nothing here knows left from right. Points,
-files and names are handed to `ports.ForeignFiles`. There is no training: a confirmed case helps with the next at once.
+Voxels are counted (i, j, k) = (x, y, z) of the file that the client was given; nothing here knows left from right.
+Points, files and names are handed to `ports.ForeignFiles`. There is no training: a confirmed case helps with the next at once.
 """
 
 from __future__ import annotations
@@ -105,8 +105,8 @@ class _Server:
             "labels": self.labels(),
             "models": {
                 MODEL: {
-                    # "deepgrow": foreground and background points of one structure. No labels of its own: 3D Slicer would
-                    # run it on every new image, without a point.
+                    # "deepgrow": foreground and background points of one structure. No labels of its own: 3D Slicer
+                    # would run it on every new image, without a point.
                     "type": "deepgrow",
                     "labels": [],
                     "dimension": 3,
@@ -214,7 +214,9 @@ def _routes(server: _Server, settings: Settings) -> APIRouter:
             return JSONResponse(told)
         if output == "image":
             kind = "application/octet-stream"
-            return Response(content, media_type=kind, headers={"Content-Disposition": f'attachment; filename="{file_name}"'})
+            return Response(
+                content, media_type=kind, headers={"Content-Disposition": f'attachment; filename="{file_name}"'}
+            )
         return _multipart(told, content, file_name)
 
     @routes.get("/train/")
@@ -263,8 +265,8 @@ def _add_datastore(routes: APIRouter, server: _Server, settings: Settings) -> No
     def change() -> Response:
         """Refuse: sources are never written to, and no mask is taken away."""
         raise CapabilityError(
-            "images are served from where they lie and are not changed; send your own image in a session, and put it into "
-            "the served folder to keep labels of it"
+            "images are served from where they lie and are not changed; send your own image in a session, and put it "
+            "into the served folder to keep labels of it"
         )
 
     @routes.api_route("/datastore/label", methods=["GET", "HEAD"])
@@ -313,7 +315,9 @@ def _add_sessions(routes: APIRouter, server: _Server, settings: Settings) -> Non
         image = await run_in_threadpool(server.foreign.take, content, name)
         session = secrets.token_hex(16)
         now = int(time.time())
-        server.sessions[session] = _Sent(image, name, now, expiry if 0 < expiry <= _SESSION_SECONDS else _SESSION_SECONDS)
+        server.sessions[session] = _Sent(
+            image, name, now, expiry if 0 < expiry <= _SESSION_SECONDS else _SESSION_SECONDS
+        )
         while len(server.sessions) > 256:
             del server.sessions[next(iter(server.sessions))]
         return {"session_id": session, "session_info": _session_info(session, server.sessions[session])}
@@ -385,7 +389,9 @@ def _points(listed: list[Any]) -> np.ndarray:
         raise ConfigError(f"at most {_MOST_POINTS} points are taken at once")
     for point in listed:
         numbers = isinstance(point, list) and len(point) == 3
-        if not numbers or not all(isinstance(v, int | float) and not isinstance(v, bool) and abs(v) < 1e9 for v in point):
+        if not numbers or not all(
+            isinstance(v, int | float) and not isinstance(v, bool) and abs(v) < 1e9 for v in point
+        ):
             raise ConfigError("a point is three numbers: i, j, k of the image's voxels")
     return np.array(listed, dtype=np.float64).reshape(-1, 3)[:, ::-1]
 

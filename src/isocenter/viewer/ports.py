@@ -307,7 +307,7 @@ class Interaction(Protocol):
         ...
 
     def open(self, image: str, tell: Tell, *, propose: bool = True) -> Change:
-        """Open an image; with confirmed cases it already holds an outline, unless `propose` is False or it was stopped."""
+        """Open an image; with confirmed cases it holds an outline, unless `propose` is False or it was stopped."""
         ...
 
     def replay(self, image: str, acts: Sequence[Act], tell: Tell, *, propose: bool = True) -> Change:

@@ -168,7 +168,7 @@ class Guard:
         return None
 
     def _is_guest(self, path: str, origin: str) -> bool:
-        """Tell whether a page of another site may use this path: MONAI Label's protocol alone, and where it was allowed."""
+        """Tell whether a page of another site may use this path: MONAI Label's protocol, where it was allowed."""
         return path.startswith("/monai/") and origin in self.settings.origins
 
     def _is_open(self, path: str) -> bool:

@@ -1,7 +1,7 @@
 """One conversation over the interaction socket; `wire` says what messages look like, `sessions` who may do what.
 
-Acts wait in a queue of their own and are answered in the order they came. What must not wait ("stop", "ping") is done at
-once. A message that can't be followed is answered by a problem and changes nothing.
+Acts wait in a queue of their own and are answered in the order they came. What must not wait ("stop", "ping") is done
+at once. A message that can't be followed is answered by a problem and changes nothing.
 """
 
 from __future__ import annotations
@@ -53,7 +53,9 @@ async def converse(websocket: WebSocket, session: str, desk: SessionDesk, settin
         live = await desk.get(session)
     except IsocenterError as error:
         problem = problem_of(error)
-        await websocket.send_bytes(pack({"type": "problem", "code": problem.code, "detail": problem.detail, "seq": None}))
+        await websocket.send_bytes(
+            pack({"type": "problem", "code": problem.code, "detail": problem.detail, "seq": None})
+        )
         await websocket.close(_AGAIN if problem.code == "at_capacity" else _POLICY, problem.code)
         return
     await _Conversation(websocket, live, desk, settings).run()
@@ -332,5 +334,3 @@ def _whole(head: Mapping[str, object], name: str) -> int:
 def _seq(head: Mapping[str, object]) -> int | None:
     value = head.get("seq")
     return value if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1 << 53 else None
-
-

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import httpx
@@ -112,7 +111,7 @@ def test_errors_are_ours(client, port):
     places = []
     with pytest.raises(AtCapacity, match="3 places"):
         for _ in range(4):
-            places.append(client.session("disc"))
+            places += [client.session("disc")]
     gone = places.pop()
     gone.close()
     gone.close()
@@ -164,29 +163,6 @@ def test_a_restarted_server_goes_on_where_it_was(engine, tmp_path):
         assert len(client.masks(DISC)) == len(client.masks(OTHER)) == 1
         session.close()
         client.close()
-
-
-def test_two_readers_at_once_get_two_versions(client, port):
-    names = []
-
-    def work(reader):
-        with Client(f"http://127.0.0.1:{port}", TOKEN, reader=reader) as mine, mine.session("both") as session:
-            session.open(OTHER, take_over=True)
-            for _ in range(20):
-                try:
-                    session.point((0, 30, 32), frame="index_zyx")
-                    names.append(session.confirm())
-                    return
-                except Conflict:
-                    session.open(OTHER, take_over=True)
-
-    threads = [threading.Thread(target=work, args=(name,)) for name in ("AB", "CD")]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    items = [item for item in client.masks(OTHER) if item.label == "both"]
-    assert sorted(i.version for i in items) == [1, 2] and {i.id for i in items} == set(names)
 
 
 def test_an_image_comes_as_the_server_has_it():
@@ -241,7 +217,8 @@ def test_an_address_holds_the_token_and_codes_are_errors():
 def test_the_client_needs_no_torch_and_no_server():
     code = (
         "import sys, isocenter.client; "
-        "bad = {'torch', 'fastapi', 'starlette', 'uvicorn', 'pydicom', 'scipy'} & {m.split('.')[0] for m in sys.modules}; "
+        "there = {m.split('.')[0] for m in sys.modules}; "
+        "bad = {'torch', 'fastapi', 'starlette', 'uvicorn', 'pydicom', 'scipy'} & there; "
         "sys.exit(str(bad) if bad else 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

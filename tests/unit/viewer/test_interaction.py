@@ -298,7 +298,9 @@ def test_what_can_not_be_followed_is_told_and_changes_nothing(serve, message, co
         talk.act("prompt", kind="point", points_index_zyx=[centre(inside)])
 
 
-@pytest.mark.parametrize(("data", "closed"), [(b"rubbish", 1007), (b"ISO1\xff\xff\xff\xff", 1007), ("text", 1007), (b"ISO1" * 400_000, 1009)])
+@pytest.mark.parametrize(
+    ("data", "closed"), [(b"rubbish", 1007), (b"ISO1\xff\xff\xff\xff", 1007), ("text", 1007), (b"ISO1" * 400_000, 1009)]
+)
 def test_what_is_no_message_ends_the_conversation(serve, data, closed):
     client = serve()
     session = begin(client)
@@ -322,6 +324,7 @@ def test_a_full_disk_loses_nothing(serve, monkeypatch):
         talk.act("prompt", kind="point", points_index_zyx=[centre(inside)])
         before = talk.levels.copy()
         with monkeypatch.context() as full:
+
             def refuse(*_args, **_kwargs):
                 raise OSError(28, "No space left on device")
 

@@ -146,7 +146,11 @@ def test_what_3d_slicer_does(monai, tmp_path):
     label.CopyInformation(volume)
     file = tmp_path / "label.nii.gz"
     SimpleITK.WriteImage(label, str(file))
-    said = {"label_info": [{"name": "ball", "idx": 2}, {"name": "vessel", "idx": 3}], "model": "", "client_id": "user-1"}
+    said = {
+        "label_info": [{"name": "ball", "idx": 2}, {"name": "vessel", "idx": 3}],
+        "model": "",
+        "client_id": "user-1",
+    }
     with file.open("rb") as stream:
         saved = monai.put(
             "datastore/label",
@@ -167,7 +171,7 @@ def test_what_3d_slicer_does(monai, tmp_path):
 
 
 def test_what_ohif_does(monai):
-    """OHIF names images by their Series Instance UID, sends a form without a file, and reads raw NRRD bytes in order."""
+    """OHIF names images by their Series Instance UID, sends a form without a file, and reads raw NRRD bytes."""
     inside = inside_ball()
     origin = {"Origin": "http://ohif.example:3000"}
     assert monai.get("info/", headers=origin).headers["access-control-allow-origin"] == origin["Origin"]
@@ -270,7 +274,10 @@ def test_what_is_wrong_or_too_much_is_refused(engine, tmp_path):
         assert client.get(f"{inside}/datastore/label", params={"label": BALL}).status_code == 404
         assert client.post(f"{inside}/infer/other", params={"image": BALL}).status_code == 404
         assert client.post(f"{inside}/activelearning/none", json={}).status_code == 404
-        assert client.put(f"{inside}/datastore/", params={"image": "x"}, files={"file": ("x.nii", b"x")}).status_code == 501
+        assert (
+            client.put(f"{inside}/datastore/", params={"image": "x"}, files={"file": ("x.nii", b"x")}).status_code
+            == 501
+        )
         big = {"label": ("label.nii.gz", b"x" * 5000)}
         assert client.put(f"{inside}/datastore/label", params={"image": BALL}, files=big).status_code == 413
         for name, content in (("l.nii.gz", b"x"), ("l.exe", b"x"), ("l.bin", b"123")):
@@ -323,11 +330,15 @@ def monai_client():
 
 
 @pytest.mark.enable_socket
-@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings(
+    "ignore::ResourceWarning", "ignore::DeprecationWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
+)
 def test_its_own_client(engine, tmp_path):
     client_class = monai_client()
     if client_class is None:
-        pytest.skip("MONAI Label's client is not installed (pip install --no-deps monailabel==0.8.5; or its wheel in MONAILABEL_WHEEL)")
+        pytest.skip(
+            "MONAI Label's client is not here: pip install --no-deps monailabel==0.8.5, or MONAILABEL_WHEEL=its wheel"
+        )
     inside = inside_ball()
     with tcp_server(make_app(engine, tmp_path)) as port:
         client = client_class(f"http://127.0.0.1:{port}/monai/{TOKEN}", tmpdir=str(tmp_path), client_id="user-xyz")

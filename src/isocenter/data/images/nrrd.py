@@ -178,7 +178,9 @@ def write_nrrd(item: Image | Mask, path: Path, *, packed: bool = True) -> Proof:
         with temporary.open("wb") as stream:
             stream.write(text.encode())
             if packed:
-                with gzip.GzipFile(filename="", mode="wb", fileobj=stream, compresslevel=_COMPRESSION, mtime=0) as zipped:
+                with gzip.GzipFile(
+                    filename="", mode="wb", fileobj=stream, compresslevel=_COMPRESSION, mtime=0
+                ) as zipped:
                     _write_voxels(array, zipped)
             else:
                 _write_voxels(array, stream)

@@ -138,7 +138,9 @@ def spread(
             between = 0 <= beyond < len(keys)
             walk.ways.append((index, range(index + step, end, step), span if between else 0))
     for index, way, span in walk.ways:
-        for distance, (at, answer) in enumerate(_wave(model, stack, marks, answers[index], way, settings, walk), start=1):
+        for distance, (at, answer) in enumerate(
+            _wave(model, stack, marks, answers[index], way, settings, walk), start=1
+        ):
             waves.setdefault(at, []).append((1 - distance / span if span else 1.0, answer))
     for at, parts in waves.items():
         present = [(w, a) for w, a in parts if a is not None]

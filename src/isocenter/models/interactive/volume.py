@@ -292,8 +292,7 @@ class OpenVolume:
     @property
     def bytes(self) -> int:
         """Memory of what was seen."""
-        seen = sum(level.nbytes for known in self._kept.values() for level in known.features.levels)
-        return seen
+        return sum(level.nbytes for known in self._kept.values() for level in known.features.levels)
 
     def looked(self, cube: Cube) -> _Looked:
         """Return what is seen in a cube, from memory if it was looked at before."""
@@ -514,7 +513,7 @@ def _inside(probability: Volume | Part) -> Float[np.ndarray, "2 3"] | None:
     mask = part.values > 0.5
     if not mask.any():
         return None
-    return _corners(mask) + np.array([float(s.start) for s in part.box])
+    return np.asarray(_corners(mask) + np.array([float(s.start) for s in part.box]))
 
 
 def _corners(mask: Bool[np.ndarray, "z y x"]) -> Float[np.ndarray, "2 3"]:

@@ -27,7 +27,7 @@ def one_channel(image: Image) -> tuple[Float[np.ndarray, "z y x"], tuple[str, ..
 def stored_channel(image: Image) -> Real[np.ndarray, "z y x"]:
     """Return the same channel as it is stored where it can be read so: whole numbers cost half of what floats do."""
     if len(image.array) == 1 and image.array.dtype.kind in "iu":
-        return image.array[0]
+        return np.asarray(image.array[0])
     return one_channel(image)[0]
 
 

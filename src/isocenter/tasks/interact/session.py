@@ -35,7 +35,7 @@ __all__ = ["Act", "Alternative", "Change", "ConfirmedCase", "Session"]
 Levels = UInt8[np.ndarray, "bz by bx"]
 _INSIDE = 128
 _STEPS = (64, _INSIDE, 192)
-"""Of probabilities in 255 parts: where levels 1, 2 and 3 begin. `_Kept.of` sees to it that these are 0.25, 0.5, 0.75."""
+"""Of probabilities in 255 parts: where levels 1, 2 and 3 begin; `_in_255` sees to it that these are 0.25, 0.5, 0.75."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -480,7 +480,7 @@ def _in_255(part: Part) -> Levels:
 
 def _levels(values: Levels) -> Levels:
     """Return levels 0 to 3 of probabilities in 255 parts."""
-    return values // np.uint8(64)
+    return np.asarray(values // np.uint8(64))
 
 
 def _is_flat(volume: np.ndarray) -> bool:

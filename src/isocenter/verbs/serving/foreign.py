@@ -1,7 +1,7 @@
 """Images and masks as files of other programs: 3D Slicer's, OHIF's, MONAI Label's own client.
 
-They count voxels as (i, j, k) = (x, y, z) of the file that they were given, which is this image's grid, whichever way it
-lies in the patient. A mask that comes back must lie on that grid, voxel for voxel.
+They count voxels as (i, j, k) = (x, y, z) of the file that they were given, which is this image's grid, whichever way
+it lies in the patient. A mask that comes back must lie on that grid, voxel for voxel.
 """
 
 from __future__ import annotations
@@ -107,7 +107,9 @@ class LabelFiles:
             file.write_bytes(content)
             image = (read_nifti if suffix.startswith(".nii") else read_nrrd)(file, name="image")
         if image.array.nbytes > self.limits.image_bytes:
-            raise TooLarge(f"the image takes {image.array.nbytes >> 20} MiB; {self.limits.image_bytes >> 20} are allowed")
+            raise TooLarge(
+                f"the image takes {image.array.nbytes >> 20} MiB; {self.limits.image_bytes >> 20} are allowed"
+            )
         sent = random_identifier()
         with self._lock:
             self._sent[sent] = (image, time.monotonic())
@@ -156,7 +158,9 @@ class LabelFiles:
         if not latest:
             raise NotFound("nothing was confirmed on this image yet")
         names = {label: number for number, label in enumerate(sorted(latest), start=1)}
-        path = self.work / "derived" / f"{image}-{identifier(*sorted(item.id for item in latest.values()))}.labels.nii.gz"
+        path = (
+            self.work / "derived" / f"{image}-{identifier(*sorted(item.id for item in latest.values()))}.labels.nii.gz"
+        )
         if not path.is_file():
             whole = self.library.image(image)
             array = np.zeros(whole.geometry.shape, dtype=np.uint16)

@@ -1,8 +1,8 @@
 """Confirmed masks in the work folder: every version of every structure, none of them ever overwritten.
 
-    work/masks/ID/mask.json       what it is of, who confirmed it, which version, after which prompts
-    work/masks/ID/levels.iso      levels of probability, in the form of the socket
-    work/masks/ID/mask.nii.gz     with its geometry proof; further forms beside it when they are first asked for
+work/masks/ID/mask.json       what it is of, who confirmed it, which version, after which prompts
+work/masks/ID/levels.iso      levels of probability, in the form of the socket
+work/masks/ID/mask.nii.gz     with its geometry proof; further forms beside it when they are first asked for
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ class MaskFolder:
             there = self.version(new.image, new.label)
             if version is not None and version != there:
                 raise Conflict(
-                    f"somebody confirmed version {there} of this meanwhile; look at it, and confirm again to add another",
+                    f"somebody confirmed version {there} of this meanwhile; look at it; confirm again to add another",
                     code="stale",
                 )
             item = MaskItem(

@@ -109,7 +109,8 @@ class MemoryLibrary:
         return StudyDetail(self._item(), tuple(self.image_item(image) for image in sorted(self.images)))
 
     def planes(self, image, first, count):
-        return Planes(np.moveaxis(self.image(image).array[:, first : first + count], 0, -1))
+        planes = np.moveaxis(self.image(image).array[:, first : first + count], 0, -1)
+        return Planes((np.ascontiguousarray(planes),), f"{image}-{first}-{count}")
 
     def picture(self, image, picture):
         raise NotImplementedError

@@ -4,7 +4,8 @@ Their address is ``http://HOST:PORT/monai/TOKEN/``: these clients fetch images w
 must stand in the path. Without it, the same routes take the token as every route does, or as the password of a login.
 
 Voxels are counted (i, j, k) = (x, y, z) of the file that the client was given; nothing here knows left from right.
-Points, files and names are handed to `ports.ForeignFiles`. There is no training: a confirmed case helps with the next at once.
+Points, files and names are handed to `ports.ForeignFiles`. There is no training: a confirmed case helps with the next
+at once.
 """
 
 from __future__ import annotations
@@ -366,7 +367,7 @@ def _login(settings: Settings, *, offered: bool) -> APIRouter:
 
 
 def _prompts(params: Mapping[str, Any], label: str) -> tuple[Prompt, ...]:
-    """Return what is pointed at: foreground and background points (i, j, k), or points under the structure's own name."""
+    """Return what is pointed at: foreground and background points (i, j, k), or those under the label."""
     prompts = []
     roi = params.get("roi")
     if isinstance(roi, list) and len(roi) == 6:
@@ -389,9 +390,7 @@ def _points(listed: list[Any]) -> np.ndarray:
         raise ConfigError(f"at most {_MOST_POINTS} points are taken at once")
     for point in listed:
         numbers = isinstance(point, list) and len(point) == 3
-        if not numbers or not all(
-            isinstance(v, int | float) and not isinstance(v, bool) and abs(v) < 1e9 for v in point
-        ):
+        if not numbers or not all(type(v) in (int, float) and abs(v) < 1e9 for v in point):
             raise ConfigError("a point is three numbers: i, j, k of the image's voxels")
     return np.array(listed, dtype=np.float64).reshape(-1, 3)[:, ::-1]
 

@@ -110,13 +110,8 @@ class Guard:
                 defect(error)
                 await send({"type": "websocket.close", "code": _DEFECT_CODE, "reason": "a defect of Isocenter"})
             return
-        added = [(k.encode(), v.encode()) for k, v in security_headers(headers.get("host", "")).items()]
-        origin = headers.get("origin", "")
-        if self._is_guest(scope["path"], origin):
-            added += [(b"access-control-allow-origin", origin.encode("latin-1")), (b"vary", b"Origin")]
-            if scope["method"] == "OPTIONS":
-                added += [(b"access-control-allow-methods", b"GET, HEAD, PUT, POST, DELETE")]
-                added += [(b"access-control-allow-headers", b"accept, content-type")]
+        guest = self._is_guest(scope["path"], headers.get("origin", ""))
+        added = _added(headers, scope["method"], guest=guest)
         begun = False
         body = _Counted(receive, self._limit(scope["path"]))
 
@@ -133,11 +128,10 @@ class Guard:
                 message = {**message, "headers": [*message["headers"], *more]}
             await send(message)
 
-        if scope["method"] == "OPTIONS" and self._is_guest(scope["path"], origin):
-            await Response(status_code=204)(scope, receive, with_headers)  # what may be asked: a preflight
-            return
+        # What another site may ask of us is said here (a preflight), and not by the app.
+        app = Response(status_code=204) if guest and scope["method"] == "OPTIONS" else self.app
         try:
-            await self.app(scope, body.receive, with_headers)
+            await app(scope, body.receive, with_headers)
         except _TooLong:
             pass
         except Exception as error:  # noqa: BLE001  # the boundary of the server: nobody is shown a trace
@@ -196,6 +190,17 @@ class Guard:
 
     def _limit_in_words(self, path: str) -> str:
         return f"the body is longer than {self._limit(path)} bytes"
+
+
+def _added(headers: Mapping[str, str], method: str, *, guest: bool) -> list[tuple[bytes, bytes]]:
+    """Return the headers that an answer gets."""
+    added = [(k.encode(), v.encode()) for k, v in security_headers(headers.get("host", "")).items()]
+    if guest:
+        added += [(b"access-control-allow-origin", headers["origin"].encode("latin-1")), (b"vary", b"Origin")]
+        if method == "OPTIONS":
+            added += [(b"access-control-allow-methods", b"GET, HEAD, PUT, POST, DELETE")]
+            added += [(b"access-control-allow-headers", b"accept, content-type")]
+    return added
 
 
 def _name(host: str) -> str:

@@ -475,7 +475,7 @@ def _in_255(part: Part) -> Levels:
     for step, beginning in zip((0.25, 0.5, 0.75), _STEPS, strict=True):
         near = values == beginning if beginning != _STEPS[2] else (values == beginning) | (values == beginning - 1)
         values[near] = np.where(part.values[near] >= step, np.uint8(beginning), np.uint8(beginning - 1))
-    return values
+    return np.asarray(values)
 
 
 def _levels(values: Levels) -> Levels:

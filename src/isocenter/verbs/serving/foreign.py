@@ -13,7 +13,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -30,7 +30,7 @@ from isocenter.viewer.settings import Limits
 if TYPE_CHECKING:
     from isocenter.tasks.interact.session import Session
 
-__all__ = ["LabelFiles"]
+__all__ = ["KnowsSeries", "LabelFiles"]
 
 _SUFFIXES = (".seg.nrrd", ".nii.gz", ".nii", ".nrrd")
 _MOST_WORKS = 4
@@ -39,6 +39,15 @@ _MOST_SENT = 8
 _SENT_SECONDS = 3600.0
 _TOLERANCE_MM = 0.01
 """A NIfTI keeps its place in single precision."""
+
+
+@runtime_checkable
+class KnowsSeries(Protocol):
+    """A library that finds images by their DICOM series."""
+
+    def image_of_series(self, series_uid: str) -> str | None:
+        """Return the image of a series, None where there is none."""
+        ...
 
 
 @dataclass(eq=False)
@@ -85,8 +94,7 @@ class LabelFiles:
 
     def image_of_series(self, series_uid: str) -> str | None:
         """Return the image of a DICOM series."""
-        find = getattr(self.library, "image_of_series", None)
-        return None if find is None else find(series_uid)
+        return self.library.image_of_series(series_uid) if isinstance(self.library, KnowsSeries) else None
 
     def image_file(self, image: str) -> Path:
         """Return an image as NIfTI."""

@@ -1,6 +1,6 @@
-"""Interactive work behind the viewer: one engine for all, a session per person and structure, what is confirmed on disk.
+"""Interactive work behind the viewer: one engine for all, a session per person and structure, masks on disk.
 
-    work/sessions/ID/state.json     label, reader; of each case its mask, clicks, seconds, and what the first answer said
+    work/sessions/ID/state.json     label, reader; of each case its mask, clicks, seconds, what the first answer said
     work/sessions/ID/cases/         the confirmed cases in the form of `verbs.session_folder`
     work/masks/                     the confirmed masks (`verbs.serving.masks`)
 

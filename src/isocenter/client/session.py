@@ -74,6 +74,7 @@ class Session:
         self._item: ImageItem | None = None
         self._levels = np.zeros((0, 0, 0), dtype=np.uint8)
         self._acts: list[dict[str, Any]] = []
+        self._propose = True
         self._offered: dict[int, float | None] = {}
         self._seq, self._version = 0, 0
 
@@ -111,7 +112,7 @@ class Session:
             NotFound: There is no such image.
         """
         item = image if isinstance(image, ImageItem) else self._describe(image)
-        self._item, self._acts, self._offered = item, [], {}
+        self._item, self._acts, self._offered, self._propose = item, [], {}, propose
         self._levels = np.zeros(item.shape_zyx, dtype=np.uint8)
         outline = self._ask({"type": "open", "image": item.id, "take_over": take_over, "propose": propose})
         if self.taken_by is not None:
@@ -264,7 +265,8 @@ class Session:
         if reopen and self._item is not None:
             self._seq += 1
             self._levels = np.zeros(self._item.shape_zyx, dtype=np.uint8)
-            self._send({"type": "replay", "image": self._item.id, "acts": self._acts, "seq": self._seq})
+            replay = {"type": "replay", "image": self._item.id, "acts": self._acts, "propose": self._propose}
+            self._send({**replay, "seq": self._seq})
             self._until(self._seq)
 
     def _send(self, head: Mapping[str, Any]) -> None:

@@ -160,8 +160,8 @@ class _Kept:
     def outline_of(self, part: Part) -> Outline:
         return Outline(part, self.expected_iou, (), self.how, self.cube)
 
-    def outline(self) -> Outline:
-        return self.outline_of(Part(self.shape, self.box, self.values / np.float32(255)))
+    def outline(self, values: Levels) -> Outline:
+        return self.outline_of(Part(self.shape, self.box, values / np.float32(255)))
 
     def mask(self) -> Bool[np.ndarray, "z y x"]:
         whole = np.zeros(self.shape, dtype=bool)
@@ -196,6 +196,7 @@ class Session:
         self._future: list[_State] = []
         self._offered: tuple[Outline, ...] = ()
         self._first: _Kept | None = None
+        self._unpacked: list[tuple[_Kept, Levels]] = []
 
     @property
     def mask(self) -> Bool[np.ndarray, "z y x"]:
@@ -267,11 +268,11 @@ class Session:
     def close(self) -> None:
         """Close the open image; what was outlined and not confirmed is gone."""
         self._image, self._opened, self._past, self._future, self._offered = None, None, [], [], ()
-        self._first = None
+        self._first, self._unpacked = None, []
 
     def rest(self) -> None:
         """Let go of the open image and of what was seen of it; what was outlined stays, and `wake` goes on."""
-        self._image, self._opened = None, None
+        self._image, self._opened, self._unpacked = None, None, []
         self.examples.forget_seen()
 
     def wake(self, image: Image) -> None:
@@ -322,7 +323,7 @@ class Session:
         placed = place(prompts, opened.geometry, begun=state.answer is not None)
         if not isinstance(placed, Placed):
             raise ConfigError(placed)
-        before = None if state.answer is None else state.answer.outline()
+        before = None if state.answer is None else state.answer.outline(self._values(state.answer))
         outline = opened.step(placed, len(prompts), before)
         answer = _Kept.of(outline)
         self._first = self._first or answer
@@ -351,7 +352,8 @@ class Session:
         placed = place(state.prompts, opened.geometry, begun=True, axis=axis)
         if not isinstance(placed, Placed):
             raise ConfigError(placed)
-        outline = opened.propagate(placed, state.answer.outline(), first, last, progress)
+        before = state.answer.outline(self._values(state.answer))
+        outline = opened.propagate(placed, before, first, last, progress)
         self._did(_State(state.prompts, _Kept.of(outline)))
         return self._changed(state)
 
@@ -444,6 +446,14 @@ class Session:
             raise ConfigError("no image is open; begin one first")
         return self._opened, self._past[-1]
 
+    def _values(self, kept: _Kept) -> Levels:
+        """Return an outline's values; those of the last two that were asked for are at hand."""
+        found = next((values for one, values in self._unpacked if one is kept), None)
+        if found is None:
+            found = kept.values
+            self._unpacked = [*self._unpacked[-1:], (kept, found)]
+        return found
+
     def _did(self, state: _State) -> None:
         self._past.append(state)
         self._future, self._offered = [], ()
@@ -455,7 +465,7 @@ class Session:
         nothing = _Kept.of(Outline(Part.nothing((shape[0], shape[1], shape[2])), 0.0, (), {}))
         old, new = (before.answer if before else None) or nothing, state.answer or nothing
         both = join_boxes(old.box, new.box)
-        was, now = (_levels(within(kept.values, kept.box, both)) for kept in (old, new))
+        was, now = (_levels(within(self._values(kept), kept.box, both)) for kept in (old, new))
         inner = box_of(was != now)
         box = tuple(slice(b.start + s.start, b.start + s.stop) for b, s in zip(both, inner, strict=True))
         if not all(box_sides(inner)):

@@ -10,6 +10,7 @@ A confirmed mask is written and proven before anybody is told, and a session is 
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -168,6 +169,7 @@ class SessionInteraction:
         from isocenter.tasks.interact.session import Act as Done
 
         clock = _Clock()
+        _settle_threads()
         self._image, self._offered, self._resting = "", (), False
         whole = self._all.library.image(image)
         clock.lap("read")
@@ -189,6 +191,7 @@ class SessionInteraction:
         from isocenter.tasks.interact.session import Act as Done
 
         clock = _Clock()
+        _settle_threads()
         work = self._awake(clock)
         done = Done(act.kind, act.prompt, act.number, act.axis, act.first, act.last)
         change = work.act(done, _progress(tell, "planes"))
@@ -306,6 +309,17 @@ def _built_in_engine() -> Engine:
     from isocenter.tasks.interact.engine import Engine
 
     return Engine()
+
+
+def _settle_threads() -> None:
+    """Let an act use half of the cores: as many acts as there are cores run at once, and more threads get in each
+    other's way. The number never changes, so that a replay adds up in the same order.
+    """
+    import torch
+
+    wanted = max(1, (os.cpu_count() or 1) // 2)
+    if torch.get_num_threads() != wanted:
+        torch.set_num_threads(wanted)
 
 
 def _read_state(folder: Path) -> tuple[str, str, tuple[_CaseNote, ...]]:

@@ -312,8 +312,10 @@ def _built_in_engine() -> Engine:
 
 
 def _settle_threads() -> None:
-    """Let an act use half of the cores: as many acts as there are cores run at once, and more threads get in each
-    other's way. The number never changes, so that a replay adds up in the same order.
+    """Let an act use half of the cores.
+
+    As many acts as there are cores run at once, and more threads would get in each other's way. The number never
+    changes, so that a replay adds up in the same order.
     """
     import torch
 

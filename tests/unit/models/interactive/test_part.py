@@ -53,11 +53,7 @@ def test_what_is_pasted_without_the_faint_is_what_is_pasted():
         assert part.values.size < whole.size / 4
         volume = rng.normal(size=shape).astype(np.float32)
         volume[:, :9] = 0
-        np.testing.assert_allclose(
-            cube.cut(Part.of(volume), outside=0.5), cube.cut(volume, outside=0.5), atol=1e-6
-        )
+        np.testing.assert_allclose(cube.cut(Part.of(volume), outside=0.5), cube.cut(volume, outside=0.5), atol=1e-6)
         stored = (volume * 100).astype(np.int16)
-        np.testing.assert_array_equal(
-            cube.cut(stored, outside=0.5), cube.cut(stored.astype(np.float32), outside=0.5)
-        )
+        np.testing.assert_array_equal(cube.cut(stored, outside=0.5), cube.cut(stored.astype(np.float32), outside=0.5))
     assert cube.paste_part(np.zeros((8, 8, 8), np.float32), shape, least=0.1).values.size == 0

@@ -12,9 +12,10 @@ import httpx
 import numpy as np
 from jaxtyping import Shaped
 
+from isocenter.client.grid import geometry_of
 from isocenter.client.session import Session
 from isocenter.client.transport import Transport, error_of, from_json
-from isocenter.core import Geometry, Image, Mask, Quantity, Segment, Source
+from isocenter.core import Image, Mask, Quantity, Segment, Source
 from isocenter.core.errors import Stopped, TransportError
 from isocenter.viewer.ports import (
     Draft,
@@ -29,7 +30,7 @@ from isocenter.viewer.ports import (
 )
 from isocenter.viewer.wire import decode_levels, unpack
 
-__all__ = ["Client", "geometry_of"]
+__all__ = ["Client"]
 
 _CHUNK_BYTES = 32 << 20
 
@@ -357,20 +358,6 @@ class Client:
         """
         body = {"question": question, "conversation": conversation}
         return dict(self.transport.send("POST", "studies", _id(study), "ask", json=body))
-
-
-def geometry_of(item: ImageItem) -> Geometry:
-    """Return the grid of an image from what is told of it."""
-    if item.affine_zyx_to_lps_mm is not None:
-        affine = np.array(item.affine_zyx_to_lps_mm, dtype=np.float64)
-        return Geometry(item.shape_zyx, affine, item.frame, stack=item.stack)
-    return Geometry(
-        item.shape_zyx,
-        None,
-        pixel_spacing_mm=item.pixel_spacing_mm,
-        patient_orientation=item.patient_orientation,
-        stack=item.stack,
-    )
 
 
 def _values(stored: Shaped[np.ndarray, "c z y x"], item: ImageItem) -> Shaped[np.ndarray, "c z y x"]:

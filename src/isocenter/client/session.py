@@ -14,8 +14,9 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
+from isocenter.client.grid import geometry_of
 from isocenter.client.transport import Transport, error_of
-from isocenter.core import Geometry, Mask, Segment
+from isocenter.core import Mask, Segment
 from isocenter.core.errors import ConfigError, Conflict, NotFound, SessionExpired, TransportError
 from isocenter.viewer.ports import ImageItem
 from isocenter.viewer.wire import Message, decode_levels, pack, unpack
@@ -185,10 +186,7 @@ class Session:
         Raises:
             ConfigError: No image is open.
         """
-        from isocenter.client.client import geometry_of
-
-        item = self._opened()
-        geometry: Geometry = geometry_of(item)
+        geometry = geometry_of(self._opened())
         segment = Segment(1, self.label[:64], algorithm_type="SEMIAUTOMATIC", algorithm_name="Isocenter")
         return Mask((self._levels >= 2).astype(np.uint16), geometry, (segment,))
 

@@ -34,6 +34,7 @@ MOST_ACTS = 2_000
 _ACTS = ("prompt", "choose", "undo", "redo", "clear", "propagate")
 _QUEUED = (*_ACTS, "open", "replay", "confirm", "alternatives")
 _LONG = ("open", "replay", "propagate", "confirm")
+_MOST_UNSENT, _PAUSE_SECONDS = 256, 0.05
 _BAD_FRAME, _TOO_LARGE, _POLICY, _AGAIN, _REPLACED = 1007, 1009, 1008, 1013, 4001
 _CLOSES = {"session_expired": _POLICY, "ended": 1000, "stopping": 1012, "replaced": _REPLACED}
 
@@ -112,6 +113,8 @@ class _Conversation:
 
     async def _read(self) -> None:
         while True:
+            while self.outgoing.qsize() > _MOST_UNSENT:
+                await asyncio.sleep(_PAUSE_SECONDS)  # who does not listen is not listened to either
             received = await self.websocket.receive()
             if received["type"] == "websocket.disconnect":
                 return

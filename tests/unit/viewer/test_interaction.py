@@ -261,41 +261,83 @@ def test_memory_that_can_be_made_again_is_given_back(serve):
         one.act("prompt", kind="point", points_index_zyx=[centre(inside)])
 
 
-@pytest.mark.parametrize(
-    ("message", "code"),
-    [
-        ({"type": "prompt", "kind": "point", "points_index_zyx": [[0, 1]]}, "config"),
-        ({"type": "prompt", "kind": "point", "points_index_zyx": [[0, 1, "2"]]}, "config"),
-        ({"type": "prompt", "kind": "point", "points_index_zyx": [[0, 1, True]]}, "config"),
-        ({"type": "prompt", "kind": "point", "points_index_zyx": [[0, 1, 10**400]]}, "config"),
-        ({"type": "prompt", "kind": "point", "points_index_zyx": [[0, 500, 2]]}, "config"),
-        ({"type": "prompt", "kind": "point", "points_lps_mm": [[0, 500, 2]]}, "config"),
-        ({"type": "prompt", "kind": "text", "points_index_zyx": [[0, 1, 2]]}, "config"),
-        ({"type": "prompt", "kind": "lasso", "points_index_zyx": [[0, 1, 2]] * 30_000}, "config"),
-        ({"type": "choose", "number": -1}, "config"),
-        ({"type": "choose", "number": 9}, "config"),
-        ({"type": "propagate", "axis": 7, "first": 0, "last": 1}, "config"),
-        ({"type": "propagate", "axis": 0, "first": 0, "last": 1 << 40}, "config"),
-        ({"type": "confirm", "version": "1"}, "config"),
-        ({"type": "open"}, "config"),
-        ({"type": "open", "image": "../../etc/passwd"}, "not_found"),
-        ({"type": "open", "image": FLAT}, "data"),
-        ({"type": "replay", "image": DISC, "acts": [{"type": "open"}]}, "config"),
-        ({"type": "replay", "image": DISC, "acts": "all"}, "config"),
-        ({"type": "sudo"}, "unknown"),
-    ],
-)
-def test_what_can_not_be_followed_is_told_and_changes_nothing(serve, message, code):
+WRONG = [
+    ({"type": "prompt", "kind": "point", "points_index_zyx": [[0, 1]]}, "config"),
+    ({"type": "prompt", "kind": "point", "points_index_zyx": [[0, 1, "2"]]}, "config"),
+    ({"type": "prompt", "kind": "point", "points_index_zyx": [[0, 1, True]]}, "config"),
+    ({"type": "prompt", "kind": "point", "points_index_zyx": [[0, 1, 10**400]]}, "config"),
+    ({"type": "prompt", "kind": "point", "points_index_zyx": [[0, 500, 2]]}, "config"),
+    ({"type": "prompt", "kind": "point", "points_lps_mm": [[0, 500, 2]]}, "config"),
+    ({"type": "prompt", "kind": "text", "points_index_zyx": [[0, 1, 2]]}, "config"),
+    ({"type": "prompt", "kind": "lasso", "points_index_zyx": [[0, 1, 2]] * 30_000}, "config"),
+    ({"type": "choose", "number": -1}, "config"),
+    ({"type": "choose", "number": 9}, "config"),
+    ({"type": "propagate", "axis": 7, "first": 0, "last": 1}, "config"),
+    ({"type": "propagate", "axis": 0, "first": 0, "last": 1 << 40}, "config"),
+    ({"type": "confirm", "version": "1"}, "config"),
+    ({"type": "open"}, "config"),
+    ({"type": "open", "image": "../../etc/passwd"}, "not_found"),
+    ({"type": "open", "image": FLAT}, "data"),
+    ({"type": "replay", "image": DISC, "acts": [{"type": "open"}]}, "config"),
+    ({"type": "replay", "image": DISC, "acts": "all"}, "config"),
+    ({"type": "sudo"}, "unknown"),
+]
+
+
+def test_what_can_not_be_followed_is_told_and_changes_nothing(serve):
     client = serve(message_bytes=1 << 22)
     _, inside = disc(0)
     with talking(client, begin(client)) as talk:
-        talk.open(DISC, inside.shape)
-        rest = {k: v for k, v in message.items() if k != "type"}
-        seq = talk.say(message["type"], **rest)
-        problem = talk.hear("problem").head
-        assert (problem["code"], problem["seq"]) == (code, seq), problem
+        for message, code in WRONG:
+            talk.open(DISC, inside.shape)
+            rest = {k: v for k, v in message.items() if k != "type"}
+            seq = talk.say(message["type"], **rest)
+            problem = talk.hear("problem").head
+            assert (problem["code"], problem["seq"]) == (code, seq), (message, problem)
         talk.open(DISC, inside.shape)
         talk.act("prompt", kind="point", points_index_zyx=[centre(inside)])
+
+
+def test_who_does_not_listen_is_not_listened_to(serve):
+    client = serve()
+    session = begin(client)
+    with talking(client, session) as talk:
+        for _ in range(600):
+            talk.say("ping")
+        heard = [talk.hear("pong") for _ in range(600)]
+        assert len(heard) == 600
+
+
+def test_only_the_latest_cases_that_fit_are_held_and_a_restart_holds_the_same(serve, monkeypatch):
+    _, inside = disc(0)
+    monkeypatch.setattr("isocenter.verbs.serving.interaction.KEPT_BYTES", 2 * 60 * 64 * 2)
+    client = serve()
+    session = begin(client)
+    images = (DISC, OTHER, DISC)
+    with talking(client, session) as talk:
+        for image in images:
+            talk.open(image, inside.shape, propose=False)
+            talk.act("prompt", kind="point", points_index_zyx=[centre(inside)])
+            talk.say("confirm")
+            talk.hear("confirmed")
+        talk.open(OTHER, inside.shape)
+        levels = talk.levels.copy()
+    again = serve()
+    with talking(again, session) as talk:
+        assert len(talk.open(OTHER, inside.shape).head["cases"]) == 3
+        np.testing.assert_array_equal(talk.levels, levels)
+    work = again.interactions.begin(session, "disc", "AB")
+    work.open(OTHER, lambda _what, _done: None)
+    assert len(work._session.cases) == 2
+
+
+def test_a_damaged_session_says_so_and_hides_no_other(serve, tmp_path):
+    client = serve()
+    good, bad = begin(client), begin(client)
+    (tmp_path / "work" / "sessions" / bad / "state.json").write_text("{")
+    again = serve()
+    assert again.get(f"/api/v1/sessions/{good}").status_code == 200
+    assert again.get(f"/api/v1/sessions/{bad}").status_code == 404
 
 
 @pytest.mark.parametrize(

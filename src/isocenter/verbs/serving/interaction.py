@@ -14,6 +14,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,8 +36,9 @@ if TYPE_CHECKING:
 
 __all__ = ["SessionInteraction", "SessionInteractions"]
 
-KEPT_CASES = 8
-"""Confirmed cases that answer the next image, the latest; all of them stand in the work folder."""
+KEPT_CASES, KEPT_BYTES = 8, 256 << 20
+"""Confirmed cases that answer the next image: the latest, at most so many and so large together, but always one. All of
+them stand in the work folder."""
 _STATE = "state.json"
 
 
@@ -94,8 +96,10 @@ class SessionInteractions:
         found = []
         for state in sorted((self.work / "sessions").glob(f"*/{_STATE}")):
             if is_identifier(state.parent.name):
-                label, reader, _ = _read_state(state.parent)
-                found.append((state.parent.name, label, reader))
+                # One that was damaged says so when it is asked for, and does not keep the others from being found.
+                with suppress(DataError):
+                    label, reader, _ = _read_state(state.parent)
+                    found.append((state.parent.name, label, reader))
         return tuple(found)
 
     def forget(self, session: str) -> None:
@@ -231,6 +235,7 @@ class SessionInteraction:
         note = _CaseNote(item.id, self._image, case.prompts, round(max(0.0, seconds), 1), self._first_dice)
         append_case(work, case, self._folder / "cases")
         _write_state(self._folder, self.label, self.reader, (*self._cases, note))
+        work.keep = _fitting((*work.cases, case))
         work.take(case)
         self._cases = (*self._cases, note)
         work.close()
@@ -253,10 +258,16 @@ class SessionInteraction:
 
         if self._session is None:
             session = Session(self._all.engine, self.label, keep=KEPT_CASES)
-            cases = self._folder / "cases"
-            if (cases / MANIFEST).is_file():
-                for case in read_cases(cases, read_manifest(cases).cases[-KEPT_CASES:]):
-                    session.take(case)
+            folder = self._folder / "cases"
+            held: list[interact.ConfirmedCase] = []
+            entries = read_manifest(folder).cases[-KEPT_CASES:] if (folder / MANIFEST).is_file() else ()
+            for entry in reversed(entries):
+                held.insert(0, *read_cases(folder, [entry]))
+                if _fitting(held) < len(held):
+                    held.pop(0)
+                    break
+            for case in held:
+                session.take(case)
             self._session = session
         return self._session
 
@@ -281,6 +292,16 @@ class SessionInteraction:
             alternatives=len(self._offered),
             milliseconds=clock.laps,
         )
+
+
+def _fitting(cases: Sequence[interact.ConfirmedCase]) -> int:
+    """Return how many of some cases, the latest, are held in memory."""
+    total = 0
+    for number, case in enumerate(reversed(cases)):
+        total += case.image.array.nbytes
+        if number and (number == KEPT_CASES or total > KEPT_BYTES):
+            return number
+    return max(1, len(cases))
 
 
 class _Clock:

@@ -142,7 +142,7 @@ class Interaction(Protocol):
         ...
 
     def confirm(self, *, version: int, seconds: float) -> Confirmed:
-        """Say that the mask is right: it is written, proven, and becomes an example.
+        """Say that the mask is right: it is written, proven, and becomes an example. The image stays open.
 
         Raises:
             Conflict: Somebody confirmed another version meanwhile.

@@ -226,7 +226,7 @@ class _Conversation:
             return live.work.confirm(version=version, seconds=seconds)
 
         confirmed = await self.desk.run(live, work, long=True)
-        self.desk.leave(live)
+        live.version, live.began = version + 1, self.desk.clock()
         self._say(
             {
                 "type": "confirmed",

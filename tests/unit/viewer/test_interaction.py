@@ -88,6 +88,9 @@ def test_click_correct_confirm_and_the_next_case_is_there(serve, tmp_path):
         confirmed = talk.hear("confirmed").head
         assert confirmed["clicks"] == 2 and confirmed["case"] == 1 and confirmed["version"] == 1
         assert confirmed["cases"][0]["clicks"] == 2 and confirmed["cases"][0]["first_dice"] > 0
+        # It stays open: whoever sees a mistake now corrects it, and confirms a second version.
+        talk.act("prompt", kind="point", points_index_zyx=[centre(inside)])
+        talk.act("undo")
         talk.open(OTHER, inside.shape)
         assert overlap(talk.mask, disc(3)[1]) > 0.5, "a confirmed case answers the next"
     (item,) = client.get(f"/api/v1/images/{DISC}/masks").json()
@@ -213,6 +216,7 @@ def test_two_people_on_one_image_are_told_and_nothing_is_overwritten(serve):
         two.act("prompt", **point)
         two.say("confirm")
         assert two.hear("confirmed").head["version"] == 1
+        two.open(OTHER, inside.shape)
         assert one.hear("opened").head["taken_by"] is None, "whoever waited is told that the place is free"
         one.say("confirm", version=0)
         assert one.hear("problem").head["code"] == "stale"

@@ -238,8 +238,6 @@ class SessionInteraction:
         work.keep = _fitting((*work.cases, case))
         work.take(case)
         self._cases = (*self._cases, note)
-        work.close()
-        self._image, self._offered, self._first_dice = "", (), None
         return Confirmed(item.id, len(self._cases), case.prompts, self.cases)
 
     def rest(self) -> None:

@@ -17,7 +17,7 @@ from isocenter.core import Geometry, Image
 from isocenter.core.errors import TransportError
 from isocenter.data.images.rtstruct import read_rtstruct
 from isocenter.data.images.seg import read_seg
-from serving_cases import TOKEN, write_study
+from serving_cases import TOKEN, served, studies, write_study
 
 pytestmark = pytest.mark.enable_socket
 
@@ -95,3 +95,20 @@ def test_work_outlives_a_killed_server_and_is_written_as_seg_and_rtstruct(tmp_pa
     finally:
         process.kill()
         process.communicate()
+
+
+def test_a_series_that_was_resampled_is_not_named_by_its_uid(tmp_path: Path):
+    image, _ = ball((9, 20, 22))
+    write_study(tmp_path / "in" / "whole", image, study="1.2.9.1")
+    write_study(tmp_path / "in" / "gap", image, study="1.2.9.2", patient="P2")
+    gone = sorted((tmp_path / "in" / "gap").rglob("*.dcm"))
+    for file in gone[7:9]:
+        file.unlink()
+    with served(tmp_path / "in", tmp_path / "work") as client:
+        found = {s["instances"]: s["id"] for s in studies(client)}
+        (image_item,) = client.get(f"/api/v1/studies/{found[18]}").json()["images"]
+        assert any("resampled" in note for note in image_item["notes"])
+        assert client.get("/datastore/image/info", params={"image": "1.2.9.1.1"}).status_code == 200
+        refused = client.get("/datastore/image/info", params={"image": "1.2.9.2.1"})
+        assert (refused.status_code, refused.json()["code"]) == (422, "geometry")
+        assert client.get("/datastore/image/info", params={"image": image_item["id"]}).status_code == 200

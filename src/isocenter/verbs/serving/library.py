@@ -17,7 +17,7 @@ from jaxtyping import Shaped
 from pydicom import Dataset, dcmread
 
 from isocenter.core import Image
-from isocenter.core.errors import ConfigError, DataError, NotFound, TooLarge
+from isocenter.core.errors import ConfigError, DataError, GeometryError, NotFound, TooLarge
 from isocenter.data.images.atomic import make_parent
 from isocenter.data.images.dicom import DicomHeaders, open_dicom
 from isocenter.data.images.nifti import write_nifti
@@ -186,11 +186,21 @@ class StudyLibrary:
         return path
 
     def image_of_series(self, series_uid: str) -> str | None:
-        """Return the image of a DICOM series, None where there is none; it is what OHIF names an image by."""
+        """Return the image of a DICOM series, None where there is none; it is what OHIF names an image by.
+
+        Raises:
+            GeometryError: The series was resampled, so that its voxels are not those that another viewer counts.
+        """
         study = self.source.study_of_series(series_uid)
-        if study is None:
-            return None
-        return next((i.item.id for i in self.opened(study).images if i.series_uid == series_uid), None)
+        found = [] if study is None else [i for i in self.opened(study).images if i.series_uid == series_uid]
+        if any(note.startswith("resampled") for image in found for note in image.item.notes):
+            raise GeometryError(
+                "this series is irregular and was resampled here: another viewer counts other voxels; outline it in "
+                "the viewer of this server"
+            )
+        if len(found) > 1:
+            raise GeometryError("this series holds several images; outline it in the viewer of this server")
+        return found[0].item.id if found else None
 
     def headers(self, image: str) -> list[Dataset]:
         """Return the DICOM headers of an image, in the order of its planes; empty where it is not DICOM.

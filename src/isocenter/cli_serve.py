@@ -30,6 +30,10 @@ def serve(
     name: Annotated[
         list[str] | None, typer.Option("--name", help="A further name by which browsers may reach it; repeatable.")
     ] = None,
+    origin: Annotated[
+        list[str] | None,
+        typer.Option("--origin", help="A site whose pages may use MONAI Label's protocol (OHIF's); repeatable."),
+    ] = None,
     token_file: Annotated[
         Path | None,
         typer.Option(
@@ -53,6 +57,7 @@ def serve(
         host=host,
         port=port,
         names=tuple(name or ()),
+        origins=tuple(origin or ()),
         token_file=token_file,
         memory_mb=memory_mb,
         image_mb=image_mb,

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["TOKEN_VARIABLE", "ServeConfig", "Serving", "open_server", "serve"]
 
 TOKEN_VARIABLE = "ISOCENTER_TOKEN"  # noqa: S105  # the name of a variable
-_PACKAGES = ("fastapi", "uvicorn", "websockets")
+_PACKAGES = ("fastapi", "uvicorn", "websockets", "python_multipart")
 _LEAST_TOKEN = 16
 _SHUTDOWN_SECONDS = 10
 
@@ -41,6 +41,7 @@ class ServeConfig(BaseModel):
         host: Address to listen on.
         port: Port; 0 for any that is free.
         names: Further names by which browsers may reach it.
+        origins: Other sites whose pages may use MONAI Label's protocol, such as OHIF's.
         token_file: File that holds the token; else the environment's ISOCENTER_TOKEN, or a new one.
         memory_mb: Voxels that are kept in memory.
         image_mb: Largest image that is taken as a whole (outlining, readings, NIfTI).
@@ -57,6 +58,7 @@ class ServeConfig(BaseModel):
     host: str = "127.0.0.1"
     port: int = Field(default=8470, ge=0, le=65535)
     names: tuple[str, ...] = ()
+    origins: tuple[str, ...] = ()
     token_file: Path | None = None
     memory_mb: int = Field(default=2048, ge=64)
     image_mb: int = Field(default=2048, ge=1)
@@ -125,6 +127,7 @@ def open_server(config: ServeConfig) -> Serving:
         host=config.host,
         port=config.port,
         names=config.names,
+        origins=tuple(origin.rstrip("/") for origin in config.origins),
         limits=Limits(sessions=config.sessions, image_bytes=config.image_mb << 20),
         page=config.page,
     )

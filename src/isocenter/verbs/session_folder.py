@@ -11,6 +11,7 @@ gets its name.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import zipfile
 import zlib
@@ -23,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from isocenter.core import Geometry, Image, Mask, Quantity, Segment, Source
 from isocenter.core.errors import ConfigError, DataError, IsocenterError, WeightsError
-from isocenter.data.images.atomic import atomic_folder, explain_os_error
+from isocenter.data.images.atomic import atomic_folder, atomic_path, explain_os_error
 from isocenter.data.images.proof import prove, prove_image
 from isocenter.models.weights import WeightsCard
 from isocenter.safety.audit import AuditedAnswer
@@ -41,6 +42,7 @@ __all__ = [
     "CaseEntry",
     "SessionManifest",
     "WeightsEntry",
+    "append_case",
     "load_session",
     "read_cases",
     "read_manifest",
@@ -49,6 +51,8 @@ __all__ = [
 ]
 
 MANIFEST = "session.json"
+_LARGE = 32 << 20
+"""Bytes of a case above which it is packed lightly."""
 
 
 class _Strict(BaseModel):
@@ -170,19 +174,56 @@ def _save(session: Session, folder: Path, *, overwrite: bool, audit: Path | None
             raise ConfigError(f"{folder} is not empty; choose another folder, or overwrite the session in it")
         if not (folder / MANIFEST).is_file():
             raise ConfigError(f"{folder} does not hold a session; it is not overwritten. Choose another")
-    deep = session.engine.volume_card
     with atomic_folder(folder, replace=overwrite) as place:
-        manifest = SessionManifest(
-            label=session.label[:64] or "object",
-            plane=_weights(session.engine.plane_card),
-            volume=None if deep is None else _weights(deep),
-            isocenter=__version__,
-            packages=package_versions(),
-            cases=write_cases(session.cases, place),
-        )
+        manifest = _manifest(session, write_cases(session.cases, place))
         (place / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n", "utf-8")
         _record(audit, session.cases, manifest, file_sha256(place / MANIFEST))
     return manifest
+
+
+def append_case(session: Session, case: ConfirmedCase, folder: Path, *, audit: Path | None = None) -> SessionManifest:
+    """Add a case to a session's folder, which is made where there is none; what stands in it is not written again.
+
+    The manifest is replaced in one step after the case was written and proven: whoever reads the folder, at any time,
+    finds the session before or after.
+
+    Args:
+        session: Whose label and weights the manifest names.
+        case: The case.
+        folder: Of this session.
+        audit: As of `save_session`.
+
+    Raises:
+        ProofError: The case was not read back as it was; the folder stays as it was.
+        OutputError: The disk is full, or the folder can't be written.
+        DataError: The folder holds something else.
+    """
+    with audited(audit, "save-session") as place:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise explain_os_error(error, folder, doing="write") from error
+        there = read_manifest(folder).cases if (folder / MANIFEST).is_file() else ()
+        entry = _write_case(case, folder / f"case-{len(there) + 1:03d}.npz")
+        manifest = _manifest(session, (*there, entry))
+        text = manifest.model_dump_json(indent=1) + "\n"
+        with atomic_path(folder / MANIFEST) as temporary:
+            temporary.write_text(text, "utf-8")
+            sha256 = file_sha256(temporary)
+            _record(place, (case,), manifest.model_copy(update={"cases": (entry,)}), sha256)
+    return manifest
+
+
+def _manifest(session: Session, cases: tuple[CaseEntry, ...]) -> SessionManifest:
+    deep = session.engine.volume_card
+    return SessionManifest(
+        label=session.label[:64] or "object",
+        plane=_weights(session.engine.plane_card),
+        volume=None if deep is None else _weights(deep),
+        isocenter=__version__,
+        packages=package_versions(),
+        cases=cases,
+    )
 
 
 def _record(audit: Path | None, cases: Sequence[ConfirmedCase], manifest: SessionManifest, sha256: str) -> None:
@@ -252,16 +293,16 @@ def write_cases(cases: Sequence[ConfirmedCase], folder: Path) -> tuple[CaseEntry
     Raises:
         ProofError: A case was not read back as it was.
     """
-    entries = []
-    for number, case in enumerate(cases, start=1):
-        file = folder / f"case-{number:03d}.npz"
-        packed = io.BytesIO()
-        inside = case.mask.segment_array(case.mask.segments[0].number)
-        np.savez_compressed(packed, image=case.image.array, mask=inside)
-        file.write_bytes(packed.getvalue())
+    return tuple(_write_case(case, folder / f"case-{number:03d}.npz") for number, case in enumerate(cases, start=1))
+
+
+def _write_case(case: ConfirmedCase, file: Path) -> CaseEntry:
+    inside = case.mask.segment_array(case.mask.segments[0].number)
+    with atomic_path(file) as temporary:
+        _pack({"image": case.image.array, "mask": inside}, temporary)
         entry = CaseEntry(
             file=file.name,
-            sha256=file_sha256(file),
+            sha256=file_sha256(temporary),
             label=case.label[:64] or "object",
             prompts=case.prompts,
             modality=case.image.modality[:16],
@@ -269,11 +310,19 @@ def write_cases(cases: Sequence[ConfirmedCase], folder: Path) -> tuple[CaseEntry
             quantity=case.image.quantity,
             grid=GridEntry.of(case.image.geometry),
         )
-        (back,) = read_cases(folder, [entry])
+        back = _read_case(temporary, entry)
         prove_image(_without_identity(case.image), back.image)
         prove(Mask(inside.astype(np.uint16), _without_identity(case.image).geometry, back.mask.segments), back.mask)
-        entries.append(entry)
-    return tuple(entries)
+    return entry
+
+
+def _pack(arrays: dict[str, np.ndarray], file: Path) -> None:
+    """Write an npz; large arrays are packed lightly, because somebody waits."""
+    light = sum(array.nbytes for array in arrays.values()) > _LARGE
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1 if light else 6) as packed:
+        for name, array in arrays.items():
+            with packed.open(f"{name}.npy", "w", force_zip64=True) as stream:
+                np.lib.format.write_array(stream, np.ascontiguousarray(array), allow_pickle=False)
 
 
 def read_cases(folder: Path, entries: Sequence[CaseEntry]) -> tuple[ConfirmedCase, ...]:
@@ -282,26 +331,27 @@ def read_cases(folder: Path, entries: Sequence[CaseEntry]) -> tuple[ConfirmedCas
     Raises:
         DataError: A file is missing, altered, or holds something else.
     """
+    return tuple(_read_case(folder / entry.file, entry) for entry in entries)
+
+
+def _read_case(file: Path, entry: CaseEntry) -> ConfirmedCase:
     from isocenter.tasks.interact.session import ConfirmedCase
 
-    cases = []
-    for entry in entries:
-        file = folder / entry.file
-        if not file.is_file():
-            raise DataError("the file of this case is missing", source=file)
-        if file_sha256(file) != entry.sha256:
-            raise DataError("is not the file that was saved (its sha256 differs); save the session again", source=file)
-        try:
-            with np.load(io.BytesIO(file.read_bytes()), allow_pickle=False) as data:
-                array, inside = data["image"], data["mask"]
-            geometry = entry.grid.geometry()
-            segment = Segment(1, entry.label, algorithm_type="SEMIAUTOMATIC", algorithm_name="Isocenter interactive")
-            mask = Mask(inside.astype(bool).astype(np.uint16), geometry, (segment,))
-            image = Image(array, geometry, entry.quantity, entry.modality, Source(sha256=entry.sha256), entry.body_part)
-        except (KeyError, ValueError, OSError, zipfile.BadZipFile, zlib.error, IsocenterError) as error:
-            raise DataError("does not hold an image and its mask on the grid that is said", source=file) from error
-        cases.append(ConfirmedCase(image, mask, entry.label, entry.prompts))
-    return tuple(cases)
+    if not file.is_file():
+        raise DataError("the file of this case is missing", source=file)
+    packed = file.read_bytes()
+    if hashlib.sha256(packed).hexdigest() != entry.sha256:
+        raise DataError("is not the file that was saved (its sha256 differs); save the session again", source=file)
+    try:
+        with np.load(io.BytesIO(packed), allow_pickle=False) as data:
+            array, inside = data["image"], data["mask"]
+        geometry = entry.grid.geometry()
+        segment = Segment(1, entry.label, algorithm_type="SEMIAUTOMATIC", algorithm_name="Isocenter interactive")
+        mask = Mask(inside.astype(bool).astype(np.uint16), geometry, (segment,))
+        image = Image(array, geometry, entry.quantity, entry.modality, Source(sha256=entry.sha256), entry.body_part)
+    except (KeyError, ValueError, OSError, zipfile.BadZipFile, zlib.error, IsocenterError) as error:
+        raise DataError("does not hold an image and its mask on the grid that is said", source=file) from error
+    return ConfirmedCase(image, mask, entry.label, entry.prompts)
 
 
 def _without_identity(image: Image) -> Image:

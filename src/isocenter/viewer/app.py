@@ -9,7 +9,15 @@ from fastapi import APIRouter, FastAPI
 from starlette.middleware import Middleware
 
 from isocenter.version import __version__
-from isocenter.viewer import page, routes_health, routes_jobs, routes_readings, routes_studies
+from isocenter.viewer import (
+    monai_label,
+    page,
+    routes_health,
+    routes_jobs,
+    routes_readings,
+    routes_sessions,
+    routes_studies,
+)
 from isocenter.viewer.ports import Ports
 from isocenter.viewer.problems import add_handlers
 from isocenter.viewer.security import Guard
@@ -22,6 +30,8 @@ ROUTERS: tuple[Callable[[Ports, Settings], APIRouter], ...] = (
     routes_studies.router,
     routes_readings.router,
     routes_jobs.router,
+    routes_sessions.router,
+    monai_label.router,
 )
 """One per noun, in the order of the documentation. A new noun is a file `routes_NOUN.py` (or a module of its own) with
 a function `router(ports, settings) -> APIRouter`, and a line here. A router whose work outlives a request (threads,

@@ -11,14 +11,20 @@ patient's value. Times are ISO 8601 in UTC.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
-import numpy as np
-from jaxtyping import UInt8
-
-from isocenter.core import Prompt
+from isocenter.viewer.session_ports import (
+    Act,
+    Change,
+    Confirmed,
+    ForeignFiles,
+    Interaction,
+    Interactions,
+    MaskItem,
+    OutlineFile,
+    OutlineRequest,
+)
 from isocenter.viewer.study_ports import (
     ImageItem,
     Json,
@@ -28,6 +34,7 @@ from isocenter.viewer.study_ports import (
     PixelForm,
     Planes,
     ReportItem,
+    Served,
     Status,
     StudyDetail,
     StudyItem,
@@ -38,6 +45,7 @@ from isocenter.viewer.study_ports import (
 )
 
 __all__ = [
+    "Act",
     "Asking",
     "Change",
     "Confirmed",
@@ -48,6 +56,7 @@ __all__ = [
     "Drafts",
     "EditedSentence",
     "Evidence",
+    "ForeignFiles",
     "ImageItem",
     "Interaction",
     "Interactions",
@@ -57,6 +66,8 @@ __all__ = [
     "LeftOut",
     "Library",
     "MaskItem",
+    "OutlineFile",
+    "OutlineRequest",
     "Outlook",
     "Picture",
     "PixelForm",
@@ -147,15 +158,6 @@ class Jobs(Protocol):
 # --- readings -----------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Served:
-    """A file that may be sent: where it is, its media type, and the name under which it is saved."""
-
-    path: Path
-    media_type: str
-    name: str
-
-
 @runtime_checkable
 class Readings(Protocol):
     """What tasks answer of a study."""
@@ -208,144 +210,6 @@ class Readings(Protocol):
 
         Raises:
             NotFound: There is none.
-        """
-        ...
-
-
-# --- interaction --------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, eq=False)
-class Change:
-    """What an act changed: levels (0 out, 1 maybe, 2 probably, 3 in) inside the box that changed.
-
-    Args:
-        box_zyx: (z0, z1, y0, y1, x0, x1) on the image's grid; all zero where nothing changed.
-        levels: Inside the box.
-        expected_dice: Of the whole outline; None without one.
-        prompts: How many prompts it answers.
-        can_undo: Whether there is something to take back.
-        can_redo: Whether there is something to do again.
-        alternatives: How many other meanings of the click are offered.
-        milliseconds: By stage.
-    """
-
-    box_zyx: tuple[int, int, int, int, int, int]
-    levels: UInt8[np.ndarray, "z y x"]
-    expected_dice: float | None = None
-    prompts: int = 0
-    can_undo: bool = False
-    can_redo: bool = False
-    alternatives: int = 0
-    milliseconds: Mapping[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class MaskItem:
-    """A mask that somebody confirmed."""
-
-    id: str
-    image: str
-    label: str
-    reader: str
-    version: int
-    created: str
-    segments: int
-    expected_dice: float | None
-    clicks: int
-
-
-@dataclass(frozen=True)
-class Confirmed:
-    """What `confirm` gave: the mask, and how the cases of the session went."""
-
-    mask: str
-    case: int
-    clicks: int
-    cases: tuple[Json, ...] = ()
-
-
-@runtime_checkable
-class Interaction(Protocol):
-    """Work on one structure in one session; called from one thread at a time."""
-
-    label: str
-
-    def open(self, image: str) -> Change:
-        """Open an image; with confirmed cases it already holds an outline."""
-        ...
-
-    def prompt(self, prompt: Prompt) -> Change:
-        """Point at something."""
-        ...
-
-    def choose(self, number: int) -> Change:
-        """Take one of the alternatives of the last prompt, counted from 0."""
-        ...
-
-    def alternatives(self) -> tuple[Change, ...]:
-        """Return the alternatives of the last prompt, best first, each as the whole outline in its box."""
-        ...
-
-    def undo(self) -> Change:
-        """Take the last act back."""
-        ...
-
-    def redo(self) -> Change:
-        """Do again what was taken back last."""
-        ...
-
-    def clear(self) -> Change:
-        """Take everything back."""
-        ...
-
-    def propagate(self, axis: Literal["z", "y", "x"], first: int, last: int, tell: Tell) -> Change:
-        """Carry the outline through planes."""
-        ...
-
-    def confirm(self, *, version: int, seconds: float) -> Confirmed:
-        """Say that the mask is right.
-
-        Raises:
-            Conflict: Somebody confirmed another version meanwhile.
-        """
-        ...
-
-    def close(self) -> None:
-        """Let go of what is held in memory."""
-        ...
-
-
-@runtime_checkable
-class Interactions(Protocol):
-    """Interactive work, and the masks that came of it."""
-
-    def begin(self, session: str, label: str, reader: str) -> Interaction:
-        """Start a session's work, or take up the one that stands in the work folder (after a restart)."""
-        ...
-
-    def known(self) -> tuple[tuple[str, str, str], ...]:
-        """Return the sessions that stand in the work folder: session, label, reader."""
-        ...
-
-    def masks(self, image: str) -> tuple[MaskItem, ...]:
-        """List the confirmed masks of an image."""
-        ...
-
-    def mask(self, mask: str) -> tuple[MaskItem, Change]:
-        """Return a confirmed mask, whole, as levels.
-
-        Raises:
-            NotFound: There is none.
-        """
-        ...
-
-    def mask_file(self, mask: str, form: Literal["nifti", "seg", "rtstruct"]) -> Served:
-        """Return a mask as a file, written with its geometry proof when first asked for.
-
-        Raises:
-            NotFound: There is none.
-            DataError: It can't be written in this form.
         """
         ...
 
@@ -559,6 +423,7 @@ class Ports:
     jobs: Jobs | None = None
     readings: Readings | None = None
     interactions: Interactions | None = None
+    foreign: ForeignFiles | None = None
     drafts: Drafts | None = None
     asking: Asking | None = None
     outlook: Outlook | None = None

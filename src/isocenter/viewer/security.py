@@ -11,6 +11,7 @@ import secrets
 from collections.abc import Mapping
 from typing import Any
 
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from isocenter.viewer.problems import MEDIA_TYPE, answer, defect
@@ -109,7 +110,8 @@ class Guard:
                 defect(error)
                 await send({"type": "websocket.close", "code": _DEFECT_CODE, "reason": "a defect of Isocenter"})
             return
-        added = [(k.encode(), v.encode()) for k, v in security_headers(headers.get("host", "")).items()]
+        guest = self._is_guest(scope["path"], headers.get("origin", ""))
+        added = _added(headers, scope["method"], guest=guest)
         begun = False
         body = _Counted(receive, self._limit(scope["path"]))
 
@@ -126,8 +128,10 @@ class Guard:
                 message = {**message, "headers": [*message["headers"], *more]}
             await send(message)
 
+        # What another site may ask of us is said here (a preflight), and not by the app.
+        app = Response(status_code=204) if guest and scope["method"] == "OPTIONS" else self.app
         try:
-            await self.app(scope, body.receive, with_headers)
+            await app(scope, body.receive, with_headers)
         except _TooLong:
             pass
         except Exception as error:  # noqa: BLE001  # the boundary of the server: nobody is shown a trace
@@ -145,7 +149,8 @@ class Guard:
             return 421, "host", "this server is not known by this name; give it with --name where it should be"
         origin = headers.get("origin")
         acting = scope["type"] == "websocket" or scope["method"] not in _SAFE
-        if acting and origin is not None and origin not in (f"http://{host}", f"https://{host}"):
+        ours = (f"http://{host}", f"https://{host}")
+        if acting and origin is not None and origin not in ours and not self._is_guest(scope["path"], origin):
             return 403, "origin", "requests of other sites are refused"
         length = headers.get("content-length", "0")
         if not length.isdecimal():
@@ -156,6 +161,10 @@ class Guard:
             return 401, "unauthorized", "send the token that was printed when the server started"
         return None
 
+    def _is_guest(self, path: str, origin: str) -> bool:
+        """Tell whether a page of another site may use this path: MONAI Label's protocol, where it was allowed."""
+        return path.startswith("/monai/") and origin in self.settings.origins
+
     def _is_open(self, path: str) -> bool:
         return path in _OPEN_EXACT or path.startswith((*_OPEN, *self.settings.open_paths))
 
@@ -163,6 +172,9 @@ class Guard:
         scheme, _, given = headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer" and self._is_token(given.strip()):
             return True
+        if scope["path"].startswith("/monai/"):
+            # Clients of MONAI Label send no header with some of their requests, so that it stands in their address.
+            return self._is_token(scope["path"].split("/")[2])
         if scope["type"] != "websocket":
             return False
         # A browser can't send headers with a socket, so the token comes as a subprotocol.
@@ -178,6 +190,17 @@ class Guard:
 
     def _limit_in_words(self, path: str) -> str:
         return f"the body is longer than {self._limit(path)} bytes"
+
+
+def _added(headers: Mapping[str, str], method: str, *, guest: bool) -> list[tuple[bytes, bytes]]:
+    """Return the headers that an answer gets."""
+    added = [(k.encode(), v.encode()) for k, v in security_headers(headers.get("host", "")).items()]
+    if guest:
+        added += [(b"access-control-allow-origin", headers["origin"].encode("latin-1")), (b"vary", b"Origin")]
+        if method == "OPTIONS":
+            added += [(b"access-control-allow-methods", b"GET, HEAD, PUT, POST, DELETE")]
+            added += [(b"access-control-allow-headers", b"accept, content-type")]
+    return added
 
 
 def _name(host: str) -> str:

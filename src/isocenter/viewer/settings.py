@@ -22,6 +22,9 @@ class Limits:
         image_bytes: Of an image as it lies in memory, for all that needs the whole of it.
         answer_bytes: Of the voxels in one answer.
         message_bytes: Of a message of the socket.
+        lease_seconds: How long a session keeps its place without a word.
+        session_bytes: Of memory that all sessions hold together before idle ones rest.
+        waiting_acts: Acts of one session that may wait for their turn.
     """
 
     sessions: int = 8
@@ -30,6 +33,9 @@ class Limits:
     image_bytes: int = 2 << 30
     answer_bytes: int = 64 << 20
     message_bytes: int = 1 << 20
+    lease_seconds: float = 900.0
+    session_bytes: int = 2 << 30
+    waiting_acts: int = 32
 
 
 @dataclass(frozen=True)
@@ -45,7 +51,9 @@ class Settings:
         limits: What is refused beyond.
         page: Folder of the built page; None for the one in the package.
         open_paths: Beginnings of paths that need no token, beside the page, its assets and the health check.
+            A login of MONAI Label asks for the token itself.
         upload_paths: Beginnings of paths whose bodies may be as long as uploads.
+        origins: Other sites ("http://localhost:3000") whose pages may use MONAI Label's protocol, as OHIF does.
     """
 
     token: str
@@ -54,5 +62,6 @@ class Settings:
     names: tuple[str, ...] = ()
     limits: Limits = Limits()
     page: Path | None = None
-    open_paths: tuple[str, ...] = ()
-    upload_paths: tuple[str, ...] = ("/datastore/",)
+    open_paths: tuple[str, ...] = ("/auth/",)
+    upload_paths: tuple[str, ...] = ("/datastore/", "/session/", "/infer/", "/monai/")
+    origins: tuple[str, ...] = ()

@@ -21,6 +21,7 @@ __all__ = [
     "PixelForm",
     "Planes",
     "ReportItem",
+    "Served",
     "Status",
     "StudyDetail",
     "StudyItem",
@@ -316,3 +317,12 @@ class Library(Protocol):
             TooLarge: It is too large.
         """
         ...
+
+
+@dataclass(frozen=True)
+class Served:
+    """A file that may be sent: where it is, its media type, and the name under which it is saved."""
+
+    path: Path
+    media_type: str
+    name: str

@@ -14,6 +14,7 @@ import gzip
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from io import BufferedIOBase
 from pathlib import Path
 from typing import Any
 
@@ -145,8 +146,8 @@ def read_nrrd_mask(path: Path, segments: Sequence[Segment] | None = None, *, nam
     return Mask(values, geometry, tuple(found), Source(sha256=fingerprint(values, geometry), files=(name,)))
 
 
-def write_nrrd(item: Image | Mask, path: Path) -> Proof:
-    """Write an image or a mask as NRRD with gzip, and prove where it lies.
+def write_nrrd(item: Image | Mask, path: Path, *, packed: bool = True) -> Proof:
+    """Write an image or a mask as NRRD, and prove where it lies.
 
     A mask carries 3D Slicer's segment keys, so that ``*.seg.nrrd`` opens there with its names, colours and codes; a
     stack is written in layers, one per segment. The same input gives the same bytes.
@@ -154,6 +155,7 @@ def write_nrrd(item: Image | Mask, path: Path) -> Proof:
     Args:
         item: What to write. A grid without an affine is written without a space.
         path: Ends in .nrrd.
+        packed: Whether voxels are packed with gzip; some readers (nrrd-js) take raw ones alone.
 
     Raises:
         GeometryError: The file read back does not match; nothing is left behind.
@@ -170,17 +172,26 @@ def write_nrrd(item: Image | Mask, path: Path) -> Proof:
         array = array * numbers.astype(np.min_scalar_type(numbers.max()))[:, None, None, None]
     if array.dtype.name not in _NRRD_TYPES:
         raise PixelError(f"NRRD has no voxels of type {array.dtype}; convert to float32 first", source=path)
-    text = _nrrd_header(item, array)
+    text = _nrrd_header(item, array, "gzip" if packed else "raw")
     with atomic_path(path) as temporary:
         with temporary.open("wb") as stream:
             stream.write(text.encode())
-            with gzip.GzipFile(filename="", mode="wb", fileobj=stream, compresslevel=_COMPRESSION, mtime=0) as packed:
-                if array.shape[0] == 1:
-                    packed.write(np.ascontiguousarray(array).data)
-                else:  # channels lie fastest, as `kinds` says
-                    for slab in np.moveaxis(array, 1, 0):
-                        packed.write(np.ascontiguousarray(np.moveaxis(slab, 0, -1)).data)
+            if packed:
+                with gzip.GzipFile(
+                    filename="", mode="wb", fileobj=stream, compresslevel=_COMPRESSION, mtime=0
+                ) as zipped:
+                    _write_voxels(array, zipped)
+            else:
+                _write_voxels(array, stream)
         return _prove_file(item, temporary, path.name)
+
+
+def _write_voxels(array: Shaped[np.ndarray, "c z y x"], stream: BufferedIOBase) -> None:
+    if array.shape[0] == 1:
+        stream.write(np.ascontiguousarray(array).data)
+        return
+    for slab in np.moveaxis(array, 1, 0):  # channels lie fastest, as `kinds` says
+        stream.write(np.ascontiguousarray(np.moveaxis(slab, 0, -1)).data)
 
 
 def write_metaimage(item: Image | Mask, path: Path) -> Proof:
@@ -483,7 +494,7 @@ def _labelmap(values: Shaped[np.ndarray, "z y x"], name: str) -> Shaped[np.ndarr
     return whole.astype(np.uint16)
 
 
-def _nrrd_header(item: Image | Mask, array: Shaped[np.ndarray, "c z y x"]) -> str:
+def _nrrd_header(item: Image | Mask, array: Shaped[np.ndarray, "c z y x"], encoding: str) -> str:
     channels, depth, height, width = array.shape
     many = channels > 1
     lines = [
@@ -501,7 +512,7 @@ def _nrrd_header(item: Image | Mask, array: Shaped[np.ndarray, "c z y x"]) -> st
     kind = "RGB-color" if isinstance(item, Image) and item.quantity is Quantity.RGB else "list"
     lines.append(f"kinds: {f'{kind} ' if many else ''}domain domain domain")
     lines.append(f"endian: {'little' if array.dtype.newbyteorder('=').str[0] in '<|' else 'big'}")
-    lines.append("encoding: gzip")
+    lines.append(f"encoding: {encoding}")
     if affine is not None:
         lines.append(f"space origin: {_vector(affine[:3, 3])}")
     elif item.geometry.pixel_spacing_mm is not None:

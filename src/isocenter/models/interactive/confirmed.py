@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Real
 
 from isocenter.core.errors import GeometryError
 from isocenter.models.interactive.plane import Context, OpenPlane, PlaneModel
@@ -17,6 +17,7 @@ ENOUGH_CASES = 4
 """With fewer cases, the neighbours of a plane are looked up too."""
 
 Volume = Float[np.ndarray, "z y x"]
+Stored = Real[np.ndarray, "z y x"]
 
 
 def heights_around(height: float, planes: int, cases: int) -> tuple[int, ...]:
@@ -45,13 +46,13 @@ class Confirmed:
 
     def __init__(self, model: PlaneModel) -> None:
         self._model = model
-        self._cases: list[tuple[Volume, Bool[np.ndarray, "z y x"]]] = []
+        self._cases: list[tuple[Stored, Bool[np.ndarray, "z y x"]]] = []
         self._planes: dict[tuple[int, int], Context] = {}
 
     def __len__(self) -> int:
         return len(self._cases)
 
-    def add(self, volume: Volume, mask: Bool[np.ndarray, "mask_z mask_y mask_x"]) -> None:
+    def add(self, volume: Stored, mask: Bool[np.ndarray, "mask_z mask_y mask_x"]) -> None:
         """Take a confirmed case.
 
         Raises:
@@ -62,6 +63,21 @@ class Confirmed:
                 f"an example's mask is {mask.shape} and its image {volume.shape}; they must be one grid"
             )
         self._cases.append((volume, mask))
+
+    def keep_latest(self, most: int) -> None:
+        """Forget all but the latest cases."""
+        gone = max(0, len(self._cases) - most)
+        self._cases = self._cases[gone:]
+        self._planes = {(case - gone, plane): seen for (case, plane), seen in self._planes.items() if case >= gone}
+
+    def forget_seen(self) -> None:
+        """Let go of what was seen of the cases; it is seen anew when it is needed."""
+        self._planes = {}
+
+    @property
+    def bytes(self) -> int:
+        """Memory of what was seen of the cases."""
+        return sum(seen.bytes for seen in self._planes.values())
 
     def at(self, height: float) -> Context:
         """Return the context for a plane at a relative height, 0 the first slice's near side, 1 the last one's far."""
@@ -93,21 +109,25 @@ class Unprompted:
 
 
 def answer_from_cases(
-    planes: Sequence[OpenPlane], cases: Confirmed, *, only: Sequence[int] | None = None
+    planes: Iterable[OpenPlane], cases: Confirmed, *, count: int | None = None, only: Sequence[int] | None = None
 ) -> Unprompted:
     """Answer the planes of an image, each from the confirmed planes at its height.
 
     Args:
-        planes: Of the image, along its first axis.
+        planes: Of the image, along its first axis; each is looked at once, in order.
         cases: Confirmed cases, at least one.
+        count: How many planes there are; None where `planes` has a length.
         only: Answer these planes alone; the others stay empty.
     """
     found, areas, qualities = [], [], []
+    if count is None:
+        planes = list(planes)
+        count = len(planes)
     for index, plane in enumerate(planes):
         if only is not None and index not in only:
             found.append(np.zeros(plane.shape, dtype=np.float32))
             continue
-        answer = plane.answer([], context=cases.at((index + 0.5) / len(planes)))
+        answer = plane.answer([], context=cases.at((index + 0.5) / count))
         found.append(answer.probability)
         areas.append(float((answer.probability >= 0.5).sum()))
         qualities.append(answer.quality)

@@ -17,7 +17,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Real
 from scipy import ndimage
 
 from isocenter.core.errors import ConfigError
@@ -28,6 +28,7 @@ from isocenter.models.interactive.network import Examples, Features, Interactive
 __all__ = ["Context", "Mark", "OpenPlane", "PlaneAnswer", "PlaneModel", "Window"]
 
 Plane = Float[np.ndarray, "h w"]
+Stored = Real[np.ndarray, "h w"]
 _LEAST_SIDE = 24.0
 _MOST_KEPT = 24  # windows whose features are kept
 _NEAR_MARGIN = 1.8
@@ -235,7 +236,7 @@ class Context:
         examples: Planes with boolean masks, each of its own size.
     """
 
-    def __init__(self, model: PlaneModel, examples: Sequence[tuple[Plane, Bool[np.ndarray, "h w"]]]) -> None:
+    def __init__(self, model: PlaneModel, examples: Sequence[tuple[Stored, Bool[np.ndarray, "h w"]]]) -> None:
         self._model = model
         self._views: dict[str, list[tuple[Features, Float[np.ndarray, "n n"]]]] = {"whole": [], "near": []}
         for plane, mask in examples:
@@ -244,7 +245,7 @@ class Context:
     def __len__(self) -> int:
         return len(self._views["whole"])
 
-    def add(self, plane: Plane, mask: Bool[np.ndarray, "mask_h mask_w"]) -> None:
+    def add(self, plane: Stored, mask: Bool[np.ndarray, "mask_h mask_w"]) -> None:
         """Take one more example.
 
         Raises:
@@ -256,6 +257,11 @@ class Context:
         for name, window in zip(("whole", "near"), self._model.views(mask), strict=True):
             square = window.cut(mask.astype(np.float32), outside=0.0)
             self._views[name].append((opened.looked(window).features, square))
+
+    @property
+    def bytes(self) -> int:
+        """Memory of what was seen."""
+        return sum(level.nbytes for views in self._views.values() for seen, _ in views for level in seen.levels)
 
     def extend(self, other: Context) -> None:
         """Take the examples of another context of the same model; nothing is encoded again."""
@@ -282,7 +288,7 @@ class OpenPlane:
         plane: Intensities in any unit; what is not finite counts as the median.
     """
 
-    def __init__(self, model: PlaneModel, plane: Plane) -> None:
+    def __init__(self, model: PlaneModel, plane: Stored) -> None:
         self._model, self.plane = model, _finite(plane)
         self._outside = float(np.percentile(self.plane, 0.5))
         self._kept: OrderedDict[Window, _Looked] = OrderedDict()
@@ -291,6 +297,12 @@ class OpenPlane:
     def shape(self) -> tuple[int, int]:
         """Rows and columns."""
         return (self.plane.shape[0], self.plane.shape[1])
+
+    @property
+    def bytes(self) -> int:
+        """Memory of what was seen, and of the plane itself."""
+        seen = sum(level.nbytes for known in self._kept.values() for level in known.features.levels)
+        return seen + self.plane.nbytes
 
     def looked(self, window: Window) -> _Looked:
         """Return what is seen in a window, from memory if it was looked at before."""
@@ -419,7 +431,7 @@ class PlaneModel:
         self.net, self.pixels = net, pixels
         self.calibration = calibration or Calibration()
 
-    def open(self, plane: Plane) -> OpenPlane:
+    def open(self, plane: Stored) -> OpenPlane:
         """Begin work on a plane."""
         return OpenPlane(self, plane)
 
@@ -535,7 +547,7 @@ def _corners(mask: Bool[np.ndarray, "h w"]) -> Float[np.ndarray, "2 2"]:
     return np.array([[rows[0], columns[0]], [rows[-1], columns[-1]]], dtype=np.float64)
 
 
-def _finite(plane: Plane) -> Plane:
+def _finite(plane: Stored) -> Plane:
     plane = np.asarray(plane, dtype=np.float32)
     finite = np.isfinite(plane)
     if finite.all():

@@ -8,17 +8,19 @@ holds only "not this" is answered when the wave arrives.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Real
 
 from isocenter.models.interactive.plane import Mark, OpenPlane, PlaneAnswer, PlaneModel
 
-__all__ = ["Propagation", "StackAnswer", "answer_marks", "answer_stack"]
+__all__ = ["Progress", "Propagation", "StackAnswer", "answer_marks", "answer_stack", "spread"]
 
 Plane = Float[np.ndarray, "h w"]
+Progress = Callable[[int, int], None]
+"""Told how many planes are done, of how many; raises `Stopped` to end the work."""
 MOST_REPLAYED = 8
 
 
@@ -77,7 +79,7 @@ def answer_marks(opened: OpenPlane, marks: Sequence[Mark], *, hint: Plane | None
 
 def answer_stack(
     model: PlaneModel,
-    stack: Float[np.ndarray, "n h w"],
+    stack: Real[np.ndarray, "n h w"],
     marks: Mapping[int, Sequence[Mark]],
     settings: Propagation | None = None,
 ) -> StackAnswer:
@@ -89,15 +91,41 @@ def answer_stack(
         marks: For each marked plane, its marks in order; at least one is positive.
         settings: When to stop.
     """
-    settings = settings or Propagation()
     keys = sorted(index for index, each in marks.items() if any(m.positive for m in each))
     answers = {index: answer_marks(model.open(stack[index]), marks[index]) for index in keys}
+    return spread(model, stack, answers, marks, settings)
+
+
+def spread(
+    model: PlaneModel,
+    stack: Real[np.ndarray, "n h w"],
+    answers: Mapping[int, PlaneAnswer],
+    marks: Mapping[int, Sequence[Mark]],
+    settings: Propagation | None = None,
+    progress: Progress | None = None,
+) -> StackAnswer:
+    """Go from planes that are answered to the others, slice to slice.
+
+    Args:
+        model: The model.
+        stack: Intensities, planes along the first axis.
+        answers: Of the planes to start from, at least one.
+        marks: What was said on planes, "not this" too.
+        settings: When to stop.
+        progress: Told after each plane.
+
+    Raises:
+        Stopped: `progress` raised it.
+    """
+    settings = settings or Propagation()
+    keys = sorted(answers)
     probability = np.zeros(stack.shape, dtype=np.float32)
     quality = {index: answer.quality for index, answer in answers.items()}
     for index in keys:
         probability[index] = answers[index].probability
     least, most = settings.first - 1, len(stack) if settings.last is None else settings.last + 1
     waves: dict[int, list[tuple[float, PlaneAnswer | None]]] = {}
+    walk = _Walk(progress)
     for place, index in enumerate(keys):
         for step in (1, -1):
             beyond = place + step
@@ -108,10 +136,12 @@ def answer_stack(
             )
             span = abs(end - index)
             between = 0 <= beyond < len(keys)
-            wave = _wave(model, stack, marks, answers[index], range(index + step, end, step), settings)
-            for distance, (at, answer) in enumerate(wave, start=1):
-                weight = 1 - distance / span if between else 1.0
-                waves.setdefault(at, []).append((weight, answer))
+            walk.ways.append((index, range(index + step, end, step), span if between else 0))
+    for index, way, span in walk.ways:
+        for distance, (at, answer) in enumerate(
+            _wave(model, stack, marks, answers[index], way, settings, walk), start=1
+        ):
+            waves.setdefault(at, []).append((1 - distance / span if span else 1.0, answer))
     for at, parts in waves.items():
         present = [(w, a) for w, a in parts if a is not None]
         if not present:
@@ -124,13 +154,28 @@ def answer_stack(
     return StackAnswer(np.clip(probability, 0, 1), quality, tuple(keys))
 
 
+@dataclass
+class _Walk:
+    """The ways to go, and who is told of it."""
+
+    progress: Progress | None
+    ways: list[tuple[int, range, int]] = field(default_factory=list)
+    done: int = 0
+
+    def step(self) -> None:
+        self.done += 1
+        if self.progress is not None:
+            self.progress(self.done, sum(len(way) for _, way, _ in self.ways))
+
+
 def _wave(
     model: PlaneModel,
-    stack: Float[np.ndarray, "n h w"],
+    stack: Real[np.ndarray, "n h w"],
     marks: Mapping[int, Sequence[Mark]],
     start: PlaneAnswer,
     way: range,
     settings: Propagation,
+    walk: _Walk,
 ) -> list[tuple[int, PlaneAnswer | None]]:
     """Go along planes from an answered one; after the end of the wave, planes carry None."""
     found: list[tuple[int, PlaneAnswer | None]] = []
@@ -140,6 +185,7 @@ def _wave(
     for distance, index in enumerate(way, start=1):
         if alive and settings.most_slices is not None and distance > settings.most_slices:
             alive = False
+        walk.step()
         if not alive:
             found.append((index, None))
             continue

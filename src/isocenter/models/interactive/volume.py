@@ -17,17 +17,21 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Real
 
 from isocenter.core.errors import ConfigError
 from isocenter.models.interactive.calibration import Calibration
 from isocenter.models.interactive.inputs import Canvas, Picture, draw_ball, encode_prompts, normalise_window
 from isocenter.models.interactive.network import Features, InteractiveNet
+from isocenter.models.interactive.part import Box, Part, box_of, join_boxes
 from isocenter.models.interactive.precision import half_is_quick
 
 __all__ = ["Cube", "OpenVolume", "VolumeAnswer", "VolumeMark", "VolumeModel"]
 
 Volume = Float[np.ndarray, "z y x"]
+Stored = Real[np.ndarray, "z y x"]
+_LEAST = 0.5 / 255
+"""A probability below this counts as 0."""
 _LEAST_SIDE = 16.0  # smallest cube, in the finest voxels
 _MOST_KEPT = 6
 _MARGIN = 1.7
@@ -100,33 +104,48 @@ class Cube:
         """Map voxel indices to the cube's."""
         return np.asarray((points - np.array(self.corner)) / np.array(self.step))
 
-    def cut(self, volume: Volume, *, outside: float) -> Float[np.ndarray, "n n n"]:
+    def cut(self, volume: Stored | Part, *, outside: float) -> Float[np.ndarray, "n n n"]:
         """Sample a volume in the cube, averaging as much as it shrinks."""
-        out: Volume = volume
-        covered = []
+        shape = volume.shape
+        each = [_sampling(shape[a], self.corner[a], self.step[a], self.pixels) for a in range(3)]
+        box: Box = (each[0][0], each[1][0], each[2][0])
+        # The box first, then whole lines: a cube of a large scan reads no more of it than it shows.
+        out = volume.within(box) if isinstance(volume, Part) else volume[box].astype(np.float32)
         for axis in (2, 1, 0):
-            part, weights, inside = _sampling(volume.shape[axis], self.corner[axis], self.step[axis], self.pixels)
-            taken = out[(slice(None),) * axis + (part,)]
-            out = np.asarray(np.moveaxis(np.tensordot(weights, taken.astype(np.float32), axes=(1, axis)), 0, axis))
-            covered.append(inside)
-        known = covered[2][:, None, None] * covered[1][None, :, None] * covered[0][None, None, :]
+            out = np.asarray(np.moveaxis(np.tensordot(each[axis][1], out, axes=(1, axis)), 0, axis))
+        known = each[0][2][:, None, None] * each[1][2][None, :, None] * each[2][2][None, None, :]
         return np.asarray(np.where(known, out, np.float32(outside)), dtype=np.float32)
 
     def paste(self, block: Float[np.ndarray, "n n n"], shape: tuple[int, int, int]) -> Volume:
         """Bring values of the cube back to the volume's own voxels, 0 outside the cube."""
-        whole = np.zeros(shape, dtype=np.float32)
+        return self.paste_part(block, shape).whole()
+
+    def paste_part(
+        self, block: Float[np.ndarray, "n n n"], shape: tuple[int, int, int], *, least: float | None = None
+    ) -> Part:
+        """Bring values of the cube back to the volume's own voxels.
+
+        Args:
+            block: In the cube.
+            shape: Of the volume.
+            least: Voxels that lie between values below this are left out; None to leave out none in the cube.
+        """
+        shown = block >= least if least is not None else np.ones(block.shape, dtype=bool)
+        wanted = box_of(shown)
         out, places = block, []
         for axis in range(3):
-            low = max(0, int(np.ceil(self.corner[axis] - 0.5 * self.step[axis])))
-            high = min(shape[axis], int(np.floor(self.corner[axis] + (self.pixels - 0.5) * self.step[axis])) + 1)
-            if low >= high:
-                return whole
+            first, last = wanted[axis].start, wanted[axis].stop - 1
+            # Up to the neighbours, with which it is mixed; at the cube's ends half a voxel more.
+            near = self.corner[axis] + (first - (1 if first else 0.5)) * self.step[axis]
+            far = self.corner[axis] + (last + (1 if last < self.pixels - 1 else 0.5)) * self.step[axis]
+            low, high = max(0, int(np.ceil(near))), min(shape[axis], int(np.floor(far)) + 1)
+            if low >= high or last < first:
+                return Part.nothing(shape)
             at = (np.arange(low, high) - self.corner[axis]) / self.step[axis]
             weights = _linear(np.clip(at, 0, self.pixels - 1), self.pixels)
             out = np.moveaxis(np.tensordot(weights, out, axes=(1, axis)), 0, axis)
             places.append(slice(low, high))
-        whole[tuple(places)] = np.clip(out, 0, 1)
-        return whole
+        return Part(shape, (places[0], places[1], places[2]), np.clip(out, 0, 1))
 
 
 def _linear(at: Float[np.ndarray, " m"], count: int) -> Float[np.ndarray, "m count"]:
@@ -155,14 +174,19 @@ class VolumeAnswer:
     """What the model says about a volume.
 
     Args:
-        probability: Of belonging to the thing, on the volume's own voxels.
+        part: Probability of belonging to the thing, on the volume's own voxels.
         quality: Predicted IoU of the mask at 0.5.
         cube: Where it looked last.
     """
 
-    probability: Volume
+    part: Part
     quality: float
     cube: Cube
+
+    @property
+    def probability(self) -> Volume:
+        """The probability of every voxel."""
+        return self.part.whole()
 
 
 @dataclass(frozen=True, eq=False)
@@ -244,12 +268,13 @@ class OpenVolume:
         spacing_mm: Of its voxels (z, y, x); None where unknown.
     """
 
-    def __init__(self, model: VolumeModel, volume: Volume, spacing_mm: tuple[float, float, float] | None) -> None:
+    def __init__(self, model: VolumeModel, volume: Stored, spacing_mm: tuple[float, float, float] | None) -> None:
         self._model = model
-        volume = np.asarray(volume, dtype=np.float32)
-        finite = np.isfinite(volume)
-        if not finite.all():
-            volume = np.where(finite, volume, np.float32(np.median(volume[finite]) if finite.any() else 0.0))
+        if volume.dtype.kind == "f":
+            volume = np.asarray(volume, dtype=np.float32)
+            finite = np.isfinite(volume)
+            if not finite.all():
+                volume = np.where(finite, volume, np.float32(np.median(volume[finite]) if finite.any() else 0.0))
         self.volume = volume
         fine = min(spacing_mm) if spacing_mm is not None else 1.0
         self.scale: tuple[float, float, float] = (
@@ -263,6 +288,11 @@ class OpenVolume:
     def shape(self) -> tuple[int, int, int]:
         """Planes, rows and columns."""
         return (self.volume.shape[0], self.volume.shape[1], self.volume.shape[2])
+
+    @property
+    def bytes(self) -> int:
+        """Memory of what was seen."""
+        return sum(level.nbytes for known in self._kept.values() for level in known.features.levels)
 
     def looked(self, cube: Cube) -> _Looked:
         """Return what is seen in a cube, from memory if it was looked at before."""
@@ -280,7 +310,7 @@ class OpenVolume:
         return known
 
     def look(
-        self, marks: Sequence[VolumeMark], cube: Cube, *, previous: Volume | None = None
+        self, marks: Sequence[VolumeMark], cube: Cube, *, previous: Volume | Part | None = None
     ) -> tuple[Float[np.ndarray, "n n n"], float]:
         """Return the probability in a cube and the predicted IoU."""
         seen, canvas = self.looked(cube), draw(marks, cube)
@@ -296,7 +326,7 @@ class OpenVolume:
         self,
         marks: Sequence[VolumeMark],
         *,
-        previous: Volume | None = None,
+        previous: Volume | Part | None = None,
         seen_in: Cube | None = None,
         latest: int = 1,
     ) -> VolumeAnswer:
@@ -311,19 +341,22 @@ class OpenVolume:
             seen_in: The cube of the previous answer, kept as long as it fits; None where there was none.
             latest: How many of the marks, the last ones, are the correction.
         """
-        kept = None if seen_in is None or previous is None else self._model.kept(seen_in, marks, previous)
-        cubes = [kept] if kept is not None else self._model.cubes(self, marks, previous)
-        looks = [self.look(marks, cube, previous=previous) for cube in cubes]
+        before = None if previous is None else Part.of(previous)
+        kept = None if seen_in is None or before is None else self._model.kept(seen_in, marks, before)
+        cubes = [kept] if kept is not None else self._model.cubes(self, marks, before)
+        looks = [self.look(marks, cube, previous=before) for cube in cubes]
         best = max(range(len(looks)), key=lambda i: looks[i][1])
         cube, (probability, quality) = cubes[best], looks[best]
         larger = self._model.larger(self, marks, cube, probability)
         if larger is not None:
             cube = larger
-            probability, quality = self.look(marks, cube, previous=previous)
-        pasted = cube.paste(probability, self.shape)
-        if previous is not None:
-            held = _HELD * (1 - self._nearness(marks[-latest:], cube))
-            pasted += held * (previous - pasted)
+            probability, quality = self.look(marks, cube, previous=before)
+        pasted = cube.paste_part(probability, self.shape, least=_LEAST)
+        if before is not None:
+            box = join_boxes(pasted.box, before.box)
+            new = pasted.within(box)
+            new += _HELD * (1 - self._nearness(marks[-latest:], cube, box)) * (before.within(box) - new)
+            pasted = Part(self.shape, box, new)
         return VolumeAnswer(pasted, quality, cube)
 
     def _held_by(self, mark: VolumeMark) -> Float[np.ndarray, "n 3"]:
@@ -334,13 +367,13 @@ class OpenVolume:
         ends[:, mark.axis] = mark.points[0, mark.axis]
         return ends
 
-    def _nearness(self, marks: Sequence[VolumeMark], cube: Cube) -> Volume:
-        """Return how near every voxel is to marks: 1 in the box that holds them, falling like a bell outside."""
+    def _nearness(self, marks: Sequence[VolumeMark], cube: Cube, box: Box) -> Volume:
+        """Return how near the voxels of a box are to marks: 1 in the box that holds those, a bell outside."""
         points = np.concatenate([self._held_by(mark) for mark in marks])
         low, high = points.min(axis=0), points.max(axis=0)
         near = np.ones((1, 1, 1), dtype=np.float32)
-        for axis, (count, scale) in enumerate(zip(self.shape, self.scale, strict=True)):
-            at = np.arange(count)
+        for axis, (place, scale) in enumerate(zip(box, self.scale, strict=True)):
+            at = np.arange(place.start, place.stop)
             gap = np.maximum(np.maximum(low[axis] - at, at - high[axis]), 0) * scale / (_REACH * cube.side)
             bell = np.exp(-(gap**2)).astype(np.float32)
             near = near * np.expand_dims(bell, tuple(a for a in range(3) if a != axis))
@@ -386,16 +419,17 @@ class VolumeModel:
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=self.half):
             yield
 
-    def open(self, volume: Volume, spacing_mm: tuple[float, float, float] | None) -> OpenVolume:
+    def open(self, volume: Stored, spacing_mm: tuple[float, float, float] | None) -> OpenVolume:
         """Begin work on a volume."""
         return OpenVolume(self, volume, spacing_mm)
 
-    def cubes(self, opened: OpenVolume, marks: Sequence[VolumeMark], previous: Volume | None) -> list[Cube]:
+    def cubes(self, opened: OpenVolume, marks: Sequence[VolumeMark], previous: Volume | Part | None) -> list[Cube]:
         """Return where to look for an answer to marks."""
+        inside = None if previous is None else _inside(previous)
         parts = [m.points for m in marks if m.kind == "box" and m.positive]
         parts += [_slice_extent(m) for m in marks if m.kind == "slice" and m.mask is not None and m.mask.any()]
-        if previous is not None and (previous > 0.5).any():
-            parts.append(_corners(previous > 0.5))
+        if inside is not None:
+            parts.append(inside)
         sure = bool(parts)
         parts += [m.points for m in marks if m.kind in ("point", "stroke") and (m.positive or sure)]
         if not parts:
@@ -411,14 +445,15 @@ class VolumeModel:
             cubes.append(whole if side >= whole.side else self._near(opened, points, side / extent))
         return list(dict.fromkeys(cubes))
 
-    def kept(self, cube: Cube, marks: Sequence[VolumeMark], previous: Volume) -> Cube | None:
+    def kept(self, cube: Cube, marks: Sequence[VolumeMark], previous: Volume | Part) -> Cube | None:
         """Return the cube of the answer before where that answer and the marks fill it well, None where they don't."""
-        if not (previous > 0.5).any():
+        corners = _inside(previous)
+        if corners is None:
             return None
-        shown = cube.to_cube(np.concatenate([_corners(previous > 0.5), *(_extent(m) for m in marks)]))
-        inside = bool((shown >= -0.5).all() and (shown <= cube.pixels - 0.5).all())
+        shown = cube.to_cube(np.concatenate([corners, *(_extent(m) for m in marks)]))
+        within = bool((shown >= -0.5).all() and (shown <= cube.pixels - 0.5).all())
         filled = float(np.ptp(shown, axis=0).max() + 1) / cube.pixels
-        return cube if inside and filled >= _KEEPS else None
+        return cube if within and filled >= _KEEPS else None
 
     def _whole(self, opened: OpenVolume) -> Cube:
         side = float(max(n * s for n, s in zip(opened.shape, opened.scale, strict=True)))
@@ -470,6 +505,15 @@ def _slice_extent(mark: VolumeMark) -> Float[np.ndarray, "2 3"]:
     low.insert(mark.axis, at)
     high.insert(mark.axis, at)
     return np.array([low, high])
+
+
+def _inside(probability: Volume | Part) -> Float[np.ndarray, "2 3"] | None:
+    """Return the corners of what is inside, on the volume's grid; None where nothing is."""
+    part = Part.of(probability)
+    mask = part.values > 0.5
+    if not mask.any():
+        return None
+    return np.asarray(_corners(mask) + np.array([float(s.start) for s in part.box]))
 
 
 def _corners(mask: Bool[np.ndarray, "z y x"]) -> Float[np.ndarray, "2 3"]:

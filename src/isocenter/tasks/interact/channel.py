@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Real, Shaped
 
 from isocenter.core import Image, Quantity
 
-__all__ = ["one_channel"]
+__all__ = ["one_channel", "stored_channel"]
 
 _LUMINANCE = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601
 _LEAST = 1e-30  # values beyond this and its inverse lose their digits, or overflow, in single precision
@@ -22,6 +22,13 @@ def one_channel(image: Image) -> tuple[Float[np.ndarray, "z y x"], tuple[str, ..
         grey = np.tensordot(_LUMINANCE, array, 1)
         return np.asarray(grey, dtype=np.float32), (*notes, "colour was read as luminance (BT.601)")
     return array[0], (*notes, f"only the first of {len(array)} channels was read")
+
+
+def stored_channel(image: Image) -> Real[np.ndarray, "z y x"]:
+    """Return the same channel as it is stored where it can be read so: whole numbers cost half of what floats do."""
+    if len(image.array) == 1 and image.array.dtype.kind in "iu":
+        return np.asarray(image.array[0])
+    return one_channel(image)[0]
 
 
 def _as_float32(array: Shaped[np.ndarray, "c z y x"]) -> tuple[Float[np.ndarray, "c z y x"], tuple[str, ...]]:

@@ -8,17 +8,21 @@ tells the experiment that chose this).
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Real
 from scipy import ndimage
 
 from isocenter.core import Geometry
+from isocenter.core.errors import ConfigError
 from isocenter.models.interactive.build import build_plane_model, build_volume_model
 from isocenter.models.interactive.confirmed import Confirmed, answer_from_cases
-from isocenter.models.interactive.plane import Context, Mark, OpenPlane, PlaneModel, fill_polygon
-from isocenter.models.interactive.stack import Propagation, answer_stack
+from isocenter.models.interactive.part import Box, Part, box_of, join_boxes
+from isocenter.models.interactive.plane import Context, Mark, OpenPlane, PlaneAnswer, PlaneModel, fill_polygon
+from isocenter.models.interactive.stack import Progress, Propagation, answer_stack, spread
 from isocenter.models.interactive.volume import Cube, OpenVolume, VolumeMark, VolumeModel
 from isocenter.models.weights import WeightsCard, load_weights
 from isocenter.tasks.interact.placing import Placed, Pointed
@@ -29,8 +33,12 @@ LEAST_SLICES = 6
 """A volume with fewer planes along any axis is answered plane by plane."""
 MOST_REPLAYED = 8
 """Prompts answered one after the other; of more, the first ones are taken together."""
+MOST_PLANES = 48
+"""Planes of which is kept what was seen; of more, those looked at longest ago are seen anew when they are asked."""
 
 Volume = Float[np.ndarray, "z y x"]
+Stored = Real[np.ndarray, "z y x"]
+Plane = Float[np.ndarray, "h w"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,18 +46,23 @@ class Outline:
     """An answer on the voxels of the image.
 
     Args:
-        probability: Of belonging to the thing.
+        part: Probability of belonging to the thing, where it is not 0.
         expected_iou: Overlap that the model expects of the outline at 0.5.
         alternatives: Other things that a first click may have meant, best first: probability and expected overlap.
         how: What was done, for the record of steps.
         cube: Where the network for volumes looked; None where planes were answered.
     """
 
-    probability: Volume
+    part: Part
     expected_iou: float
-    alternatives: tuple[tuple[Volume, float], ...]
+    alternatives: tuple[tuple[Part, float], ...]
     how: dict[str, object]
     cube: Cube | None = None
+
+    @property
+    def probability(self) -> Volume:
+        """The probability of every voxel."""
+        return self.part.whole()
 
     @property
     def expected_dice(self) -> float:
@@ -78,7 +91,7 @@ class Engine:
             deep = load_weights(volume)
             self.volumes, self.volume_card = build_volume_model(deep), deep.card
 
-    def open(self, volume: Volume, geometry: Geometry) -> OpenImage:
+    def open(self, volume: Stored, geometry: Geometry) -> OpenImage:
         """Begin work on an image."""
         return OpenImage(self, volume, geometry)
 
@@ -103,9 +116,9 @@ class OpenImage:
         geometry: Its grid.
     """
 
-    def __init__(self, engine: Engine, volume: Volume, geometry: Geometry) -> None:
+    def __init__(self, engine: Engine, volume: Stored, geometry: Geometry) -> None:
         self._engine, self.volume, self.geometry = engine, volume, geometry
-        self._planes: dict[tuple[int, int], OpenPlane] = {}
+        self._planes: OrderedDict[tuple[int, int], OpenPlane] = OrderedDict()
         self._whole: OpenVolume | None = None
         self._examples: Examples | None = None
 
@@ -114,6 +127,12 @@ class OpenImage:
         """Whether prompts are answered in the volume as one."""
         in_space = self.geometry.stack != "time" and min(self.volume.shape) >= LEAST_SLICES
         return self._engine.volumes is not None and in_space
+
+    @property
+    def bytes(self) -> int:
+        """Memory of what was seen of it, without the image itself."""
+        seen = sum(plane.bytes for plane in self._planes.values())
+        return seen + (0 if self._whole is None else self._whole.bytes)
 
     @property
     def _as_stack(self) -> bool:
@@ -131,6 +150,9 @@ class OpenImage:
         key = (axis, index)
         if key not in self._planes:
             self._planes[key] = self._engine.planes.open(np.take(self.volume, index, axis=axis))
+            if len(self._planes) > MOST_PLANES:
+                self._planes.popitem(last=False)
+        self._planes.move_to_end(key)
         return self._planes[key]
 
     def answer(self, placed: Placed) -> Outline:
@@ -152,11 +174,58 @@ class OpenImage:
             return self._in_stack(placed)
         return self._in_planes(placed, count, before)
 
-    def from_examples(self, examples: Examples) -> Outline:
-        """Answer without a prompt, plane by plane, each from the planes of the examples at the same height."""
+    def from_examples(self, examples: Examples, progress: Progress | None = None) -> Outline:
+        """Answer without a prompt, plane by plane, each from the planes of the examples at the same height.
+
+        Raises:
+            Stopped: `progress` raised it.
+        """
+        self._examples, count = examples, len(self.volume)
+        told = range(count) if progress is None else _told(count, progress)
+        found = answer_from_cases((self.plane(0, index) for index in told), examples, count=count)
+        return Outline(Part.of(found.probability), found.expected_iou, (), {"axis": "z", "examples": len(examples)})
+
+    def remember(self, examples: Examples) -> None:
+        """Let corrections look up examples, as after `from_examples`."""
         self._examples = examples
-        found = answer_from_cases([self.plane(0, index) for index in range(len(self.volume))], examples)
-        return Outline(found.probability, found.expected_iou, (), {"axis": "z", "examples": len(examples)})
+
+    def propagate(
+        self, placed: Placed, before: Outline, first: int, last: int, progress: Progress | None = None
+    ) -> Outline:
+        """Outline planes anew from those that a person marked, slice to slice.
+
+        Args:
+            placed: The prompts, on the planes of the axis to go along.
+            before: The outline as it stands. Marked planes stay as they are in it; without one in the range, its
+                largest plane there is where to start.
+            first: First plane to outline.
+            last: Last plane to outline; planes outside stay as they are.
+            progress: Told after each plane.
+
+        Raises:
+            Stopped: `progress` raised it.
+            ConfigError: The range is not within the image, or nothing is outlined in it.
+        """
+        axis, model = placed.axis, self._engine.planes
+        if not 0 <= first <= last < self.volume.shape[axis]:
+            raise ConfigError(f"planes {first} to {last} along {'zyx'[axis]} are not within the image; choose others")
+        planes = {index: _plane_of(before.part, axis, index) for index in range(first, last + 1)}
+        areas = {index: int((plane >= 0.5).sum()) for index, plane in planes.items() if plane is not None}
+        starts = [index for index in placed.marks if areas.get(index)]
+        if not starts and any(areas.values()):
+            starts = [max(areas, key=lambda index: areas[index])]
+        if not starts:
+            raise ConfigError("nothing is outlined on these planes yet; point at it on one of them first")
+        stack = np.moveaxis(self.volume, axis, 0)
+        whole = model.whole((stack.shape[1], stack.shape[2]))
+        known = {index: plane for index in starts if (plane := planes[index]) is not None}
+        answers = {index: PlaneAnswer(plane, before.expected_iou, whole) for index, plane in known.items()}
+        found = spread(model, stack, answers, placed.marks, Propagation(first=first, last=last), progress)
+        part = _with_planes(before.part, axis, {i: found.probability[i] for i in range(first, last + 1)})
+        sizes = [float((found.probability[index] >= 0.5).sum()) for index in found.quality]
+        expected = float(np.average(list(found.quality.values()), weights=sizes)) if any(sizes) else 0.0
+        how: dict[str, object] = {**before.how, "propagated": ("zyx"[axis], first, last)}
+        return Outline(part, expected, (), how)
 
     def _context(self, axis: int, index: int) -> Context | None:
         """Return the examples for a plane; they are kept by planes along the first axis."""
@@ -166,36 +235,35 @@ class OpenImage:
 
     def _in_planes(self, placed: Placed, count: int, before: Outline | None) -> Outline:
         """Answer the planes that the latest prompt marked, with all marks on them; the others stay as they were."""
-        shape = self.volume.shape
-        probability = np.zeros(shape, dtype=np.float32) if before is None else before.probability.copy()
-        stacked = np.moveaxis(probability, placed.axis, 0)
+        part = Part.nothing(self._shape) if before is None else before.part
         marks = _by_plane(placed.pointed[:count])
         asked = marks if before is None else {plane for plane, _ in placed.pointed[count - 1].marks}
         expected = 0.0 if before is None else before.expected_iou
-        others: tuple[tuple[Volume, float], ...] = ()
-        areas, qualities = [float((probability >= 0.5).sum())], [expected]
+        others: tuple[tuple[Part, float], ...] = ()
+        areas, qualities = [float((part.values >= 0.5).sum())], [expected]
+        new: dict[int, Plane] = {}
         for index in sorted(asked):
-            previous = stacked[index].copy() if stacked[index].any() else None
+            previous = _plane_of(part, placed.axis, index)
             if previous is None and not any(m.positive for m in marks[index]):
                 continue
             context = self._context(placed.axis, index)
             answer = self.plane(placed.axis, index).answer(marks[index], previous=previous, context=context)
             areas[0] -= 0.0 if previous is None else float((previous >= 0.5).sum())
-            stacked[index] = answer.probability
+            new[index] = answer.probability
             areas.append(float((answer.probability >= 0.5).sum()))
             qualities.append(answer.quality)
             if len(marks) == 1:
-                others = tuple((self._lifted(p, placed.axis, index), q) for p, q in answer.alternatives)
+                nothing = Part.nothing(self._shape)
+                others = tuple((_with_planes(nothing, placed.axis, {index: p}), q) for p, q in answer.alternatives)
         expected = float(np.average(qualities, weights=areas)) if any(areas) else 0.0
         how: dict[str, object] = {"axis": "zyx"[placed.axis], "marked_planes": tuple(sorted(marks))}
         if before is not None and "examples" in before.how:
             how["examples"] = before.how["examples"]
-        return Outline(probability, expected, others, how)
+        return Outline(_with_planes(part, placed.axis, new), expected, others, how)
 
-    def _lifted(self, plane: Float[np.ndarray, "h w"], axis: int, index: int) -> Volume:
-        whole = np.zeros(self.volume.shape, dtype=np.float32)
-        np.moveaxis(whole, axis, 0)[index] = plane
-        return whole
+    @property
+    def _shape(self) -> tuple[int, int, int]:
+        return (self.volume.shape[0], self.volume.shape[1], self.volume.shape[2])
 
     def _in_stack(self, placed: Placed) -> Outline:
         """Answer marked planes, then go from slice to slice."""
@@ -210,7 +278,7 @@ class OpenImage:
             "marked_planes": answer.marked,
             "reached_planes": reached,
         }
-        return Outline(np.ascontiguousarray(np.moveaxis(answer.probability, 0, placed.axis)), expected, (), how)
+        return Outline(Part.of(np.moveaxis(answer.probability, 0, placed.axis)), expected, (), how)
 
     def _in_volume(self, placed: Placed, count: int, before: Outline | None) -> Outline:
         """Answer in the volume as one."""
@@ -222,19 +290,17 @@ class OpenImage:
         for number, pointed in enumerate(placed.pointed[:count]):
             new = self._volume_marks(placed, number, pointed)
             marks, latest = [*marks, *new], max(1, len(new))
-        previous = None if before is None else before.probability
+        previous = None if before is None else before.part
         if previous is not None and not any(m.positive for m in marks):
             # Corrections of what the examples said: its core stands for the prompt that was never made.
-            marks.insert(0, VolumeMark("point", _core(previous >= 0.5)))
+            marks.insert(0, VolumeMark("point", _core(previous)))
         seen_in = None if before is None else before.cube
         answer = self._whole.answer(  # type: ignore[union-attr]
             marks, previous=previous, seen_in=seen_in, latest=latest
         )
-        probability = answer.probability
-        stacked = np.moveaxis(probability, placed.axis, 0)
-        stacked[: placed.first], stacked[placed.last + 1 :] = 0, 0
+        part = _between(answer.part, placed.axis, placed.first, placed.last)
         how: dict[str, object] = {"cube_side_voxels": round(answer.cube.side, 3), "prompts": count}
-        return Outline(probability, answer.quality, (), how, answer.cube)
+        return Outline(part, answer.quality, (), how, answer.cube)
 
     def _volume_marks(self, placed: Placed, number: int, pointed: Pointed) -> list[VolumeMark]:
         """Return what a prompt says to the network for volumes."""
@@ -261,14 +327,63 @@ class OpenImage:
         return fill_polygon(from_marks[0].points, (shape[0], shape[1]))
 
 
-def _core(mask: Bool[np.ndarray, "z y x"]) -> Float[np.ndarray, "1 3"]:
-    """Return the voxel of a mask that is farthest from its border; the middle of the grid where there is none."""
+def _core(part: Part) -> Float[np.ndarray, "1 3"]:
+    """Return the voxel of what is inside that is farthest from its border; the middle of the grid where nothing is."""
+    mask = part.values >= 0.5
     if not mask.any():
-        return np.array([[(n - 1) / 2 for n in mask.shape]])
-    box = ndimage.find_objects(mask.astype(np.int8))[0]
+        return np.array([[(n - 1) / 2 for n in part.shape]])
+    box = box_of(mask)
     depth = ndimage.distance_transform_edt(np.pad(mask[box], 1))[1:-1, 1:-1, 1:-1]
     found = np.unravel_index(int(depth.argmax()), depth.shape)
-    return np.array([[float(s.start + i) for s, i in zip(box, found, strict=True)]])
+    return np.array([[float(w.start + s.start + i) for w, s, i in zip(part.box, box, found, strict=True)]])
+
+
+def _told(count: int, progress: Progress) -> Iterator[int]:
+    """Count up; before each number, say how many are done."""
+    for index in range(count):
+        progress(index, count)
+        yield index
+
+
+def _plane_box(shape: tuple[int, int, int], axis: int, index: int) -> Box:
+    each = [slice(0, n) for n in shape]
+    each[axis] = slice(index, index + 1)
+    return each[0], each[1], each[2]
+
+
+def _plane_of(part: Part, axis: int, index: int) -> Plane | None:
+    """Return one plane of a field; None where it is 0."""
+    if not part.box[axis].start <= index < part.box[axis].stop:
+        return None
+    plane = part.within(_plane_box(part.shape, axis, index)).squeeze(axis)
+    return plane if plane.any() else None
+
+
+def _with_planes(part: Part, axis: int, planes: Mapping[int, Plane]) -> Part:
+    """Return a field in which planes are others."""
+    holds = part.box
+    for index, plane in planes.items():
+        flat = list(box_of(np.expand_dims(plane > 0, axis)))
+        if flat[axis].stop:
+            flat[axis] = slice(index, index + 1)
+            holds = join_boxes(holds, (flat[0], flat[1], flat[2]))
+    changed = part.grown(holds)
+    stacked = np.moveaxis(changed.values, axis, 0)
+    across = tuple(s for a, s in enumerate(holds) if a != axis)
+    for index, plane in planes.items():
+        if holds[axis].start <= index < holds[axis].stop:
+            stacked[index - holds[axis].start] = plane[across]
+    return changed
+
+
+def _between(part: Part, axis: int, first: int, last: int) -> Part:
+    """Return a field that is 0 before the first and after the last plane."""
+    each = list(part.box)
+    each[axis] = slice(max(each[axis].start, first), min(each[axis].stop, last + 1))
+    if each[axis].start >= each[axis].stop:
+        return Part.nothing(part.shape)
+    box = (each[0], each[1], each[2])
+    return part if box == part.box else Part(part.shape, box, part.within(box))
 
 
 def _by_plane(pointed: tuple[Pointed, ...]) -> dict[int, list[Mark]]:

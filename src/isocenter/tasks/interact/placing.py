@@ -70,24 +70,27 @@ class _Refusal(Exception):
     """Carries the reason for abstaining up to `place`."""
 
 
-def place(prompts: Sequence[Prompt], geometry: Geometry, *, begun: bool = False) -> Placed | str:
+def place(
+    prompts: Sequence[Prompt], geometry: Geometry, *, begun: bool = False, axis: int | None = None
+) -> Placed | str:
     """Put the prompts of one label on planes.
 
     Args:
         prompts: In the order they were made.
         geometry: The image's grid.
-        begun: Whether there is an outline already, so that all may say what it is not.
+        begun: Whether there is an outline already, so that all may say what it is not, or nothing is said.
+        axis: Along which to stack planes; None for what the prompts say.
 
     Returns:
         Marks by plane, or the reason why the prompts can't be followed, in words a person can act on.
     """
     try:
-        return _place(prompts, geometry, begun=begun)
+        return _place(prompts, geometry, begun=begun, axis=axis)
     except (_Refusal, DataError) as reason:
         return str(reason)
 
 
-def _place(prompts: Sequence[Prompt], geometry: Geometry, *, begun: bool) -> Placed:
+def _place(prompts: Sequence[Prompt], geometry: Geometry, *, begun: bool, axis: int | None) -> Placed:
     located: list[tuple[Prompt, Points]] = []
     for number, prompt in enumerate(prompts, start=1):
         if prompt.kind not in _KINDS:
@@ -98,7 +101,7 @@ def _place(prompts: Sequence[Prompt], geometry: Geometry, *, begun: bool) -> Pla
     if not begun and not any(prompt.positive for prompt, _ in located):
         raise _Refusal("every prompt says what it is not; add one that says what it is")
     _check_consistent(located)
-    axis = _axis(located, geometry)
+    axis = _axis(located, geometry) if axis is None else axis
     across = [a for a in range(3) if a != axis]
     first, last = 0, geometry.shape[axis] - 1
     marks: dict[int, list[Mark]] = {}

@@ -27,6 +27,7 @@ from isocenter.core import (
     TaskCard,
     Uncertainty,
 )
+from isocenter.models.interactive.part import Part
 from isocenter.models.weights import WeightsCard
 from isocenter.tasks.interact.cards import CARD, VOLUME_WEIGHTS
 from isocenter.tasks.interact.channel import one_channel
@@ -126,8 +127,9 @@ class Interact:
         labels = np.zeros(image.geometry.shape, dtype=np.uint16)
         best = np.full(image.geometry.shape, 0.5, dtype=np.float32)
         for number, one in enumerate(outlined, start=1):
-            wins = one.outline.probability >= best
-            labels[wins], best[wins] = number, one.outline.probability[wins]
+            probability = one.outline.probability
+            wins = probability >= best
+            labels[wins], best[wins] = number, probability[wins]
         passport = outlined[0].passport
         segments = tuple(
             Segment(
@@ -173,9 +175,9 @@ def _without(outline: Outline, blank: Bool[np.ndarray, " n"], axis: int) -> Outl
     """Take from an answer what it says about planes that show nothing, where it can only be a guess."""
     if not blank.any():
         return outline
-    probability = outline.probability.copy()
+    probability = outline.probability
     np.moveaxis(probability, axis, 0)[blank] = 0
-    return replace(outline, probability=probability)
+    return replace(outline, part=Part.of(probability))
 
 
 def _input_name(image: Image) -> str:

@@ -118,6 +118,10 @@ class ArchiveSource:
             rows = database.execute(question, [study]).fetchall()
         return tuple(stand(_items(rows), standing))
 
+    def study_of_series(self, series_uid: str) -> str | None:
+        """Return None: an archive's series have other UIDs than those that a viewer outside it knows."""
+        return None
+
     def parts(self, study: str) -> StudyParts:
         """Return the files of a study."""
         with self._asked() as database:

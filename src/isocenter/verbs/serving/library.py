@@ -14,12 +14,14 @@ from typing import Literal
 import numpy as np
 import PIL.Image
 from jaxtyping import Shaped
+from pydicom import Dataset, dcmread
 
 from isocenter.core import Image
-from isocenter.core.errors import ConfigError, DataError, NotFound, TooLarge
+from isocenter.core.errors import ConfigError, DataError, GeometryError, NotFound, TooLarge
 from isocenter.data.images.atomic import make_parent
-from isocenter.data.images.dicom import open_dicom
+from isocenter.data.images.dicom import DicomHeaders, open_dicom
 from isocenter.data.images.nifti import write_nifti
+from isocenter.data.images.quiet import quiet
 from isocenter.verbs.serving.drawing import draw_plane
 from isocenter.verbs.serving.identifiers import identifier
 from isocenter.verbs.serving.listing import Standing
@@ -182,6 +184,39 @@ class StudyLibrary:
                     _make_room(path.parent, _DERIVED_BYTES)
                     write_nifti(whole, path)
         return path
+
+    def image_of_series(self, series_uid: str) -> str | None:
+        """Return the image of a DICOM series, None where there is none; it is what OHIF names an image by.
+
+        Raises:
+            GeometryError: The series was resampled, so that its voxels are not those that another viewer counts.
+        """
+        study = self.source.study_of_series(series_uid)
+        found = [] if study is None else [i for i in self.opened(study).images if i.series_uid == series_uid]
+        if any(note.startswith("resampled") for image in found for note in image.item.notes):
+            raise GeometryError(
+                "this series is irregular and was resampled here: another viewer counts other voxels; outline it in "
+                "the viewer of this server"
+            )
+        if len(found) > 1:
+            raise GeometryError("this series holds several images; outline it in the viewer of this server")
+        return found[0].item.id if found else None
+
+    def headers(self, image: str) -> list[Dataset]:
+        """Return the DICOM headers of an image, in the order of its planes; empty where it is not DICOM.
+
+        Raises:
+            NotFound: There is none.
+            DataError: Its files are gone.
+        """
+        source, parts = self.image(image).source, self.source.parts(self.study_of(image))
+        if not source.instance_uids:
+            return []
+        named = [parts.root / name for name in source.files]
+        files = named if all(path.is_file() for path in named) else list(parts.dicom)
+        with quiet():
+            by_uid = {str(dcmread(f, specific_tags=["SOPInstanceUID"]).get("SOPInstanceUID", "")): f for f in files}
+        return DicomHeaders(by_uid, [source]).image(source)
 
     def opened(self, study: str) -> Opened:
         """Open a study, or return what is open; what can't be shown is left out, with its reason.

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from isocenter.core import TaskEntry
 from isocenter.plugins import find, load
 from isocenter.verbs.archive_folder import require_packages
+from isocenter.verbs.serving.foreign import LabelFiles
+from isocenter.verbs.serving.interaction import SessionInteractions
 from isocenter.verbs.serving.jobs import JobRunner
 from isocenter.verbs.serving.library import StudyLibrary
 from isocenter.verbs.serving.readings import StudyReadings
@@ -43,7 +45,16 @@ def make_ports(
     readings = StudyReadings(library, jobs, work)
     library.standing = Standings(library, readings).of
     library.source.start()
-    return Ports(library=library, tasks=_tasks(), jobs=jobs, readings=readings), (library.close, jobs.close)
+    interactions = SessionInteractions(library, work)
+    ports = Ports(
+        library=library,
+        tasks=_tasks(),
+        jobs=jobs,
+        readings=readings,
+        interactions=interactions,
+        foreign=LabelFiles(library, interactions, work, limits=settings.limits),
+    )
+    return ports, (library.close, jobs.close)
 
 
 def _source(config: ServeConfig, work: Path) -> StudySource:

@@ -83,6 +83,10 @@ class StudySource(Protocol):
         """
         ...
 
+    def study_of_series(self, series_uid: str) -> str | None:
+        """Return the study of a DICOM series, None where it is not known."""
+        ...
+
     def start(self) -> None:
         """Begin to look for studies."""
         ...
@@ -144,6 +148,11 @@ class FolderSource:
         plain = tuple(PlainFile(self.root / f.name, f.kind, f.name) for f in found.files if f.kind != "dicom")
         dicom = tuple(self.root / f.name for f in found.files if f.kind == "dicom")
         return StudyParts(self.root, dicom, plain, (), found.patient_key)
+
+    def study_of_series(self, series_uid: str) -> str | None:
+        """Return the study of a DICOM series."""
+        studies = self.scan.studies
+        return next((name for name, s in studies.items() if any(f.series == series_uid for f in s.files)), None)
 
     def _found(self, study: str) -> FoundStudy:
         found = self.scan.studies.get(study)

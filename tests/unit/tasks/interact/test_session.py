@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from isocenter.core import Geometry, Image, Prompt
-from isocenter.core.errors import ConfigError, DataError, GeometryError
+from isocenter.core.errors import ConfigError, DataError, GeometryError, Stopped
 from isocenter.tasks.interact.engine import Engine, Examples
 from isocenter.tasks.interact.placing import Placed, place
-from isocenter.tasks.interact.session import Session
+from isocenter.tasks.interact.session import Act, Session
 
 
 @pytest.fixture(scope="module")
@@ -178,3 +178,157 @@ def test_an_example_on_another_grid_is_refused(engine, shape):
     with pytest.raises(GeometryError, match="one grid"):
         examples.add(image.array[0], inside[:, :-1])
     assert not len(examples)
+
+
+def ball(seed=1):
+    return disc(seed, (24, 40, 44), 9.0)
+
+
+def test_levels_say_what_the_mask_says_and_where_there_is_doubt(engine):
+    from isocenter.models.interactive.part import Part
+    from isocenter.tasks.interact.session import _in_255, _levels
+
+    edges = np.array([0, 0.2499999, 0.25, 0.4999999, 0.5, 0.7499999, 0.75, 1], dtype=np.float32).reshape(1, 2, 4)
+    part = Part((1, 2, 4), (slice(0, 1), slice(0, 2), slice(0, 4)), edges)
+    assert _levels(_in_255(part)).ravel().tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+    image, inside = disc(0)
+    session = Session(engine)
+    session.begin(image)
+    levels = np.zeros(inside.shape, dtype=np.uint8)
+    for prompt in (click(inside), click(inside, positive=False)):
+        change = session.prompt(prompt)
+        levels[change.box] = change.levels
+        np.testing.assert_array_equal(levels >= 2, session.mask)
+    assert {0, 1, 2, 3} == set(np.unique(levels))
+    whole = np.zeros_like(levels)
+    whole[session.whole.box] = session.whole.levels
+    np.testing.assert_array_equal(whole, levels)
+
+
+def test_clear_begins_anew_and_can_be_taken_back(engine):
+    image, inside = disc(1)
+    session = Session(engine)
+    session.begin(image)
+    assert session.clear().levels.size == 0 and not session.can_undo
+    session.prompt(click(inside))
+    before = session.mask
+    session.clear()
+    assert not session.mask.any() and session.prompts == ()
+    session.undo()
+    np.testing.assert_array_equal(session.mask, before)
+    assert session.can_redo
+
+
+def test_a_replay_gives_the_very_levels(engine):
+    image, inside = ball()
+    acts = [
+        Act("prompt", click(inside)),
+        Act("prompt", click(inside, positive=False)),
+        Act("undo"),
+        Act("propagate", axis=0, first=4, last=19),
+        Act("clear"),
+        Act("undo"),
+        Act("redo"),
+        Act("undo"),
+    ]
+    one, other = Session(engine), Session(engine)
+    one.begin(image)
+    for act in acts:
+        one.act(act)
+    change = other.replay(image, acts)
+    np.testing.assert_array_equal(change.levels, one.whole.levels)
+    assert change.box == one.whole.box and one.mask.any()
+    with pytest.raises(ConfigError, match="prompt"):
+        one.act(Act("prompt"))
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_propagation_goes_from_what_was_marked_and_stays_within_its_range(engine, axis):
+    image, inside = ball()
+    session = Session(engine)
+    session.begin(image)
+    with pytest.raises(ConfigError, match="point at it first"):
+        session.propagate(axis, 0, 5)
+    session.prompt(click(inside))
+    before, told = session.mask, []
+    middle = round(np.argwhere(inside).mean(axis=0)[axis])
+    first, last = middle - 4, middle + 4
+    session.propagate(axis, first, last, lambda done, of: told.append((done, of)))
+    after = session.mask
+    assert told and told[-1] == (8, 8) and [d for d, _ in told] == list(range(1, 9))
+    stacked, old = np.moveaxis(after, axis, 0), np.moveaxis(before, axis, 0)
+    np.testing.assert_array_equal(stacked[middle], old[middle])
+    np.testing.assert_array_equal(stacked[:first], old[:first])
+    np.testing.assert_array_equal(stacked[last + 1 :], old[last + 1 :])
+    assert overlap(stacked[first : last + 1], np.moveaxis(inside, axis, 0)[first : last + 1]) > 0.6
+    for wrong in ((axis, -1, 4), (axis, 5, 4), (axis, 0, 99), (3, 0, 4)):
+        with pytest.raises(ConfigError):
+            session.propagate(*wrong)
+    np.testing.assert_array_equal(session.mask, after)
+    session.undo()
+    np.testing.assert_array_equal(session.mask, before)
+
+
+def test_propagation_that_is_stopped_changes_nothing(engine):
+    image, inside = ball()
+    session = Session(engine)
+    session.begin(image)
+    session.prompt(click(inside))
+    before = session.whole
+
+    def stop(done, _of):
+        if done == 3:
+            raise Stopped("stopped")
+
+    with pytest.raises(Stopped):
+        session.propagate(0, 0, 23, stop)
+    np.testing.assert_array_equal(session.whole.levels, before.levels)
+    assert not session.can_redo
+    session.undo()
+    assert not session.can_undo
+
+
+def test_a_proposal_can_be_stopped_or_left_out(engine):
+    session = Session(engine, label="disc")
+    image, inside = disc(0, (8, 40, 44))
+    session.begin(image)
+    session.prompt(click(inside))
+    session.confirm()
+
+    def stop(_done, _of):
+        raise Stopped("stopped")
+
+    other, _ = disc(1, (8, 40, 44))
+    assert session.begin(other, progress=stop).expected_dice is None
+    assert session.begin(other, propose=False).expected_dice is None
+    told = []
+    assert session.begin(other, progress=lambda done, of: told.append((done, of))).expected_dice is not None
+    assert told == [(n, 8) for n in range(8)]
+
+
+@pytest.mark.parametrize("shape", [(1, 60, 64), (8, 40, 44)])
+def test_a_session_that_rested_goes_on_as_if_it_had_not(engine, shape):
+    sessions = [Session(engine, label="disc", keep=2) for _ in range(2)]
+    for rests, session in zip((True, False), sessions, strict=True):
+        for seed in range(3):
+            image, inside = disc(seed, shape)
+            session.begin(image)
+            if rests:
+                session.rest()
+                with pytest.raises(ConfigError):
+                    session.prompt(click(inside))
+                session.wake(image)
+            session.prompt(click(inside))
+            session.confirm()
+        image, inside = disc(9, shape)
+        session.begin(image)
+        if rests:
+            held = session.bytes
+            session.rest()
+            assert session.bytes < held
+            session.wake(image)
+        session.prompt(click(inside, positive=False))
+    np.testing.assert_array_equal(sessions[0].whole.levels, sessions[1].whole.levels)
+    assert len(sessions[0].cases) == 2 == len(sessions[0].examples)
+    with pytest.raises(ConfigError, match="no image was open"):
+        Session(engine).wake(image)

@@ -18,7 +18,7 @@ import numpy as np
 from isocenter.core import Geometry, Mask
 from isocenter.core.errors import CapabilityError, NotFound
 from isocenter.verbs.serving.library import StudyLibrary
-from isocenter.verbs.serving.running import run_server
+from isocenter.verbs.serving.running import listen, run_server
 from isocenter.verbs.serving.sources import FolderSource
 from isocenter.viewer.app import create_app
 from isocenter.viewer.ports import Act, Change, Confirmed, Json, MaskItem, Ports, Served, Tell
@@ -182,7 +182,7 @@ def main(folder: Path, work: Path, page: Path, port: int) -> None:
     settings = Settings(TOKEN, page=page)
     ports = Ports(library=library, interactions=BallInteractions(library, work))
     app = create_app(ports, settings, on_close=(library.close,))
-    run_server(app, "127.0.0.1", port, _say)
+    run_server(app, listen("127.0.0.1", port), _say)
 
 
 def _say(port: int) -> None:

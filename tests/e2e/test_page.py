@@ -138,7 +138,19 @@ def test_by_keyboard_alone_from_the_list_to_a_confirmed_mask(tab: Tab, work: Pat
     tab.until("document.querySelector('figure.clicks .bar') !== null")
     assert "Confirmed" in tab.page.inner_text(".answer")
     tab.until("document.querySelectorAll('[data-mask]').length === 1")
-    assert tab.page.is_checked("[data-mask]")
+    # The mask that the server keeps lies where it was confirmed.
+    shown = tab.pixels("axial")
+    _press(tab, "v")
+    tab.settle()
+    assert not np.array_equal(tab.pixels("axial"), shown)
+    _press(tab, "v")
+    tab.page.uncheck("[data-layer=interaction] input[type=checkbox]")
+    tab.page.check("[data-mask]")
+    tab.until("document.querySelectorAll('[data-layer]').length === 2")
+    tab.settle()
+    kept = tab.pixels("axial")
+    orange, green = (np.argwhere(p[..., a] - p[..., b] > 20) for p, a, b in ((kept, 0, 2), (shown, 1, 2)))
+    assert len(orange) > 50 and np.abs(orange.mean(0) - green.mean(0)).max() < 2
     assert tab.complaints == []
 
 
@@ -235,6 +247,30 @@ def test_fusion_lies_on_the_same_place_of_the_patient(tab: Tab) -> None:
         assert len(hot) > 20, plane
         off = (hot.min(0) + hot.max(0)) / 2 - (landmark.min(0) + landmark.max(0)) / 2
         assert np.abs(off).max() < 9, (plane, off)
+
+
+def test_session_goes_on_in_the_next_study_and_after_loading_again(tab: Tab, work: Path) -> None:
+    cases = tab.page.locator("figure.clicks .bar").count()
+    tab.open_study("now")
+    tab.until("document.querySelector('.state').textContent.startsWith('Marking')")
+    assert tab.page.locator("figure.clicks .bar").count() == cases == 1
+    before = len(wait_for_acts(work, 0))
+    tab.page.locator("[data-plane=axial]").focus()
+    _press(tab, "p", "Space", "ArrowRight", "Space")
+    wait_for_acts(work, before + 2)
+    tab.until("document.querySelector('.answer').textContent.includes('2 prompts')")
+    # To another study and back: what was begun waits there.
+    tab.open_study("oblique")
+    tab.until("document.querySelector('.state').textContent.startsWith('Marking')")
+    assert "prompt" not in tab.page.inner_text(".answer")
+    tab.open_study("now")
+    tab.until("document.querySelector('.answer').textContent.includes('2 prompts')")
+    tab.page.reload()
+    tab.until("document.querySelector('.answer')?.textContent.includes('2 prompts')")
+    assert [act["acts"] for act in wait_for_acts(work, before + 4)[before:] if act["kind"] == "replay"] == [2, 2]
+    tab.page.locator("[data-plane=axial]").focus()
+    _press(tab, "Control+Enter")
+    tab.until("document.querySelectorAll('figure.clicks .bar').length === 2")
 
 
 def test_nothing_is_asked_of_another_host(tab: Tab) -> None:

@@ -8,7 +8,7 @@ import { clicksChart } from "./chart";
 import type { Interaction, InteractionState } from "./session";
 
 export function mountInteract(host: HTMLElement, app: App, viewer: Viewer, tools: Tools, interaction: Interaction): { end: () => void; refresh: () => void } {
-  const label = h("input", { type: "text", id: "structure", maxlength: 64, autocomplete: "off", value: localStorage.getItem("isocenter.label") ?? "", placeholder: "e.g. left kidney", list: "structures" });
+  const label = h("input", { type: "text", id: "structure", maxlength: 64, autocomplete: "off", value: interaction.store.get().label || (localStorage.getItem("isocenter.label") ?? ""), placeholder: "e.g. left kidney", list: "structures" });
   const known = h("datalist", { id: "structures" });
   const begin = h("button", { class: "primary", type: "submit" }, "Begin");
   const leave = h("button", { type: "button", onclick: () => void interaction.end() }, "End session");
@@ -72,7 +72,7 @@ export function mountInteract(host: HTMLElement, app: App, viewer: Viewer, tools
     undo.disabled = !ready || !s.can_undo;
     redo.disabled = !ready || !s.can_redo;
     clear.disabled = !ready || s.prompts === 0;
-    confirm.disabled = !ready || !s.outlined;
+    confirm.disabled = !ready || !s.outlined || s.confirmed !== "";
     go.disabled = !ready || !s.outlined || (viewer.active?.slices ?? 1) < 2;
     spread.hidden = (viewer.active?.slices ?? 1) < 2;
     running.hidden = !s.progress;
@@ -101,7 +101,8 @@ export function mountInteract(host: HTMLElement, app: App, viewer: Viewer, tools
   ];
   first.value = "1";
   last.value = first.max = last.max = String(viewer.active?.slices ?? 1);
-  fill(chart, clicksChart([]));
+  fill(chart, clicksChart(interaction.store.get().cases));
+  cases = interaction.store.get().cases;
   refresh();
   range.read = () => [Number(first.value) - 1, Number(last.value) - 1];
   return { end: () => ends.forEach((end) => end()), refresh };
@@ -129,7 +130,7 @@ const PHASES: Record<InteractionState["phase"], (s: InteractionState) => string>
 };
 
 function drawAnswer(host: HTMLElement, s: InteractionState): void {
-  if (s.confirmed && !s.prompts) return fill(host, h("span", { class: "good" }, "Confirmed. Go on with the next series or study; point again to change it."));
+  if (s.confirmed) return fill(host, h("span", { class: "good" }, "Confirmed. Go on with the next series or study; point again to correct it."));
   if (!s.prompts && !s.outlined) return fill(host);
   const parts: string[] = [s.prompts ? `${s.prompts} ${s.prompts === 1 ? "prompt" : "prompts"}` : "proposed from the confirmed cases"];
   if (s.expected_dice !== null) parts.push(`expected Dice ${s.expected_dice.toFixed(2)}`);

@@ -1,6 +1,6 @@
 // One person's interaction with the server: prompts go out, changed boxes come back, a lost connection is taken up again.
 
-import { ApiError, type Api, type Box, type ImageItem, type Vec3 } from "../api";
+import { ApiError, type Api, type Box, type ImageItem, type SessionItem, type Vec3 } from "../api";
 import { errorText } from "../app";
 import { Store } from "../store";
 import { toWorld, type Grid } from "../view/grid";
@@ -41,7 +41,20 @@ export interface InteractionState {
 /** Close code of the server: the same session was connected again elsewhere. */
 const REPLACED = 4001;
 
+/** Where this tab keeps its session, so that loading the page again loses nothing. */
+const KEPT = "isocenter.session";
+
+interface Kept { session: string; label: string; seq: number; acts: [string, Act[]][]; places: [number, Vec3][] }
+
 const CLEAN = { expected_dice: null, prompts: 0, can_undo: false, can_redo: false, busy: false, alternatives: [], chosen: null, progress: null, outlined: false, drawn_ms: null, server_ms: {}, confirmed: "" };
+
+let only: Interaction | null = null;
+
+/** The session of this tab: it goes on from study to study, for what was confirmed in one helps with the next. */
+export function interactionOf(api: Api, notify: (text: string, kind?: "info" | "error") => void): Interaction {
+  only ??= new Interaction(api, notify);
+  return only;
+}
 
 export class Interaction {
   readonly store = new Store<InteractionState>({
@@ -59,15 +72,42 @@ export class Interaction {
   private timer = 0;
   private beat = 0;
   private wanted = false;
-  private closed = false;
+  /** The image that the server has said it opened: what it says before that is about another one. */
+  private at = "";
   private version: unknown = null;
+
+  /** Draw now that the levels have changed; `after` is called when the frame stands. Set by the study in view. */
+  draw: (levels: LevelBox, after: () => void) => void = () => {};
 
   constructor(
     private readonly api: Api,
-    /** Draw now that the levels have changed; the answer is called back after the frame. */
-    private readonly draw: (levels: LevelBox, after: () => void) => void,
     private readonly notify: (text: string, kind?: "info" | "error") => void,
   ) {}
+
+  /** Take up what this browser tab had begun before it was loaded again. */
+  resume(): void {
+    const text = sessionStorage.getItem(KEPT);
+    if (!text || this.wanted) return;
+    const kept = JSON.parse(text) as Kept;
+    this.wanted = true;
+    this.seq = kept.seq;
+    this.acts = new Map(kept.acts);
+    for (const [seq, place] of kept.places) this.places.set(seq, place);
+    this.store.set({ phase: "connecting", label: kept.label, session: kept.session });
+    void this.reconnect();
+  }
+
+  private keep(): void {
+    const { session, label } = this.store.get();
+    if (!session) return;
+    const kept: Kept = { session, label, seq: this.seq, acts: [...this.acts], places: [...this.places] };
+    try {
+      sessionStorage.setItem(KEPT, JSON.stringify(kept));
+    } catch {
+      // More than the browser keeps for a tab: loading the page again would lose it, so it is not half kept.
+      sessionStorage.removeItem(KEPT);
+    }
+  }
 
   get ready(): boolean {
     const { phase, takenBy, progress } = this.store.get();
@@ -89,6 +129,7 @@ export class Interaction {
       const session = await this.api.createSession(label);
       if (!this.wanted) return;
       this.store.set({ session: session.id, lease: session.lease_seconds, cases: casesOf(session.cases) });
+      this.keep();
       this.connect();
     } catch (error) {
       const full = error instanceof ApiError && error.status === 503;
@@ -107,9 +148,10 @@ export class Interaction {
     clearTimeout(this.timer);
     clearInterval(this.beat);
     const { session } = this.store.get();
+    sessionStorage.removeItem(KEPT);
+    this.acts.clear();
     this.socket?.close(1000);
     this.socket = null;
-    this.closed = false;
     this.store.set({ phase: "off", session: "", levels: null, takenBy: "", problem: "", ...CLEAN });
     if (session) await this.api.endSession(session).catch((error: unknown) => this.notify(errorText(error), "error"));
   }
@@ -117,8 +159,14 @@ export class Interaction {
   /** Work on this image from now on; what was begun on another one waits there. */
   setImage(image: ImageItem | null, grid: Grid | null): void {
     if (this.image?.id === image?.id) return;
+    // What was confirmed and not changed since is done: on return the image is opened as any other.
+    if (this.image && this.store.get().confirmed) this.acts.delete(this.image.id);
+    this.keep();
     this.image = image;
     this.grid = grid;
+    this.version = null;
+    this.at = "";
+    this.sent.clear();
     this.store.set({ levels: null, takenBy: "", ...CLEAN });
     if (this.socket?.readyState === WebSocket.OPEN) this.openImage();
   }
@@ -145,6 +193,7 @@ export class Interaction {
       if (event.code === REPLACED) {
         // Not taken up again: two windows would throw each other out for ever.
         this.wanted = false;
+        sessionStorage.removeItem(KEPT);
         this.store.set({ phase: "off", session: "", levels: null, ...CLEAN, problem: "This session goes on in another window." });
         return;
       }
@@ -164,7 +213,9 @@ export class Interaction {
   private async reconnect(): Promise<void> {
     if (!this.wanted) return;
     try {
-      await this.api.json(`sessions/${encodeURIComponent(this.store.get().session)}`);
+      const session = await this.api.json<SessionItem>(`sessions/${encodeURIComponent(this.store.get().session)}`);
+      if (!this.wanted) return;
+      this.store.set({ cases: casesOf(session.cases), lease: session.lease_seconds });
       this.connect();
     } catch (error) {
       if (error instanceof ApiError && (error.status === 404 || error.status === 410)) await this.open();
@@ -179,12 +230,15 @@ export class Interaction {
     if (this.image) this.send({ type: "open", image: this.image.id, take_over: true });
   }
 
-  private openImage(propose = true): void {
-    if (!this.image) return;
-    this.closed = false;
+  private openImage(): void {
+    if (!this.image) {
+      this.store.set({ phase: "open" });
+      return;
+    }
+    this.at = "";
     const acts = this.acts.get(this.image.id) ?? [];
     this.store.set({ levels: LevelBox.empty(this.image.shape_zyx), takenBy: "", ...CLEAN, busy: true });
-    this.send(acts.length ? { type: "replay", image: this.image.id, acts } : { type: "open", image: this.image.id, propose });
+    this.send(acts.length ? { type: "replay", image: this.image.id, acts } : { type: "open", image: this.image.id });
   }
 
   private send(header: object): boolean {
@@ -195,8 +249,6 @@ export class Interaction {
 
   private act(act: { type: string; [key: string]: unknown }, remember = true): void {
     if (!this.ready || !this.image) return;
-    // A confirmed image is put away: to work on it again it is opened again, without a proposal.
-    if (this.closed) this.openImage(false);
     const whole: Act = { seq: ++this.seq, ...act };
     this.sent.set(whole.seq, performance.now());
     if (!this.send(whole)) return;
@@ -204,6 +256,7 @@ export class Interaction {
       const list = this.acts.get(this.image.id) ?? [];
       list.push(whole);
       this.acts.set(this.image.id, list);
+      this.keep();
     }
     this.store.set({ busy: true, problem: "", confirmed: "" });
   }
@@ -262,7 +315,7 @@ export class Interaction {
   stop = () => void this.send({ type: "stop" });
 
   confirm(): void {
-    if (!this.store.get().outlined || this.closed) return;
+    if (!this.store.get().outlined || this.store.get().confirmed) return;
     this.act({ type: "confirm", ...(this.version === null ? {} : { version: this.version }) }, false);
   }
 
@@ -287,18 +340,19 @@ export class Interaction {
     else if (header.type === "confirmed") this.confirmed(header);
     else if (header.type === "problem") this.refused(header);
     else if (header.type === "lease") this.store.set({ lease: Number(header.seconds) });
-    else if (header.type === "taken") this.store.set({ takenBy: String(header.by || "somebody"), busy: false, progress: null });
+    else if (header.type === "taken" && (header.image ?? this.image?.id) === this.image?.id) this.store.set({ takenBy: String(header.by || "somebody"), busy: false, progress: null });
   }
 
   private opened(header: Message["header"]): void {
-    if (header.image !== undefined && header.image !== this.image?.id) return;
+    if (!this.image || header.image !== this.image.id) return;
+    this.at = this.image.id;
     const cases = header.cases === undefined ? {} : { cases: casesOf(header.cases) };
     this.store.set({ phase: "open", takenBy: header.taken_by ? String(header.taken_by) : "", ...cases });
   }
 
   private delta(header: Message["header"], payload: Uint8Array): void {
     const { levels } = this.store.get();
-    if (!this.image || !levels) return;
+    if (!this.image || !levels || this.at !== this.image.id) return;
     const box = header.box_zyx as Box;
     const next = levels.replaced(box, unpackRuns(payload, boxVoxels(box)));
     const start = this.sent.get(Number(header.seq));
@@ -325,7 +379,7 @@ export class Interaction {
   }
 
   private alternative(header: Message["header"], payload: Uint8Array): void {
-    if (!this.image) return;
+    if (!this.image || this.at !== this.image.id) return;
     const box = header.box_zyx as Box;
     const source = new LevelBox(this.image.shape_zyx, box, unpackRuns(payload, boxVoxels(box)));
     const one = { number: Number(header.number), expected_dice: numberOr(header.expected_dice), source };
@@ -334,21 +388,22 @@ export class Interaction {
   }
 
   private confirmed(header: Message["header"]): void {
-    if (this.image) this.acts.delete(this.image.id);
+    const image = String(header.image ?? this.image?.id ?? "");
     this.sent.delete(Number(header.seq));
-    this.closed = true;
-    const empty = this.image ? LevelBox.empty(this.image.shape_zyx) : null;
-    this.store.set({ ...CLEAN, cases: casesOf(header.cases), confirmed: String(header.mask ?? ""), levels: empty });
-    if (empty) this.draw(empty, () => {});
+    this.store.set({ cases: casesOf(header.cases) });
+    this.keep();
     this.notify("Confirmed: it now helps with the next case.");
+    // The image stays open: what is done now is a correction, and may be confirmed again.
+    if (image === this.image?.id) this.store.set({ confirmed: String(header.mask ?? ""), busy: false });
+    else this.acts.delete(image);
   }
 
   private refused(header: Message["header"]): void {
     const seq = Number(header.seq);
     this.sent.delete(seq);
     // What was refused did not happen: it is not to be told again after a reconnection.
-    const list = this.image && this.acts.get(this.image.id);
-    if (list) this.acts.set(this.image!.id, list.filter((act) => act.seq !== seq));
+    for (const [image, list] of this.acts) this.acts.set(image, list.filter((act) => act.seq !== seq));
+    this.keep();
     if (header.code === "stopped") this.notify("Stopped; nothing was changed.");
     const words = header.code === "stopped" ? "" : String(header.detail || header.code || "refused");
     this.store.set({ problem: words, busy: false, progress: null });

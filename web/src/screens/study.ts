@@ -4,7 +4,7 @@ import type { ImageItem, StudyDetail, Vec3 } from "../api";
 import { errorText, type App } from "../app";
 import { fill, h } from "../dom";
 import { mountInteract } from "../interact/panel";
-import { Interaction } from "../interact/session";
+import { interactionOf, type Interaction } from "../interact/session";
 import { mountTabs } from "../tabs";
 import { Compare } from "../view/compare";
 import { Layers } from "../view/layers";
@@ -44,7 +44,8 @@ export class StudyScreen {
     app.store.set({ screen: "study", study: null, image: null, prior: null, overlays: [], cursor_lps_mm: null });
     this.volumes = new Volumes(app.api);
     this.viewer = new Viewer(this.volumes);
-    this.interaction = new Interaction(app.api, (levels, after) => this.layers.setInteraction(levels, after), app.notify);
+    this.interaction = interactionOf(app.api, app.notify);
+    this.interaction.draw = (levels, after) => this.layers.setInteraction(levels, after);
     this.tools = new Tools(this.viewer, (gesture) => this.interaction.prompt(gesture), () => this.refresh(), () => this.mayPrompt());
     this.three = new Three(this.viewer.fourth, app.api, this.viewer, () => this.layers.list);
     this.layers = new Layers(app, this.viewer, () => this.three.refresh());
@@ -79,9 +80,6 @@ export class StudyScreen {
       if (state.image !== before.image) this.showImage(state.image);
     }));
     this.ends.push(this.interaction.store.subscribe((s, before) => {
-      if (s.confirmed && s.confirmed !== before.confirmed && this.viewer.image) {
-        this.app.showOverlay({ id: s.confirmed, image: this.viewer.image.id, name: `${s.label} (${this.app.store.get().reader})`, url: `masks/${encodeURIComponent(s.confirmed)}`, colour: "#ff8a3d", opacity: 0.35, kind: "mask" });
-      }
       if (s.phase !== before.phase || s.takenBy !== before.takenBy) this.refresh();
       if (s.levels !== before.levels && !s.levels) this.layers.setInteraction(null, () => {});
       if (s.levels !== before.levels || s.busy !== before.busy || s.prompts !== before.prompts) {
@@ -90,6 +88,7 @@ export class StudyScreen {
       }
     }));
     this.tools.choose("crosshair");
+    this.interaction.resume();
     void this.load(id);
   }
 
@@ -181,7 +180,8 @@ export class StudyScreen {
     this.ended = true;
     clearInterval(this.cine);
     this.compare?.dispose();
-    void this.interaction.end();
+    this.interaction.draw = () => {};
+    this.interaction.setImage(null, null);
     this.three.close();
     for (const end of this.ends.reverse()) end();
     this.layers.dispose();

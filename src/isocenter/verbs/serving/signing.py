@@ -174,8 +174,8 @@ def _told(signing: Signing) -> list[_Evident]:
 
 
 def _of_claim(told: Told, examined: Examined) -> Iterator[_Evident]:
-    for name in told.evidence:
-        evidence = examined.evidence(name)
+    for rests in told.evidence:
+        evidence = examined.evidence(rests)
         made = None if evidence is None else examined.prediction(evidence)
         if evidence is None or made is None:
             continue
@@ -185,10 +185,10 @@ def _of_claim(told: Told, examined: Examined) -> Iterator[_Evident]:
         for entry in made.measurements:
             if segment is not None and entry.segment == segment.number and _is_quantity(entry, told.claim):
                 yield _Evident(number, made, segment, entry)
-            meaning = entry.name.meaning
-            if segment is None and entry.segment is None and meaning.startswith(_PROBABILITY):
-                if finding_of(meaning.removeprefix(_PROBABILITY), exam) == told.claim.about:
-                    yield _Evident(number, made, None, entry)
+            name = entry.name.meaning.removeprefix(_PROBABILITY)
+            whole = segment is None and entry.segment is None and name != entry.name.meaning
+            if whole and finding_of(name, exam) == told.claim.about:
+                yield _Evident(number, made, None, entry)
 
 
 def _is_quantity(entry: MeasurementEntry, claim: LedgerClaim) -> bool:

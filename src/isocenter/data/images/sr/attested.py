@@ -1,4 +1,4 @@
-"""A report that a person has signed, as DICOM tells it: verified, by whom and when, with the sentences and their places.
+"""A report that a person signed, as DICOM tells it: verified, by whom and when, with its sentences and their places.
 
 Each sentence is a TEXT item under the concept of its section. Where it can be seen stands below it, as a point in
 patient millimetres that it was inferred from, and is read back and compared like every coordinate that is written.

@@ -68,8 +68,8 @@ def write_sr(
 
     Every segment becomes a measurement group that names the segment by number in its SEG and the series it was drawn
     on, or for a single plane the very image; the algorithm by name, version and sha256 of its weights; and its
-    measurements with UCUM units. What was not done, and why, stands under "Qualitative Evaluations"; so do the sentences
-    of a report that a person signed, which is then verified by that person, and final.
+    measurements with UCUM units. What was not done, and why, stands under "Qualitative Evaluations"; so do the
+    sentences of a report that a person signed, which is then verified by that person, and final.
 
     Args:
         content: What the report says.

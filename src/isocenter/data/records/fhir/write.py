@@ -1,5 +1,4 @@
-"""A signed report as FHIR R4: a transaction Bundle of a DiagnosticReport and its Observations, read back before it
-stands.
+"""A signed report as FHIR R4: a Bundle of a DiagnosticReport and its Observations, read back before it stands.
 
 The patient is named by the pseudonym that results carry, never by a header; a system that knows who it is replaces the
 subject. What an algorithm measured is labelled as asserted by one (AIAST), under a report that a person signed.

@@ -1,4 +1,4 @@
-"""A study of a marked patient that was read, with a left adrenal gland outlined: what drafts and signatures are made of."""
+"""A study of a marked patient that was read, with a left adrenal gland outlined: what drafts are made of."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pathlib import Path
 
 import isocenter
 from e2e.conftest import ct_image, marked
+from isocenter.core.errors import NotFound
 from isocenter.data.images import read_study
 from isocenter.testing.dicom_phantom import write_ct_series
 from isocenter.verbs.serving.drafts import ReadingPlace
-from isocenter.viewer.report_ports import ReportProblem
 from toy_plugin import install_toy
 
 STUDY, CHEST = "a" * 16, "c" * 16
@@ -30,7 +30,9 @@ def read_ct(folder: Path, patch: Callable[[str], None]) -> Path:
     return folder / "result"
 
 
-def readings(result: Path, study: Path | None = None, chest: Path | None = None) -> Callable[[str], ReadingPlace | None]:
+def readings(
+    result: Path, study: Path | None = None, chest: Path | None = None
+) -> Callable[[str], ReadingPlace | None]:
     """Give readings as a server would: of a CT that came as DICOM, and of a chest radiograph that did not."""
 
     def found(name: str) -> ReadingPlace | None:
@@ -45,6 +47,6 @@ def readings(result: Path, study: Path | None = None, chest: Path | None = None)
             return ReadingPlace("e" * 16, chest, {0: "f" * 16})
         if name == "0" * 16:
             return None
-        raise ReportProblem(404, "no_study", "there is no such study")
+        raise NotFound("there is no such study")
 
     return found

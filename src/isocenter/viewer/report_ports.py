@@ -1,16 +1,11 @@
-"""What the verb `serve` hands in for drafts, questions and outlooks, and what these may answer instead.
-
-The viewer knows no verb: it is given objects that keep these Protocols.
-"""
+"""The ports of drafts, questions and outlooks; `viewer.ports` has them with the others."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
-from isocenter.core.errors import ClinicError
 from isocenter.viewer.report_models import (
     AskAnswer,
     AskRequest,
@@ -21,31 +16,16 @@ from isocenter.viewer.report_models import (
     SignRequest,
 )
 
-__all__ = ["Asking", "Drafts", "KeptFile", "Outlooks", "ReportProblem"]
-
-
-class ReportProblem(ClinicError):
-    """Something that was asked for and is not done, as HTTP tells it.
-
-    Attributes:
-        status: Of HTTP.
-        code: For programs, one word.
-        more: Further members of the problem document.
-    """
-
-    def __init__(self, status: int, code: str, detail: str, **more: Any) -> None:
-        super().__init__(detail)
-        self.status, self.code, self.detail = status, code, detail
-        self.more: Mapping[str, Any] = more
+__all__ = ["Asking", "Drafts", "Outlooks", "Served"]
 
 
 @dataclass(frozen=True)
-class KeptFile:
-    """A file to be sent: where it is, what it is, and its hash."""
+class Served:
+    """A file that may be sent: where it is, its media type, and the name under which it is saved."""
 
     path: Path
     media_type: str
-    sha256: str
+    name: str
 
 
 @runtime_checkable
@@ -56,50 +36,60 @@ class Drafts(Protocol):
         """Return the newest draft of a study.
 
         Raises:
-            ReportProblem: There is none (404).
+            NotFound: There is none.
         """
+        ...
 
     def create(self, study: str, request: DraftRequest, reader: str) -> tuple[Draft, bool]:
         """Return the draft of a study's newest reading, and whether it was made now.
 
         Raises:
-            ReportProblem: The study is not known (404), or was not read (409).
+            NotFound: There is no such study.
+            Conflict: "not_read": nothing was read of it yet.
         """
+        ...
 
     def get(self, draft: str, version: int | None = None) -> Draft:
         """Return a version of a draft, the last by default.
 
         Raises:
-            ReportProblem: There is none (404).
+            NotFound: There is none.
         """
+        ...
 
     def edit(self, draft: str, edit: DraftEdit, reader: str) -> Draft:
         """Return a new version: every sentence judged.
 
         Raises:
-            ReportProblem: The version is not the last (409 `stale`), or is signed (409 `signed`).
+            Conflict: "stale": the version is not the last; "signed": it is signed.
+            ConfigError: A sentence or part is named that there is not.
         """
+        ...
 
     def sign(self, draft: str, request: SignRequest, reader: str) -> Draft:
         """Sign a version, and write its files.
 
         Raises:
-            ReportProblem: A sentence is withheld (409 `withheld_sentences`), the version is not the last, or signed.
+            Conflict: "withheld_sentences": one is withheld; "stale"; "signed"; "reading_changed": read again since.
+            ConfigError: The name can't sign.
         """
+        ...
 
     def amend(self, draft: str, version: int, reader: str) -> Draft:
         """Begin a new version of a signed report.
 
         Raises:
-            ReportProblem: It is not signed (409 `not_signed`), or not the last (409 `stale`).
+            Conflict: "not_signed": it is not signed; "stale": it is not the last.
         """
+        ...
 
-    def file(self, draft: str, version: int, name: str) -> KeptFile:
+    def file(self, draft: str, version: int, name: str) -> Served:
         """Return a file of a signed version.
 
         Raises:
-            ReportProblem: There is none (404).
+            NotFound: There is none.
         """
+        ...
 
 
 @runtime_checkable
@@ -110,8 +100,11 @@ class Asking(Protocol):
         """Answer a question, or say why not.
 
         Raises:
-            ReportProblem: The study is not known (404), was not read (409), or the conversation is over (410).
+            NotFound: There is no such study.
+            Conflict: "not_read": nothing was read of it yet.
+            SessionExpired: The conversation is over.
         """
+        ...
 
 
 @runtime_checkable
@@ -122,12 +115,14 @@ class Outlooks(Protocol):
         """Return the risk curve with its band, or why there is none.
 
         Raises:
-            ReportProblem: No model is configured, or the study is not known (404).
+            NotFound: No model is configured, or there is no such study.
         """
+        ...
 
     def treatment(self, study: str) -> Outlook:
         """Return what another treatment would change, or why nothing is said.
 
         Raises:
-            ReportProblem: No model is configured, or the study is not known (404).
+            NotFound: No model is configured, or there is no such study.
         """
+        ...

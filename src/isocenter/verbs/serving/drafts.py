@@ -20,6 +20,7 @@ from pathlib import Path
 
 from pydicom import Dataset
 
+from isocenter.core.errors import ConfigError, Conflict, NotFound
 from isocenter.data.images.atomic import atomic_folder
 from isocenter.safety.claims import Ledger
 from isocenter.tasks.report.compose import Draft as Composed
@@ -46,7 +47,7 @@ from isocenter.viewer.report_models import (
     SignRequest,
     Untold,
 )
-from isocenter.viewer.report_ports import KeptFile, ReportProblem
+from isocenter.viewer.report_ports import Served
 
 __all__ = ["DRAFT_MARK", "DraftKeeper", "ReadingPlace", "Readings"]
 
@@ -74,8 +75,8 @@ class ReadingPlace:
 
 
 Readings = Callable[[str], ReadingPlace | None]
-"""Gives the newest reading of a study by its identifier; None where it was not read. Raises `ReportProblem` (404) for
-a study that there is not."""
+"""Gives the newest reading of a study by its identifier; None where it was not read. Raises `NotFound` for a
+study that there is not."""
 
 
 @dataclass(frozen=True)
@@ -106,14 +107,14 @@ class DraftKeeper:
         """Return the newest draft of a study; see `Drafts`."""
         found = max(self.store.of_study(study), key=_age, default=None)
         if found is None:
-            raise ReportProblem(404, "no_draft", "no draft was made of this study yet")
+            raise NotFound("no draft was made of this study yet")
         return found
 
     def create(self, study: str, request: DraftRequest, reader: str) -> tuple[Draft, bool]:
         """Return the draft of a study's newest reading, and whether it was made now; see `Drafts`."""
         reading = self._readings(study)
         if reading is None:
-            raise ReportProblem(409, "not_read", "the study was not read yet: run a reading first")
+            raise Conflict("the study was not read yet: run a reading first", code="not_read")
         with self._lock:
             same = (reading.id, request.language)
             known = [d for d in self.store.of_study(study) if (d.reading, d.language) == same]
@@ -137,7 +138,7 @@ class DraftKeeper:
         """Return a version of a draft; see `Drafts`."""
         found = self.store.load(draft, version)
         if found is None:
-            raise ReportProblem(404, "no_draft", "there is no such draft, or no such version of it")
+            raise NotFound("there is no such draft, or no such version of it")
         return found
 
     def edit(self, draft: str, edit: DraftEdit, reader: str) -> Draft:
@@ -145,7 +146,7 @@ class DraftKeeper:
         with self._lock:
             before = self._last(draft, edit.version)
             if before.signed is not None:
-                raise ReportProblem(409, "signed", "a signed report can't be changed; amend it")
+                raise Conflict("a signed report can't be changed; amend it", code="signed")
             parts = _parts(composed(self.store.result(draft), before.language))
             told = _judged_all(edit.sentences, parts, before)
             empty = before.model_copy(
@@ -160,7 +161,7 @@ class DraftKeeper:
         with self._lock:
             before = self._last(draft, version)
             if before.signed is None:
-                raise ReportProblem(409, "not_signed", "only a signed report is amended; edit this draft")
+                raise Conflict("only a signed report is amended; edit this draft", code="not_signed")
             new = {"version": version + 1, "amends": version, "created": created_now(), "reader": reader}
             after = before.model_copy(update={**new, "signed": None})
             self._add("amend", after, reader)
@@ -170,17 +171,17 @@ class DraftKeeper:
         """Sign a version, and write its files; see `Drafts`."""
         by = printable(request.by)
         if len(by) < 2 or any(sign in by for sign in "\\^="):
-            raise ReportProblem(422, "name", "a report is signed with a name of at least two letters, without \\ ^ =")
+            raise ConfigError("a report is signed with a name of at least two letters, without \\ ^ =")
         with self._lock:
             wanted = self._last(draft, request.version)
             if wanted.signed is not None:
-                raise ReportProblem(409, "signed", "this version is signed already; amend it to change it")
+                raise Conflict("this version is signed already; amend it to change it", code="signed")
             withheld = [s.id for s in _sentences(wanted) if s.verdict == "withheld"]
             if withheld:
-                raise ReportProblem(
-                    409, "withheld_sentences", f"{len(withheld)} sentences are withheld: correct or remove them first",
-                    sentences=withheld,
-                )  # fmt: skip
+                raise Conflict(
+                    f"sentences are withheld: correct or remove them first ({', '.join(withheld)})",
+                    code="withheld_sentences",
+                )
             began = clock.monotonic()
             with audited(self._audit, "sign") as place:
                 signing = Signing(
@@ -199,30 +200,28 @@ class DraftKeeper:
                     )  # fmt: skip
         return self.get(draft, wanted.version)
 
-    def file(self, draft: str, version: int, name: str) -> KeptFile:
+    def file(self, draft: str, version: int, name: str) -> Served:
         """Return a file of a signed version; see `Drafts`."""
         found = self.store.file(draft, version, name)
         if found is None:
-            raise ReportProblem(404, "no_file", "there is no such file of this draft")
+            raise NotFound("there is no such file of this draft")
         path, entry = found
-        return KeptFile(path, _MEDIA[entry.form], entry.sha256)
+        return Served(path, _MEDIA[entry.form], f"{draft}-{version}-{entry.name}")
 
     def _sources(self, draft: Draft) -> tuple[Path | None, Callable[[int], Sequence[Dataset]]]:
         """Return the folder of the reading that a draft is of, and the headers of its images, where both are there."""
         newest = self._readings(draft.study)
         if newest is None or newest.id != draft.reading:
-            raise ReportProblem(
-                409, "reading_changed", "the study was read again since this draft was made: make a new draft of it"
+            raise Conflict(
+                "the study was read again since this draft was made: make a new draft of it", code="reading_changed"
             )
         return newest.folder, newest.headers
 
     def _last(self, draft: str, version: int) -> Draft:
         last = self.get(draft)
         if last.version != version:
-            raise ReportProblem(
-                409, "stale", f"version {version} is not the last: version {last.version} was made meanwhile",
-                current_version=last.version, by=last.reader,
-            )  # fmt: skip
+            by = f" by {last.reader}" if last.reader else ""
+            raise Conflict(f"version {version} is not the last: version {last.version} was made meanwhile{by}")
         return last
 
     def _add(self, verb: str, version: Draft, reader: str) -> None:
@@ -231,9 +230,7 @@ class DraftKeeper:
             with self._recorded(verb, place, version, reader):
                 self.store.add(version)
         except VersionTaken as error:
-            raise ReportProblem(
-                409, "stale", "a newer version was made meanwhile", current_version=version.version
-            ) from error
+            raise Conflict("a newer version was made meanwhile") from error
 
     @contextmanager
     def _recorded(self, verb: str, folder: Path, version: Draft, reader: str) -> Iterator[None]:
@@ -266,12 +263,12 @@ def _judged_all(given: Sequence[EditedSentence], parts: Sequence[Part], before: 
     known = {s.id: number for number, part in enumerate(before.parts) for sec in part.sections for s in sec.sentences}
     ids = [e.id for e in given if e.id is not None]
     if len(set(ids)) < len(ids) or set(ids) - set(known):
-        raise ReportProblem(422, "unknown_sentence", "a sentence is named twice, or is not of this version")
+        raise ConfigError("a sentence is named twice, or is not of this version")
     told: list[list[_Told]] = [[] for _ in parts]
     for one in given:
         number = one.part if one.id is None else known[one.id]
         if number >= len(parts):
-            raise ReportProblem(422, "unknown_part", f"the draft has {len(parts)} parts, counted from 0")
+            raise ConfigError(f"the draft has {len(parts)} parts, counted from 0")
         for place, text in enumerate(split_sentences(printable(one.text))):
             verdict = judged(text, one.section, parts[number], before.language)
             told[number].append(_Told(one.section, one.id if place == 0 else None, verdict))

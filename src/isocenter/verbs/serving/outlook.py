@@ -2,8 +2,8 @@
 
 The patient is found in the clinical table by the study's UID or the pseudonym that results carry; who is not there, or
 twice, is not answered, and told why. A prognosis is told by a folder that `isocenter prognose` learnt. Treatment is
-told by a folder that holds `treat.yaml` or `treat.json` (settings of `isocenter treat`): it learns from its table anew
-for each person, as the verb does, and what it told is kept for the person's row and the table's hash.
+told by a folder that holds `treat.yaml` or `treat.json` (settings of `isocenter treat`): it learns from its table when it
+is first asked, for all patients of the clinical table at once, and again when one of the two tables has changed.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import json
 import tempfile
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,6 +97,7 @@ class OutlookKeeper:
             _key_of(read_table(clinical).columns, clinical)
         self._lock = threading.Lock()
         self._known: OrderedDict[str, Outlook] = OrderedDict()
+        self._of_table: tuple[str, TreatDocument] | None = None
 
     def prognosis(self, study: str) -> Outlook:
         """Return the risk curve with its band, or why there is none; see `Outlooks`."""
@@ -154,13 +155,13 @@ class OutlookKeeper:
         if len(rows) != 1:
             count = "no row" if not rows else f"{len(rows)} rows"
             return f"the clinical table has {count} of this patient in its column {key!r}; one is needed", key
-        return {name: cell for name, cell in rows[0].items() if name not in _KEYS}, key
+        return _bare(rows[0]), key
 
     def _prognose(self, row: Mapping[str, str]) -> Outlook:
         card = self._card
         if card is None or self._prognosis is None:
             raise NotFound("no prognosis model is configured")
-        with _table_of(row) as table:
+        with _table_of([row]) as table:
             document = prognose_people(self._prognosis, table=table, audit=self._audit)
         person = document.people[0]
         figures = [
@@ -186,24 +187,39 @@ class OutlookKeeper:
         )
 
     def _treat(self, row: Mapping[str, str]) -> Outlook:
-        with _table_of(row) as people, tempfile.TemporaryDirectory() as folder:
-            try:
-                config = TreatConfig(
-                    **{**(self._treatment or {}), "people": people, "out": Path(folder) / "out", "audit": self._audit}
-                )
-            except ValidationError as error:
-                first = error.errors(include_url=False, include_input=False)[0]
-                raise ConfigError(f"setting {'.'.join(str(p) for p in first['loc'])}: {first['msg']}") from error
-            document = run_treat(config)
-        person = document.people[0]
+        try:
+            document, number = self._treated(self._rows()), self._rows().index(row)
+        except (DataError, ConfigError):
+            # A cell of another patient must not silence this one.
+            document, number = self._treated([row]), 0
+        person = document.people[number]
         return Outlook(
             kind="treatment",
-            abstained=f"{person.reason}" if person.refused else None,
-            document=person.model_dump(mode="json"),
+            abstained=person.reason if person.refused else None,
+            document={**person.model_dump(mode="json"), "person": "this person"},
             facts=_treat_facts(document),
             synthetic=document.synthetic,
             mark=PATIENT_MARK,
         )
+
+    def _treated(self, rows: Sequence[Mapping[str, str]]) -> TreatDocument:
+        """Return what is told of people; it is learnt once for the whole table, as learning takes a while."""
+        name = hashlib.sha256(json.dumps([self._state(), rows]).encode()).hexdigest()
+        if self._of_table is None or self._of_table[0] != name:
+            with _table_of(rows) as people, tempfile.TemporaryDirectory() as folder:
+                settings = {**(self._treatment or {}), "people": people, "out": Path(folder) / "out"}
+                self._of_table = (name, run_treat(TreatConfig(**settings, audit=self._audit)))
+        return self._of_table[1]
+
+    def _rows(self) -> list[Mapping[str, str]]:
+        """Return the patients of the clinical table, without their keys."""
+        if self._clinical is None:
+            raise ConfigError("no clinical table is configured")
+        return [_bare(row) for row in read_table(self._clinical).rows]
+
+
+def _bare(row: Mapping[str, str]) -> Mapping[str, str]:
+    return {name: cell for name, cell in row.items() if name not in _KEYS}
 
 
 def _prognosis_curves(document: PrognosisDocument, person: PersonEntry) -> tuple[Curve, ...]:
@@ -275,12 +291,12 @@ def _treat_settings(folder: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def _table_of(row: Mapping[str, str]) -> Iterator[Path]:
-    """Yield a table of one person, in a file that is deleted afterwards."""
+def _table_of(rows: Sequence[Mapping[str, str]]) -> Iterator[Path]:
+    """Yield a table of people, in a file that is deleted afterwards."""
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "person.csv"
+        path = Path(folder) / "people.csv"
         with path.open("w", encoding="utf-8", newline="") as stream:
-            writer = csv.DictWriter(stream, fieldnames=list(row), lineterminator="\n")
+            writer = csv.DictWriter(stream, fieldnames=list(rows[0]), lineterminator="\n")
             writer.writeheader()
-            writer.writerow(row)
+            writer.writerows(rows)
         yield path

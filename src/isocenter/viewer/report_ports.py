@@ -70,7 +70,7 @@ class Drafts(Protocol):
         """Sign a version, and write its files.
 
         Raises:
-            Conflict: "withheld_sentences": one is withheld; "stale"; "signed"; "reading_changed": read again since.
+            Conflict: "withheld_sentences": one is withheld; "stale"; "signed"; "reading_changed": its reading is gone.
             ConfigError: The name can't sign.
         """
         ...

@@ -73,7 +73,9 @@ def test_the_story_of_a_draft(client: TestClient) -> None:
         assert sent.status_code == 200 and hashlib.sha256(sent.content).hexdigest() == file["sha256"]
         assert sent.headers["x-content-type-options"] == "nosniff"
         assert file["name"] in sent.headers["content-disposition"]
-    assert client.put(f"/api/v1/drafts/{draft['id']}", json={"version": 3, "sentences": given}).json()["code"] == "signed"
+    assert (
+        client.put(f"/api/v1/drafts/{draft['id']}", json={"version": 3, "sentences": given}).json()["code"] == "signed"
+    )
     amended = client.post(f"/api/v1/drafts/{draft['id']}/amend", json={"version": 3})
     assert amended.status_code == 201 and amended.json()["amends"] == 3
     old = client.get(f"/api/v1/drafts/{draft['id']}", params={"version": 3}).json()

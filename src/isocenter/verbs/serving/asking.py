@@ -43,7 +43,7 @@ class Conversations:
     """Conversations about studies (`viewer.report_ports.Asking`).
 
     Args:
-        readings: Gives the newest reading of a study.
+        readings: Gives readings of a study.
         model: Settings of a language model that may choose the tools (`llm_url`, `llm_folder`, ... of `AskConfig`).
     """
 
@@ -54,7 +54,7 @@ class Conversations:
 
     def ask(self, study: str, request: AskRequest) -> AskAnswer:
         """Answer a question, or say why not; see `Asking`."""
-        reading = self._readings(study)
+        reading = self._readings(study, None)
         if reading is None:
             raise Conflict("the study was not read yet: run a reading first", code="not_read")
         name = request.conversation or secrets.token_hex(8)

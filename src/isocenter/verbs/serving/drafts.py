@@ -59,7 +59,7 @@ _SECTIONS: tuple[SectionName, ...] = ("indication", "technique", "comparison", "
 
 @dataclass(frozen=True, eq=False)
 class ReadingPlace:
-    """Where the newest reading of a study is.
+    """Where a reading of a study is.
 
     Args:
         id: Identifier of the reading.
@@ -74,9 +74,9 @@ class ReadingPlace:
     headers: Callable[[int], Sequence[Dataset]] = lambda _image: ()
 
 
-Readings = Callable[[str], ReadingPlace | None]
-"""Gives the newest reading of a study by its identifier; None where it was not read. Raises `NotFound` for a
-study that there is not."""
+Readings = Callable[[str, str | None], ReadingPlace | None]
+"""Gives a reading of a study by both identifiers, the newest where that of the reading is None; None where there is none
+of it. Raises `NotFound` for a study that there is not."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class DraftKeeper:
 
     Args:
         root: Folder of drafts, below that of the server's work.
-        readings: Gives the newest reading of a study.
+        readings: Gives readings of a study.
         audit: Record that lines are appended to; without it the environment's ISOCENTER_AUDIT names one, or none is.
         file_url: Address of a file of a signed version, with {draft}, {version} and {name}.
     """
@@ -112,7 +112,7 @@ class DraftKeeper:
 
     def create(self, study: str, request: DraftRequest, reader: str) -> tuple[Draft, bool]:
         """Return the draft of a study's newest reading, and whether it was made now; see `Drafts`."""
-        reading = self._readings(study)
+        reading = self._readings(study, None)
         if reading is None:
             raise Conflict("the study was not read yet: run a reading first", code="not_read")
         with self._lock:
@@ -208,14 +208,12 @@ class DraftKeeper:
         path, entry = found
         return Served(path, _MEDIA[entry.form], f"{draft}-{version}-{entry.name}")
 
-    def _sources(self, draft: Draft) -> tuple[Path | None, Callable[[int], Sequence[Dataset]]]:
-        """Return the folder of the reading that a draft is of, and the headers of its images, where both are there."""
-        newest = self._readings(draft.study)
-        if newest is None or newest.id != draft.reading:
-            raise Conflict(
-                "the study was read again since this draft was made: make a new draft of it", code="reading_changed"
-            )
-        return newest.folder, newest.headers
+    def _sources(self, draft: Draft) -> tuple[Path, Callable[[int], Sequence[Dataset]]]:
+        """Return the folder of the reading that a draft is of, and what gives the headers of its images."""
+        reading = self._readings(draft.study, draft.reading)
+        if reading is None:
+            raise Conflict("the reading that this draft is of is gone: make a new draft", code="reading_changed")
+        return reading.folder, reading.headers
 
     def _last(self, draft: str, version: int) -> Draft:
         last = self.get(draft)

@@ -53,7 +53,7 @@ def test_an_answer_leads_to_its_place_and_remembers(read: Path) -> None:
 
 def test_conversations_end(read: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place = {"now": ReadingPlace("1" * 16, read / "chest", {})}
-    talks = Conversations(lambda study: place["now"] if study == CHEST else None)
+    talks = Conversations(lambda study, _: place["now"] if study == CHEST else None)
     with pytest.raises(Conflict) as told:
         talks.ask(STUDY, AskRequest(question="What is there?"))
     assert told.value.code == "not_read"

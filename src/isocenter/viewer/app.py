@@ -9,7 +9,7 @@ from fastapi import APIRouter, FastAPI
 from starlette.middleware import Middleware
 
 from isocenter.version import __version__
-from isocenter.viewer import page, routes_health, routes_reports, routes_studies
+from isocenter.viewer import page, routes_health, routes_jobs, routes_readings, routes_reports, routes_studies
 from isocenter.viewer.ports import Ports
 from isocenter.viewer.problems import add_handlers
 from isocenter.viewer.security import Guard
@@ -20,6 +20,8 @@ __all__ = ["ROUTERS", "Closing", "create_app"]
 ROUTERS: tuple[Callable[[Ports, Settings], APIRouter], ...] = (
     routes_health.router,
     routes_studies.router,
+    routes_readings.router,
+    routes_jobs.router,
     routes_reports.router,
 )
 """One per noun, in the order of the documentation. A new noun is a file `routes_NOUN.py` (or a module of its own) with

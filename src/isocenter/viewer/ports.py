@@ -270,11 +270,10 @@ class Library(Protocol):
         ...
 
     def study(self, study: str) -> StudyDetail:
-        """Open a study: headers are read, pixels are not (but for a few planes).
+        """Open a study: headers are read, pixels are not (but for a few planes); what can't be shown is left out.
 
         Raises:
             NotFound: There is none.
-            DataError: Nothing of it can be read.
         """
         ...
 
@@ -406,7 +405,16 @@ class Jobs(Protocol):
 class Readings(Protocol):
     """What tasks answer of a study."""
 
-    def start(self, study: str, *, tasks: Sequence[str] | None, evidence: bool, prior: str | None, reader: str) -> str:
+    def start(
+        self,
+        study: str,
+        *,
+        tasks: Sequence[str] | None,
+        evidence: bool,
+        prior: str | None,
+        reader: str,
+        stated: Mapping[str, str] | None = None,
+    ) -> str:
         """Start a reading and return its job.
 
         Args:
@@ -415,6 +423,7 @@ class Readings(Protocol):
             evidence: Whether they are asked why.
             prior: A study of the same patient whose latest reading is compared with.
             reader: Who asked.
+            stated: "modality" and "body_part" of images whose file says none.
 
         Raises:
             NotFound: There is no such study.
@@ -428,6 +437,22 @@ class Readings(Protocol):
 
         Raises:
             NotFound: There is no study, or no reading of it.
+        """
+        ...
+
+    def mask(self, reading: str, prediction: int, segment: int | None) -> Change:
+        """Return a segment of an answer's mask (all of them together for None), as levels 0 and 3 in its box.
+
+        Raises:
+            NotFound: There is no such reading, answer or segment.
+        """
+        ...
+
+    def evidence_map(self, reading: str, name: str) -> Change:
+        """Return where networks looked, by the name of the map's file: 0 to 255 in the box that holds all above 0.
+
+        Raises:
+            NotFound: There is no such reading or map.
         """
         ...
 

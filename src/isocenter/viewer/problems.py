@@ -34,7 +34,7 @@ from isocenter.core.errors import (
 )
 from isocenter.viewer.ports import Problem
 
-__all__ = ["MEDIA_TYPE", "add_handlers", "answer", "defect", "problem_of", "status_of"]
+__all__ = ["MEDIA_TYPE", "add_handlers", "answer", "defect", "error_of", "problem_of", "status_of"]
 
 MEDIA_TYPE = "application/problem+json"
 _RETRY_SECONDS = 5
@@ -84,6 +84,17 @@ def problem_of(error: IsocenterError) -> Problem:
     if source and PurePath(source).is_absolute():
         detail = detail.removeprefix(f"{source}: ").replace(source, PurePath(source).name)
     return Problem(status_of(error)[1], detail)
+
+
+def error_of(problem: Problem) -> IsocenterError:
+    """Return an error for a problem that another process told; `problem_of` of it is the same problem.
+
+    Example:
+        >>> problem_of(error_of(Problem("geometry", "mixed orientation")))
+        Problem(code='geometry', detail='mixed orientation')
+    """
+    kind = next((kind for kind, _, code, _ in _KINDS if code == problem.code), DataError)
+    return kind(problem.detail)
 
 
 def answer(status: int, code: str, title: str, detail: str, **more: object) -> JSONResponse:

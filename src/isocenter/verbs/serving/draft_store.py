@@ -184,6 +184,11 @@ class DraftStore:
             if found is not None and found.study == study:
                 yield found
 
+    def signed_studies(self) -> set[str]:
+        """Return the studies of which a report was signed."""
+        places = {path.parents[2].name for path in self.root.glob(f"*/signed/*/{SIGNATURE}")}
+        return {found.study for name in places if (found := self.load(name)) is not None}
+
 
 def version_bytes(draft: Draft) -> bytes:
     """Return a version as it is on the disk, where its signature stands apart."""

@@ -102,6 +102,11 @@ class DraftKeeper:
         self.store = DraftStore(root)
         self._readings, self._audit, self._file_url = readings, audit, file_url
         self._lock = threading.Lock()
+        self._signed = self.store.signed_studies()
+
+    def signed(self, study: str) -> bool:
+        """Tell whether a report of a study was signed."""
+        return study in self._signed
 
     def latest(self, study: str) -> Draft:
         """Return the newest draft of a study; see `Drafts`."""
@@ -198,6 +203,7 @@ class DraftKeeper:
                         outputs=tuple(f.sha256 for f in signed.files), outcome="accepted", person=by,
                         seconds=round(clock.monotonic() - began, 3),
                     )  # fmt: skip
+            self._signed = {*self._signed, wanted.study}
         return self.get(draft, wanted.version)
 
     def file(self, draft: str, version: int, name: str) -> Served:

@@ -176,15 +176,18 @@ class StudyLibrary:
         return path
 
     def opened(self, study: str) -> Opened:
-        """Open a study, or return what is open.
+        """Open a study, or return what is open; what can't be shown is left out, with its reason.
 
         Raises:
             NotFound: There is none.
-            DataError: Nothing of it can be read.
         """
         found = self._opened.get(study, lambda: self._open(study))
         self._where.add(study, (image.item.id for image in found.images))
         return found
+
+    def was_opened(self, study: str) -> bool:
+        """Tell whether somebody has opened a study, now or before the server was started."""
+        return self._where.knows(study)
 
     def close(self) -> None:
         """Let go of everything."""
@@ -235,8 +238,6 @@ class StudyLibrary:
             try:
                 found = open_dicom(parts.dicom, root=parts.root, on_irregular=self.on_irregular)
             except DataError as error:
-                if not parts.plain:
-                    raise
                 left_out.append(_left_out(error, "DICOM files"))
             else:
                 notes.extend(found.notes)
@@ -251,9 +252,8 @@ class StudyLibrary:
                 images.append(self._open_plain(study, len(images), file))
             except DataError as error:
                 left_out.append(_left_out(error, file.name))
-        if not images:
-            reason = f": {left_out[0].where}: {left_out[0].reason}" if left_out else ""
-            raise DataError(f"no image of this study can be shown{reason}")
+        if not images and not left_out:
+            left_out.append(LeftOut("the study", "holds no image that can be shown: objects of other kinds alone"))
         return Opened(tuple(images), tuple(left_out), tuple(notes))
 
     def _open_plain(self, study: str, index: int, file: PlainFile) -> OpenedImage:
@@ -280,14 +280,20 @@ class _Known:
         self._file = file
         self._lock = threading.Lock()
         self._study: dict[str, str] = {}
+        self._studies: set[str] = set()
         if file.is_file():
             for line in file.read_text("ascii", errors="replace").splitlines():
                 image, _, study = line.partition(" ")
                 self._study[image] = study
+                self._studies.add(study)
 
     def study(self, image: str) -> str | None:
         """Return the study of an image, None where it was never opened."""
         return self._study.get(image)
+
+    def knows(self, study: str) -> bool:
+        """Tell whether a study was opened."""
+        return study in self._studies
 
     def add(self, study: str, images: Iterator[str]) -> None:
         """Note the images of a study."""
@@ -296,6 +302,7 @@ class _Known:
             if not new:
                 return
             self._study.update(dict.fromkeys(new, study))
+            self._studies.add(study)
             make_parent(self._file)
             with self._file.open("a", encoding="ascii") as stream:
                 stream.writelines(f"{image} {study}\n" for image in new)

@@ -32,8 +32,8 @@ class OpenedImage:
         study: Its study.
         read: Reads the whole.
         planes: Reads planes first .. first+count-1 as (c, z, y, x) values; None where only the whole can be read.
-        block: Planes that are best read at once.
         voxel_bytes: Of a voxel of all channels, in memory.
+        series_uid: As results name it; "" where there is none.
     """
 
     item: ImageItem
@@ -41,6 +41,7 @@ class OpenedImage:
     read: Callable[[], Image]
     planes: Callable[[int, int], Shaped[np.ndarray, "c z y x"]] | None
     voxel_bytes: int
+    series_uid: str = ""
 
     @property
     def memory_bytes(self) -> int:
@@ -101,7 +102,7 @@ def opened_prepared(study: str, index: int, image: Prepared, *, most_bytes: int)
     form = _form_of_header(image, some)
     item = _item(name, index, facts, some, form, most_bytes)
     width = np.dtype(form.dtype).itemsize * some.shape[0]
-    return OpenedImage(item, study, image.image, image.planes, width)
+    return OpenedImage(item, study, image.image, image.planes, width, first.header.text("SeriesInstanceUID"))
 
 
 def opened_whole(
@@ -121,7 +122,7 @@ def opened_whole(
     form = _form_of_values(image.array)
     width = image.array.dtype.itemsize * image.array.shape[0]
     item = _item(name, index, facts, image.array, form, most_bytes)
-    return OpenedImage(item, study, read, None, width)
+    return OpenedImage(item, study, read, None, width, image.source.series_uid)
 
 
 def _is_colour(image: Prepared, some: Shaped[np.ndarray, "c z y x"]) -> bool:
@@ -139,7 +140,17 @@ def _form_of_values(array: Shaped[np.ndarray, "c z y x"]) -> PixelForm:
             return PixelForm("int16")
         if low >= 0 and high <= 65535:
             return PixelForm("uint16")
+    elif dtype.kind == "f" and _whole(sampled(array)) and _whole(array) and _in_range(array):
+        return PixelForm("int16")  # integers that a NIfTI scaled to floats: half as much to send
     return PixelForm("float32")
+
+
+def _whole(values: Shaped[np.ndarray, "..."]) -> bool:
+    return bool(np.all(np.rint(values) == values))  # what is not finite is not equal to itself, or out of range
+
+
+def _in_range(values: Shaped[np.ndarray, "..."]) -> bool:
+    return values.size > 0 and float(values.min()) >= -32768 and float(values.max()) <= 32767
 
 
 def _form_of_header(image: Prepared, some: Shaped[np.ndarray, "c z y x"]) -> PixelForm:
@@ -205,7 +216,7 @@ def _item(
         stack=cast("Any", geometry.stack),
         dark_is_high=facts.dark_is_high or facts.quantity is Quantity.SUVBW,
         windows=windows_of(
-            values, quantity=facts.quantity, body_part=facts.body_part, header=facts.window,
+            values, quantity=facts.quantity, modality=facts.modality, body_part=facts.body_part, header=facts.window,
             eight_bits=form.dtype == "uint8" or colour,
         ),
         low=low,

@@ -9,9 +9,16 @@ from typing import TYPE_CHECKING
 from isocenter.core import TaskEntry
 from isocenter.plugins import find, load
 from isocenter.verbs.archive_folder import require_packages
+from isocenter.verbs.serving.asking import Conversations
+from isocenter.verbs.serving.drafts import DraftKeeper
+from isocenter.verbs.serving.jobs import JobRunner
 from isocenter.verbs.serving.library import StudyLibrary
+from isocenter.verbs.serving.reading_places import ReadingPlaces
+from isocenter.verbs.serving.readings import StudyReadings
 from isocenter.verbs.serving.sources import FolderSource, StudySource
-from isocenter.viewer.ports import Ports, TaskItem
+from isocenter.verbs.serving.standing import Standings
+from isocenter.viewer.ports import Outlooks, Ports, TaskItem
+from isocenter.viewer.problems import problem_of
 from isocenter.viewer.settings import Settings
 
 if TYPE_CHECKING:
@@ -35,8 +42,32 @@ def make_ports(
         memory_bytes=config.memory_mb << 20,
         on_irregular=config.on_irregular,
     )
+    jobs = JobRunner(problem_of=problem_of)
+    readings = StudyReadings(library, jobs, work)
+    places = ReadingPlaces(library, readings)
+    drafts = DraftKeeper(work / "drafts", places)
+    library.standing = Standings(library, readings, signed=drafts.signed).of
     library.source.start()
-    return Ports(library=library, tasks=_tasks()), (library.close,)
+    ports = Ports(
+        library=library,
+        tasks=_tasks(),
+        jobs=jobs,
+        readings=readings,
+        drafts=drafts,
+        asking=Conversations(places),
+        outlook=_outlook(config, places),
+    )
+    return ports, (library.close, jobs.close)
+
+
+def _outlook(config: ServeConfig, places: ReadingPlaces) -> Outlooks | None:
+    if config.prognosis is None and config.treatment is None:
+        return None
+    from isocenter.verbs.serving.outlook import OutlookKeeper
+
+    return OutlookKeeper(
+        places.person, prognosis=config.prognosis, treatment=config.treatment, clinical=config.clinical
+    )
 
 
 def _source(config: ServeConfig, work: Path) -> StudySource:

@@ -23,6 +23,7 @@ CT = (
 """Usual windows in HU."""
 _HEADS = ("BRAIN", "HEAD", "SKULL")
 _LUNGS = ("LUNG", "LUNGS")
+_AIR_HU = -500.0
 _SAMPLES = 96
 
 
@@ -37,6 +38,7 @@ def windows_of(
     values: Shaped[np.ndarray, "n"],
     *,
     quantity: Quantity,
+    modality: str = "",
     body_part: str,
     header: Sequence[tuple[float, float]],
     eight_bits: bool,
@@ -46,6 +48,7 @@ def windows_of(
     Args:
         values: Some of its values.
         quantity: What they mean.
+        modality: DICOM modality, "" where not known.
         body_part: DICOM body part, "" where not known.
         header: (centre, width) of its header.
         eight_bits: Whether it is stored in 8 bits, or is in colour.
@@ -63,7 +66,9 @@ def windows_of(
     spread = Window("values", (low + high) / 2, high - low)
     if eight_bits and not stated:
         return (Window("as stored", 127.5, 255.0), spread)
-    if quantity is Quantity.HU:
+    # A NIfTI says no unit; a CT whose values begin at air's is in HU all the same.
+    looks_like_hu = quantity is Quantity.ARBITRARY and modality == "CT" and low <= _AIR_HU
+    if quantity is Quantity.HU or looks_like_hu:
         part = body_part.upper()
         first = "brain" if part in _HEADS else "lung" if part in _LUNGS else "soft tissue"
         usual = sorted(CT, key=lambda window: window.name != first)

@@ -16,7 +16,6 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,33 +33,15 @@ from isocenter.verbs.prognosis.keeping import open_model
 from isocenter.verbs.treat import TreatConfig
 from isocenter.verbs.treat import run as run_treat
 from isocenter.verbs.treatment.document import TreatDocument
+from isocenter.verbs.serving.persons import PersonOf, StudyPerson
 from isocenter.viewer.report_models import Curve, Outlook
 
-__all__ = ["PATIENT_MARK", "OutlookKeeper", "PersonOf", "StudyPerson"]
+__all__ = ["PATIENT_MARK", "OutlookKeeper"]
 
 PATIENT_MARK = "Told by a model from a clinical table. Research software, not a medical device; it decides nothing."
 _KEYS = ("study", "patient_key", "patient")
 _SETTINGS = ("treat.yaml", "treat.yml", "treat.json")
 _KEPT = 128
-
-
-@dataclass(frozen=True)
-class StudyPerson:
-    """By what the patient of a study may be found in a clinical table.
-
-    Args:
-        study_uid: Study Instance UID, "" where there is none.
-        patient_key: Pseudonym, "" where it is not known.
-        names: Further names that the table may use for the study (of its folder or file); never shown.
-    """
-
-    study_uid: str
-    patient_key: str
-    names: tuple[str, ...] = ()
-
-
-PersonOf = Callable[[str], StudyPerson]
-"""Gives by what the patient of a study is found. Raises `NotFound` for a study that there is not."""
 
 
 class OutlookKeeper:

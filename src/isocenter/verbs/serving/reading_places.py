@@ -12,14 +12,14 @@ from isocenter.data.images.instance import open_instance
 from isocenter.verbs.result import read_result
 from isocenter.verbs.serving.drafts import ReadingPlace
 from isocenter.verbs.serving.library import StudyLibrary
-from isocenter.verbs.serving.outlook import StudyPerson
+from isocenter.verbs.serving.persons import StudyPerson
 from isocenter.verbs.serving.readings import StudyReadings
 
 __all__ = ["ReadingPlaces"]
 
 
 class ReadingPlaces:
-    """Gives readings of studies (`drafts.Readings`), and by what their patients are found (`outlook.PersonOf`).
+    """Gives readings of studies (`drafts.Readings`), and by what their patients are found (`persons.PersonOf`).
 
     Args:
         library: Of the studies.

@@ -15,7 +15,8 @@ from isocenter.synth.patients import synthesise_cohort, write_cohort
 from isocenter.verbs.prognose import prognose
 from isocenter.verbs.serving.asking import Conversations
 from isocenter.verbs.serving.drafts import ReadingPlace
-from isocenter.verbs.serving.outlook import OutlookKeeper, StudyPerson
+from isocenter.verbs.serving.outlook import OutlookKeeper
+from isocenter.verbs.serving.persons import StudyPerson
 from isocenter.viewer.report_models import AskRequest
 from isocenter.viewer.report_ports import Asking, Outlooks
 from serving_cases import CHEST, IMAGE, STUDY, read_ct, readings

@@ -22,6 +22,7 @@ __all__ = [
     "NotWritten",
     "Outlook",
     "Place",
+    "PlaceMap",
     "PlaceMask",
     "SignRequest",
     "Signed",
@@ -48,6 +49,13 @@ class PlaceMask(_Model):
     file: str
 
 
+class PlaceMap(_Model):
+    """The map that shows a place, as a file of the reading: where networks looked, over the image."""
+
+    reading: str
+    file: str
+
+
 class Place(_Model):
     """Where in a picture something that is said can be seen.
 
@@ -61,6 +69,7 @@ class Place(_Model):
         index_zyx: The same voxel as an index of the image.
         box_zyx: Bounds z0, z1, y0, y1, x0, x1 of it, half open.
         mask: The outline, where there is one.
+        map: Where networks looked, where that is known.
         picture: File of the reading that shows it, None for none.
     """
 
@@ -73,6 +82,7 @@ class Place(_Model):
     index_zyx: tuple[int, int, int] | None = None
     box_zyx: tuple[int, int, int, int, int, int] | None = None
     mask: PlaceMask | None = None
+    map: PlaceMap | None = None
     picture: str | None = None
 
 

@@ -15,12 +15,12 @@ export function canJump(place: Place): boolean {
 export function jump(app: App, place: Place): void {
   if (!canJump(place)) return;
   app.jumpTo(place.image!, place.point_lps_mm, place.index_zyx ?? undefined);
+  const layer = { id: SPOT, image: place.image!, name: "What the sentence is about" };
   if (place.mask) {
     const { reading, prediction, segment } = place.mask;
-    app.showOverlay({
-      id: SPOT, image: place.image!, name: "What the sentence is about", colour: COLOUR, opacity: 0.3, kind: "mask",
-      url: `readings/${encodeURIComponent(reading)}/masks/${prediction}?segment=${segment}`,
-    });
+    app.showOverlay({ ...layer, colour: COLOUR, opacity: 0.3, kind: "mask", url: `readings/${encodeURIComponent(reading)}/masks/${prediction}?segment=${segment}` });
+  } else if (place.map) {
+    app.showOverlay({ ...layer, colour: "#ff9f40", opacity: 0.5, kind: "map", url: `readings/${encodeURIComponent(place.map.reading)}/maps/${encodeURIComponent(place.map.file)}` });
   } else {
     app.hideOverlay(SPOT);
   }

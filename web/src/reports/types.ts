@@ -12,6 +12,7 @@ export interface Place {
   index_zyx: Vec3 | null;
   box_zyx: Box | null;
   mask: { reading: string; prediction: number; segment: number; file: string } | null;
+  map: { reading: string; file: string } | null;
   picture: string | null;
 }
 

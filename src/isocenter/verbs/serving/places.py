@@ -20,8 +20,9 @@ from isocenter.safety.claims import LedgerEvidence
 from isocenter.verbs.asking.answers import picture_of
 from isocenter.verbs.asking.study import Examined
 from isocenter.verbs.entries import file_sha256
+from isocenter.verbs.evidence import MAP_FORMAT
 from isocenter.verbs.result import EvidenceEntry, FileEntry, GeometryEntry, PredictionEntry
-from isocenter.viewer.report_models import Place, PlaceMask
+from isocenter.viewer.report_models import Place, PlaceMap, PlaceMask
 
 __all__ = ["Places", "geometry_of", "place_of_segment"]
 
@@ -80,11 +81,14 @@ class Places:
         regions = [e for e in made.evidence if e.kind == "region" and _is_of(e, evidence)]
         point, index = _peak(regions[0]) if regions else (None, None)
         picture = picture_of(evidence) or None
-        kind = "map" if picture or regions else "probability"
+        # The map itself is kept beside its picture.
+        raw = None if picture is None else f"{Path(picture).stem}.nii.gz"
+        kept = raw is not None and any(f.format == MAP_FORMAT and f.path == raw for f in made.files)
         return (
             Place(
-                kind="map" if kind == "map" else "probability", evidence=name, image=image, image_index=made.image,
-                label=evidence.text, point_lps_mm=point, index_zyx=index, picture=picture,
+                kind="map" if picture or regions else "probability", evidence=name, image=image,
+                image_index=made.image, label=evidence.text, point_lps_mm=point, index_zyx=index, picture=picture,
+                map=PlaceMap(reading=self.reading, file=raw) if raw is not None and kept else None,
             ),
         )  # fmt: skip
 

@@ -32,12 +32,8 @@ class Served:
 class Drafts(Protocol):
     """Drafts of reports, their versions and signed reports."""
 
-    def latest(self, study: str) -> Draft:
-        """Return the newest draft of a study.
-
-        Raises:
-            NotFound: There is none.
-        """
+    def of_study(self, study: str) -> tuple[Draft, ...]:
+        """Return the last version of every draft of a study, the newest draft first; none for none."""
         ...
 
     def create(self, study: str, request: DraftRequest, reader: str) -> tuple[Draft, bool]:
@@ -110,6 +106,9 @@ class Asking(Protocol):
 @runtime_checkable
 class Outlooks(Protocol):
     """What configured models say of the patient of a study."""
+
+    offers: tuple[str, ...]
+    """Which models are configured: "prognosis", "treatment"."""
 
     def prognosis(self, study: str) -> Outlook:
         """Return the risk curve with its band, or why there is none.

@@ -48,10 +48,10 @@ def _draft_routes(routes: APIRouter, ports: Ports) -> None:
         response.status_code = 201 if new else 200
         return draft
 
-    @routes.get("/studies/{study}/draft", tags=["reports"])
-    def latest(study: str) -> Draft:
-        """Return the newest draft of a study."""
-        return drafts().latest(study)
+    @routes.get("/studies/{study}/drafts", tags=["reports"])
+    def of_study(study: str) -> list[Draft]:
+        """Return the last version of every draft of a study, the newest draft first; an empty list for none."""
+        return list(drafts().of_study(study))
 
     @routes.get("/drafts/{draft}", tags=["reports"])
     def get(draft: str, version: Annotated[int | None, Query(ge=1)] = None) -> Draft:

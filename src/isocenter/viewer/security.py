@@ -57,6 +57,27 @@ class _TooLong(Exception):
     """A body is longer than it may be."""
 
 
+class _Counted:
+    """Counts what comes in: a body without Content-Length may be of any length."""
+
+    def __init__(self, receive: Receive, limit: int) -> None:
+        self._receive, self._limit, self._seen = receive, limit, 0
+        self.too_long = False
+
+    async def receive(self) -> Message:
+        """Return the next message.
+
+        Raises:
+            _TooLong: The body is longer than it may be.
+        """
+        message = await self._receive()
+        self._seen += len(message.get("body", b""))
+        if self._seen > self._limit:
+            self.too_long = True
+            raise _TooLong
+        return message
+
+
 class Guard:
     """The layer; see the module.
 
@@ -85,9 +106,12 @@ class Guard:
             return
         added = [(k.encode(), v.encode()) for k, v in security_headers(headers.get("host", "")).items()]
         begun = False
+        body = _Counted(receive, self._limit(scope["path"]))
 
         async def with_headers(message: Message) -> None:
             nonlocal begun
+            if body.too_long and not begun:
+                return  # whatever the app makes of half a body: it is answered below
             if message["type"] == "http.response.start":
                 begun = True
                 there = {name.lower() for name, _ in message["headers"]}
@@ -98,15 +122,16 @@ class Guard:
             await send(message)
 
         try:
-            await self.app(scope, self._limited(scope["path"], receive), with_headers)
+            await self.app(scope, body.receive, with_headers)
         except _TooLong:
-            if not begun:
-                await _refuse(scope, receive, send, 413, "too_large", self._limit_in_words(scope["path"]))
+            pass
         except Exception as error:  # noqa: BLE001  # the boundary of the server: nobody is shown a trace
             response = defect(error)
             if begun:
                 raise ConnectionAbortedError("an answer was broken off by a defect") from None
             await response(scope, receive, with_headers)
+        if body.too_long and not begun:
+            await _refuse(scope, receive, send, 413, "too_large", self._limit_in_words(scope["path"]))
 
     def _refusal(self, scope: Scope, headers: Mapping[str, str]) -> tuple[int, str, str] | None:
         """Return why a request is refused: status, code and words; None where it is not."""
@@ -148,20 +173,6 @@ class Guard:
 
     def _limit_in_words(self, path: str) -> str:
         return f"the body is longer than {self._limit(path)} bytes"
-
-    def _limited(self, path: str, receive: Receive) -> Receive:
-        """Count what comes in: a body without Content-Length may be of any length."""
-        limit, seen = self._limit(path), 0
-
-        async def counted() -> Message:
-            nonlocal seen
-            message = await receive()
-            seen += len(message.get("body", b""))
-            if seen > limit:
-                raise _TooLong
-            return message
-
-        return counted
 
 
 def _name(host: str) -> str:

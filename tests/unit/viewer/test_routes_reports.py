@@ -15,7 +15,7 @@ from isocenter.verbs.serving.drafts import DraftKeeper
 from isocenter.viewer.app import create_app
 from isocenter.viewer.ports import Ports
 from isocenter.viewer.settings import Settings
-from serving_cases import STUDY, read_ct, readings
+from draft_cases import STUDY, read_ct, readings
 
 TOKEN = "a-token-of-the-tests-0123"
 
@@ -50,7 +50,7 @@ def client(read: Path, tmp_path: Path) -> Iterator[TestClient]:
 
 
 def test_the_story_of_a_draft(client: TestClient) -> None:
-    assert client.get(f"/api/v1/studies/{STUDY}/draft").status_code == 404
+    assert client.get(f"/api/v1/studies/{STUDY}/drafts").json() == []
     made = client.post(f"/api/v1/studies/{STUDY}/draft", json={"language": "en", "indication": "Mass?"})
     assert made.status_code == 201
     draft = made.json()
@@ -78,6 +78,7 @@ def test_the_story_of_a_draft(client: TestClient) -> None:
     )
     amended = client.post(f"/api/v1/drafts/{draft['id']}/amend", json={"version": 3})
     assert amended.status_code == 201 and amended.json()["amends"] == 3
+    assert [d["version"] for d in client.get(f"/api/v1/studies/{STUDY}/drafts").json()] == [4]
     old = client.get(f"/api/v1/drafts/{draft['id']}", params={"version": 3}).json()
     assert old["signed"] == signed["signed"]
 

@@ -16,13 +16,17 @@ export function mount(host: HTMLElement, app: App): () => void {
   const talk = h("ol", { class: "talk", role: "log", "aria-label": "Questions and answers", "aria-live": "polite" });
   const input = h("input", { name: "question", maxlength: 2000, required: true, autocomplete: "off", "aria-label": "Question about this study, in English", class: "grow" });
   const send = h("button", { class: "primary", type: "submit" }, "Ask");
-  const form = h("form", { class: "row", onsubmit: (event: Event) => {
+  const form = h("form", { class: "row question", onsubmit: (event: Event) => {
     event.preventDefault();
     void ask(input.value);
   } }, input, send);
   const offers = h("div", { class: "row", role: "group", "aria-label": "Questions to begin with" }, OFFERS.map((text) =>
     h("button", { type: "button", class: "chip", onclick: () => void ask(text) }, text)));
   const again = h("button", { type: "button", class: "plain quiet", onclick: () => begin() }, "Begin anew");
+  // Escape leaves the field, so that the keys of the page work again.
+  input.addEventListener("keydown", (event) => {
+    if (event.key === "Escape") host.focus();
+  });
   fill(host,
     h("p", { class: "quiet" }, "Answers come from the reading of this study alone, sentence by sentence on evidence. What can't be answered is refused."),
     talk, offers, form, again);
@@ -101,7 +105,7 @@ function answered(app: App, answer: AskAnswer): HTMLElement {
     const place = one.evidence.find(canJump);
     const line = h("p", { class: one.kind === "claim" ? null : "quiet" });
     line.append(place
-      ? h("button", { type: "button", class: "plain", "data-jump": "yes", "aria-label": `${one.text} Show where.`, onclick: () => jump(app, place) }, one.text)
+      ? h("button", { type: "button", class: "plain jump", "data-jump": "yes", "aria-label": `${one.text} Show where.`, onclick: () => jump(app, place) }, one.text)
       : one.text);
     if (one.kind === "earlier") line.append(" (of the earlier study)");
     if (one.evidence.length) line.append(" ", chips(app, one.evidence));

@@ -41,7 +41,9 @@ class FindingsPanel {
       this.study = study.id;
       this.job = "";
       this.form();
-      void this.load();
+      // What was never read is not asked for: the server would have nothing to answer.
+      if (study.status === "read" || study.status === "signed") void this.load();
+      else fill(this.body, h("p", { class: "quiet" }, "This study has not been read yet."));
     }));
   }
 

@@ -1,6 +1,5 @@
 // What configured models say of this patient's time, and of another treatment; of whom nothing can be said, and why.
 
-import { ApiError } from "../api";
 import { errorText, type App } from "../app";
 import { fill, h } from "../dom";
 import { curveChart, effectChart, round, type Amount } from "../reports/charts";
@@ -26,6 +25,10 @@ export function mount(host: HTMLElement, app: App): () => void {
     const head = h("h2", { id: `${kind}-title` }, title);
     fill(place, head, h("p", { class: "quiet", role: "status" }, kind === "treatment" ? "Asked; where it must learn first, this takes a while …" : "Asked …"));
     const signal = asked!.signal;
+    if (!app.store.get().info?.offers?.includes(kind)) {
+      fill(place, head, h("p", { class: "quiet" }, `Not configured: start the server with --${kind} FOLDER --clinical TABLE.`));
+      return;
+    }
     try {
       const told = await app.api.json<Outlook>(`studies/${study}/${kind}`, { signal });
       if (signal.aborted) return;
@@ -38,8 +41,7 @@ export function mount(host: HTMLElement, app: App): () => void {
       );
     } catch (error) {
       if (signal.aborted) return;
-      const none = error instanceof ApiError && [404, 501].includes(error.status);
-      fill(place, head, h("p", { class: none ? "quiet" : "bad", role: none ? null : "alert" }, none ? `Not configured: ${errorText(error)}.` : errorText(error)));
+      fill(place, head, h("p", { class: "bad", role: "alert" }, errorText(error)));
     }
   }
 

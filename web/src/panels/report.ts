@@ -57,9 +57,9 @@ class ReportPanel {
     this.study = study;
     this.show(null);
     try {
-      this.show(await this.app.api.json<Draft>(`studies/${study}/draft`));
+      const [newest] = await this.app.api.json<Draft[]>(`studies/${study}/drafts`);
+      if (study === this.study) this.show(newest ?? null);
     } catch (error) {
-      if (error instanceof ApiError && error.status === 404) return;
       this.fail(error);
     }
   }

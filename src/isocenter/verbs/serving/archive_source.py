@@ -59,11 +59,13 @@ class ArchiveSource:
     """
 
     kind: Literal["folder", "archive"] = "archive"
-    identified = False
+
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._pixels = open_archive(root).pixels
+        archive = open_archive(root)
+        self._pixels = archive.pixels
+        self.identified = archive.policy.off
         self._lock = threading.Lock()
         self._hash = ""
         self._database: duckdb.DuckDBPyConnection | None = None

@@ -108,12 +108,9 @@ class DraftKeeper:
         """Tell whether a report of a study was signed."""
         return study in self._signed
 
-    def latest(self, study: str) -> Draft:
-        """Return the newest draft of a study; see `Drafts`."""
-        found = max(self.store.of_study(study), key=_age, default=None)
-        if found is None:
-            raise NotFound("no draft was made of this study yet")
-        return found
+    def of_study(self, study: str) -> tuple[Draft, ...]:
+        """Return the last version of every draft of a study, the newest first; see `Drafts`."""
+        return tuple(sorted(self.store.of_study(study), key=_age, reverse=True))
 
     def create(self, study: str, request: DraftRequest, reader: str) -> tuple[Draft, bool]:
         """Return the draft of a study's newest reading, and whether it was made now; see `Drafts`."""
@@ -273,7 +270,10 @@ def _judged_all(given: Sequence[EditedSentence], parts: Sequence[Part], before: 
         number = one.part if one.id is None else known[one.id]
         if number >= len(parts):
             raise ConfigError(f"the draft has {len(parts)} parts, counted from 0")
-        for place, text in enumerate(split_sentences(printable(one.text))):
+        plain = printable(one.text)
+        # What the composer wrote may be of several sentences, and is taken as it is.
+        whole = any(plain == said.text for _, said in parts[number].written)
+        for place, text in enumerate((plain,) if whole else split_sentences(plain)):
             verdict = judged(text, one.section, parts[number], before.language)
             told[number].append(_Told(one.section, one.id if place == 0 else None, verdict))
     for number, part in enumerate(parts):

@@ -72,6 +72,9 @@ class OutlookKeeper:
         if (prognosis or treatment) and clinical is None:
             raise ConfigError("a prognosis or treatment needs the patients' table: give --clinical TABLE")
         self._person, self._prognosis, self._clinical, self._audit = person, prognosis, clinical, audit
+        self.offers = tuple(
+            name for name, folder in (("prognosis", prognosis), ("treatment", treatment)) if folder is not None
+        )
         self._card = None if prognosis is None else open_model(prognosis)[0]
         self._treatment = None if treatment is None else _treat_settings(treatment)
         if clinical is not None:

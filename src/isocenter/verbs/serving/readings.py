@@ -20,7 +20,8 @@ from typing import IO, Any
 import numpy as np
 from jaxtyping import Bool
 
-from isocenter.core.errors import CapabilityError, ConfigError, ModelError, NotFound, Stopped
+from isocenter.core import Geometry
+from isocenter.core.errors import CapabilityError, ConfigError, GeometryError, ModelError, NotFound, Stopped
 from isocenter.data.images.atomic import atomic_path, make_parent
 from isocenter.data.images.nifti import read_nifti, read_nifti_mask
 from isocenter.plugins import find
@@ -39,6 +40,7 @@ __all__ = ["StudyReadings"]
 _ENDINGS = {"nifti": ".nii", "nrrd": ".nrrd", "metaimage": ".mha", "picture": ""}
 _MASKS = ("NIfTI", "NRRD", "DICOM SEG", "DICOM RTSTRUCT")
 _STOP_SECONDS = 10.0
+_SAME_MM = 1e-2
 _OWN_FILES = ("result.json", "report.html", "config.json")
 _TYPES = {".dcm": "application/dicom", ".gz": "application/gzip", ".nrrd": "application/octet-stream"}
 
@@ -141,6 +143,10 @@ class StudyReadings:
         if file is None or (segment is not None and segment not in numbers):
             raise NotFound("the answer has no such mask")
         mask = read_nifti_mask(folder / file.path, name=file.path)
+        grid = next(i.geometry for i in document.images if i.index == answer.image)
+        affine = None if grid.affine_zyx_to_lps_mm is None else np.array(grid.affine_zyx_to_lps_mm, dtype=np.float64)
+        if not mask.geometry.same_grid(Geometry(grid.shape_zyx, affine), tolerance_mm=_SAME_MM):
+            raise GeometryError("the mask is not on its image's grid; it can't be drawn over it")
         chosen = numbers if segment is None else [segment]
         inside = np.any([mask.segment_array(number) for number in chosen], axis=0)
         return boxed(inside)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from isocenter.core.errors import DataError
-from isocenter.data.images.atomic import atomic_path
+from isocenter.data.images.atomic import atomic_path, make_parent
 from isocenter.data.images.dicom.header import WANTED, Header, scan_head
 from isocenter.data.images.dicom.identity import patient_key
 from isocenter.data.images.discover import sniff_bytes
@@ -255,6 +255,7 @@ class Scan:
             )  # fmt: skip
             rows.append([name, *stamp, *more])
         try:
+            make_parent(self._cache)
             with atomic_path(self._cache) as temporary:
                 temporary.write_text(json.dumps({"form": _CACHE_FORM, "files": rows}), "utf-8")
         except (DataError, OSError):

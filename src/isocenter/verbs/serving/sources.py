@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from isocenter.core.errors import NotFound
 from isocenter.verbs.serving.listing import Standing, listed, stand, with_priors
@@ -52,6 +52,7 @@ class StudyParts:
     patient_key: str = ""
 
 
+@runtime_checkable
 class StudySource(Protocol):
     """A folder or an archive; called from several threads."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from isocenter.verbs.serving.library import StudyLibrary
 from isocenter.viewer.ports import Status
@@ -11,6 +11,7 @@ from isocenter.viewer.ports import Status
 __all__ = ["Standings"]
 
 
+@runtime_checkable
 class _Reads(Protocol):
     def has(self, study: str) -> bool:
         """Tell whether a study has been read."""

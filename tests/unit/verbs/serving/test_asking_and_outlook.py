@@ -19,7 +19,7 @@ from isocenter.verbs.serving.outlook import OutlookKeeper
 from isocenter.verbs.serving.persons import StudyPerson
 from isocenter.viewer.report_models import AskRequest
 from isocenter.viewer.report_ports import Asking, Outlooks
-from serving_cases import CHEST, IMAGE, STUDY, read_ct, readings
+from draft_cases import CHEST, IMAGE, STUDY, read_ct, readings
 from survival_cases import people
 
 WHO = {"1" * 16: StudyPerson("1.2.3", "key-one"), "2" * 16: StudyPerson("1.2.4", "key-two")}

@@ -33,7 +33,7 @@ from isocenter.viewer.report_models import (
     SignRequest,
 )
 from isocenter.viewer.report_ports import Drafts
-from serving_cases import CHEST, IMAGE, STUDY, read_ct, readings
+from draft_cases import CHEST, IMAGE, STUDY, read_ct, readings
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +45,7 @@ def read(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for made in chest["predictions"]:
         for value in made.get("measurements", ()):
             value["name"]["value"] = value["name"]["value"][:16]  # a code as DICOM takes it
+    chest["predictions"][0]["notes"] = ["Left and right were not told apart. The header does not say which is which."]
     written(chest, folder / "chest")
     return folder
 
@@ -137,12 +138,13 @@ def test_words_of_a_person_are_judged(keeper: DraftKeeper, text: str, verdict: s
 
 def test_two_sentences_in_one_are_judged_each_and_limits_stay(keeper: DraftKeeper) -> None:
     draft, _ = keeper.create(CHEST, DraftRequest(indication="Cough since\x1b Monday"), "ab")
+    assert keeper.edit(draft.id, left_as_it_is(draft), "ab").withheld == 0, "limits of two sentences stay whole"
     assert sentences(draft, "indication")[0].text == "Cough since Monday"
     limits = [s.text for s in sentences(draft, "limits")]
     assert any("no answer" in text for text in limits)
     effusion = next(s for s in sentences(draft, "findings") if "effusion" in s.text.lower())
     edit = DraftEdit(
-        version=1,
+        version=2,
         sentences=(
             EditedSentence(id=effusion.id, section="findings", text="Pleural effusion. There is a left mass."),
             EditedSentence(section="indication", text="Left-sided pain"),

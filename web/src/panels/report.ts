@@ -34,8 +34,8 @@ class ReportPanel {
     const active = (): boolean => app.store.get().tab === "report" && this.draft !== null;
     const open = (): boolean => active() && !this.draft!.signed && !this.busy;
     this.ends.push(app.commands.register(
-      { id: "report.next", label: "Next sentence, and its place", group: "Report", keys: ["alt+arrowdown"], run: () => this.step(1), enabled: active },
-      { id: "report.previous", label: "Sentence before, and its place", group: "Report", keys: ["alt+arrowup"], run: () => this.step(-1), enabled: active },
+      { id: "report.next", label: "Next sentence, and its place", group: "Report", keys: ["alt+n"], run: () => this.step(1), enabled: active },
+      { id: "report.previous", label: "Sentence before, and its place", group: "Report", keys: ["alt+p"], run: () => this.step(-1), enabled: active },
       { id: "report.edit", label: "Edit the sentence", group: "Report", keys: ["alt+enter"], run: () => this.editHere(), enabled: () => open() && this.here !== "" },
       { id: "report.remove", label: "Remove the sentence", group: "Report", keys: ["alt+delete", "alt+backspace"], run: () => void this.remove(this.here), enabled: () => open() && this.here !== "" },
       { id: "report.sign", label: "Sign the report", group: "Report", keys: ["alt+s"], run: () => this.askToSign(), enabled: open },

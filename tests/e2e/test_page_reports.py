@@ -169,7 +169,8 @@ def test_from_a_reading_to_a_signed_report(page: Any, served: tuple[str, Path], 
     # A server without outlining has no confirmed masks to list; nothing else may be refused, and nothing else be said.
     assert all(url.endswith("/masks") for url in page.refused), page.refused
     assert len(page.said) == len(page.refused), page.said
-    assert not any(marker in page.content() for marker in MARKERS)
+    shown_here = page.locator("aside").inner_html()
+    assert not any(marker in shown_here for marker in MARKERS), "the panels name no patient"
 
 
 def test_two_people_at_one_draft_are_told(page: Any) -> None:

@@ -1,4 +1,4 @@
-"""Findings, report, questions and outlook in a real browser, on a real server: read, click, turn a side, sign, amend."""
+"""Findings, report, questions and outlook in a real browser on a real server: read, click, turn a side, sign, amend."""
 
 from __future__ import annotations
 
@@ -185,11 +185,15 @@ def test_two_people_at_one_draft_are_told(page: Any) -> None:
     report.get_by_role("button", name="Amend").click()
     expect(report).to_contain_text("amends version")
     other = """async ([token]) => {
-      const headers = {Authorization: `Bearer ${token}`, "Content-Type": "application/json", "X-Isocenter-Reader": "cd"};
+      const headers = {
+        Authorization: `Bearer ${token}`, "Content-Type": "application/json", "X-Isocenter-Reader": "cd",
+      };
       const study = location.hash.split("/").pop();
       const [draft] = await (await fetch(`/api/v1/studies/${study}/drafts`, {headers})).json();
-      const sentences = draft.parts.flatMap((p) => p.sections.flatMap((s) => s.sentences.map((x) => ({id: x.id, section: s.name, text: x.text}))));
-      return (await fetch(`/api/v1/drafts/${draft.id}`, {method: "PUT", headers, body: JSON.stringify({version: draft.version, sentences})})).status;
+      const sentences = draft.parts.flatMap((p) => p.sections).flatMap(
+        (s) => s.sentences.map(({id, text}) => ({id, text, section: s.name})));
+      const body = JSON.stringify({version: draft.version, sentences});
+      return (await fetch(`/api/v1/drafts/${draft.id}`, {method: "PUT", headers, body})).status;
     }"""
     assert page.evaluate(other, [TOKEN]) == 200
     said = report.locator(".sentence .text", has_text="Left adrenal gland: volume")

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
+from draft_cases import STUDY, read_ct, readings
 from e2e.conftest import MARKERS
 from isocenter.verbs.serving.asking import Conversations
 from isocenter.verbs.serving.drafts import DraftKeeper
 from isocenter.viewer.app import create_app
 from isocenter.viewer.ports import Ports
 from isocenter.viewer.settings import Settings
-from draft_cases import STUDY, read_ct, readings
 
 TOKEN = "a-token-of-the-tests-0123"
 

@@ -182,7 +182,7 @@ class FindingsPanel {
     return h("article", { class: "answer", "aria-label": one.title || one.task },
       h("header", null, h("strong", null, `${one.title || one.task}${where}`), h("span", { class: "tag good" }, "answered")),
       set ? h("p", null, h("span", { class: "tag" }, promised(set)), " ", set.members.map((m) => m.meaning).join(" or ")) : null,
-      chances.length ? this.chances(one, chances) : null,
+      chances.length ? this.chances(one, chances, set !== null) : null,
       one.segments.length ? this.outlines(reading, number, one) : null,
       maps.map((map) => this.map(map, one)),
       near.length ? h("details", null, h("summary", null, `${near.length} nearest confirmed cases`),
@@ -198,20 +198,18 @@ class FindingsPanel {
     );
   }
 
-  private chances(one: Answer, chances: Answer["measurements"]): HTMLElement {
+  private chances(one: Answer, chances: Answer["measurements"], set: boolean): HTMLElement {
     const sets = new Map(one.further.filter((f) => f.kind === "set" && f.about).map((f) => [f.about!.meaning, f]));
     const sorted = [...chances].sort((a, b) => b.value - a.value);
-    return h("div", { class: "chances", role: "table", "aria-label": "Probabilities" }, sorted.map((m) => {
+    return h("ul", { class: "chances", "aria-label": "Probabilities" }, sorted.map((m) => {
       const name = m.name.meaning.slice(CHANCE.length);
       const own = sets.get(name);
-      const states = own ? own.members.map((c) => c.meaning.toLowerCase()).join(" or ") || "neither" : "";
-      return [
-        h("span", { role: "rowheader" }, name),
-        h("span", { class: "track", role: "presentation" }, h("span", { class: "fill", style: { width: `${100 * m.value}%`, display: "block" } })),
-        h("span", { role: "cell", title: own ? own.description : "No set is promised" },
-          `${round(100 * m.value)} %`, own ? h("span", { class: states === "present" ? "warn" : "quiet" }, ` ${states} (${Math.round(100 * (own.level ?? 0))} %)`) : null),
-      ];
-    }).flat());
+      const states = own ? own.members.map((c) => c.meaning.toLowerCase()).sort().join(" or ") || "neither" : "";
+      return h("li", null,
+        h("span", null, name), h("span", { class: "mono" }, `${round(100 * m.value)} %`),
+        h("span", { class: "track", "aria-hidden": "true" }, h("span", { class: "fill", style: { width: `${100 * m.value}%` } })),
+        own ? h("span", { class: states === "present" ? "warn" : "quiet", title: own.description }, `set of ${Math.round(100 * (own.level ?? 0))} %: ${states}`) : h("span", { class: "quiet" }, set ? "" : "no set promised"));
+    }));
   }
 
   private outlines(reading: Reading, number: number, one: Answer): HTMLElement {

@@ -98,13 +98,14 @@ function drawTreatment(told: Outlook): (Node | null)[] {
   const facts = told.facts as { claim?: string; treatment?: string; comparator?: string; horizon_days?: number | null; average?: Amount; words?: string; unit?: string; chance?: boolean; bound?: string; supported?: number; people?: number; nothing_is_said_of?: string[]; refutations?: { name: string; passed: boolean; words: string }[]; notes?: string[] };
   const own = told.document as unknown as Treatment | null;
   const scale = facts.chance ? 100 : 1;
-  const unit = facts.chance ? "points" : facts.unit ?? "";
+  const unit = facts.chance ? "" : facts.unit ?? "";
   const out: (Node | null)[] = [];
   if (own?.effect) {
     out.push(
-      h("p", null, h("strong", null, own.verdict)),
+      h("p", null, h("strong", null, own.verdict.slice(0, 1).toUpperCase() + own.verdict.slice(1))),
+      h("p", { class: "quiet" }, `Difference, ${facts.treatment} less ${facts.comparator}${facts.chance ? ", in points of 100" : ""}:`),
       effectChart([
-        { name: `This patient, ${facts.treatment} against ${facts.comparator}`, amount: own.effect, scale, unit },
+        { name: "This patient", amount: own.effect, scale, unit },
         ...(facts.average ? [{ name: "On average", amount: facts.average, scale, unit }] : []),
       ]),
       list(own.sentences),

@@ -74,11 +74,11 @@ export function effectChart(rows: { name: string; amount: Amount; scale: number;
     `${name}: ${round(amount.value * scale)} ${unit}, interval ${round(amount.low * scale)} to ${round(amount.high * scale)}`).join("; ");
   const picture = svg("svg", { viewBox: `0 0 ${WIDTH} ${height}`, role: "img", "aria-label": words });
   picture.append(svg("line", { class: "zero", x1: x(0), x2: x(0), y1: 4, y2: height - 16 }),
-    svg("text", { x: x(0), y: height - 4, "text-anchor": "middle" }, "no difference"));
+    svg("text", { x: Math.min(WIDTH - 44, Math.max(44, x(0))), y: height - 4, "text-anchor": "middle" }, "no difference"));
   rows.forEach(({ name, amount, scale, unit }, at) => {
     const y = at * line + 24;
     picture.append(
-      svg("text", { x: 10, y: y - 9 }, `${name}: ${round(amount.value * scale)} ${unit} (${round(amount.low * scale)} to ${round(amount.high * scale)})`),
+      svg("text", { x: 10, y: y - 9 }, `${name}: ${`${round(amount.value * scale)} ${unit}`.trim()} (${round(amount.low * scale)} to ${round(amount.high * scale)})`),
       svg("line", { class: "interval", x1: x(amount.low * scale), x2: x(amount.high * scale), y1: y, y2: y }),
       svg("circle", { class: "dot", cx: x(amount.value * scale), cy: y, r: 4 }),
     );

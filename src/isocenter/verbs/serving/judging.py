@@ -112,5 +112,7 @@ def judged(text: str, section: str, part: Part, language: Language) -> Judged:
     if verdict.supported and not verdict.claims and section != "limits":
         return Judged(text, "withheld", (), "a limit of the examination belongs to the limits")
     if not verdict.supported:
-        return Judged(text, "withheld", (), "; ".join(verdict.reasons))
+        # A side, a part or a word that is not there is told before the numbers that it spoils.
+        reasons = sorted(verdict.reasons, key=lambda reason: not reason.startswith("it says "))
+        return Judged(text, "withheld", (), "; ".join(reasons))
     return Judged(text, "edited" if verdict.claims else "held", part.named(verdict.claims))

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from asking_cases import CASES, written
+from draft_cases import CHEST, IMAGE, STUDY, read_ct, readings
 from isocenter.core.errors import ConfigError, Conflict, DataError, NotFound, SessionExpired
 from isocenter.safety.audit import read_lines
 from isocenter.synth.patients import synthesise_cohort, write_cohort
@@ -19,7 +20,6 @@ from isocenter.verbs.serving.outlook import OutlookKeeper
 from isocenter.verbs.serving.persons import StudyPerson
 from isocenter.viewer.report_models import AskRequest
 from isocenter.viewer.report_ports import Asking, Outlooks
-from draft_cases import CHEST, IMAGE, STUDY, read_ct, readings
 from survival_cases import people
 
 WHO = {"1" * 16: StudyPerson("1.2.3", "key-one"), "2" * 16: StudyPerson("1.2.4", "key-two")}

@@ -16,6 +16,8 @@ import pydicom
 import pytest
 
 from asking_cases import CASES, written
+from dciodvfy import dciodvfy_errors
+from draft_cases import CHEST, IMAGE, STUDY, read_ct, readings
 from e2e.conftest import MARKERS
 from isocenter.core.errors import ConfigError, Conflict, DataError, IsocenterError, NotFound
 from isocenter.data.images.nifti import read_nifti_mask
@@ -33,7 +35,6 @@ from isocenter.viewer.report_models import (
     SignRequest,
 )
 from isocenter.viewer.report_ports import Drafts
-from draft_cases import CHEST, IMAGE, STUDY, read_ct, readings
 
 
 @pytest.fixture(scope="module")
@@ -212,6 +213,7 @@ def test_a_signed_report_is_in_three_forms_that_say_the_same(keeper: DraftKeeper
         content = paths[file.form].path.read_bytes()
         assert hashlib.sha256(content).hexdigest() == file.sha256
     sr = pydicom.dcmread(paths["sr"].path)
+    assert dciodvfy_errors(paths["sr"].path) == []
     assert (sr.VerificationFlag, sr.CompletionFlag, sr.PreliminaryFlag) == ("VERIFIED", "COMPLETE", "FINAL")
     observer = sr.VerifyingObserverSequence[0]
     assert str(observer.VerifyingObserverName) == "Ána Reader" and observer.VerifyingOrganization == "Zebrahospital"

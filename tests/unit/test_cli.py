@@ -42,6 +42,7 @@ COMMANDS = (
     "phenotype",
     "treat",
     "prognose",
+    "serve",
     "demo",
     "models",
     "audit",

@@ -241,9 +241,20 @@ class StudyDetail:
 
 @dataclass(frozen=True, eq=False)
 class Planes:
-    """Planes of an image as they are sent: (z, y, x, channel), of the image's `PixelForm`, little-endian, C order."""
+    """Planes of an image as they are sent: of its `PixelForm`, little-endian, C order.
 
-    array: Shaped[np.ndarray, "z y x c"]
+    Args:
+        parts: One after another, each (z, y, x, channel); several people's answers share them.
+        tag: Hash of what is sent, for caches.
+    """
+
+    parts: tuple[Shaped[np.ndarray, "..."], ...]
+    tag: str
+
+    @property
+    def array(self) -> Shaped[np.ndarray, "z y x c"]:
+        """All planes as one array (z, y, x, channel)."""
+        return self.parts[0] if len(self.parts) == 1 else np.concatenate(self.parts)
 
 
 @dataclass(frozen=True)

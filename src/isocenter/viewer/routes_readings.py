@@ -21,7 +21,7 @@ _CODED = r"^[A-Z0-9_ ]{1,16}$"
 _PAGE_POLICY = (
     "default-src 'none'; img-src data:; style-src 'unsafe-inline'; sandbox allow-scripts; script-src 'unsafe-inline'"
 )
-"""The page of a reading holds its pictures and scripts itself. Sandboxed, it has no origin: it can ask this server nothing."""
+"""A reading's page holds its pictures and scripts itself; in a sandbox it has no origin, so it can ask us nothing."""
 Reader = Annotated[str, Header(alias="X-Isocenter-Reader", max_length=64)]
 
 

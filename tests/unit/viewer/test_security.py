@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from serving_cases import API, BASE, NAME, TOKEN, opened, served, studies, write_folder
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
 from isocenter.viewer.security import security_headers
+from serving_cases import API, BASE, NAME, TOKEN, opened, served, studies, write_folder
 
 pytest.importorskip("fastapi")
 
@@ -142,9 +142,7 @@ def test_headers_of_every_answer(client: TestClient) -> None:
         bare(client).get(f"{API}/studies"),
         client.get(f"{API}/health", headers={"Host": "evil.example"}),
     ):
-        policy = dict(
-            part.strip().partition(" ")[::2] for part in answer.headers["content-security-policy"].split(";")
-        )
+        policy = dict(part.strip().partition(" ")[::2] for part in answer.headers["content-security-policy"].split(";"))
         assert policy["default-src"] == "'none'"
         assert "unsafe-inline" not in policy["script-src"] and "unsafe-eval" not in policy["script-src"].replace(
             "wasm-unsafe-eval", ""

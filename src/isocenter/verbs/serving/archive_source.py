@@ -60,7 +60,6 @@ class ArchiveSource:
 
     kind: Literal["folder", "archive"] = "archive"
 
-
     def __init__(self, root: Path) -> None:
         self.root = root
         archive = open_archive(root)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -55,6 +57,14 @@ class Opened:
     notes: tuple[str, ...]
 
 
+@dataclass(frozen=True, eq=False)
+class _Block:
+    """Some planes as they are sent, and the hash of their bytes."""
+
+    array: Shaped[np.ndarray, "z y x c"]
+    digest: bytes
+
+
 class StudyLibrary:
     """The port `Library`; see the module.
 
@@ -80,9 +90,8 @@ class StudyLibrary:
         self.standing: Standing = lambda _study: ("new", None)
         self._opened: Kept[Opened] = Kept(_OPEN_STUDIES, lambda _opened: 1)
         self._images: Kept[Image] = Kept(int(memory_bytes * _IMAGES_SHARE), lambda image: image.array.nbytes)
-        self._blocks: Kept[Shaped[np.ndarray, "z y x c"]] = Kept(
-            memory_bytes - int(memory_bytes * _IMAGES_SHARE), lambda block: block.nbytes
-        )
+        blocks_bytes = memory_bytes - int(memory_bytes * _IMAGES_SHARE)
+        self._blocks: Kept[_Block] = Kept(blocks_bytes, lambda block: block.array.nbytes)
         self._reads = threading.BoundedSemaphore(_READS_AT_ONCE)
         self._where = _Known(work / "index" / "images.txt")
 
@@ -127,12 +136,7 @@ class StudyLibrary:
         if asked > self.limits.answer_bytes:
             most = max(1, self.limits.answer_bytes // (item.bytes // depth))
             raise TooLarge(f"{count} planes are {asked} bytes; ask for at most {most} at once")
-        whole = self._images.peek(image)
-        if whole is not None or opened.planes is None:
-            array = (whole or self.image(image)).array[:, first : first + count]
-            return Planes(sent(array, item.pixel))
-        blocks = self._read_blocks(opened, first, count)
-        return Planes(blocks)
+        return self._read_blocks(opened, first, count)
 
     def image(self, image: str) -> Image:
         """Read a whole image."""
@@ -151,7 +155,7 @@ class StudyLibrary:
             raise ConfigError(f"plane {index} lies outside the image's {depth}")
         whole = self._images.peek(image)
         if whole is None and axis == 0 and opened.planes is not None:
-            stored = self._read_blocks(opened, index, 1)
+            stored = self._read_blocks(opened, index, 1).array
             values = stored * np.float32(item.pixel.slope) + np.float32(item.pixel.intercept)
             plane, geometry = np.moveaxis(values, -1, 0), None
         else:
@@ -215,19 +219,28 @@ class StudyLibrary:
         with self._reads:
             return opened.read()
 
-    def _read_blocks(self, opened: OpenedImage, first: int, count: int) -> Shaped[np.ndarray, "z y x c"]:
-        """Read planes by whole blocks, so that what one person looks at is there for the next."""
-        item, read = opened.item, opened.planes
-        if read is None:
-            raise NotFound("planes of this image are not read one by one")
+    def _read_blocks(self, opened: OpenedImage, first: int, count: int) -> Planes:
+        """Read planes by whole blocks: what one person looks at is there for the next, and in memory once."""
+        item = opened.item
         depth = item.shape_zyx[0]
         many = max(1, _BLOCK_BYTES // max(1, item.bytes // depth))
+        digest = hashlib.sha256(f"{item.id} {first} {count}".encode())
         parts = []
         for number in range(first // many, (first + count - 1) // many + 1):
             begin, end = number * many, min(depth, (number + 1) * many)
-            block = self._blocks.get((item.id, number), lambda b=begin, e=end: sent(read(b, e - b), item.pixel))  # type: ignore[misc]
-            parts.append(block[max(first, begin) - begin : min(first + count, end) - begin])
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+            block = self._blocks.get((item.id, number), partial(self._read_block, opened, begin, end))
+            digest.update(block.digest)
+            parts.append(block.array[max(first, begin) - begin : min(first + count, end) - begin])
+        return Planes(tuple(parts), digest.hexdigest())
+
+    def _read_block(self, opened: OpenedImage, begin: int, end: int) -> _Block:
+        whole = self._images.peek(opened.item.id)
+        if whole is None and opened.planes is not None:
+            array = opened.planes(begin, end - begin)
+        else:
+            array = (whole or self.image(opened.item.id)).array[:, begin:end]
+        stored = sent(array, opened.item.pixel)
+        return _Block(stored, hashlib.sha256(stored.data).digest())
 
     def _open(self, study: str) -> Opened:
         parts = self.source.parts(study)

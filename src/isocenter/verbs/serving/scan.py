@@ -27,7 +27,8 @@ from isocenter.verbs.serving.identifiers import identifier
 __all__ = ["FoundFile", "FoundStudy", "Scan"]
 
 _HEAD_BYTES = 1 << 13
-_TELL_EVERY = 500
+_FIRST = 20
+_PUBLISH_SECONDS = 0.5
 _EXTRA = {
     0x00080020: ("StudyDate", "text"),
     0x00080050: ("AccessionNumber", "text"),
@@ -124,6 +125,11 @@ class Scan:
         return self._thread is not None and self._thread.is_alive()
 
     @property
+    def complete(self) -> bool:
+        """Whether it was looked through once."""
+        return self._last > 0.0
+
+    @property
     def studies(self) -> Mapping[str, FoundStudy]:
         """What was found so far."""
         return self._studies
@@ -158,7 +164,7 @@ class Scan:
         if not self._known:
             self._load()
         seen: set[str] = set()
-        new = 0
+        new, publish_at = 0, time.monotonic() + _PUBLISH_SECONDS
         with quiet():
             for path, name, size, time_ns in _walk(self.root, self._leave_out):
                 if self._stop.is_set():
@@ -169,8 +175,8 @@ class Scan:
                 self._known[name] = self._look(path, name, size, time_ns)
                 self._stamps[name] = (size, time_ns)
                 new += 1
-                if new in (20, 100) or new % _TELL_EVERY == 0:
-                    self._publish()
+                if new == _FIRST or time.monotonic() > publish_at:
+                    publish_at = self._publish()
         gone = set(self._stamps) - seen
         for name in gone:
             del self._stamps[name]
@@ -220,13 +226,17 @@ class Scan:
             accession=_decoded(header, "AccessionNumber"),
         )
 
-    def _publish(self) -> None:
+    def _publish(self) -> float:
+        """Show what was found so far; return when to do so again, rarer the longer it takes."""
+        begin = time.monotonic()
         studies: dict[str, FoundStudy] = {}
         for name in sorted(self._known):
             found = self._known[name]
             if found is not None:
                 studies.setdefault(found.study, FoundStudy(found.study, found.patient_key)).files.append(found)
         self._studies = studies
+        now = time.monotonic()
+        return now + max(_PUBLISH_SECONDS, 10 * (now - begin))
 
     def _load(self) -> None:
         if self._cache is None or not self._cache.is_file():

@@ -119,8 +119,9 @@ class FolderSource:
     def page(self, query: StudyQuery, standing: Standing) -> StudyPage:
         """List studies that were found so far; a thread looks for more."""
         self.scan.refresh()
-        self.scan.wait(0.3)  # a small folder is there at once
-        return listed(self._listed(standing), query, scanning=self.scan.running)
+        if not self.scan.complete:
+            self.scan.wait(0.3)  # a small folder is there at once
+        return listed(self._listed(standing), query, scanning=not self.scan.complete)
 
     def item(self, study: str, standing: Standing) -> StudyItem:
         """Return a study of the list."""
@@ -147,7 +148,7 @@ class FolderSource:
     def _found(self, study: str) -> FoundStudy:
         found = self.scan.studies.get(study)
         if found is None and self.scan.running:
-            self.scan.wait(5.0)
+            self.scan.wait(5.0)  # an address that somebody kept may be opened before the folder was looked through
             found = self.scan.studies.get(study)
         if found is None:
             raise NotFound("there is no such study (any more); list the studies again")

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from serving_cases import API, NAME, opened, ramp, served, studies, voxels, write_folder, write_study
 from starlette.testclient import TestClient
 
 from isocenter.verbs.ingest import ingest
+from serving_cases import API, NAME, opened, ramp, served, studies, voxels, write_folder, write_study
 
 pytest.importorskip("duckdb")
 

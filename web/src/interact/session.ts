@@ -131,6 +131,7 @@ export class Interaction {
     socket.addEventListener("open", () => {
       if (this.socket !== socket) return;
       this.attempt = 0;
+      this.store.set({ problem: "" });
       this.openImage();
       this.beat = window.setInterval(() => this.send({ type: "ping" }), Math.max(5, Math.min(20, this.store.get().lease / 3)) * 1000);
     });
@@ -247,8 +248,9 @@ export class Interaction {
     this.act({ type: "choose", number });
   }
 
-  undo = () => this.store.get().can_undo && this.act({ type: "undo" });
-  redo = () => this.store.get().can_redo && this.act({ type: "redo" });
+  /** Both also while an answer is still on its way: the server does one after the other. */
+  undo = () => (this.store.get().can_undo || this.sent.size > 0) && this.act({ type: "undo" });
+  redo = () => (this.store.get().can_redo || this.sent.size > 0) && this.act({ type: "redo" });
   clear = () => this.store.get().prompts > 0 && this.act({ type: "clear" });
 
   propagate(axis: number, first: number, last: number): void {

@@ -46,7 +46,7 @@ export class StudyScreen {
     this.viewer = new Viewer(this.volumes);
     this.interaction = new Interaction(app.api, (levels, after) => this.layers.setInteraction(levels, after), app.notify);
     this.tools = new Tools(this.viewer, (gesture) => this.interaction.prompt(gesture), () => this.refresh(), () => this.mayPrompt());
-    this.three = new Three(this.viewer.fourth, app.api, this.viewer, () => this.interaction.store.get().levels);
+    this.three = new Three(this.viewer.fourth, app.api, this.viewer, () => this.layers.list);
     this.layers = new Layers(app, this.viewer, () => this.three.refresh());
     this.ends.push(registerStudy(this));
 
@@ -59,10 +59,12 @@ export class StudyScreen {
     fill(host, this.root);
 
     const toolbar = mountToolbar(bar, this);
+    let series: { end: () => void; refresh: () => void } | null = null;
     let panel: { end: () => void; refresh: () => void } | null = null;
     this.refresh = () => {
       toolbar();
       panel?.refresh();
+      series?.refresh();
     };
     this.ends.push(mountTabs(right, app, {
       interact: (place) => {
@@ -70,7 +72,8 @@ export class StudyScreen {
         return () => panel?.end();
       },
     }));
-    this.ends.push(mountSeries(left, this));
+    series = mountSeries(left, this);
+    this.ends.push(series.end);
     this.ends.push(this.viewer.on((what) => this.changed(what)));
     this.ends.push(app.store.subscribe((state, before) => {
       if (state.image !== before.image) this.showImage(state.image);
@@ -117,7 +120,9 @@ export class StudyScreen {
       this.app.store.set({ cursor_lps_mm: this.viewer.cursorWorld, cursor_zyx: this.viewer.cursor });
     }
     if (what === "window") this.three.refresh();
-    this.refresh();
+    if (what === "cursor") this.three.follow();
+    // The tool bar and panels say nothing of the crosshair: it may move many times a second.
+    else this.refresh();
   }
 
   private mayPrompt(): boolean {

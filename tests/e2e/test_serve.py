@@ -17,6 +17,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
+from isocenter import cli
 from serving_cases import TOKEN, ramp, write_study
 
 pytestmark = pytest.mark.enable_socket
@@ -132,7 +133,9 @@ def test_a_reading_that_is_stopped_leaves_nothing(folder: Path, tmp_path: Path) 
         (["FOLDER", "--sessions", "0"], 2, "sessions"),
     ],
 )
-def test_what_it_refuses(folder: Path, tmp_path: Path, arguments: list[str], code: int, words: str) -> None:
+def test_what_it_refuses(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], code: int, words: str
+) -> None:
     (tmp_path / "EMPTY").write_text("\n", "utf-8")
     (tmp_path / "SHORT").write_text("abc", "utf-8")
     (tmp_path / "FILE").write_text("", "utf-8")
@@ -142,17 +145,19 @@ def test_what_it_refuses(folder: Path, tmp_path: Path, arguments: list[str], cod
     given = [places.get(a, a) for a in arguments]
     if "--work" not in given:
         given += ["--work", str(tmp_path / "work")]
-    done = subprocess.run(command(*given), capture_output=True, text=True, check=False, timeout=_START_SECONDS)
-    assert done.returncode == code, done.stderr
-    assert any(word in done.stderr for word in words.split("|")), done.stderr
-    assert done.stderr.count("\n") == 1 and not done.stdout
+    assert cli.run(["serve", *given]) == code
+    told = capsys.readouterr()
+    assert any(word in told.err for word in words.split("|")), told.err
+    assert told.err.count("\n") == 1 and not told.out
 
 
-def test_a_port_that_is_taken(folder: Path, tmp_path: Path) -> None:
-    with running(str(folder), "--work", str(tmp_path / "work")) as (client, _):
+def test_a_port_or_a_work_folder_that_is_taken(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    work = str(tmp_path / "work")
+    with running(str(folder), "--work", work) as (client, _):
         port = str(client.base_url.port)
-        done = subprocess.run(
-            command(str(folder), "--work", str(tmp_path / "work"), "--port", port),
-            capture_output=True, text=True, check=False, timeout=_START_SECONDS,
-        )  # fmt: skip
-    assert done.returncode == 6 and f"port {port} is taken" in done.stderr
+        assert cli.run(["serve", str(folder), "--work", str(tmp_path / "other"), "--port", port]) == 6
+        assert f"port {port} is taken" in capsys.readouterr().err
+        assert cli.run(["serve", str(folder), "--work", work, "--port", "0"]) == 6
+        assert "another server works in this folder" in capsys.readouterr().err

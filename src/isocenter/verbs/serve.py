@@ -115,12 +115,11 @@ def open_server(config: ServeConfig) -> Serving:
         CapabilityError: A package is missing.
         ConfigError: The token is too short, or the work folder lies inside a plain folder of sources.
         DataError: The path is not there, or the archive is damaged.
-        OutputError: The work folder can't be written.
+        OutputError: The work folder can't be written, or another server holds it.
     """
-    missing = [name for name in _PACKAGES if find_spec(name) is None]
-    if missing:
-        raise CapabilityError(f'a server needs {", ".join(missing)}: pip install "isocenter[viewer]"')
+    _require_packages()
     from isocenter.verbs.serving.ports import make_ports
+    from isocenter.verbs.serving.work_folder import lock_work
     from isocenter.viewer.app import create_app
     from isocenter.viewer.page import built_page
     from isocenter.viewer.settings import Limits, Settings
@@ -134,8 +133,13 @@ def open_server(config: ServeConfig) -> Serving:
         limits=Limits(sessions=config.sessions, image_bytes=config.image_mb << 20),
         page=config.page,
     )
-    ports, closing = make_ports(config, work, settings)
-    app = create_app(ports, settings, on_close=closing)
+    lock = lock_work(work)
+    try:
+        ports, closing = make_ports(config, work, settings)
+    except BaseException:
+        lock.close()
+        raise
+    app = create_app(ports, settings, on_close=(lock.close, *closing))
     return Serving(app, settings, work, (built_page(settings) / "index.html").is_file())
 
 
@@ -158,10 +162,18 @@ def serve(path: Path | str, *, started: Callable[[Serving, int], None] | None = 
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         raise ConfigError(f"setting {'.'.join(str(p) for p in first['loc'])}: {first['msg']}") from error
-    serving = open_server(config)
-    from isocenter.verbs.serving.running import run_server
+    _require_packages()
+    from isocenter.verbs.serving.running import listen, run_server
 
-    run_server(serving.app, config.host, config.port, lambda port: started(serving, port) if started else None)
+    with listen(config.host, config.port) as listener:
+        serving = open_server(config)
+        run_server(serving.app, listener, lambda port: started(serving, port) if started else None)
+
+
+def _require_packages() -> None:
+    missing = [name for name in _PACKAGES if find_spec(name) is None]
+    if missing:
+        raise CapabilityError(f'a server needs {", ".join(missing)}: pip install "isocenter[viewer]"')
 
 
 def _work_folder(config: ServeConfig) -> Path:

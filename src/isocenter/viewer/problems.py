@@ -109,8 +109,9 @@ def defect(error: Exception) -> JSONResponse:
 
     Its text may hold anything, a header's value too: its type alone is logged, the trace where debugging is on.
     """
-    _log.error("a defect of Isocenter: %s", type(error).__name__, exc_info=error if _log.isEnabledFor(10) else None)
-    detail = f"{type(error).__name__}: please report it; the server's log has more at level debug"
+    trace = error if _log.isEnabledFor(logging.DEBUG) else None
+    _log.error("%s: a defect of Isocenter, please report it", type(error).__name__, exc_info=trace)
+    detail = f"{type(error).__name__}: please report it; with ISOCENTER_DEBUG=1 the server's log shows more"
     return answer(500, "defect", "A defect of Isocenter", detail)
 
 

@@ -19,6 +19,7 @@ from isocenter.viewer.settings import PREFIX, Settings
 __all__ = ["SUBPROTOCOL", "Guard", "new_token", "security_headers"]
 
 SUBPROTOCOL = "isocenter.v1"
+_DEFECT_CODE = 1011
 _OPEN = ("/assets/",)
 _OPEN_EXACT = ("/", "/index.html", "/favicon.ico", "/favicon.svg", f"{PREFIX}/health")
 _SAFE = ("GET", "HEAD", "OPTIONS")
@@ -102,7 +103,11 @@ class Guard:
             await _refuse(scope, receive, send, *refusal)
             return
         if scope["type"] == "websocket":
-            await self.app(scope, receive, send)
+            try:
+                await self.app(scope, receive, send)
+            except Exception as error:  # noqa: BLE001  # the boundary of the server, as below
+                defect(error)
+                await send({"type": "websocket.close", "code": _DEFECT_CODE, "reason": "a defect of Isocenter"})
             return
         added = [(k.encode(), v.encode()) for k, v in security_headers(headers.get("host", "")).items()]
         begun = False

@@ -4,7 +4,7 @@ A message is little-endian::
 
     "ISO1" | uint32 n | n bytes of JSON (UTF-8, one object with a "type") | payload
 
-A payload holds levels of probability in a box, C order (z, y, x), as runs: a level byte, then the run's length as LEB128.
+A payload holds levels of probability in a box, C order (z, y, x), as runs: a level byte, then the length as LEB128.
 Level 0 is out (p < 0.25), 1 maybe (p < 0.5), 2 probably (p < 0.75), 3 in: the mask is level 2 and above, the band of
 doubt is levels 1 and 2.
 
@@ -78,14 +78,14 @@ class Message:
 
 
 def pack(head: Mapping[str, object], payload: bytes | memoryview = b"") -> bytes:
-    """Write a message.
+    r"""Write a message.
 
     Raises:
         WireError: The head has no type, holds what JSON can't (a number that is not finite), or is too long.
 
     Example:
         >>> pack({"type": "ping"})
-        b'ISO1\\x0f\\x00\\x00\\x00{"type":"ping"}'
+        b'ISO1\x0f\x00\x00\x00{"type":"ping"}'
     """
     if not isinstance(head.get("type"), str):
         raise WireError("a message needs a type")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,9 +18,7 @@ _JSON = st.recursive(
 
 
 @given(
-    hnp.arrays(
-        np.uint8, hnp.array_shapes(min_dims=3, max_dims=3, min_side=0, max_side=12), elements=st.integers(0, 3)
-    )
+    hnp.arrays(np.uint8, hnp.array_shapes(min_dims=3, max_dims=3, min_side=0, max_side=12), elements=st.integers(0, 3))
 )
 def test_levels_come_back(levels):
     np.testing.assert_array_equal(decode_levels(encode_levels(levels), levels.shape), levels)
@@ -52,7 +52,5 @@ def test_any_bytes_are_runs_or_refused(payload, shape):
 @given(st.binary(max_size=64))
 def test_any_bytes_are_a_message_or_refused(data):
     for candidate in (data, b"ISO1" + data, pack({"type": "ping"})[:8] + data):
-        try:
+        with contextlib.suppress(WireError):
             assert isinstance(unpack(candidate).kind, str)
-        except WireError:
-            pass

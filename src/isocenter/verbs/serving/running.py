@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import errno
+import logging
+import os
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import uvicorn
 
 from isocenter.core.errors import OutputError
 
-__all__ = ["run_server"]
+__all__ = ["listen", "run_server"]
 
 _SHUTDOWN_SECONDS = 10
 _KEEP_ALIVE_SECONDS = 30
@@ -31,19 +34,15 @@ class _Server(uvicorn.Server):
             self._listening()
 
 
-def run_server(app: Any, host: str, port: int, started: Callable[[int], None]) -> None:
+def run_server(app: Any, listener: socket.socket, started: Callable[[int], None]) -> None:
     """Run an app until the process is told to stop; requests that are open are finished first.
 
     Args:
         app: ASGI.
-        host: Address.
-        port: Port; 0 for any that is free.
+        listener: As `listen` returns it; whoever opened it closes it.
         started: Called with the port once it listens.
-
-    Raises:
-        OutputError: The address can't be listened on.
     """
-    listener = _listen(host, port)
+    _log_to_standard_error()
     config = uvicorn.Config(
         app,
         log_level="warning",
@@ -56,15 +55,31 @@ def run_server(app: Any, host: str, port: int, started: Callable[[int], None]) -
         lifespan="on",
     )
     number = listener.getsockname()[1]
-    try:
+    with suppress(KeyboardInterrupt):
         _Server(config, lambda: started(number)).run(sockets=[listener])
-    except KeyboardInterrupt:
-        pass
-    finally:
-        listener.close()
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _log_to_standard_error() -> None:
+    """Show defects by their type; with ISOCENTER_DEBUG=1 with their trace, which may hold values from headers."""
+    log = logging.getLogger("isocenter.viewer")
+    log.setLevel(logging.DEBUG if os.environ.get("ISOCENTER_DEBUG") == "1" else logging.WARNING)
+    if not log.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("isocenter: %(message)s"))
+        log.addHandler(handler)
+        log.propagate = False
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Listen on an address.
+
+    Args:
+        host: Address.
+        port: Port; 0 for any that is free.
+
+    Raises:
+        OutputError: It is taken, or none of this machine's.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # The protocol is named: asyncio turns off the wait for more bytes (Nagle) only where it sees that it is TCP.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)

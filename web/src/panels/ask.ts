@@ -13,7 +13,8 @@ export function mount(host: HTMLElement, app: App): () => void {
   let study = "";
   let conversation: string | null = null;
   let busy = false;
-  const talk = h("ol", { class: "talk", role: "log", "aria-label": "Questions and answers", "aria-live": "polite" });
+  const talk = h("ol", { class: "talk" });
+  const log = h("div", { role: "log", "aria-label": "Questions and answers", "aria-live": "polite" }, talk);
   const input = h("input", { name: "question", maxlength: 2000, required: true, autocomplete: "off", "aria-label": "Question about this study, in English", class: "grow" });
   const send = h("button", { class: "primary", type: "submit" }, "Ask");
   const form = h("form", { class: "row question", onsubmit: (event: Event) => {
@@ -29,7 +30,7 @@ export function mount(host: HTMLElement, app: App): () => void {
   });
   fill(host,
     h("p", { class: "quiet" }, "Answers come from the reading of this study alone, sentence by sentence on evidence. What can't be answered is refused."),
-    talk, offers, form, again);
+    log, offers, form, again);
 
   function begin(): void {
     conversation = null;

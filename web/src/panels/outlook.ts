@@ -77,7 +77,7 @@ function drawPrognosis(told: Outlook): (Node | null)[] {
   out.push(h("details", null, h("summary", null, "The model, and what it promises"),
     h("p", null, facts.promise ?? ""),
     h("p", { class: "quiet" }, `Learnt by ${facts.learner ?? "?"} from ${facts.patients ?? "?"} patients, ${facts.events ?? "?"} with the event.`),
-    list((facts.figures ?? []).map((one) => `${one.name}, ${one.of}: ${one.value.toFixed(3)}${one.low === null || one.high === null ? "" : ` (${one.low.toFixed(3)} to ${one.high.toFixed(3)})`}`)),
+    list((facts.figures ?? []).map((one) => `${one.name}${one.of ? `, ${one.of}` : ""}: ${one.value.toFixed(3)}${one.low === null || one.high === null ? "" : ` (${one.low.toFixed(3)} to ${one.high.toFixed(3)})`}`)),
     list(facts.notes ?? []),
   ));
   return out;
@@ -131,5 +131,6 @@ function list(texts: string[]): HTMLElement | null {
 
 function sentence(text: string): string {
   const plain = text.trim();
-  return /[.!?]$/.test(plain) ? plain : `${plain}.`;
+  const begun = plain.slice(0, 1).toUpperCase() + plain.slice(1);
+  return /[.!?]$/.test(begun) ? begun : `${begun}.`;
 }

@@ -43,11 +43,9 @@ export function chips(app: App, places: Place[]): HTMLElement {
   for (const place of places) {
     const known = canJump(place);
     const what = place.kind === "segment" ? "outline" : place.kind === "map" ? "map" : "number";
-    list.append(h("button", {
-      type: "button", class: "chip", disabled: !known, title: place.label,
-      "aria-label": known ? `Show evidence ${place.evidence}, ${what}: ${placeWords(place)}` : `Evidence ${place.evidence}: ${place.label}`,
-      onclick: () => jump(app, place),
-    }, `${place.evidence} ${what}`));
+    const heard = known ? `, ${placeWords(place)}: show it` : `: ${place.label}`;
+    list.append(h("button", { type: "button", class: "chip", disabled: !known, title: place.label, onclick: () => jump(app, place) },
+      `${place.evidence} ${what}`, h("span", { class: "hidden-text" }, heard)));
   }
   return list;
 }

@@ -208,7 +208,7 @@ class FindingsPanel {
       return h("li", null,
         h("span", null, name), h("span", { class: "mono" }, `${round(100 * m.value)} %`),
         h("span", { class: "track", "aria-hidden": "true" }, h("span", { class: "fill", style: { width: `${100 * m.value}%` } })),
-        own ? h("span", { class: states === "present" ? "warn" : "quiet", title: own.description }, `set of ${Math.round(100 * (own.level ?? 0))} %: ${states}`) : h("span", { class: "quiet" }, set ? "" : "no set promised"));
+        own ? h("span", { class: states === "present" ? "warn" : "quiet", title: own.description }, `${Math.round(100 * (own.level ?? 0))} % set: ${states}`) : h("span", { class: "quiet" }, set ? "" : "no set promised"));
     }));
   }
 

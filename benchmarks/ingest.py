@@ -4,7 +4,11 @@ Ours: `isocenter ingest` as a user runs it, two processes: listing, reading, pse
 with pixels also de-identification of every file and a copy of it that is read back.
 Peer: `pydicom.dcmread` of the same files in a pool of two processes, in chunks, which keeps three UIDs of each and
 writes nothing (headers: `stop_before_pixels`). Beside it, with pixels: `dcmread` and `save_as`, the least that a copy
-takes. Where Debian's Orthanc is installed, its import of the same files over HTTP.
+takes. Second peer, where the program `Orthanc` is installed (Debian's): its import of the same files, started empty on
+this machine for each run, by `POST /instances` over four connections that are kept open and do not wait (faster than
+one, two or eight, than zips, and than storescu, which waits for acknowledgements here); it stores whole files and
+indexes them, and does not de-identify. Without the storage's own flush of every file, since ours leaves that to the
+system as well; starting it is not timed.
 The files are synthetic: a CT header of about 150 elements, nested and private ones among them, and 64 x 64 pixels of
 16 bits (header run), or 256 x 256 (pixel run). Every instance must be in the catalog once, or the benchmark fails.
 Memory: the peak of any one process, at 1,000 and at 100,000 instances.
@@ -14,15 +18,17 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import http.client
 import json
 import os
 import shutil
+import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +47,7 @@ _RATES = Path(__file__).resolve().parents[1] / "src" / "isocenter" / "verbs" / "
 _SOP, _SERIES, _STUDY = "1.2.826.0.1.999.1.1{:012d}", "1.2.826.0.1.999.2.1{:012d}", "1.2.826.0.1.999.3.1{:012d}"
 _NAME, _ID = "SYNTHETIC^N{:08d}", "SYN{:08d}"
 _EACH_SERIES = 100
+_CONNECTIONS = 4
 
 
 def template(side: int) -> bytes:
@@ -167,6 +174,75 @@ def peer(folder: Path, kind: str, scratch: Path) -> tuple[float, int]:
     return time.perf_counter() - start, len(set(found))
 
 
+def orthanc() -> str | None:
+    """Return the program, None where it is not installed."""
+    return shutil.which("Orthanc") or shutil.which("orthanc")
+
+
+def imported(folder: Path, scratch: Path) -> tuple[float, int, str]:
+    """Return seconds, instances and the version of an import by Orthanc, which begins empty."""
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir()
+    ports = []
+    for _ in range(2):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            ports.append(free.getsockname()[1])
+    settings = {
+        "StorageDirectory": str(scratch / "db"), "IndexDirectory": str(scratch / "db"), "HttpPort": ports[0],
+        "DicomPort": ports[1], "RemoteAccessAllowed": False, "AuthenticationEnabled": False, "SyncStorageArea": False,
+    }  # fmt: skip
+    (scratch / "orthanc.json").write_text(json.dumps(settings), "utf-8")
+    command = [str(orthanc()), str(scratch / "orthanc.json")]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        try:
+            version = _when_ready(ports[0], process)
+            start = time.perf_counter()
+            files = sorted(folder.rglob("*.dcm"))
+            with ThreadPoolExecutor(_CONNECTIONS) as pool:
+                list(pool.map(lambda n: _post(ports[0], files[n::_CONNECTIONS]), range(_CONNECTIONS)))
+            seconds = time.perf_counter() - start
+            return seconds, int(_get(ports[0], "/statistics")["CountInstances"]), version
+        finally:
+            process.terminate()
+
+
+def _when_ready(port: int, process: subprocess.Popen) -> str:
+    for _ in range(600):
+        try:
+            return str(_get(port, "/system")["Version"])
+        except OSError:
+            if process.poll() is not None:
+                raise SystemExit("Orthanc ended before it answered") from None
+            time.sleep(0.05)
+    raise SystemExit("Orthanc does not answer")
+
+
+def _get(port: int, path: str) -> dict:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    try:
+        connection.request("GET", path)
+        return json.loads(connection.getresponse().read())
+    finally:
+        connection.close()
+
+
+def _post(port: int, files: list[Path]) -> None:
+    """Send files over one connection."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=600)
+    try:
+        connection.connect()
+        connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for file in files:
+            connection.request("POST", "/instances", file.read_bytes())
+            answer = connection.getresponse()
+            answer.read()
+            if answer.status != 200:
+                raise SystemExit(f"Orthanc answered {answer.status}")
+    finally:
+        connection.close()
+
+
 def ours(folder: Path, archive: Path, *, pixels: bool) -> tuple[float, int, float]:
     """Return seconds, instances and the peak memory (MiB) of any process of an ingest, each run in a new process."""
     shutil.rmtree(archive, ignore_errors=True)
@@ -199,19 +275,26 @@ def _measure(name: str, count: int, side: int, repeats: int, scratch: Path) -> d
     pixels = name != "headers"
     kinds = ("whole", "copied") if pixels else ("headers",)
     rates: dict[str, list[float]] = {kind: [] for kind in ("ours", *kinds)}
-    memory = 0.0
+    memory, version = 0.0, ""
     for _ in range(repeats):
         for kind in kinds:
             seconds, found = peer(folder, kind, scratch / "copies")
             if found != count:
                 raise SystemExit(f"the peer found {found} of {count} instances")
             rates[kind].append(count / seconds)
+        if orthanc() is not None:
+            seconds, found, version = imported(folder, scratch / "orthanc")
+            if found != count:
+                raise SystemExit(f"Orthanc holds {found} of {count} instances")
+            rates.setdefault("orthanc", []).append(count / seconds)
+            shutil.rmtree(scratch / "orthanc")
         seconds, found, memory = ours(folder, scratch / "archive", pixels=pixels)
         if found != count:
             raise SystemExit(f"the catalog holds {found} of {count} instances")
         rates["ours"].append(count / seconds)
     shutil.rmtree(folder)
-    return {"rates": {k: statistics.median(v) for k, v in rates.items()}, "memory_mib": memory}
+    medians = {k: statistics.median(v) for k, v in rates.items()}
+    return {"rates": medians, "memory_mib": memory, "orthanc_version": version}
 
 
 def _catalog(archive: Path) -> tuple[float, int]:
@@ -247,7 +330,18 @@ def write_rates(
 
 def write_page(result: dict) -> None:
     """Write docs/results/ingest.md."""
-    told, memory = result["with_pixels"], result["memory_mib"]
+    told, memory, second = result["with_pixels"], result["memory_mib"], result["orthanc"]
+    rows, compared = [], "Orthanc is not installed here: its import was left out."
+    if second:
+        rows = [
+            f"| Orthanc {second['version']}, import of the files of the first row | {second['headers']:.0f} |",
+            f"| Orthanc {second['version']}, import of the files of the third row | {second['pixels']:.0f} |",
+        ]
+        compared = (
+            f"Headers: {result['ours'] / second['headers']:.2f} times Orthanc's import; with pixels: "
+            f"{told['ours'] / second['pixels']:.2f} times. Orthanc stores and indexes whole files that come over HTTP "
+            "(four connections, kept open) and de-identifies nothing."
+        )
     lines = [
         "# How fast an archive is taken in",
         "",
@@ -261,10 +355,13 @@ def write_page(result: dict) -> None:
         f"| ours, de-identified copies of 256 x 256 pixels, each read back, catalog included | {told['ours']:.0f} |",
         f"| `pydicom.dcmread` of whole files in a pool, nothing written | {told['whole']:.0f} |",
         f"| `pydicom.dcmread` and `save_as` in a pool, nothing de-identified | {told['copied']:.0f} |",
+        *rows,
         "",
         f"Headers: {result['ratio']:.2f} times the pool; twice was aimed at. With pixels: "
         f"{told['ours'] / told['whole']:.2f} times reading alone, {told['ours'] / told['copied']:.2f} times reading "
         "and saving. Most of the time goes into walking each element in Python; a compiled walk would be next.",
+        "",
+        compared,
         "",
         "Peak memory of any process, headers alone: "
         + ", ".join(f"{int(count):,} instances {mib:.0f} MiB" for count, mib in memory.items())
@@ -294,6 +391,8 @@ def main() -> None:
             shutil.rmtree(many)
     for name, found in (("headers", headers), ("with pixels", pixels)):
         print(f"{name}: " + ", ".join(f"{k} {v:.0f}/s" for k, v in found["rates"].items()))  # type: ignore[attr-defined]
+    if orthanc() is None:
+        print("Orthanc is not installed here: its import is left out")
     print("peak memory of a process: " + ", ".join(f"{size} instances {m:.0f} MiB" for size, m in memory.items()))
     rate = headers["rates"]
     if not arguments.quick:
@@ -309,7 +408,27 @@ def main() -> None:
         "input": f"{count} synthetic CT headers of about 150 elements, two processes, catalog included",
         "with_pixels": pixels["rates"],
         "memory_mib": {str(k): round(v, 1) for k, v in memory.items()},
+        "orthanc": {
+            "version": headers["orthanc_version"],
+            "headers": round(rate["orthanc"], 1),  # type: ignore[index]
+            "pixels": round(pixels["rates"]["orthanc"], 1),  # type: ignore[index]
+        }
+        if orthanc() is not None
+        else None,
     }
+    if orthanc() is not None:
+        result["cases"] = [
+            {
+                "name": f"ingest, {what}", "ours": round(found["rates"]["ours"], 1),  # type: ignore[index]
+                "peer": round(found["rates"]["orthanc"], 1), "unit": "instances/s",  # type: ignore[index]
+                "ratio": round(found["rates"]["ours"] / found["rates"]["orthanc"], 3),  # type: ignore[index]
+                "peer_name": "Orthanc, POST /instances", "peer_version": found["orthanc_version"], "input": told,
+            }
+            for what, found, told in (
+                ("headers alone", headers, f"{count} files of 64 x 64 pixels"),
+                ("de-identified copies", pixels, f"{count // 4} files of 256 x 256 pixels"),
+            )
+        ]  # fmt: skip
     if not arguments.quick:
         write_page(result)
     print(json.dumps(result))

@@ -28,6 +28,7 @@ from isocenter.cli_audit import app as audit_app
 from isocenter.cli_catalog import cohort as cohort_command
 from isocenter.cli_catalog import describe as describe_command
 from isocenter.cli_catalog import duplicates as duplicates_command
+from isocenter.cli_catalog import leaks as leaks_command
 from isocenter.cli_diagnose import diagnose as diagnose_command
 from isocenter.cli_evaluate import check, evaluate
 from isocenter.cli_label import label as label_command
@@ -323,6 +324,7 @@ app.command("find")(find_command)
 app.command("cohort")(cohort_command)
 app.command("duplicates")(duplicates_command)
 app.command("describe")(describe_command)
+app.command("leaks")(leaks_command)
 app.command("shards")(shards_command)
 app.command("diagnose")(diagnose_command)
 app.command("phenotype")(phenotype_command)

@@ -20,6 +20,9 @@ __all__ = ["find", "ingest", "shards"]
 ArchiveOption = Annotated[
     Path, typer.Option("--archive", help="Folder of the archive.", show_default=False, readable=False)
 ]
+DespiteOption = Annotated[
+    bool, typer.Option("--despite-leaks", help="You have looked at the leak report, and export all the same.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document to standard output, nothing else.")]
 
 
@@ -27,7 +30,10 @@ def ingest(
     sources: Annotated[
         list[str],
         typer.Argument(
-            help="Folders, files, zips or addresses; NAME=SOURCE says whose identifiers are in it.", show_default=False
+            help="Folders, files, zips, addresses (s3://...) or servers: 'dicomweb+https://HOST/PATH?PatientID=...', "
+            "'dicom://OWN:THEIRS@HOST:PORT?method=get&StudyDate=...' (method=move&listen=PORT for C-MOVE). "
+            "NAME=SOURCE says whose identifiers are in it. Passwords: docs/how-to/archive.md.",
+            show_default=False,
         ),
     ],
     to: Annotated[Path, typer.Option("--to", help="Folder of the archive.", show_default=False, readable=False)],
@@ -49,6 +55,10 @@ def ingest(
     clean_pixels: Annotated[
         bool, typer.Option("--clean-pixels", help="Find burnt-in text and blank it (needs tesseract).")
     ] = False,
+    deface: Annotated[
+        bool,
+        typer.Option("--deface", help="Remove faces from head CT and MR; leave out what may show one and can't be."),
+    ] = False,
     identified: Annotated[
         bool, typer.Option("--identified", help="De-identify nothing: the archive holds identified data.")
     ] = False,
@@ -64,7 +74,7 @@ def ingest(
         done = verb(
             sources, to, progress=tell, pixels=pixels, dates=dates, retain_device=retain_device,
             retain_institution=retain_institution, retain_safe_private=retain_safe_private, clean_pixels=clean_pixels,
-            identified=identified, workers=workers, engine=engine, memory_mb=memory,
+            deface=deface, identified=identified, workers=workers, engine=engine, memory_mb=memory,
         )  # fmt: skip
     if as_json:
         out(done.model_dump_json(indent=2))
@@ -72,7 +82,7 @@ def ingest(
         out("\n".join(_lines(done)))
     if not done.clean:
         say(
-            f"{done.refused} refused, {done.conflicts} held back, {done.lost} lost; "
+            f"{done.refused} refused, {done.conflicts} held back, {done.doubtful} doubtful, {done.lost} lost; "
             f"the list is in {to / 'private' / 'problems.parquet'}"
         )
         raise typer.Exit(Exit.INPUT)
@@ -81,6 +91,11 @@ def ingest(
 def _lines(done: IngestDocument) -> list[str]:
     lines = [f"{done.listed} files, {done.known} known before, {done.taken} taken in"]
     lines.append(", ".join(f"{t.rows} {name}" for name, t in done.tables.items() if t.rows))
+    lines[1:1] = [
+        f"{s.server}: {s.studies} studies, {s.fetched} instances fetched, {s.present} there before, {s.missing} missing"
+        + (f" (listed in {s.missing_list})" if s.missing_list else "")
+        for s in done.servers
+    ]
     lines += [f"{t.kind}: {t.count} x {t.reason} (first: {t.first})" for t in done.troubles]
     if done.lost:
         lines.append(f"lost: {done.lost} (first: {done.lost_first}); run again")
@@ -90,6 +105,16 @@ def _lines(done: IngestDocument) -> list[str]:
             f"k-anonymity over {', '.join(told.columns)}: k = {told.smallest}; {told.small_share:.0%} of "
             f"{told.patients} patients are in classes of fewer than five, {told.unique_share:.0%} are alone"
         )
+    leaks = done.leaks
+    lines.append(
+        f"removed or changed: {leaks.removed} values, {sum(leaks.replaced.values())} places in texts, {leaks.boxes} "
+        f"boxes of burnt-in text, {leaks.faces} images with a part of a face"
+    )
+    lines += [f"not de-identified: {line}" for line in leaks.not_done]
+    lines.append(
+        f"leak report: {'nothing suspicious is left' if leaks.safe else 'exports stop: ' + '; '.join(leaks.why_not)}: "
+        f"{leaks.page}"
+    )
     lines += [f"note: {note}" for note in done.notes]
     return [*lines, f"archive: {done.archive}", f"catalog: {done.catalog_hash}"]
 
@@ -119,13 +144,20 @@ def find(
     out_file: Annotated[
         Path | None, typer.Option("--out", help="Write all columns to .csv or .parquet.", readable=False)
     ] = None,
+    identified: Annotated[
+        bool, typer.Option("--identified", help="Also write rows of an archive in which nothing was de-identified.")
+    ] = False,
+    despite_leaks: DespiteOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Find series, studies, patients or reports in an archive."""
     from isocenter.core.errors import ConfigError
     from isocenter.verbs.find import ask_sql, write_rows
     from isocenter.verbs.find import find as verb
+    from isocenter.verbs.leaks import require_safe
 
+    if out_file is not None:
+        require_safe(archive, identified=identified, despite_leaks=despite_leaks)
     if sql:
         if level != "series" or limit is not None or held or like:
             raise ConfigError("SQL says itself what it returns: leave out the level, the limit, held rows and likeness")
@@ -205,9 +237,13 @@ def shards(
     identified: Annotated[
         bool, typer.Option("--identified", help="Also of an archive in which nothing was de-identified.")
     ] = False,
+    form: Annotated[
+        str, typer.Option("--form", help="shards, ome-zarr (0.5, Zarr 3) or ome-zarr-0.4 (Zarr 2).")
+    ] = "shards",
+    despite_leaks: DespiteOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Write images of an archive as shards, made for reading random patches of them while training."""
+    """Write images of an archive as shards, made for reading random patches while training; or as OME-Zarr."""
     from isocenter.core.errors import ConfigError
     from isocenter.verbs.shards import make_shards
 
@@ -217,12 +253,13 @@ def shards(
     with progress(lines=True) as tell:
         done = make_shards(
             archive, to, progress=tell, expression=expression, mask=mask, identified=identified,
-            patch=None if patch is None else tuple(map(int, sides)),
+            despite_leaks=despite_leaks, form=form, patch=None if patch is None else tuple(map(int, sides)),
         )  # fmt: skip
     if as_json:
         out(done.model_dump_json(indent=2))
     else:
-        out(f"{len(done.written)} shards written, {len(done.kept)} were there, {len(done.refused)} refused: {to}")
+        what = "shards" if form == "shards" else "images"
+        out(f"{len(done.written)} {what} written, {len(done.kept)} were there, {len(done.refused)} refused: {to}")
     if done.refused:
         say("; ".join(f"{name}: {reason}" for name, reason in done.refused[:5]))
         raise typer.Exit(Exit.INPUT)

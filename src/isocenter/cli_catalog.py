@@ -1,4 +1,4 @@
-"""The commands that ask an archive: `isocenter cohort`, `isocenter duplicates`, `isocenter describe`."""
+"""The commands that ask an archive: `isocenter cohort`, `duplicates`, `describe` and `leaks`."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from isocenter.cli_archive import ArchiveOption, JsonOption
-from isocenter.terminal import Exit, out, progress
+from isocenter.terminal import Exit, out, progress, say
 
 if TYPE_CHECKING:
     from isocenter.verbs.cohort import CohortDocument
+    from isocenter.verbs.leaks import LeaksDocument
 
-__all__ = ["cohort", "describe", "duplicates"]
+__all__ = ["cohort", "describe", "duplicates", "leaks"]
 
 
 def cohort(
@@ -144,3 +145,42 @@ def describe(
             out(f"drift of {drift.column}: {drift.measure} {drift.value:.3f}, by chance up to {drift.by_chance:.3f}")
     if page is not None:
         out(f"page: {page}")
+
+
+def leaks(
+    archive: Annotated[Path, typer.Argument(help="Folder of the archive.", show_default=False, readable=False)],
+    as_json: JsonOption = False,
+) -> None:
+    """Say what de-identification removed from an archive, what should be looked at, and what it did not do."""
+    from isocenter.verbs.leaks import leaks as verb
+
+    found = verb(archive)
+    out(found.model_dump_json(indent=2) if as_json else "\n".join(_leak_lines(found)))
+    if not found.safe:
+        say(f"exports stop: {'; '.join(found.why_not)}")
+        raise typer.Exit(Exit.INPUT)
+
+
+def _leak_lines(found: LeaksDocument) -> list[str]:
+    lines = [
+        f"{found.copies} images copied, {found.removed} values removed or changed, {found.boxes} boxes of burnt-in "
+        f"text blanked, {found.faces} images without their part of a face"
+    ]
+    lines.append(f"in texts: {', '.join(f'{c} x {k}' for k, c in found.replaced.items()) or 'nothing'}")
+    by_action: dict[str, int] = {}
+    for change in found.changed:
+        by_action[change.action] = by_action.get(change.action, 0) + change.count
+    lines.append(f"in headers: {', '.join(f'{c} x {a}' for a, c in sorted(by_action.items())) or 'nothing'}")
+    for entry in found.suspicious:
+        state = "gone" if entry.settled else "still there"
+        lines.append(
+            f"suspicious, {state}: {entry.count} x {entry.reason} ({entry.tag or 'file'}; first: {entry.first})"
+        )
+    lines += [f"not de-identified: {line}" for line in found.not_done]
+    if found.anonymity is not None:
+        told = found.anonymity
+        lines.append(
+            f"k-anonymity over {', '.join(told.columns)}: k = {told.smallest}; {told.unique_share:.0%} of "
+            f"{told.patients} patients are alone"
+        )
+    return lines

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -63,6 +64,28 @@ def test_shards_of_an_archive(source: Path, tmp_path: Path) -> None:
     assert np.array_equal(again.geometry.affine, original.geometry.affine)
     code, text, _ = run("shards", "--archive", tmp_path / "a", "--to", tmp_path / "s")
     assert (code, text.split(":")[0]) == (0, "0 shards written, 1 were there, 0 refused")
+
+
+@pytest.mark.parametrize("form", ["ome-zarr", "ome-zarr-0.4"])
+def test_ome_zarr_of_an_archive(source: Path, tmp_path: Path, form: str) -> None:
+    from isocenter.data.images import read_study
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        zarr = pytest.importorskip("zarr", minversion="3", reason="zarr 3 is not installed: no OME-Zarr")
+    run("ingest", source, "--to", tmp_path / "a", "--workers", 1)
+    arguments = ("shards", "--archive", tmp_path / "a", "--to", tmp_path / "z", "--form", form)
+    code, text, _ = run(*arguments, "--json")
+    assert code == 0
+    (name,) = json.loads(text)["written"]
+    original = read_study(source).study.images[0]
+    group = zarr.open_group(str(tmp_path / "z" / f"{name}.ome.zarr"), mode="r")
+    affine = np.array(group.attrs["isocenter"]["affine_zyx_to_lps_mm"])
+    assert np.array_equal(group["0"][:], original.array)
+    assert np.array_equal(affine, original.geometry.affine)
+    assert sorted(p.name for p in (tmp_path / "z").iterdir()) == [f"{name}.ome.zarr"]
+    code, text, _ = run(*arguments)
+    assert (code, text.split(":")[0]) == (0, "0 images written, 1 were there, 0 refused")
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,7 @@ COMMANDS = (
     "cohort",
     "duplicates",
     "describe",
+    "leaks",
     "shards",
     "report",
     "ask",

@@ -9,15 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from isocenter.core.errors import CapabilityError, ConfigError, DataError, WeightsError
+from isocenter.core.errors import CapabilityError, DataError, WeightsError
 from isocenter.core.sides import names_a_side
 from isocenter.data.images.atomic import atomic_folder, make_parent
 from isocenter.verbs.adapted_folder import card_fields, check_out, write_adapted
 from isocenter.verbs.provenance import code_version, created_now, machine, package_versions, python_version
 from isocenter.verbs.read import Progress
 from isocenter.verbs.session_folder import SessionManifest, read_cases, read_manifest
+from isocenter.verbs.settings import configured
 
 if TYPE_CHECKING:
     from isocenter.learn.from_session import Adapted
@@ -118,11 +119,7 @@ def adapt(
         WeightsError: The session was made with other weights, and that was not accepted.
         CapabilityError: A package that learning needs is not installed.
     """
-    try:
-        config = AdaptConfig(from_session=Path(from_session), out=Path(out), **settings)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        raise ConfigError(f"setting {'.'.join(str(p) for p in first['loc'])}: {first['msg']}") from error
+    config = configured(AdaptConfig, from_session=Path(from_session), out=Path(out), **settings)
     return run(config, progress)
 
 

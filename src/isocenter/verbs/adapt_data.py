@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from isocenter.core.errors import CapabilityError, ConfigError, DataError, IsocenterError
 from isocenter.data.images.atomic import atomic_folder, explain_os_error, make_parent
@@ -27,6 +27,7 @@ from isocenter.verbs.evaluation.tables import group_columns, read_table
 from isocenter.verbs.learnt_folder import write_learnt
 from isocenter.verbs.provenance import code_version, created_now, machine, package_versions, python_version
 from isocenter.verbs.read import Coded, Progress
+from isocenter.verbs.settings import configured
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -211,11 +212,7 @@ def learn_network(
 
 
 def _config(data: Path | str, out: Path | str, settings: Mapping[str, Any]) -> AdaptDataConfig:
-    try:
-        return AdaptDataConfig(data=Path(data), out=Path(out), **settings)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        raise ConfigError(f"setting {'.'.join(str(p) for p in first['loc'])}: {first['msg']}") from error
+    return configured(AdaptDataConfig, data=Path(data), out=Path(out), **settings)
 
 
 def read_card_file(file: Path) -> dict[str, Any]:

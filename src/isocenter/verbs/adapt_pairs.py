@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from isocenter.core.errors import CapabilityError, ConfigError
 from isocenter.data.images.atomic import atomic_path, explain_os_error
@@ -26,6 +26,7 @@ from isocenter.verbs.provenance import machine
 from isocenter.verbs.read import Progress
 from isocenter.verbs.run_folder import begin_run
 from isocenter.verbs.session_folder import WeightsEntry
+from isocenter.verbs.settings import configured
 
 if TYPE_CHECKING:
     from isocenter.learn.multimodal.config import MultimodalTraining
@@ -162,12 +163,8 @@ def adapt_pairs(
         TrainingError: The loss is no number.
         OutputError: The disk is full, or the folder can't be written.
     """
-    try:
-        given = None if pairs is None else Path(pairs)
-        config = AdaptPairsConfig(out=Path(out), pairs=given, **settings)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        raise ConfigError(f"setting {'.'.join(str(p) for p in first['loc'])}: {first['msg']}") from error
+    given = None if pairs is None else Path(pairs)
+    config = configured(AdaptPairsConfig, out=Path(out), pairs=given, **settings)
     return run(config, progress)
 
 

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from isocenter.core.errors import CapabilityError, ConfigError
 from isocenter.data.images.atomic import explain_os_error
@@ -25,6 +25,7 @@ from isocenter.verbs.pretrain import missing_for_learning
 from isocenter.verbs.provenance import machine
 from isocenter.verbs.read import Progress
 from isocenter.verbs.run_folder import begin_run
+from isocenter.verbs.settings import configured
 
 if TYPE_CHECKING:
     from isocenter.learn.alignment.measure import Figure
@@ -179,11 +180,7 @@ def align(config: Path | str, out: Path | str, *, progress: Progress | None = No
         WeightsError: A checkpoint, weights to begin with or a folder of a text tower can't be read.
         OutputError: The disk is full, or the folder can't be written.
     """
-    try:
-        checked = AlignConfig(config=Path(config), out=Path(out), **settings)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        raise ConfigError(f"setting {'.'.join(str(p) for p in first['loc'])}: {first['msg']}") from error
+    checked = configured(AlignConfig, config=Path(config), out=Path(out), **settings)
     return run(checked, progress)
 
 

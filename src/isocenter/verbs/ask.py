@@ -13,9 +13,10 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from isocenter.core.errors import ConfigError
+from isocenter.verbs import settings as fields
 from isocenter.verbs.asking.answers import picture_of
 from isocenter.verbs.asking.dialogue import Answer, Dialogue
 from isocenter.verbs.asking.study import Examined, open_examined
@@ -151,11 +152,7 @@ def configured(study: Path | str, **settings: Any) -> AskConfig:
     Raises:
         ConfigError: One is wrong.
     """
-    try:
-        return AskConfig(study=Path(study), **settings)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        raise ConfigError(f"setting {'.'.join(str(p) for p in first['loc'])}: {first['msg']}") from error
+    return fields.configured(AskConfig, study=Path(study), **settings)
 
 
 def run(config: AskConfig, progress: Progress | None = None) -> AskDocument:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from isocenter.core import Study, TaskEntry
 from isocenter.core.errors import ConfigError, DataError
@@ -57,6 +57,7 @@ from isocenter.verbs.learnt_folder import HELD_OUT, LearntFile, is_learnt_folder
 from isocenter.verbs.provenance import created_now
 from isocenter.verbs.read import Coded, Progress
 from isocenter.verbs.running import choose_tasks
+from isocenter.verbs.settings import configured
 from isocenter.verbs.shipped import task_folder
 
 __all__ = ["CheckConfig", "check", "run"]
@@ -127,11 +128,7 @@ def check(task: str, out: Path | str, *, progress: Progress | None = None, **set
         DataError: The labelled set can't be read, or is of another kind than the task's answers.
         ModelError: The task can't run at all.
     """
-    try:
-        config = CheckConfig(task=task, out=Path(out), **settings)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        raise ConfigError(f"setting {'.'.join(str(p) for p in first['loc'])}: {first['msg']}") from error
+    config = configured(CheckConfig, task=task, out=Path(out), **settings)
     return run(config, progress)
 
 

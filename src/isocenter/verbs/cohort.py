@@ -6,10 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from isocenter.core.errors import ConfigError
 from isocenter.verbs.archive_folder import require_packages
+from isocenter.verbs.settings import configured
 
 __all__ = ["CohortConfig", "CohortDocument", "cohort", "cohorts", "compare_cohorts", "show_cohort"]
 
@@ -90,10 +91,7 @@ def cohort(
     from isocenter.data.catalog.cohorts import Split, make_cohort
     from isocenter.data.catalog.splitting import parse_parts
 
-    try:
-        config = CohortConfig(**options)
-    except ValidationError as error:
-        raise ConfigError(f"{error.errors()[0]['loc']}: {error.errors()[0]['msg']}") from error
+    config = configured(CohortConfig, **options)
     split, by, stratify = config.split, config.by, config.stratify
     if not split and (stratify or by != "patient"):
         raise ConfigError("only a split is by something, or stratified; add --split")

@@ -46,7 +46,7 @@ def describe(
     from isocenter.data.catalog.pictures import pictures_of, places_of
     from isocenter.verbs.description import gather
     from isocenter.verbs.description.outliers import RULE, find_outliers
-    from isocenter.verbs.ingest import anonymity_of
+    from isocenter.verbs.leaks import anonymity_of
 
     place, catalog = open_archive(Path(archive)), open_catalog(Path(archive))
     pictures = pictures_of(catalog, places_of(catalog), progress=progress) if place.pixels else None

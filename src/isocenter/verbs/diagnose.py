@@ -10,12 +10,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from isocenter.core.errors import ConfigError
 from isocenter.verbs.read import Coded, Progress, ReadConfig
 from isocenter.verbs.read import run as run_read
 from isocenter.verbs.result import ResultDocument
+from isocenter.verbs.settings import configured
 
 __all__ = ["DiagnoseConfig", "diagnose", "run"]
 
@@ -77,11 +77,7 @@ def diagnose(
         ModelError: A task can't run.
         PluginError: A task broke its contract.
     """
-    try:
-        config = DiagnoseConfig(path=Path(path), out=Path(out), tasks=tasks, **settings)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        raise ConfigError(f"setting {'.'.join(str(p) for p in first['loc'])}: {first['msg']}") from error
+    config = configured(DiagnoseConfig, path=Path(path), out=Path(out), tasks=tasks, **settings)
     return run(config, progress)
 
 

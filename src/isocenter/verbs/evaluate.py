@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from isocenter.core.errors import ConfigError, DataError, IsocenterError
 from isocenter.data.images.atomic import atomic_folder, make_parent
@@ -50,6 +50,7 @@ from isocenter.verbs.evaluation.tables import Table, group_columns, read_table
 from isocenter.verbs.provenance import code_version, created_now, machine, package_versions, python_version
 from isocenter.verbs.read import Coded, Progress
 from isocenter.verbs.running import choose_tasks
+from isocenter.verbs.settings import configured
 from isocenter.version import __version__
 
 __all__ = ["DOCUMENT", "EvaluateConfig", "document_of", "evaluate_predictions", "provenance", "run"]
@@ -143,11 +144,7 @@ def evaluate_predictions(out: Path | str, *, progress: Progress | None = None, *
         DataError: The input can't be measured: missing cases, other grids, what is no probability, one class only.
         ModelError: The task can't run.
     """
-    try:
-        config = EvaluateConfig(out=Path(out), **settings)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        raise ConfigError(f"setting {'.'.join(str(p) for p in first['loc'])}: {first['msg']}") from error
+    config = configured(EvaluateConfig, out=Path(out), **settings)
     return run(config, progress)
 
 

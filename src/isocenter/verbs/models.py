@@ -13,7 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from isocenter.core.errors import CapabilityError, ConfigError, WeightsError
 from isocenter.data.images.atomic import atomic_folder, explain_os_error
@@ -22,6 +22,7 @@ from isocenter.models.passport.files import Progress
 from isocenter.models.passport.store import ENTRY, FILES, Entry, entry_names, is_name, read_entry, root_of, store_folder
 from isocenter.models.weights import list_cards, render_card
 from isocenter.verbs.provenance import created_now
+from isocenter.verbs.settings import configured
 
 if TYPE_CHECKING:
     from isocenter.models.passport.preflight import CheckReport
@@ -126,11 +127,7 @@ def models_add(path: Path | str, *, progress: Progress | None = None, **settings
         CapabilityError: A package that is needed to read the weights is not installed.
         OutputError: The store can't be written.
     """
-    try:
-        checked = ModelsAddConfig(path=Path(path), **settings)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        raise ConfigError(f"setting {'.'.join(str(p) for p in first['loc'])}: {first['msg']}") from error
+    checked = configured(ModelsAddConfig, path=Path(path), **settings)
     return run(checked, progress)
 
 

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import numpy as np
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 from pydicom.dataset import Dataset
 
 from isocenter.core import Image, Mask, Quantity
@@ -53,6 +53,7 @@ from isocenter.verbs.provenance import InputNames, created_now, input_files, pac
 from isocenter.verbs.read import Coded, ReadConfig, read_study, state
 from isocenter.verbs.report.overlay import overlay_png
 from isocenter.verbs.result import StudyEntry
+from isocenter.verbs.settings import configured
 from isocenter.version import __version__
 
 __all__ = ["PhenotypeConfig", "phenotype", "run"]
@@ -186,11 +187,7 @@ def phenotype(
         ModelError: The encoder can't be opened, or is none.
     """
     given = {**({} if config is None else _settings_of(config)), **settings}
-    try:
-        made = PhenotypeConfig(**{**given, "image": Path(image), "mask": Path(mask), "out": Path(out)})
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        raise ConfigError(f"setting {'.'.join(str(p) for p in first['loc'])}: {first['msg']}") from error
+    made = configured(PhenotypeConfig, **{**given, "image": Path(image), "mask": Path(mask), "out": Path(out)})
     return run(made, progress)
 
 

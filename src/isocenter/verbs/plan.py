@@ -10,10 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from isocenter.core.errors import CapabilityError, ConfigError
 from isocenter.plugins import find, load
+from isocenter.verbs.settings import configured
 
 if TYPE_CHECKING:
     from isocenter.learn.planning.layout import Layout
@@ -211,11 +212,7 @@ def plan(**settings: Any) -> PlanResult:
         ConfigError: A setting is wrong, or days are asked for without any rate.
         CapabilityError: A package is missing, or the method can't be counted.
     """
-    try:
-        checked = PlanConfig(**settings)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        raise ConfigError(f"setting {'.'.join(str(p) for p in first['loc'])}: {first['msg']}") from error
+    checked = configured(PlanConfig, **settings)
     return run(checked)
 
 

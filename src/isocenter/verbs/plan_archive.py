@@ -6,9 +6,10 @@ import json
 from importlib.resources import files
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from isocenter.core.errors import ConfigError, DataError
+from isocenter.core.errors import DataError
+from isocenter.verbs.settings import configured
 
 __all__ = ["RATES", "ArchivePlan", "ArchivePlanConfig", "IngestRates", "plan_archive"]
 
@@ -112,10 +113,7 @@ def plan_archive(**options: Any) -> ArchivePlan:
         >>> round(large.core_hours / small.core_hours)
         1000
     """
-    try:
-        config = ArchivePlanConfig(**options)
-    except ValidationError as error:
-        raise ConfigError(f"{error.errors()[0]['loc']}: {error.errors()[0]['msg']}") from error
+    config = configured(ArchivePlanConfig, **options)
     try:
         rates = IngestRates(**json.loads(files("isocenter.verbs").joinpath(RATES).read_text("utf-8")))
     except (OSError, ValueError) as error:

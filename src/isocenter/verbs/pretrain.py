@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from isocenter.core.errors import CapabilityError, ConfigError
 from isocenter.data.images.atomic import explain_os_error
@@ -23,6 +23,7 @@ from isocenter.plugins import find, load
 from isocenter.verbs.provenance import machine
 from isocenter.verbs.read import Progress
 from isocenter.verbs.run_folder import begin_run
+from isocenter.verbs.settings import configured
 
 if TYPE_CHECKING:
     from isocenter.learn.method import Method, StepReport
@@ -110,11 +111,7 @@ def pretrain(
         OutputError: The disk is full, or the folder can't be written.
         PluginError: There is no such method.
     """
-    try:
-        checked = PretrainConfig(config=Path(config), out=Path(out), **settings)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        raise ConfigError(f"setting {'.'.join(str(p) for p in first['loc'])}: {first['msg']}") from error
+    checked = configured(PretrainConfig, config=Path(config), out=Path(out), **settings)
     return run(checked, progress)
 
 

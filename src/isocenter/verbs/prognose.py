@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from isocenter.core.errors import ConfigError, DataError
 from isocenter.data.images.atomic import atomic_folder, make_parent
@@ -56,6 +56,7 @@ from isocenter.verbs.prognosis.inputs import Asked, Cohort, cohort_of
 from isocenter.verbs.prognosis.keeping import ARRAYS, MODEL, PAGE, check_place, model_bytes
 from isocenter.verbs.prognosis.page import render_model
 from isocenter.verbs.provenance import code_version, created_now
+from isocenter.verbs.settings import configured
 from isocenter.version import __version__
 
 __all__ = ["PeopleConfig", "PrognoseConfig", "prognose", "prognose_people", "run"]
@@ -162,13 +163,9 @@ def prognose(
         CapabilityError: A network is asked for and torchsurv is not installed.
         OutputError: The folder can't be written.
     """
-    try:
-        config = PrognoseConfig(
-            table=Path(table), out=Path(out), time=time, event=event, horizon_days=horizon_days, **settings
-        )
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        raise ConfigError(f"setting {'.'.join(str(p) for p in first['loc'])}: {first['msg']}") from error
+    config = configured(
+        PrognoseConfig, table=Path(table), out=Path(out), time=time, event=event, horizon_days=horizon_days, **settings
+    )
     return run(config, progress)
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from isocenter.core import Image, Mask, Study
 from isocenter.core.errors import ConfigError, DataError, OutputError
@@ -48,6 +48,7 @@ from isocenter.verbs.result import (
     StudyEntry,
 )
 from isocenter.verbs.running import Answer, Chosen, choose_tasks, run_task
+from isocenter.verbs.settings import configured
 from isocenter.verbs.writing import Written, write_image
 from isocenter.version import __version__
 
@@ -134,11 +135,7 @@ def read(path: Path | str, out: Path | str, *, progress: Progress | None = None,
         ModelError: A task that was named can't run.
         PluginError: Two plug-ins share a name, or a task that was named broke its contract.
     """
-    try:
-        config = ReadConfig(path=Path(path), out=Path(out), **settings)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        raise ConfigError(f"setting {'.'.join(str(p) for p in first['loc'])}: {first['msg']}") from error
+    config = configured(ReadConfig, path=Path(path), out=Path(out), **settings)
     return run(config, progress)
 
 

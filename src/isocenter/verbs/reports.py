@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from isocenter.core.errors import ConfigError
 from isocenter.data.images.atomic import atomic_folder, make_parent
@@ -24,6 +24,7 @@ from isocenter.verbs.drafting.pictures import evidence_pictures
 from isocenter.verbs.drafting.rephrase import rephrased
 from isocenter.verbs.provenance import created_now
 from isocenter.verbs.result import ResultDocument, read_result
+from isocenter.verbs.settings import configured
 from isocenter.version import __version__
 
 __all__ = ["DraftDocument", "DraftPart", "ReportConfig", "composed", "report", "run"]
@@ -129,11 +130,7 @@ def report(result: Path | str, out: Path | str, **settings: Any) -> DraftDocumen
         ConfigError: A setting is wrong, or the draft would leave this machine without leave.
         DataError: The result can't be read, or the output can't be written.
     """
-    try:
-        config = ReportConfig(result=Path(result), out=Path(out), **settings)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        raise ConfigError(f"setting {'.'.join(str(p) for p in first['loc'])}: {first['msg']}") from error
+    config = configured(ReportConfig, result=Path(result), out=Path(out), **settings)
     return run(config)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from isocenter.core import Mask, Study
 from isocenter.core.errors import CapabilityError, ConfigError, IsocenterError
@@ -17,6 +17,7 @@ from isocenter.verbs.provenance import InputNames, input_files
 from isocenter.verbs.read import Coded, Progress, ReadConfig, read_study, state
 from isocenter.verbs.result import FileEntry, PredictionEntry
 from isocenter.verbs.running import choose_tasks, run_task
+from isocenter.verbs.settings import configured
 from isocenter.verbs.writing import check_suffix, write_mask
 
 __all__ = ["SegmentConfig", "segment"]
@@ -73,11 +74,7 @@ def segment(path: Path | str, out: Path | str, *, progress: Progress | None = No
         DataError: The study can't be read, or the file can't be written.
         ModelError: The task can't run.
     """
-    try:
-        config = SegmentConfig(path=Path(path), out=Path(out), **settings)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        raise ConfigError(f"setting {'.'.join(str(p) for p in first['loc'])}: {first['msg']}") from error
+    config = configured(SegmentConfig, path=Path(path), out=Path(out), **settings)
     return run(config, progress)
 
 

@@ -1,4 +1,4 @@
-"""Shards: images of an archive, found by an expression, as files for reading random patches while training."""
+"""Shards: images of an archive, found by an expression, as files for reading random patches, or as OME-Zarr."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ from collections.abc import Callable
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from isocenter.core import Image, Mask
-from isocenter.core.errors import ConfigError, DataError, IdentityLeak
+from isocenter.core.errors import ConfigError, DataError
 from isocenter.data.images import read_nifti, read_nifti_mask, read_nrrd, read_nrrd_mask, read_picture, read_study
 from isocenter.data.labelled.files import read_label, same_grid
 from isocenter.verbs.archive_folder import require_packages
+from isocenter.verbs.leaks import require_safe
+from isocenter.verbs.settings import configured
 
 if TYPE_CHECKING:
     from isocenter.data.catalog.catalog import Catalog
@@ -40,8 +42,10 @@ class ShardsConfig(BaseModel):
         to: Folder of the shards.
         expression: As for `isocenter find`; "" for all images.
         mask: Name of the masks that go beside the images, where a case has several.
-        patch: Size of patches that will mostly be read (z, y, x).
+        patch: Size of patches that will mostly be read (z, y, x); of chunks, for OME-Zarr.
+        form: shards, or ome-zarr (0.5, on Zarr 3), or ome-zarr-0.4 (on Zarr 2).
         identified: Whether shards are made of an archive in which nothing was de-identified.
+        despite_leaks: Whether shards are made of an archive whose leak report names what is suspicious and still there.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -51,7 +55,9 @@ class ShardsConfig(BaseModel):
     expression: str = ""
     mask: str = ""
     patch: tuple[int, int, int] | None = None
+    form: Literal["shards", "ome-zarr", "ome-zarr-0.4"] = "shards"
     identified: bool = False
+    despite_leaks: bool = False
 
 
 class ShardsDocument(BaseModel):
@@ -86,30 +92,22 @@ def make_shards(
     Raises:
         ConfigError: An option or the expression is wrong, or nothing is found.
         DataError: There is no archive.
-        IdentityLeak: Nothing was de-identified in it, and the caller did not say that this is wanted.
+        IdentityLeak: Nothing was de-identified in it, or its leak report is not safe, and the caller did not say that
+            this is wanted.
         OutputError: A shard can't be written.
         CapabilityError: A package is missing.
     """
-    try:
-        config = ShardsConfig(archive=Path(archive), to=Path(to), **options)
-    except ValidationError as error:
-        raise ConfigError(f"{error.errors()[0]['loc']}: {error.errors()[0]['msg']}") from error
+    config = configured(ShardsConfig, archive=Path(archive), to=Path(to), **options)
     return run(config, progress=progress)
 
 
 def run(config: ShardsConfig, *, progress: Progress | None = None) -> ShardsDocument:
     """Write shards, as configured."""
     require_packages()
-    from isocenter.data.archive.layout import open_archive
     from isocenter.data.catalog.catalog import open_catalog
-    from isocenter.data.shards import ToShard, write_shards
+    from isocenter.data.shards import ToShard, write_ome_zarrs, write_shards
 
-    if open_archive(config.archive).policy.off and not config.identified:
-        raise IdentityLeak(
-            "nothing was de-identified in this archive, and its shards would carry what identifies; say that you "
-            "want that",
-            source=config.archive,
-        )
+    require_safe(config.archive, identified=config.identified, despite_leaks=config.despite_leaks)
     catalog = open_catalog(config.archive)
     wanted = set(catalog.find(config.expression).column("series_uid").to_pylist())
     rows = [row for row in catalog.sql(_QUERY).to_pylist() if row["series_uid"] in wanted]
@@ -125,7 +123,11 @@ def run(config: ShardsConfig, *, progress: Progress | None = None) -> ShardsDocu
             origin = f"{row['origin']} {' '.join(str(m) for m in masks)}"
             yield ToShard(name, partial(_load, config.archive, row, masks), origin)
 
-    done = write_shards(items(), config.to, patch=config.patch)
+    if config.form == "shards":
+        done = write_shards(items(), config.to, patch=config.patch)
+    else:
+        version: Literal["0.4", "0.5"] = "0.4" if config.form.endswith("0.4") else "0.5"
+        done = write_ome_zarrs(items(), config.to, version=version, chunks=config.patch)
     told = {n: {k: str(r[k]) for k in ("series_uid", "study_uid", "patient_key")} for n, r in names.items()}
     return ShardsDocument(written=done.written, kept=done.kept, refused=done.refused, shards=told)
 

@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from isocenter.core import ModelRef
 from isocenter.core.errors import ConfigError, DataError
@@ -45,6 +45,7 @@ from isocenter.verbs.entries import file_sha256
 from isocenter.verbs.evaluate import check_out
 from isocenter.verbs.prognosis.blocks import read_blocks
 from isocenter.verbs.provenance import code_version, created_now, package_versions
+from isocenter.verbs.settings import configured
 from isocenter.verbs.treatment.analysis import AS_PREDICTED, Plan, analyse, balance_of, overlap_of
 from isocenter.verbs.treatment.document import AmountEntry, PersonEntry, SupportBlock, TreatDocument
 from isocenter.verbs.treatment.page import render_treat
@@ -176,13 +177,7 @@ def treat(
         CapabilityError: EconML or scikit-learn is not installed.
         OutputError: The folder can't be written.
     """
-    try:
-        config = TreatConfig(
-            table=Path(table), out=Path(out), treatment=treatment, design=design, **settings  # type: ignore[arg-type]
-        )  # fmt: skip
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        raise ConfigError(f"setting {'.'.join(str(p) for p in first['loc'])}: {first['msg']}") from error
+    config = configured(TreatConfig, table=Path(table), out=Path(out), treatment=treatment, design=design, **settings)
     return run(config, progress)
 
 

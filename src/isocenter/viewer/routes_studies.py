@@ -9,15 +9,48 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import FileResponse, Response, StreamingResponse
+from pydantic import BaseModel, ConfigDict, Field
 
-from isocenter.viewer.ports import ImageItem, Picture, Ports, StudyDetail, StudyPage, StudyQuery
+from isocenter.viewer.ports import ImageItem, Picture, Planes, Ports, StudyDetail, StudyPage, StudyQuery
 from isocenter.viewer.settings import PREFIX, Settings
 
-__all__ = ["router"]
+__all__ = ["StudyFilter", "router"]
 
 _DATE = r"^(\d{4}-\d{2}-\d{2})?$"
 _KEEP = "private, max-age=86400, immutable"
 _SLICE_BYTES = 1 << 20
+
+
+class StudyFilter(BaseModel):
+    """Which studies are listed; "" for any.
+
+    Attributes:
+        q: Words in description, modalities, pseudonym, accession or date.
+        modality: DICOM modality that a series has.
+        patient: Pseudonym.
+        date_from: First study date, YYYY-MM-DD (in the address: `from`).
+        date_to: Last study date (in the address: `to`).
+        status: Of the work on it.
+        offset: How many are passed over.
+        limit: At most so many.
+        order: By what they are sorted; with "-" before it, reversed.
+    """
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=False)
+
+    q: Annotated[str, Field(max_length=200)] = ""
+    modality: Annotated[str, Field(max_length=16)] = ""
+    patient: Annotated[str, Field(max_length=64)] = ""
+    date_from: Annotated[str, Field(alias="from", pattern=_DATE)] = ""
+    date_to: Annotated[str, Field(alias="to", pattern=_DATE)] = ""
+    status: Literal["", "new", "open", "read", "signed"] = ""
+    offset: Annotated[int, Field(ge=0)] = 0
+    limit: Annotated[int, Field(ge=1, le=1000)] = 50
+    order: Annotated[str, Field(pattern="^-?(date|patient|description|status)$")] = "date"
+
+    def query(self) -> StudyQuery:
+        """Return the question that the library is asked."""
+        return StudyQuery(**{**self.model_dump(), "modality": self.modality.upper()})
 
 
 def router(ports: Ports, settings: Settings) -> APIRouter:
@@ -26,21 +59,9 @@ def router(ports: Ports, settings: Settings) -> APIRouter:
     library = ports.library
 
     @routes.get("/studies")
-    def studies(
-        q: Annotated[str, Query(max_length=200)] = "",
-        modality: Annotated[str, Query(max_length=16)] = "",
-        patient: Annotated[str, Query(max_length=64)] = "",
-        date_from: Annotated[str, Query(alias="from", pattern=_DATE)] = "",
-        date_to: Annotated[str, Query(alias="to", pattern=_DATE)] = "",
-        status: Literal["", "new", "open", "read", "signed"] = "",
-        offset: Annotated[int, Query(ge=0)] = 0,
-        limit: Annotated[int, Query(ge=1, le=1000)] = 50,
-        order: Annotated[str, Query(pattern="^-?(date|patient|description|status)$")] = "date",
-    ) -> StudyPage:
+    def studies(asked: Annotated[StudyFilter, Query()]) -> StudyPage:
         """List studies."""
-        return library.studies(
-            StudyQuery(q, modality.upper(), patient, date_from, date_to, status, offset, limit, order)
-        )
+        return library.studies(asked.query())
 
     @routes.get("/studies/{study}")
     def study(study: str) -> StudyDetail:
@@ -66,15 +87,9 @@ def router(ports: Ports, settings: Settings) -> APIRouter:
         planes = library.planes(image, first, item.shape_zyx[0] - first if count is None else count)
         tag = f'"{planes.tag}"'
         headers = {"ETag": tag, "Cache-Control": _KEEP, "X-Isocenter-Dtype": item.pixel.dtype}
-        if tag in [part.strip().removeprefix("W/") for part in if_none_match.split(",")]:
+        if _has(if_none_match, tag):
             return Response(status_code=304, headers=headers)
-        # Sent from where they are kept: several people's answers are in memory once, whatever their lines are like.
-        views = [part.reshape(-1).data.cast("B") for part in planes.parts]
-        if compress == "gzip":
-            headers["Content-Encoding"] = "gzip"
-            return StreamingResponse(_packed(views), media_type="application/octet-stream", headers=headers)
-        headers["Content-Length"] = str(sum(len(view) for view in views))
-        return StreamingResponse(_sliced(views), media_type="application/octet-stream", headers=headers)
+        return _voxels(planes, headers, packed=compress == "gzip")
 
     @routes.get("/images/{image}/picture.png", response_class=Response, responses=_PNG)
     def picture(
@@ -90,7 +105,7 @@ def router(ports: Ports, settings: Settings) -> APIRouter:
         png = library.picture(image, Picture(plane, index, centre, width, width_px))
         tag = f'"{hashlib.sha256(png).hexdigest()}"'
         headers = {"ETag": tag, "Cache-Control": _KEEP}
-        if tag in [part.strip().removeprefix("W/") for part in if_none_match.split(",")]:
+        if _has(if_none_match, tag):
             return Response(status_code=304, headers=headers)
         return Response(png, media_type="image/png", headers=headers)
 
@@ -101,6 +116,21 @@ def router(ports: Ports, settings: Settings) -> APIRouter:
         return FileResponse(path, media_type="application/gzip", filename=f"{image}.nii.gz")
 
     return routes
+
+
+def _has(if_none_match: str, tag: str) -> bool:
+    """Tell whether whoever asks has what a tag stands for."""
+    return tag in [part.strip().removeprefix("W/") for part in if_none_match.split(",")]
+
+
+def _voxels(planes: Planes, headers: dict[str, str], *, packed: bool) -> StreamingResponse:
+    """Send planes from where they are kept: several people's answers are in memory once, however slow their lines."""
+    views = [part.reshape(-1).data.cast("B") for part in planes.parts]
+    if packed:
+        headers = {**headers, "Content-Encoding": "gzip"}
+        return StreamingResponse(_packed(views), media_type="application/octet-stream", headers=headers)
+    headers = {**headers, "Content-Length": str(sum(len(view) for view in views))}
+    return StreamingResponse(_sliced(views), media_type="application/octet-stream", headers=headers)
 
 
 def _sliced(views: list[memoryview]) -> Iterator[memoryview]:

@@ -6,12 +6,14 @@ import csv
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL.Image
 import pytest
 from typer.testing import CliRunner
 
+from image_servers import encoded, instance
 from isocenter.cli import app
 from isocenter.core.errors import DataError
 from isocenter.verbs.describe import describe, write_page
@@ -81,6 +83,59 @@ def test_drift_between_two_archives(archives: tuple[Path, Path]) -> None:
     assert told["rows"].beyond_chance and told["rows"].value > 0.9
     assert not told["modality"].beyond_chance
     assert not any(e.beyond_chance for e in describe(archives[0], against=archives[0]).drift)
+
+
+def dated(folder: Path, *, newer: str, gap: int = 0) -> Path:
+    """Write an image of each of 24 people, a day apart; the later half, and a second one of a person, are newer."""
+    folder.mkdir()
+    for n in range(24):
+        for study in (0, 1) if n == 3 else (0,):
+            made = instance(10 * n + study, 1, 1)
+            made.PatientID, made.PatientName = f"P{n}", f"Zyxwvut^{n}"
+            made.StudyDate = f"202401{n + 1:02d}" if study == 0 else "20240131"
+            made.Manufacturer = newer if n >= 12 or study else "OLDER"
+            made.PatientAge = f"{40 + n % 5:03d}Y"
+            if n >= 24 - gap:
+                made.PatientSex = "F"
+            (folder / f"{n}-{study}.dcm").write_bytes(encoded(made))
+    return folder
+
+
+@pytest.mark.parametrize("kept", [{"dates": "full"}, {"identified": True}])
+def test_drift_between_the_halves_of_an_archive_with_its_dates(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: dict[str, Any]
+) -> None:
+    monkeypatch.setenv("ISOCENTER_PSEUDONYM_KEY", "a key for tests alone")
+    ingest([str(dated(tmp_path / "s", newer="NEWER", gap=6))], tmp_path / "a", workers=1, **kept)
+    found = describe(tmp_path / "a")
+    assert found.drift_of.startswith("The earlier half of patients, by their first study")
+    told = {e.column: e for e in found.drift}
+    make = told["manufacturer"]
+    # Twelve images of the older make and one of the newer against twelve of the newer, half an image added to each
+    # share: a person counts with the first study, so the late one of an early person is of the earlier half.
+    old, new = (np.array(n) / sum(n) for n in ((12.5, 1.5), (0.5, 12.5)))
+    assert make.value == pytest.approx(float(((new - old) * np.log(new / old)).sum()), abs=1e-3)
+    assert make.beyond_chance and make.measure == "PSI"
+    assert not told["modality"].beyond_chance and told["modality"].value == 0
+    assert not told["age_years"].beyond_chance and told["age_years"].measure == "KS"
+    assert (told["rows"].missing_old, told["rows"].missing_new) == (0, 0)
+    assert "sex" not in told, "nobody of the earlier half has one: nothing to compare"
+    assert found.drift[0].column == "manufacturer", "what is beyond chance comes first"
+
+
+def test_halves_that_are_alike_do_not_drift(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ISOCENTER_PSEUDONYM_KEY", "a key for tests alone")
+    source = dated(tmp_path / "s", newer="OLDER")
+    ingest([str(source)], tmp_path / "a", workers=1, dates="full")
+    found = describe(tmp_path / "a")
+    assert found.drift and not any(e.beyond_chance for e in found.drift)
+    for file in sorted(source.iterdir())[:8]:
+        file.unlink()
+    ingest([str(source)], tmp_path / "few", workers=1, dates="full")
+    assert describe(tmp_path / "few").drift_of == "too few patients on a side, or no column that both state"
+    ingest([str(source)], tmp_path / "none", workers=1, dates="none")
+    none = describe(tmp_path / "none")
+    assert not none.drift and "left out" in none.drift_of
 
 
 def test_the_page_stands_alone_and_tells_no_name(archives: tuple[Path, Path], tmp_path: Path) -> None:

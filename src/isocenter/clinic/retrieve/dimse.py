@@ -17,7 +17,7 @@ from typing import Any
 
 from pydicom import Dataset
 
-from isocenter.clinic.retrieve.plan import Failure, Patience, Query, Retrieved, is_uid
+from isocenter.clinic.retrieve.plan import GONE, Failure, Patience, Query, Retrieved, is_uid
 from isocenter.clinic.retrieve.staging import Staging
 from isocenter.core.errors import CapabilityError, ConfigError, DataError, TransportError
 
@@ -61,6 +61,10 @@ class DimseNode:
                 raise ConfigError("an application entity title has 1 to 16 characters")
         if not 0 < self.port < 65536:
             raise ConfigError("a port is a number from 1 to 65535")
+
+
+class _SilentError(TransportError):
+    """No answer at all."""
 
 
 class _Errors:
@@ -185,6 +189,7 @@ class _Ways:
         self.progress = progress or (lambda _study, _number, _all: None)
         self.errors = _Errors()
         self.classes: dict[str, list[str]] = {}
+        self.silences = 0
 
     def entity(self) -> Any:
         ae = self.net.AE(ae_title=self.node.own_title)
@@ -198,8 +203,9 @@ class _Ways:
             options["tls_args"] = (node.tls, node.host)
         association = ae.associate(node.host, node.port, ae_title=node.ae_title, **options)
         if not association.is_established:
-            refused = "refuses us (does it know our title?)" if association.is_rejected else "does not answer"
-            raise TransportError(f"the other system {refused}")
+            if association.is_rejected:
+                raise TransportError("the other system refuses us (does it know our title?)")
+            raise _SilentError("the other system does not answer")
         try:
             yield association
         finally:
@@ -230,7 +236,7 @@ class _Ways:
                 raise self.errors.fatal
             code = status.get("Status")
             if code is None:
-                raise TransportError("the other system went silent, or was cut off")
+                raise _SilentError("the other system went silent, or was cut off")
             if code in _PENDING:
                 found.append(identifier)
             elif code not in (_SUCCESS, _WARNING):
@@ -248,7 +254,10 @@ class _Ways:
                 if left:
                     self.sleep(wait)
                     wait *= 2
+                else:
+                    self.silences = self.silences + 1 if isinstance(error, _SilentError) else 0
             else:
+                self.silences = 0
                 return ""
         return reason
 
@@ -303,6 +312,9 @@ def _retrieve(ways: _Ways, query: Query, fetch: Callable[[Dataset, str], None]) 
     result = Retrieved(tuple(studies), failures=tuple(failures))
     for number, study in enumerate(studies, start=1):
         ways.progress(study, number, len(studies))
+        if ways.silences >= ways.patience.give_up:
+            result = replace(result, failures=(*result.failures, Failure(study, "", GONE)))
+            continue
         most = ways.patience.max_bytes
         if most is not None and ways.staging.bytes >= most:
             result = replace(result, failures=(*result.failures, Failure(study, "", "beyond max_bytes")))

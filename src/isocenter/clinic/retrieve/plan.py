@@ -11,8 +11,9 @@ from pydicom.datadict import tag_for_keyword
 
 from isocenter.core.errors import ConfigError
 
-__all__ = ["Failure", "Patience", "Query", "Retrieved", "is_uid"]
+__all__ = ["GONE", "Failure", "Patience", "Query", "Retrieved", "is_uid"]
 
+GONE = "not asked for: the other system had stopped answering; run again"
 _UID = re.compile(r"[0-9][0-9.]{0,63}")
 
 
@@ -60,9 +61,11 @@ class Patience:
         timeout_s: Without a byte for so long is no answer.
         max_studies: Studies taken; more are a failure that is listed. None for no limit.
         max_bytes: Bytes fetched by one call, likewise.
+        give_up: Requests in a row without any answer, all tries made, after which the other system counts as gone: what
+            is left is listed and not asked for.
 
     Raises:
-        ConfigError: A number is negative, or the timeout zero.
+        ConfigError: A number is negative, or the timeout or `give_up` zero.
     """
 
     retries: int = 4
@@ -70,10 +73,11 @@ class Patience:
     timeout_s: float = 60.0
     max_studies: int | None = None
     max_bytes: int | None = None
+    give_up: int = 3
 
     def __post_init__(self) -> None:
-        if self.retries < 0 or self.backoff_s < 0 or self.timeout_s <= 0:
-            raise ConfigError("retries and backoff_s must not be negative, and timeout_s must be above 0")
+        if self.retries < 0 or self.backoff_s < 0 or self.timeout_s <= 0 or self.give_up < 1:
+            raise ConfigError("retries and backoff_s must not be negative, timeout_s and give_up must be above 0")
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,15 @@
 """The folder that instances arrive in: STUDY/SERIES/INSTANCE.dcm, each there whole or not at all.
 
-Beside them, `received.txt` of a study says how many bytes every instance has. An instance is not asked for again where
-its file is there with that many bytes.
+Beside them, `.received` of a study says how many bytes every instance has. An instance is not asked for again where its
+file is there with that many bytes, or where whoever fetched it has taken it away (`drop_taken`).
 """
 
 from __future__ import annotations
 
+import os
 import secrets
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pydicom
@@ -16,12 +17,14 @@ from pydicom.errors import InvalidDicomError
 
 from isocenter.clinic.retrieve.plan import is_uid
 from isocenter.core.errors import DataError, TransportError
-from isocenter.data.images.atomic import explain_os_error
+from isocenter.data.images.atomic import atomic_path, explain_os_error
 from isocenter.data.images.quiet import quiet
 
-__all__ = ["Staging"]
+__all__ = ["Staging", "drop_taken", "forget_taken"]
 
-_LIST = "received.txt"
+_LIST = ".received"
+_TAKEN = "taken"
+_GONE = -1
 _PARTIAL = ".partial-"
 
 
@@ -53,8 +56,10 @@ class Staging:
             raise explain_os_error(error, self.folder, doing="write") from error
 
     def has(self, study_uid: str, series_uid: str, sop_uid: str) -> bool:
-        """Tell whether an instance is there, whole."""
+        """Tell whether an instance is there, whole, or was taken away from here."""
         size = self._of_study(study_uid).get(sop_uid)
+        if size == _GONE:
+            return True
         file = self._file(study_uid, series_uid, sop_uid)
         return size is not None and file.is_file() and file.stat().st_size == size
 
@@ -105,8 +110,8 @@ class Staging:
                 if listed.is_file():
                     for line in listed.read_text(encoding="ascii", errors="replace").splitlines():
                         sop, _, size = line.partition(" ")
-                        if is_uid(sop) and size.isdigit():
-                            sizes[sop] = int(size)
+                        if is_uid(sop) and (size.isdigit() or size == _TAKEN):
+                            sizes[sop] = _GONE if size == _TAKEN else int(size)
                 self._known[study_uid] = sizes
             return self._known[study_uid]
 
@@ -118,6 +123,50 @@ class Staging:
             known[sop_uid] = size
             self.fetched += 1
             self.bytes += size
+
+
+def drop_taken(folder: Path, study_uid: str, instances: Sequence[tuple[str, str]]) -> None:
+    """Remove instances that stand elsewhere by now, and note that, so that they are not asked for again.
+
+    The note comes before the removal and is on the disk by then: cut off between them, a file stays, and nothing else.
+
+    Args:
+        folder: That they arrived in.
+        study_uid: Of the study.
+        instances: Series and SOP Instance UIDs.
+
+    Raises:
+        OutputError: The folder can't be written.
+    """
+    place = folder / study_uid
+    try:
+        with (place / _LIST).open("a", encoding="ascii") as stream:
+            stream.writelines(f"{sop} {_TAKEN}\n" for _, sop in instances)
+            stream.flush()
+            os.fsync(stream.fileno())
+        for series, sop in instances:
+            (place / series / f"{sop}.dcm").unlink(missing_ok=True)
+        for series in {series for series, _ in instances}:
+            if (place / series).is_dir() and not any((place / series).iterdir()):
+                (place / series).rmdir()
+    except OSError as error:
+        raise explain_os_error(error, place, doing="write") from error
+
+
+def forget_taken(folder: Path) -> None:
+    """Forget what was taken away: it is asked for again.
+
+    Raises:
+        OutputError: The folder can't be written.
+    """
+    try:
+        for listed in folder.glob(f"*/{_LIST}"):
+            lines = listed.read_text(encoding="ascii", errors="replace").splitlines()
+            gone = {line.partition(" ")[0] for line in lines if line.endswith(f" {_TAKEN}")}
+            with atomic_path(listed) as temporary:
+                temporary.write_text("".join(f"{x}\n" for x in lines if x.partition(" ")[0] not in gone), "ascii")
+    except OSError as error:
+        raise explain_os_error(error, folder, doing="write") from error
 
 
 @quiet()

@@ -21,7 +21,7 @@ from types import MappingProxyType
 from typing import Any
 
 from isocenter.clinic.retrieve.multipart import boundary_of, parts_of
-from isocenter.clinic.retrieve.plan import Failure, Patience, Query, Retrieved, is_uid
+from isocenter.clinic.retrieve.plan import GONE, Failure, Patience, Query, Retrieved, is_uid
 from isocenter.clinic.retrieve.staging import Staging
 from isocenter.core.errors import CapabilityError, ConfigError, TransportError
 
@@ -66,9 +66,10 @@ class DicomWebServer:
 class _PassingError(TransportError):
     """A failure that a further try may not have."""
 
-    def __init__(self, message: str, wait_s: float = 0.0) -> None:
+    def __init__(self, message: str, wait_s: float = 0.0, *, silent: bool = False) -> None:
         super().__init__(message)
         self.wait_s = wait_s
+        self.silent = silent
 
 
 def retrieve_dicomweb(
@@ -106,6 +107,9 @@ def retrieve_dicomweb(
         for number, study in enumerate(studies, start=1):
             if progress is not None:
                 progress(study, number, len(studies))
+            if session.gone:
+                result = replace(result, failures=(*result.failures, Failure(study, "", GONE)))
+                continue
             if patience.max_bytes is not None and staging.bytes >= patience.max_bytes:
                 result = replace(result, failures=(*result.failures, Failure(study, "", "beyond max_bytes")))
                 continue
@@ -121,18 +125,31 @@ class _Session:
     root: str
     patience: Patience
     sleep: Callable[[float], None]
+    silences: int = 0
+
+    @property
+    def gone(self) -> bool:
+        """Whether the server has not answered for so long that nothing more is asked of it."""
+        return self.silences >= self.patience.give_up
 
     def tries(self, what: Callable[[], Any]) -> Any:
         """Do something that may fail for a passing reason, as often as patience has it."""
         wait = self.patience.backoff_s
         for left in range(self.patience.retries, -1, -1):
             try:
-                return what()
+                done = what()
             except _PassingError as error:
                 if not left:
+                    self.silences = self.silences + 1 if error.silent else 0
                     raise
                 self.sleep(max(wait, error.wait_s))
                 wait *= 2
+            except TransportError:
+                self.silences = 0
+                raise
+            else:
+                self.silences = 0
+                return done
         raise TransportError("no try was made")  # unreachable: retries is not negative
 
     @contextmanager
@@ -151,7 +168,8 @@ class _Session:
                     raise TransportError(f"the server answered {code}")
                 yield answer
         except httpx.TransportError as error:
-            raise _PassingError(f"the server does not answer, or was cut off ({type(error).__name__})") from error
+            told = f"the server does not answer, or was cut off ({type(error).__name__})"
+            raise _PassingError(told, silent=True) from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise TransportError(f"the request failed ({type(error).__name__})") from error
 
@@ -259,6 +277,9 @@ def _study(session: _Session, study: str, staging: Staging) -> tuple[int, list[F
             _fetch(session, f"/studies/{study}", study, staging, frozenset(sop for _, sop in missing))
         missing = [pair for pair in wanted if not staging.has(study, *pair)]
     for series, sop in missing:
+        if session.gone:
+            failures.append(Failure(study, sop, GONE))
+            continue
         path = f"/studies/{study}/series/{series}/instances/{sop}"
         reason = ""
         try:

@@ -10,14 +10,16 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import duckdb
 
 from isocenter.core.errors import OutputError
-from isocenter.data.archive.layout import Archive
-from isocenter.data.archive.rows import JOURNAL
+from isocenter.data.archive.faces import SeriesOfFaces, deface_all, superseded
+from isocenter.data.archive.layout import STAGE, Archive
+from isocenter.data.archive.rows import IN_FACE, JOURNAL
 from isocenter.data.catalog.schema import TABLES, Type
 from isocenter.data.images.atomic import atomic_path
 from isocenter.data.images.patient import Patient, two_patients
@@ -31,6 +33,8 @@ _SQL_TYPES: Mapping[Type, str] = {
     "text": "VARCHAR", "integer": "BIGINT", "number": "DOUBLE", "date": "DATE", "boolean": "BOOLEAN",
 }  # fmt: skip
 TWO_PEOPLE = "two people have this identifier"
+_MIXED = "some of its files say a part of the body that has no face, and some do not"
+_REPLACED = ("path", "bytes", "header_sha256", "pixel_sha256", "transfer_syntax", "image_type")
 SAME_UID = "another instance has the same SOP Instance UID"
 
 
@@ -71,13 +75,14 @@ def live_items(database: duckdb.DuckDBPyConnection, archive: Archive) -> None:
     )
 
 
-def consolidate(archive: Archive, same_pixels: SamePixels, *, memory_mb: int = 256) -> dict[str, Any]:
+def consolidate(archive: Archive, same_pixels: SamePixels, *, memory_mb: int = 256, workers: int = 1) -> dict[str, Any]:
     """Write the catalog anew from the journal.
 
     Args:
         archive: The archive.
         same_pixels: Decides about instances of one UID that are stored in different transfer syntaxes.
         memory_mb: Of the database; more is spilled to the disk.
+        workers: Processes that remove faces.
 
     Returns:
         What `current.json` holds: files, rows and hashes of the tables, and one hash of all.
@@ -98,17 +103,21 @@ def consolidate(archive: Archive, same_pixels: SamePixels, *, memory_mb: int = 2
                     "JOIN live USING (item, hint, part)"
                 )
         _instances(database, same_pixels)
+        waiting = _faces(database, archive, workers)
         _people(database)
         _series(database)
+        _numbers(database)
         _reports(database)
         _others(database)
         written = {name: _write(database, archive, name) for name in TABLES}
         _private(database, archive)
+        gone = _superseded(database, archive, waiting)
     except duckdb.OutOfMemoryException as error:
         raise OutputError(
             f"the catalog needs more room than {memory_mb} MB and the disk hold", source=archive.root
         ) from error
-    except duckdb.IOException as error:
+    except (duckdb.IOException, duckdb.TransactionException) as error:
+        # A commit that finds no room on the disk is an error of the transaction, not of input and output.
         raise OutputError("the catalog can't be written: is the disk full?", source=archive.root) from error
     finally:
         database.close()
@@ -120,6 +129,11 @@ def consolidate(archive: Archive, same_pixels: SamePixels, *, memory_mb: int = 2
     for file in archive.catalog.glob("*.parquet"):
         if file.name not in keep:
             file.unlink()
+    for path in gone:
+        path.unlink(missing_ok=True)
+        for folder in path.relative_to(archive.root).parents[:-2]:
+            with suppress(OSError):  # it is not empty
+                (archive.root / folder).rmdir()
     return current
 
 
@@ -177,6 +191,70 @@ def _instances(database: duckdb.DuckDBPyConnection, same_pixels: SamePixels) -> 
         SELECT {columns}, name_key, birth_key, item, NULL FROM new_instances ANTI JOIN several USING (sop_uid)
         """
     )
+
+
+def _faces(database: duckdb.DuckDBPyConnection, archive: Archive, workers: int) -> list[SeriesOfFaces]:
+    """Put in the place of images that wait for it what they are without the face; leave out series where it stays."""
+    database.execute("CREATE TABLE left_out (name VARCHAR, reason VARCHAR); CREATE TABLE with_faces (count BIGINT)")
+    if not archive.policy.deface:
+        return []
+    series = "patient_key, study_uid, series_uid"
+    rows = database.execute(
+        f"""
+        SELECT {series}, list(path ORDER BY path), count(*) FILTER (path NOT LIKE '{STAGE}/%'),
+            count(*) FILTER (held IS NOT NULL)
+        FROM told SEMI JOIN (FROM told WHERE path LIKE '{STAGE}/%') s USING ({series})
+        GROUP BY {series} ORDER BY {series}
+        """
+    ).fetchall()
+    root = str(archive.root)
+    waiting = [
+        SeriesOfFaces(root, tuple(paths), _MIXED if other else SAME_UID if held else "")
+        for *_, paths, other, held in rows
+    ]
+    done = deface_all(archive.root, waiting, workers=workers)
+    database.execute(
+        "CREATE TABLE faceless (was VARCHAR, path VARCHAR, bytes BIGINT, header_sha256 VARCHAR, pixel_sha256 VARCHAR, "
+        "transfer_syntax VARCHAR, image_type VARCHAR); CREATE TABLE facing (path VARCHAR, reason VARCHAR)"
+    )
+    clean = [[was, *(f[c] for c in _REPLACED)] for one in done for was, f in one.files.items()]
+    if clean:
+        database.executemany("INSERT INTO faceless VALUES (?, ?, ?, ?, ?, ?, ?)", clean)
+    kept_out = [[p, one.problem] for s, one in zip(waiting, done, strict=True) if one.problem for p in s.paths]
+    if kept_out:
+        database.executemany("INSERT INTO facing VALUES (?, ?)", kept_out)
+    replaced = ", ".join(f'CASE WHEN f.was IS NULL THEN t."{c}" ELSE f."{c}" END AS "{c}"' for c in _REPLACED)
+    database.execute(
+        f"""
+        INSERT INTO with_faces SELECT {sum(one.faces for one in done)};
+        INSERT INTO left_out SELECT j.name, f.reason FROM told t JOIN facing f USING (path) JOIN live j USING (item);
+        CREATE TABLE shown AS SELECT t.* REPLACE ({replaced}) FROM (FROM told ANTI JOIN facing USING (path)) t
+            LEFT JOIN faceless f ON f.was = t.path;
+        DROP TABLE told; ALTER TABLE shown RENAME TO told
+        """
+    )
+    return waiting
+
+
+def _superseded(database: duckdb.DuckDBPyConnection, archive: Archive, waiting: list[SeriesOfFaces]) -> list[Path]:
+    """Return copies that no row speaks of any more: of a table that was corrected, of a series that grew.
+
+    What no part of the journal has ever spoken of is let be: another process that was not stopped may be writing it.
+    """
+    found = database.execute(
+        """
+        SELECT DISTINCT path FROM (
+            SELECT j.path FROM journal_instances j ANTI JOIN live USING (item, hint, part)
+        ) ANTI JOIN (SELECT path FROM new_instances UNION ALL SELECT path FROM told) USING (path)
+        WHERE path IS NOT NULL ORDER BY path
+        """
+    ).fetchall()
+    now = {path for (path,) in database.execute("SELECT path FROM told WHERE path IS NOT NULL").fetchall()} if (
+        archive.policy.deface) else set()  # fmt: skip
+    faces = superseded(archive.root, waiting) if archive.policy.deface else []
+    return [archive.root / path for (path,) in found] + [
+        p for p in faces if str(p.relative_to(archive.root)) not in now
+    ]
 
 
 def _people(database: duckdb.DuckDBPyConnection) -> None:
@@ -245,6 +323,30 @@ def _series(database: duckdb.DuckDBPyConnection) -> None:
     )
 
 
+def _numbers(database: duckdb.DuckDBPyConnection) -> None:
+    """Make the table `numbers`: which study an accession number of a patient is of, and how many it could be of.
+
+    Images say it themselves, and records say it of studies whose images may lie elsewhere (FHIR's ImagingStudy). A UID
+    is the study's whoever names it: what a record says of one is true of the patient whose images have it, under
+    whichever identifier the record knows that patient; and where it names several for one number, they all are.
+    """
+    database.execute(
+        """
+        CREATE TABLE numbers AS
+        WITH said AS (
+            SELECT DISTINCT accession_key, patient_key, study_uid, 'accession' AS study_from FROM told
+            WHERE accession_key IS NOT NULL
+            UNION SELECT accession_key, patient_key, study_uid, 'record' FROM new_links
+            UNION SELECT l.accession_key, s.patient_key, every.study_uid, 'record' FROM new_links l
+                JOIN studies_bare s USING (study_uid) JOIN new_links every
+                ON every.accession_key = l.accession_key AND every.patient_key = l.patient_key
+        )
+        SELECT accession_key, patient_key, min(study_uid) AS study_uid, min(study_from) AS study_from,
+            count(DISTINCT study_uid) AS studies FROM said GROUP BY accession_key, patient_key
+        """
+    )
+
+
 def _reports(database: duckdb.DuckDBPyConnection) -> None:
     """Join reports to studies: by UID, by accession number of the same patient, by the only study of that day."""
     columns = ", ".join(f'r."{c}"' for c in TABLES["reports"].columns if c not in ("study_uid", "study_from", "held"))
@@ -256,20 +358,17 @@ def _reports(database: duckdb.DuckDBPyConnection) -> None:
                 AS place, row_number() OVER (PARTITION BY report_key ORDER BY CASE status WHEN 'withdrawn' THEN 0
                 WHEN 'corrected' THEN 1 WHEN 'amended' THEN 2 WHEN 'appended' THEN 3 WHEN 'final' THEN 4 ELSE 5 END,
                 date DESC NULLS LAST, sha256) AS newest FROM new_reports) WHERE place = 1
-        ), by_number AS (
-            SELECT accession_key, patient_key, min(study_uid) AS study_uid FROM studies_bare
-            WHERE accession_key IS NOT NULL GROUP BY ALL HAVING count(*) = 1
         ), by_day AS (
             SELECT study_date, patient_key, min(study_uid) AS study_uid FROM studies_bare
             WHERE study_date IS NOT NULL GROUP BY ALL HAVING count(*) = 1
         )
         SELECT {columns}, coalesce(r.study_uid, n.study_uid, d.study_uid) AS study_uid,
-            CASE WHEN r.study_uid IS NOT NULL THEN 'uid' WHEN n.study_uid IS NOT NULL THEN 'accession'
+            CASE WHEN r.study_uid IS NOT NULL THEN 'uid' WHEN n.study_uid IS NOT NULL THEN n.study_from
                 WHEN d.study_uid IS NOT NULL THEN 'date' END AS study_from,
             coalesce(h.why, CASE WHEN r.newest > 1 THEN 'a later version of this report is there'
                 WHEN r.status = 'withdrawn' THEN 'entered in error' END) AS held, r.file_key
         FROM once r
-        LEFT JOIN by_number n ON n.accession_key = r.accession_key AND n.patient_key = r.patient_key
+        LEFT JOIN numbers n ON n.accession_key = r.accession_key AND n.patient_key = r.patient_key AND n.studies = 1
         LEFT JOIN by_day d ON d.study_date = r.date AND d.patient_key = r.patient_key AND r.accession_key IS NULL
         LEFT JOIN held_people h ON h.patient_key = r.patient_key
         """
@@ -357,6 +456,7 @@ def _private(database: duckdb.DuckDBPyConnection, archive: Archive) -> None:
         "locations": "SELECT i.sop_uid, j.locator, j.name FROM instances i JOIN live j USING (item) ORDER BY ALL",
         "problems": f"""
             SELECT name, reason, kind FROM new_problems
+            UNION ALL SELECT name, reason, 'refused' FROM left_out
             UNION ALL SELECT j.name,
                 '{SAME_UID}' || ' and other pixels, or another patient or study: held back', 'conflict'
                 FROM instances i JOIN live j USING (item)
@@ -372,10 +472,21 @@ def _private(database: duckdb.DuckDBPyConnection, archive: Archive) -> None:
             UNION ALL SELECT DISTINCT 'report ' || r.report_key,
                 'its accession number is of a study of another patient', 'conflict'
                 FROM reports r JOIN studies_bare s USING (accession_key)
-                WHERE r.patient_key <> s.patient_key AND r.study_from IS DISTINCT FROM 'accession'
+                WHERE r.patient_key <> s.patient_key AND coalesce(r.study_from, '') NOT IN ('accession', 'record')
+                    AND NOT EXISTS (FROM numbers n WHERE n.accession_key = r.accession_key
+                        AND n.patient_key = r.patient_key)
+            UNION ALL SELECT DISTINCT 'report ' || r.report_key,
+                'its accession number is of ' || n.studies || ' studies: joined to none of them', 'conflict'
+                FROM reports r JOIN numbers n USING (accession_key, patient_key)
+                WHERE n.studies > 1 AND r.study_uid IS NULL
             ORDER BY ALL
         """,
-        "removed": 'SELECT "where", action, sum(count)::BIGINT AS count FROM new_removed GROUP BY ALL ORDER BY ALL',
+        "removed": f"""
+            SELECT "where", action, sum(count)::BIGINT AS count FROM (
+                SELECT "where", action, count FROM new_removed
+                UNION ALL SELECT '{IN_FACE}', 'blank', count FROM with_faces WHERE count > 0
+            ) GROUP BY ALL ORDER BY ALL
+        """,
     }
     for name, query in queries.items():
         with atomic_path(archive.private / f"{name}.parquet") as temporary:

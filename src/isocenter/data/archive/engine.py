@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 import shutil
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -33,7 +35,7 @@ from isocenter.data.archive.layout import Archive
 from isocenter.data.archive.rows import Rows
 from isocenter.data.archive.walk import Listed, Place, Trouble, walk
 from isocenter.data.archive.work import Batch, Entry, Part, Setup, process, write_part
-from isocenter.data.images.atomic import explain_os_error
+from isocenter.data.images.atomic import atomic_path, explain_os_error
 from isocenter.data.images.discover import sniff_bytes
 from isocenter.data.records import read_records
 
@@ -42,6 +44,8 @@ __all__ = ["EngineName", "Intake", "take_in"]
 EngineName = Literal["local", "ray"]
 Progress = Callable[[str, float], None]
 _CHUNK = 5_000
+_STATE = "consolidated"
+"""Names the state of the journal that the catalog is of."""
 _BATCH, _BATCH_OF_HEADERS = 256, 1024
 _BATCH_BYTES = 256 * 2**20
 _WAITING_EACH = 2
@@ -81,6 +85,7 @@ def take_in(
     engine: EngineName = "local",
     progress: Progress | None = None,
     memory_mb: int = 256,
+    finish: Callable[[], object] | None = None,
 ) -> Intake:
     """Take sources into an archive.
 
@@ -92,6 +97,7 @@ def take_in(
         engine: "local", or "ray".
         progress: Called with what is being done and the fraction of files done.
         memory_mb: Of the database that writes the catalog.
+        finish: Called when the catalog is written, before others may write to the archive.
 
     Returns:
         What was done. The catalog is written also where files were lost; a later run takes those in.
@@ -104,7 +110,6 @@ def take_in(
     tell = progress or (lambda _stage, _done: None)
     setup = Setup(str(archive.root), key, archive.policy, archive.pixels)
     intake = Intake()
-    changed = False
     with archive.locked():
         for left in (*archive.journal.glob(".partial-*"), *archive.private.glob("listing-*")):
             shutil.rmtree(left, ignore_errors=True)
@@ -119,7 +124,7 @@ def take_in(
             for number, place in enumerate(places):
                 one, troubles = _list(place, listing / f"{number:04d}", intake, tell)
                 sets.append(one)
-                changed |= _note_troubles(archive, place, troubles, known, f"{run:06d}-listing-{number:04d}")
+                _note_troubles(archive, place, troubles, known, f"{run:06d}-listing-{number:04d}")
             most = _BATCH if archive.pixels else _BATCH_OF_HEADERS
             batches = _batches(listing, sets, known, run, intake, most)
             _work(batches, setup, intake, engine=engine, workers=workers, pool=pool, tell=tell)
@@ -130,11 +135,32 @@ def take_in(
                 pool.shutdown(wait=True, cancel_futures=True)
             shutil.rmtree(listing, ignore_errors=True)
         tell("writing the catalog", 1.0)
-        if changed or intake.taken or not (archive.catalog / CURRENT).is_file():
-            intake.current = consolidate(archive, lambda paths: same_pixels(archive.root, paths), memory_mb=memory_mb)
+        # A run that was killed after its last part has left a journal that the catalog does not know.
+        state = _state(archive)
+        if not (archive.catalog / CURRENT).is_file() or _last_state(archive) != state:
+            intake.current = consolidate(
+                archive, lambda paths: same_pixels(archive.root, paths), memory_mb=memory_mb, workers=workers
+            )
+            with atomic_path(archive.private / _STATE) as temporary:
+                temporary.write_text(state + "\n", "utf-8")
         else:
             intake.current = json.loads((archive.catalog / CURRENT).read_text("utf-8"))
+        if finish is not None:
+            finish()
     return intake
+
+
+def _state(archive: Archive) -> str:
+    """Return what changes when a part of the journal is added."""
+    names = sorted(p.name for p in archive.journal.glob("[0-9]*"))
+    return blake2b("\n".join(names).encode(), digest_size=16).hexdigest()
+
+
+def _last_state(archive: Archive) -> str:
+    try:
+        return (archive.private / _STATE).read_text("utf-8").strip()
+    except FileNotFoundError:
+        return ""
 
 
 def _list(place: Place, folder: Path, intake: Intake, tell: Progress) -> tuple[Sets, list[Trouble]]:
@@ -188,19 +214,18 @@ def _is_dicom(listed: Listed) -> bool:
 
 def _note_troubles(
     archive: Archive, place: Place, troubles: list[Trouble], known: UInt64[np.ndarray, " n"], part: str
-) -> bool:
+) -> None:
     """Keep what could not be listed in a source, in the place of what an earlier run said of it."""
     item = blake2b(f"listing {place.where}".encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
     hint = blake2b("\0".join(f"{t.name} {t.reason}" for t in troubles).encode("utf-8", "surrogatepass"), digest_size=8)
     if _within(np.array([_mark(item, hint.hexdigest())], dtype=np.uint64), known).all():
-        return False
+        return
     rows = Rows()
     rows.of_item(item, hint.hexdigest())
     rows.add("items", {"locator": f"listing {place.where}", "name": "", "size": 0, "stamp": 0, "outcome": "listing"})
     for trouble in troubles:
         rows.trouble(trouble.name, trouble.reason, trouble.kind)
     write_part(archive.journal / part, rows)
-    return True
 
 
 def _listed(folder: Path) -> Iterator[list[Listed]]:
@@ -370,10 +395,27 @@ def _one_by_one(batch: Batch, setup: Setup, intake: Intake) -> Iterator[tuple[Ba
 
 def _pool(workers: int) -> ProcessPoolExecutor:
     # A fresh interpreter: forking a process that has threads (DuckDB's, Arrow's) may stop it for ever.
-    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+    spawn = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, mp_context=spawn, initializer=_end_with_parent)
     for _ in range(workers):
         pool.submit(_ready)
     return pool
+
+
+def _end_with_parent() -> None:
+    """Let this worker end when the process that it works for is killed.
+
+    Workers would wait for more for ever, and what they still write could fall into the next run.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _ready() -> None:

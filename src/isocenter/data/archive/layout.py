@@ -4,7 +4,8 @@
       archive.json     form, policy of de-identification, fingerprint of the key (never the key itself)
       catalog/         one Parquet file per table; `current.json` names the one that is whole
       images/          de-identified copies, by patient, study and series
-      private/         mode 0700: where things came from, what could not be read, the journal of runs
+      private/         mode 0700: where things came from, what could not be read, the journal of runs, the leak report,
+                       and copies whose face is not removed yet
 
 `private` may hold names of files and so identifiers; everything else may be shared.
 """
@@ -26,9 +27,11 @@ from isocenter.core.errors import ConfigError, DataError, OutputError
 from isocenter.data.deidentify import Policy, Pseudonyms
 from isocenter.data.images.atomic import atomic_path, explain_os_error
 
-__all__ = ["FORM", "Archive", "open_archive"]
+__all__ = ["FORM", "STAGE", "Archive", "open_archive"]
 
 FORM = 1
+STAGE = "private/faces"
+"""Where copies wait whose face is not removed yet: it is found in whole series alone."""
 _FILE = "archive.json"
 
 
@@ -69,13 +72,16 @@ class Archive:
         return self.private / "journal"
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Hold the archive for one writer.
+    def locked(self, name: str = "lock") -> Iterator[None]:
+        """Hold the archive, or a part of it, for one writer.
+
+        Args:
+            name: Of the file in `private` that stands for what is held.
 
         Raises:
             OutputError: Another process is writing to it.
         """
-        descriptor = os.open(self.private / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        descriptor = os.open(self.private / name, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

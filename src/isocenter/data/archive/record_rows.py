@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import lru_cache
@@ -13,9 +14,9 @@ from typing import Any
 
 from isocenter.data.archive.datasets import told_values
 from isocenter.data.archive.naming import stem
-from isocenter.data.archive.rows import Rows
+from isocenter.data.archive.rows import IN_TEXT, Rows
 from isocenter.data.deidentify import KnownIdentity, Policy, Pseudonyms, clean_text
-from isocenter.data.records import Found, ManifestRow, RawLabel, RawPatient, RawRecord, RawReport
+from isocenter.data.records import Found, ManifestRow, RawLabel, RawPatient, RawRecord, RawReport, RawStudy
 
 __all__ = ["Speaker", "add_found", "number_of", "shift_moment"]
 
@@ -34,6 +35,7 @@ class Speaker:
         domain: Whose identifiers these are where a source does not say.
         place: Of the file among those of its set: names people where a table has no column of patients.
         collection: Name of its set for the catalog, "" for none.
+        told: Rows that take up how much was replaced in texts, None for nobody.
     """
 
     names: Pseudonyms
@@ -41,6 +43,7 @@ class Speaker:
     domain: str
     place: str
     collection: str = ""
+    told: Rows | None = None
 
     def key(self, issuer: str, identifier: str, row: str) -> str:
         """Return the pseudonym of a patient, or of a row where no patient is named."""
@@ -68,12 +71,17 @@ class Speaker:
         if self.policy.off or len(text) <= _SHORT:
             return text
         days = self.days(key)
-        return _clean(text, known, 0 if days is None else days)
+        clean, replaced = _clean(text, known, 0 if days is None else days)
+        if self.told is not None:
+            for kind, count in replaced:
+                self.told.add("removed", {"where": IN_TEXT, "action": kind, "count": count})
+        return clean
 
 
 @lru_cache(maxsize=16384)
-def _clean(text: str, known: KnownIdentity, days: int) -> str:
-    return clean_text(text, known=known, shift_days=days).text
+def _clean(text: str, known: KnownIdentity, days: int) -> tuple[str, tuple[tuple[str, int], ...]]:
+    done = clean_text(text, known=known, shift_days=days)
+    return done.text, tuple(sorted(Counter(span.kind for span in done.spans).items()))
 
 
 def shift_moment(text: str, days: int) -> str | None:
@@ -113,9 +121,7 @@ def add_found(found: Found, rows: Rows, speaker: Speaker, name: str) -> None:
         rows.add("reports", _report_row(report, speaker, known))
     for number, record in enumerate(found.records):
         rows.add("records", _record_row(record, number, speaker, known))
-    if found.studies:
-        said = f"{len(found.studies)} imaging studies of records: their accession numbers are not joined yet"
-        rows.trouble(name, said, "ignored")
+    _add_links(found.studies, rows, speaker, name)
     for label in found.labels:
         rows.add("labels", _label_row(label, speaker))
     for manifest in found.manifests:
@@ -125,6 +131,24 @@ def add_found(found: Found, rows: Rows, speaker: Speaker, name: str) -> None:
     for refusal in found.refused:
         inner = "" if refusal.where in ("", name, name.rsplit("/", 1)[-1]) else f": {refusal.where}"
         rows.trouble(name + inner, refusal.reason, refusal.kind)
+
+
+def _add_links(studies: Sequence[RawStudy], rows: Rows, speaker: Speaker, name: str) -> None:
+    """Add which study an accession number is of; what lacks one of them, or the patient, joins nothing and is told."""
+    without = 0
+    for study in studies:
+        if not (study.patient and study.accession and study.study_uid):
+            without += 1
+            continue
+        link = {
+            "patient_key": speaker.key(study.issuer, study.patient, ""),
+            "study_uid": _study(study.study_uid, speaker),
+            "accession_key": _accession(study.accession, speaker),
+        }
+        rows.add("links", link)
+    if without:
+        said = f"{without} imaging studies without patient, accession number or UID: nothing can be joined by them"
+        rows.trouble(name, said, "ignored")
 
 
 def _identity(patient: RawPatient, key: str) -> KnownIdentity:

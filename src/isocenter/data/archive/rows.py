@@ -16,7 +16,10 @@ from isocenter.data.catalog.schema import (
     arrow_type,
 )
 
-__all__ = ["JOURNAL", "Rows"]
+__all__ = ["IN_FACE", "IN_PIXELS", "IN_TEXT", "JOURNAL", "Rows"]
+
+IN_TEXT, IN_PIXELS, IN_FACE = "text", "burnt-in text", "face"
+"""Where something was removed, in the table `removed`, beside tags and headers of files."""
 
 _ITEM: Mapping[str, Type] = {"item": "text", "hint": "text"}
 _IDENTITY: Mapping[str, Type] = {"name_key": "text", "birth_key": "text"}
@@ -30,6 +33,7 @@ JOURNAL: Mapping[str, Mapping[str, Type]] = {
     "persons": {**_ITEM, **_IDENTITY, "patient_key": "text", "patient_from": "text", "sex": "text"},
     "reports": {**_ITEM, "file_key": "text", **REPORT_COLUMNS},
     "records": {**_ITEM, **RECORD_COLUMNS},
+    "links": {**_ITEM, "patient_key": "text", "study_uid": "text", "accession_key": "text"},
     "labels": {**_ITEM, "file_key": "text", **LABEL_COLUMNS},
     "splits": {**_ITEM, "cohort": "text", "patient_key": "text", "split": "text"},
     "problems": {**_ITEM, "name": "text", "reason": "text", "kind": "text"},

@@ -21,7 +21,10 @@ from isocenter.data.images.discover import ZipLimits
 
 __all__ = ["Listed", "Place", "Trouble", "parse_source", "walk"]
 
-_LEFT_OUT = frozenset({".ds_store", "thumbs.db", "desktop.ini", "sha256sums", ".gitignore", ".gitattributes"})
+_LEFT_OUT = frozenset(
+    {".ds_store", "thumbs.db", "desktop.ini", "sha256sums", ".gitignore", ".gitattributes", ".received"}
+)
+"""What systems and programs write beside the data; `.received` is of `clinic.retrieve`."""
 _ENTRY = "!/"
 
 

@@ -27,22 +27,27 @@ from isocenter.core.image import Image
 from isocenter.data.archive.content import Lost, as_file, read_content, read_head
 from isocenter.data.archive.datasets import DESCRIPTIONS, Belonging
 from isocenter.data.archive.dicom_rows import ARCHIVE_WANTED, Person, instance_row, person_of, short
+from isocenter.data.archive.doubts import doubts_of, refuse_cut_off
 from isocenter.data.archive.image_rows import arrays_of, case_of, image_row, label_rows, pixel_facts, read_plain
+from isocenter.data.archive.layout import STAGE
 from isocenter.data.archive.plain_files import clean_file
 from isocenter.data.archive.record_rows import Speaker, add_found
-from isocenter.data.archive.rows import Rows
+from isocenter.data.archive.rows import IN_FACE, IN_PIXELS, Rows
+from isocenter.data.archive.volume_faces import deface_file
 from isocenter.data.archive.walk import Listed
 from isocenter.data.deidentify import KnownIdentity, Policy, Pseudonyms, deidentify_bytes
-from isocenter.data.deidentify.burnt_in import text_boxes
+from isocenter.data.deidentify.burnt_in import NO_TESSERACT, has_tesseract, text_boxes
 from isocenter.data.images.atomic import explain_os_error
+from isocenter.data.images.body_parts import may_show_face
 from isocenter.data.images.dicom.header import Header, scan_bytes, scan_head
 from isocenter.data.images.discover import Kind, missing_from, sniff_bytes
 from isocenter.data.images.quiet import quiet
 from isocenter.data.records import read_records
 
 _MOST_UNPACKED = 2**31
+_MESSAGES = frozenset({"hl7", "fhir", "sr"})
 
-__all__ = ["Batch", "Entry", "Part", "Setup", "process"]
+__all__ = ["Batch", "Entry", "Part", "Setup", "hashes_of", "process"]
 
 
 @dataclass(frozen=True)
@@ -182,8 +187,6 @@ class _Worker:
         self.setup = setup
         self.names = Pseudonyms(setup.key)
         self.rows = Rows()
-        self.images = Path(setup.root) / "images"
-        self.removed: dict[tuple[str, str], int] = {}
 
     def take(self, entry: Entry) -> str:
         """Take in one file; return "dicom", "read" or "ignored"."""
@@ -224,6 +227,7 @@ class _Worker:
         row = instance_row(header, person, self.names, setup.policy) | {"collection": entry.where.collection or None}
         if row["sop_uid"] is None:
             raise DataError("has no SOP Instance UID, so that nothing could refer to it; repair it", source=listed.name)
+        refuse_cut_off(header)
         if setup.pixels:
             self._store_dicom(content, header, row, person, listed)
         else:
@@ -231,17 +235,24 @@ class _Worker:
             digest = hashlib.blake2b(content[: header.pixel_offset], key=setup.key[:64], digest_size=32)
             row |= {"bytes": listed.size, "header_sha256": digest.hexdigest()}
         self.rows.add("instances", row)
+        for reason in doubts_of(header):
+            self.rows.trouble(listed.name, reason, "doubtful")
         if row["role"] == "report":
             self._read_records(entry, content if whole else read_content(listed.locator, listed.name), header)
 
     def _store_dicom(self, content: bytes, header: Header, row: dict[str, Any], person: Person, listed: Listed) -> None:
         clean, at = content, header.pixel_offset
+        staged = self._waits(row)
         if not self.setup.policy.off:
             made = deidentify_bytes(content, self.names, self.setup.policy, known=person.known)
             clean = made.data
             for (where, action), count in made.removed.items():
                 self.rows.add("removed", {"where": where, "action": action, "count": count})
+            if made.pixel_boxes:
+                self.rows.add("removed", {"where": IN_PIXELS, "action": "blank", "count": len(made.pixel_boxes)})
             for what in made.suspicious:
+                if staged and what.tag == "00280302":
+                    continue  # The face that the object speaks of is removed, or the object left out.
                 self.rows.trouble(listed.name, f"{what.tag} {what.reason}".strip(), "suspicious")
             # Read back: the copy must be the object, and the patient, that the row says.
             again = scan_bytes(clean, listed.name, wanted=ARCHIVE_WANTED)
@@ -256,15 +267,21 @@ class _Worker:
                 raise IdentityLeak(
                     "its de-identified copy is not of the patient or object of its row", source=listed.name
                 )
-        row |= _hashes(clean, at)
+        row |= hashes_of(clean, at)
         row["bytes"] = len(clean)
         folder = "/".join((person.key, short(row["study_uid"]), short(row["series_uid"])))
         name = f"{short(row['sop_uid'])}-{row['header_sha256'][:4]}{(row['pixel_sha256'] or '')[:4]}.dcm"
-        row["path"] = self._store(folder, name, clean)
+        row["path"] = self._store(folder, name, clean, base=STAGE if staged else "images")
 
-    def _store(self, folder: str, name: str, content: bytes) -> str:
+    def _waits(self, row: dict[str, Any]) -> bool:
+        """Tell whether an image may show a face that has to go, and so can't be in its place yet."""
+        policy = self.setup.policy
+        asked = policy.deface and not policy.off and row["role"] == "image" and row["modality"] in ("CT", "MR", None)
+        return asked and may_show_face(row["body_part"])
+
+    def _store(self, folder: str, name: str, content: bytes, *, base: str = "images") -> str:
         """Write a copy in one step, unless it stands there; return its place in the archive."""
-        place = self.images / folder / name
+        place = Path(self.setup.root) / base / folder / name
         try:
             if not (place.exists() and place.stat().st_size == len(content)):
                 temporary = f"{place}.partial-{os.getpid()}"
@@ -281,8 +298,8 @@ class _Worker:
                     Path(temporary).unlink(missing_ok=True)
                     raise
         except OSError as error:
-            raise explain_os_error(error, self.images / folder, doing="write") from error
-        return f"images/{folder}/{name}"
+            raise explain_os_error(error, place.parent, doing="write") from error
+        return f"{base}/{folder}/{name}"
 
     def _image(self, entry: Entry, content: bytes, kind: str) -> None:
         listed, where = entry.listed, entry.where
@@ -292,11 +309,14 @@ class _Worker:
         if kind == "picture" and self.setup.policy.clean_pixels and not self.setup.policy.off and case.role == "image":
             content, image = self._blank(content, image, listed.name)
         form = {"metaimage": "nrrd"}.get(kind, kind)
+        if kind != "picture" and self._hides(case, image):
+            content, image = deface_file(content, kind, listed.name, image)
+            self.rows.add("removed", {"where": IN_FACE, "action": "blank", "count": 1})
         row = image_row(case, self.names, form) | pixel_facts(image) | {"collection": where.collection or None}
         if self.setup.pixels:
             clean, ending = clean_file(content, kind, listed.name, image)
             if not self.setup.policy.off and clean != content:
-                self.rows.add("removed", {"where": f"{form} header", "action": "C", "count": 1})
+                self.rows.add("removed", {"where": f"{form} header", "action": "clean", "count": 1})
             self._prove(clean, ending, kind, image, listed.name)
             row |= {"header_sha256": hashlib.sha256(clean).hexdigest(), "bytes": len(clean)}
             folder = "/".join((case.patient_key, short(row["study_uid"]), short(row["series_uid"])))
@@ -305,15 +325,27 @@ class _Worker:
             row |= {"header_sha256": hashlib.sha256(content).hexdigest(), "bytes": listed.size}
         self._add_image(row, case, where)
 
+    def _hides(self, case: Any, image: Image) -> bool:
+        """Tell whether a volume may show a face that has to go; most do not say of which modality they are."""
+        policy = self.setup.policy
+        if not policy.deface or policy.off or case.role != "image":
+            return False
+        return case.modality in ("CT", "MR") or (not case.modality and image.array.shape[1] > 1)
+
     def _blank(self, content: bytes, image: Image, name: str) -> tuple[bytes, Image]:
         """Return a picture whose burnt-in text is black, as PNG; the same where none is found."""
-        found = text_boxes(image.array[0, 0]) if image.array.shape[1] == 1 else ()
+        if image.array.shape[1] != 1:
+            self.rows.trouble(name, "has several pages: burnt-in text was not looked for", "suspicious")
+            return content, image
+        if not has_tesseract():
+            self.rows.trouble(name, NO_TESSERACT, "suspicious")
+        found = text_boxes(image.array[0, 0])
         if not found:
             return content, image
         array = image.array.copy()
         for box in found:
             array[:, :, box.top : box.bottom, box.left : box.right] = 0
-        self.rows.add("removed", {"where": "burnt-in text", "action": "blank", "count": len(found)})
+        self.rows.add("removed", {"where": IN_PIXELS, "action": "blank", "count": len(found)})
         pixels = array[0, 0] if array.shape[0] == 1 else np.moveaxis(array[:, 0], 0, -1)
         if pixels.dtype != np.uint8:
             raise DataError("burnt-in text of deep pictures is not blanked; save it with 8 bits", source=name)
@@ -337,7 +369,7 @@ class _Worker:
         for label in label_rows(case, row, where):
             if label["kind"] == "class" and label["value"]:
                 who = KnownIdentity(patient_key=row["patient_key"])
-                speaker = Speaker(self.names, self.setup.policy, where.domain, where.inner, where.collection)
+                speaker = Speaker(self.names, self.setup.policy, where.domain, where.inner, where.collection, self.rows)
                 label["value"] = speaker.clean(label["value"], who, row["patient_key"])
             self.rows.add("labels", {**label, "path": row.get("path") if label["kind"] == "mask" else None})
         if case.split:
@@ -401,9 +433,12 @@ class _Worker:
         with as_file(listed.locator, listed.name, content) as path:
             found = read_records(path)
         place = f"{where.root_name} {where.inner}"
-        add_found(
-            found, self.rows, Speaker(self.names, self.setup.policy, where.domain, place, where.collection), listed.name
-        )
+        rows: tuple[Any, ...] = (*found.patients, *found.reports, *found.records, *found.studies)
+        forms = {row.form for row in rows}
+        # As DICOM's: without an issuer, only the user says whose identifiers these are; a folder's name does not.
+        domain = where.stated if forms and forms <= _MESSAGES else where.domain
+        speaker = Speaker(self.names, self.setup.policy, domain, place, where.collection, self.rows)
+        add_found(found, self.rows, speaker, listed.name)
 
     def _dicomdir(self, entry: Entry) -> None:
         name = entry.listed.name
@@ -434,7 +469,7 @@ def _unpacked(content: bytes, name: str) -> tuple[bytes, Kind]:
     return head + rest, kind
 
 
-def _hashes(content: bytes, at: int | None) -> dict[str, Any]:
+def hashes_of(content: bytes, at: int | None) -> dict[str, Any]:
     """Return the hashes of what stands before the pixels and of the pixels; each byte is hashed once."""
     view = memoryview(content)
     if at is None:

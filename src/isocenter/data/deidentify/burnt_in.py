@@ -24,8 +24,9 @@ from PIL import Image as Picture
 from isocenter.core.errors import CapabilityError, ConfigError
 from isocenter.data.images.glyphs import text_lines
 
-__all__ = ["Box", "RegionRule", "has_tesseract", "read_rules", "region_boxes", "text_boxes"]
+__all__ = ["NO_TESSERACT", "Box", "RegionRule", "has_tesseract", "read_rules", "region_boxes", "text_boxes"]
 
+NO_TESSERACT = "Tesseract is not installed: burnt-in text was looked for by shape alone"
 _LEAST_CONFIDENCE = 35.0
 _DRAWN = (230, 160)
 _BRIGHT_GROUND = 140.0

@@ -67,10 +67,8 @@ def face_mask(image: Image) -> Bool[np.ndarray, "z y x"]:
             "the image ends above the mouth, so that what is left of the face is not found; crop it instead"
         )
     face = (superior < top - _FACE_BELOW * length) & (posterior < front + _FACE_BEFORE * length)
-    depth = ndimage.distance_transform_edt(head, sampling=spacing)
-    skin = (depth <= _SKIN_DEPTH * length) & (superior < top - _SKIN_BELOW * length)
-    skin &= posterior < front + _FACE_BEFORE * length
-    return np.asarray(face | (skin & head), dtype=bool)
+    brow = (superior < top - _SKIN_BELOW * length) & (posterior < front + _FACE_BEFORE * length)
+    return np.asarray(face | _skin(head, brow, _SKIN_DEPTH * length, spacing), dtype=bool)
 
 
 def deface(image: Image) -> Image:
@@ -101,6 +99,30 @@ def _head(image: Image) -> Bool[np.ndarray, "z y x"]:
         sizes[0] = 0
         solid = labels == int(sizes.argmax())
     return np.asarray(ndimage.binary_fill_holes(solid), dtype=bool)
+
+
+def _skin(
+    head: Bool[np.ndarray, "z y x"],
+    where: Bool[np.ndarray, "z y x"],
+    depth_mm: float,
+    spacing: tuple[float, float, float],
+) -> Bool[np.ndarray, "z y x"]:
+    """Return the outermost part of the head in a region, and the air before it, where a faint outline may stand.
+
+    Only the region, and as much around it, is gone over.
+    """
+    skin = np.zeros(head.shape, dtype=bool)
+    if not where.any():
+        return skin
+    box = []
+    for axis, step in enumerate(spacing):
+        places = np.flatnonzero(where.any(axis=tuple(a for a in range(3) if a != axis)))
+        margin = int(np.ceil(depth_mm / step)) + 1
+        box.append(slice(max(0, int(places[0]) - margin), int(places[-1]) + margin + 1))
+    part = (box[0], box[1], box[2])
+    depth = ndimage.distance_transform_edt(head[part], sampling=spacing)
+    skin[part] = (depth <= depth_mm) & where[part]
+    return skin
 
 
 def _along(affine: Float[np.ndarray, "4 4"], shape: tuple[int, ...], axis: int) -> Float[np.ndarray, "z y x"]:

@@ -17,9 +17,9 @@ from isocenter.data.deidentify.dicom import Deidentified
 from isocenter.data.deidentify.policy import Policy
 from isocenter.data.deidentify.text import CleanText
 
-__all__ = ["Anonymity", "LeakReport", "k_anonymity"]
+__all__ = ["SMALL_CLASS", "Anonymity", "LeakReport", "is_settled", "k_anonymity", "keyword_of"]
 
-_SMALL_CLASS = 5
+SMALL_CLASS = 5
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def k_anonymity(rows: Iterable[Mapping[str, object]], columns: Sequence[str]) ->
                 raise DataError(f"a row has no column {column!r}")
         counts[tuple(row[column] for column in columns)] += 1
     total = sum(counts.values())
-    small = sum(count for count in counts.values() if count < _SMALL_CLASS)
+    small = sum(count for count in counts.values() if count < SMALL_CLASS)
     alone = sum(count for count in counts.values() if count == 1)
     return Anonymity(
         tuple(columns),
@@ -108,6 +108,7 @@ class LeakReport:
     replaced: Counter[str] = field(default_factory=Counter)
     suspicious: Counter[tuple[str, str]] = field(default_factory=Counter)
     blanked: int = 0
+    faces: int = 0
     refused: Counter[str] = field(default_factory=Counter)
     anonymity: list[Anonymity] = field(default_factory=list)
 
@@ -138,6 +139,7 @@ class LeakReport:
         self.objects += other.objects
         self.texts += other.texts
         self.blanked += other.blanked
+        self.faces += other.faces
         for name in ("removed", "replaced", "suspicious", "refused"):
             getattr(self, name).update(getattr(other, name))
 
@@ -148,13 +150,14 @@ class LeakReport:
             "objects": self.objects,
             "texts": self.texts,
             "boxes_blanked": self.blanked,
+            "faces_removed": self.faces,
             "changed": [
-                {"tag": tag, "keyword": _keyword(tag), "action": action, "count": count}
+                {"tag": tag, "keyword": keyword_of(tag), "action": action, "count": count}
                 for (tag, action), count in sorted(self.removed.items())
             ],
             "replaced_in_texts": dict(sorted(self.replaced.items())),
             "suspicious": [
-                {"tag": tag, "keyword": _keyword(tag), "reason": reason, "count": count}
+                {"tag": tag, "keyword": keyword_of(tag), "reason": reason, "count": count}
                 for (tag, reason), count in sorted(self.suspicious.items())
             ],
             "refused": dict(sorted(self.refused.items())),
@@ -164,6 +167,10 @@ class LeakReport:
     def to_json(self) -> str:
         """Return the report as JSON."""
         return json.dumps(self.to_dict(), indent=1, ensure_ascii=False)
+
+    def open_reasons(self) -> list[str]:
+        """Return what is suspicious and was not cleaned, by reason."""
+        return sorted({reason for _, reason in self.suspicious if not is_settled(reason)})
 
     def require_safe(self, *, least_k: int = 0) -> None:
         """Stop an export that would carry identity.
@@ -179,9 +186,8 @@ class LeakReport:
             raise IdentityLeak(
                 "de-identification is off, so this holds identified data; export it from an archive that is not"
             )
-        open_reasons = sorted({reason for _, reason in self.suspicious if not reason.endswith(("replaced", "removed"))})
-        if open_reasons:
-            raise IdentityLeak(f"someone has to look at the leak report first: {'; '.join(open_reasons)}")
+        if reasons := self.open_reasons():
+            raise IdentityLeak(f"someone has to look at the leak report first: {'; '.join(reasons)}")
         for figures in self.anonymity:
             if figures.rows and figures.smallest < least_k:
                 raise IdentityLeak(
@@ -191,7 +197,13 @@ class LeakReport:
                 )
 
 
-def _keyword(tag: str) -> str:
+def is_settled(reason: str) -> bool:
+    """Tell whether a reason says itself that what it found is gone."""
+    return reason.endswith(("replaced", "removed"))
+
+
+def keyword_of(tag: str) -> str:
+    """Return the keyword of a tag of eight hexadecimal digits, "" where it has none."""
     try:
         return keyword_for_tag(int(tag, 16))
     except ValueError:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["BODY_PARTS"]
+import re
+
+__all__ = ["BODY_PARTS", "may_show_face"]
 
 _WORDS = """
 ABDOMEN ABDOMENPELVIS ADRENAL ANKLE AORTA ARM AXILLA BACK BLADDER BONE BRAIN BREAST BRONCHUS BUTTOCK CALCANEUS CALF
@@ -16,5 +18,24 @@ TLSPINE TMJ TOE TONGUE TRACHEA TSPINE ULNA ULNARADIUS UPPERARM URETER URETHRA UT
 WRIST ZYGOMA
 """
 
+_FACES = """
+BONE BRAIN CAROTID CEREBELLUM CHEEK CIRCLEOFWILLIS CORNEA CSPINE CTSPINE EAR EYE EYELID FACE HEAD HEADNECK HIPPOCAMPUS
+IAC JAW LARYNX MANDIBLE MAXILLA MOUTH NECK NECKCHEST NECKCHESTABDOMEN NECKCHESTABDPELV NOSE ORBIT PAROTID PHARYNX SCALP
+SCLERA SINUS SKULL SPINE SUBMANDIBULAR THYROID TMJ TONGUE VESSEL WHOLEBODY ZYGOMA
+"""
+
 BODY_PARTS = frozenset(_WORDS.split())
 """Defined terms of Body Part Examined (PS3.16 Annex L), and a few in common use."""
+_MAY_SHOW_FACE = frozenset(_FACES.split())
+_BESIDE = frozenset({"AND", "BOTH", "L", "LEFT", "LOWER", "R", "RIGHT", "TO", "UPPER"})
+
+
+def may_show_face(body_part: str | None) -> bool:
+    """Tell whether an image of a part of the body may show a face; one whose part is not known may.
+
+    Example:
+        >>> may_show_face("HEAD"), may_show_face("CHEST/ABDOMEN"), may_show_face(None)
+        (True, False, True)
+    """
+    words = set(re.findall(r"[A-Z]+", (body_part or "").upper())) - _BESIDE
+    return not words or not words <= BODY_PARTS - _MAY_SHOW_FACE

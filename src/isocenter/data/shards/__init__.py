@@ -12,6 +12,7 @@ from isocenter.data.shards.folder import Entry, ToShard, Written, read_index, wr
 from isocenter.data.shards.form import Content, Counts, Statistics
 from isocenter.data.shards.layout import Layout, layout_for
 from isocenter.data.shards.ome_zarr import export_ome_zarr
+from isocenter.data.shards.ome_zarr_folder import write_ome_zarrs
 from isocenter.data.shards.shard import Shard, open_shard, random_voxel
 from isocenter.data.shards.write import mask_path, narrowest, write_shard
 
@@ -32,6 +33,7 @@ __all__ = [
     "open_shard",
     "random_voxel",
     "read_index",
+    "write_ome_zarrs",
     "write_shard",
     "write_shards",
 ]

@@ -11,6 +11,7 @@ Source:
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
@@ -26,7 +27,7 @@ from isocenter.core.errors import CapabilityError, ConfigError, DataError, Geome
 from isocenter.data.images.atomic import atomic_folder, make_parent
 from isocenter.data.shards.shard import Shard
 
-__all__ = ["export_ome_zarr"]
+__all__ = ["Version", "export_ome_zarr", "origin_of_ome_zarr"]
 
 Version = Literal["0.4", "0.5"]
 _LABELS = "segments"
@@ -54,6 +55,7 @@ def export_ome_zarr(
     chunks: tuple[int, int, int] = (64, 64, 64),
     levels: int | None = None,
     masks: bool = True,
+    replace: bool = False,
 ) -> None:
     """Write a shard, and the label map beside it, as an OME-Zarr folder, and compare what was written.
 
@@ -67,6 +69,7 @@ def export_ome_zarr(
         chunks: Voxels (z, y, x) of a chunk.
         levels: How many levels; by default until no axis has more than 64 voxels.
         masks: Whether to write the mask beside the image; a stack of planes can't be.
+        replace: Whether a folder that is there gives way, once the new one is whole.
 
     Raises:
         ConfigError: Another version, chunks that are not positive, or no level.
@@ -91,7 +94,7 @@ def export_ome_zarr(
         )
     target = _Target(_zarr(), version, chunks)
     make_parent(folder)
-    with atomic_folder(folder) as temporary:
+    with atomic_folder(folder, replace=replace) as temporary:
         group = target.zarr.open_group(str(temporary), mode="w", zarr_format=3 if version == "0.5" else 2)
         plan = _plan(shard.geometry, levels)
         _write(target, group, shard, plan, _mean)
@@ -103,6 +106,21 @@ def export_ome_zarr(
             _write(target, labels, mask, plan, _most_frequent)
             labels.attrs.update(_described(target, mask, plan, {"image-label": _image_label(mask, version)}))
         _compare(target, temporary, shard, mask)
+
+
+def origin_of_ome_zarr(folder: Path) -> str:
+    """Return what an exported folder was made of, "" where it does not say, or is not there.
+
+    Args:
+        folder: Written by `export_ome_zarr`.
+    """
+    for name in ("zarr.json", ".zattrs"):
+        try:
+            told = json.loads((folder / name).read_text("utf-8"))
+            return str(told.get("attributes", told)["isocenter"]["origin"])
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            continue
+    return ""
 
 
 def _zarr() -> ModuleType:
@@ -244,6 +262,7 @@ def _described(target: _Target, shard: Shard, plan: list[tuple[int, int, int]], 
     affine = None if geometry.affine is None else geometry.affine.tolist()
     place_note = {"world": "DICOM LPS, mm", "affine_zyx_to_lps_mm": affine, "oblique": oblique, "note": _NOTE}
     place_note["sha256_of_source"] = shard.content.sha256
+    place_note["origin"] = shard.content.origin
     return {**_wrapped(target.version, {"multiscales": [multiscale], **more}), "isocenter": place_note}
 
 

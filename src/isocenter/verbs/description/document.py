@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict
 
-from isocenter.verbs.ingest import AnonymityEntry
+from isocenter.verbs.leaks import AnonymityEntry
 
 __all__ = [
     "Block", "CountEntry", "DescriptionDocument", "DriftEntry", "HistogramEntry", "LabelEntry",

@@ -11,11 +11,12 @@ from isocenter.verbs.description.document import DescriptionDocument
 from isocenter.verbs.description.drawing import histogram_svg, size_of
 from isocenter.verbs.report.page import environment as report_environment
 
-__all__ = ["render_description"]
+__all__ = ["description_environment", "render_description"]
 
 
 @lru_cache(maxsize=1)
-def _environment() -> Environment:
+def description_environment() -> Environment:
+    """Return the environment of the templates of this room."""
     made = Environment(
         loader=PackageLoader("isocenter.verbs", "description"), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
@@ -43,4 +44,4 @@ def _environment() -> Environment:
 
 def render_description(document: DescriptionDocument) -> str:
     """Write the page."""
-    return _environment().get_template("describe.html.j2").render(d=document)
+    return description_environment().get_template("describe.html.j2").render(d=document)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from isocenter.core.errors import ConfigError
 from isocenter.data.images.atomic import atomic_folder, make_parent
@@ -37,6 +37,7 @@ from isocenter.verbs.prognosis.inputs import is_synthetic, people_of
 from isocenter.verbs.prognosis.keeping import check_place, open_model
 from isocenter.verbs.prognosis.page import render_people
 from isocenter.verbs.provenance import created_now
+from isocenter.verbs.settings import configured
 from isocenter.version import __version__
 
 __all__ = ["PeopleConfig", "prognose_people"]
@@ -105,14 +106,11 @@ def prognose_people(
         WeightsError: The model is damaged.
         DataError: A table or block can't be read, or a column is of another kind or unit.
     """
-    try:
-        config = PeopleConfig(
-            model=Path(model), out=None if out is None else Path(out), table=None if table is None else Path(table),
-            people=tuple(people), blocks=tuple(blocks), **settings,
-        )  # fmt: skip
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        raise ConfigError(f"setting {'.'.join(str(p) for p in first['loc'])}: {first['msg']}") from error
+    config = configured(
+        PeopleConfig, model=Path(model), out=None if out is None else Path(out),
+        table=None if table is None else Path(table), people=tuple(people), blocks=tuple(blocks),
+        **settings,
+    )  # fmt: skip
     with audited(config.audit, "prognose") as audit:
         return _run(config, audit)
 

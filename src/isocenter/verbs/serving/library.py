@@ -42,7 +42,10 @@ from isocenter.viewer.settings import Limits
 __all__ = ["Opened", "StudyLibrary"]
 
 _BLOCK_BYTES = 4 << 20
-_OPEN_STUDIES = 64
+_OPEN_PLANES = 50_000
+"""Planes of studies that stay open: their headers take about 3 kB each."""
+_DERIVED_BYTES = 8 << 30
+"""Of NIfTI files that were made and are kept; the oldest go first."""
 _READS_AT_ONCE = 2
 _IMAGES_SHARE = 0.7
 """Of the memory; the rest holds planes of images that were not read as a whole."""
@@ -88,7 +91,7 @@ class StudyLibrary:
         self.source, self.work, self.limits, self.on_irregular = source, work, limits, on_irregular
         self.kind, self.identified = source.kind, source.identified
         self.standing: Standing = lambda _study: ("new", None)
-        self._opened: Kept[Opened] = Kept(_OPEN_STUDIES, lambda _opened: 1)
+        self._opened: Kept[Opened] = Kept(_OPEN_PLANES, _planes_in)
         self._images: Kept[Image] = Kept(int(memory_bytes * _IMAGES_SHARE), lambda image: image.array.nbytes)
         blocks_bytes = memory_bytes - int(memory_bytes * _IMAGES_SHARE)
         self._blocks: Kept[_Block] = Kept(blocks_bytes, lambda block: block.array.nbytes)
@@ -176,6 +179,7 @@ class StudyLibrary:
             make_parent(path)
             with self._reads:
                 if not path.is_file():
+                    _make_room(path.parent, _DERIVED_BYTES)
                     write_nifti(whole, path)
         return path
 
@@ -284,6 +288,21 @@ class StudyLibrary:
 
 def _left_out(error: DataError, where: str) -> LeftOut:
     return LeftOut(error.source or where, str(error).removeprefix(f"{error.source}: "))
+
+
+def _planes_in(opened: Opened) -> int:
+    return min(_OPEN_PLANES, 1 + sum(image.item.shape_zyx[0] for image in opened.images))
+
+
+def _make_room(folder: Path, most_bytes: int) -> None:
+    """Remove the files that were made longest ago until those that stay take no more than they may."""
+    made = sorted((f.stat().st_mtime_ns, f.stat().st_size, f) for f in folder.glob("*.nii.gz"))
+    taken = sum(size for _, size, _ in made)
+    for _, size, file in made:
+        if taken <= most_bytes:
+            return
+        file.unlink(missing_ok=True)
+        taken -= size
 
 
 class _Known:

@@ -48,6 +48,7 @@ def run_server(app: Any, listener: socket.socket, started: Callable[[int], None]
         log_level="warning",
         access_log=False,
         server_header=False,
+        proxy_headers=False,
         timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         ws="websockets-sansio",

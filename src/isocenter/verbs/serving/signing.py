@@ -316,7 +316,9 @@ def _pdf(signing: Signing) -> PdfReport:
         facts.append((amends, f"{signing.before.by}, {signing.before.at}"))
     preview = signing.folder / "preview.png"
     hashes = {f.path: f.sha256 for f in signing.result.files}
-    whole = preview.is_file() and file_sha256(preview) == hashes.get(preview.name)
+    # The picture shows all outlines of an answer: where the text leaves one out, it would say more than is signed.
+    told = not any(part.untold for part in signing.draft.parts)
+    whole = told and preview.is_file() and file_sha256(preview) == hashes.get(preview.name)
     return PdfReport(
         title, tuple(facts), tuple((name, said) for _, name, said in _sections(signing)), signed_mark(signing.by),
         preview.read_bytes() if whole else b"", "What was outlined, by the algorithm." if whole else "",

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -174,6 +178,39 @@ def test_a_run_that_ends_early_is_taken_up(
     assert 0 < made.known < made.listed
 
 
+def test_workers_end_with_a_run_that_is_killed() -> None:
+    program = (
+        "import multiprocessing, os, time\n"
+        "from isocenter.data.archive.engine import _pool\n"
+        "if __name__ == '__main__':\n"
+        "    pool = _pool(1)\n"
+        "    print(pool.submit(os.getpid).result(), flush=True)\n"
+        "    time.sleep(60)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as run:
+        assert run.stdout is not None
+        worker = int(run.stdout.readline())
+        assert _lives(worker)
+        run.kill()
+    for _ in range(400):
+        if not _lives(worker):
+            return
+        time.sleep(0.05)
+    os.kill(worker, 9)
+    pytest.fail("the worker went on")
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+        state = Path(f"/proc/{process}/stat")
+        return not state.exists() or state.read_text().rpartition(")")[2].split()[0] != "Z"
+    except (ProcessLookupError, FileNotFoundError):
+        return False
+
+
 def test_headers_alone_copy_nothing(hospital: Path, tmp_path: Path) -> None:
     made = ingest([str(hospital)], tmp_path / "b", workers=1, pixels=False)
     assert made.tables["instances"].rows == 21
@@ -257,6 +294,26 @@ def test_a_corrected_table_takes_the_place_of_the_old(tmp_path: Path) -> None:
     assert set(catalog.sql("SELECT value FROM labels").column(0).to_pylist()) == {"bb"}
     assert catalog.sql("SELECT count(*) FROM instances").column(0)[0].as_py() == 2
     assert len(set(catalog.sql("SELECT patient_key FROM instances").column(0).to_pylist())) == 1
+    # The copy of the second picture lay with another patient: it is gone, and so is the empty folder.
+    paths = {tmp_path / "a" / p for p in catalog.sql("SELECT path FROM instances").column(0).to_pylist()}
+    assert {p for p in (tmp_path / "a" / "images").rglob("*") if p.is_file()} == paths
+    assert all(any(p.iterdir()) for p in (tmp_path / "a" / "images").rglob("*") if p.is_dir())
+
+
+def test_a_run_that_ends_before_its_catalog_is_taken_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All parts are in the journal, and the catalog is still that of the run before."""
+    series(tmp_path / "s" / "a", "one", patient="P1", person="Ann")
+    ingest([str(tmp_path / "s")], tmp_path / "a", workers=1)
+    series(tmp_path / "s" / "b", "two", patient="P2", person="Bob", seed=1)
+
+    def killed(*_: object, **__: object) -> object:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(engine, "consolidate", killed)
+        ingest([str(tmp_path / "s")], tmp_path / "a", workers=1)
+    made = ingest([str(tmp_path / "s")], tmp_path / "a", workers=1)
+    assert (made.taken, made.tables["instances"].rows) == (0, 6)
 
 
 def test_a_file_that_vanishes_is_lost_and_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,41 +2,18 @@
 
 from __future__ import annotations
 
-from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import ndimage
 
+from head_cases import head
 from isocenter.core import Geometry, Image, Quantity
 from isocenter.core.errors import GeometryError
 from isocenter.data.deidentify.deface import deface, face_mask
-
-
-@cache
-def _head():
-    """Return (values, brain, nose, chin, affine to LPS) at 3 mm."""
-    datasets = pytest.importorskip("nilearn.datasets")
-    template = datasets.load_mni152_template(resolution=3)
-    brain = np.asarray(template.dataobj) > 0.05
-    pad = 18
-    brain = np.pad(brain, pad)
-    to_ras = template.affine.copy()
-    to_ras[:3, 3] -= to_ras[:3, :3] @ np.full(3, pad)
-    scalp = ndimage.distance_transform_edt(~ndimage.binary_fill_holes(brain), sampling=3) < 14
-    x, y, z = (to_ras[a, a] * np.arange(n) + to_ras[a, 3] for a, n in enumerate(brain.shape))
-    x, y, z = x[:, None, None], y[None, :, None], z[None, None, :]
-    face = ((x / 62) ** 2 + ((y - 38) / 48) ** 2 + ((z + 75) / 62) ** 2) < 1
-    nose = (x / 10) ** 2 + ((y - 92) / 16) ** 2 + ((z + 62) / 14) ** 2 < 1
-    chin = (x / 20) ** 2 + ((y - 72) / 16) ** 2 + ((z + 122) / 14) ** 2 < 1
-    neck = ((x / 50) ** 2 + ((y + 30) / 55) ** 2 < 1) & (z < -50)
-    values = np.where(scalp | face | nose | chin | neck, 300.0, 0.0)
-    values[brain] = 600.0
-    # (x, y, z) arrays in RAS become (z, y, x) arrays in LPS.
-    affine = np.eye(4)
-    affine[:3, :3] = np.diag([-1, -1, 1]) @ to_ras[:3, [2, 1, 0]]
-    affine[:3, 3] = np.array([-1, -1, 1]) * to_ras[:3, 3]
-    return *(np.ascontiguousarray(part.transpose(2, 1, 0)) for part in (values, brain, nose, chin)), affine
+from isocenter.data.images import read_nifti
 
 
 def _image(values, affine, quantity=Quantity.ARBITRARY):
@@ -45,7 +22,7 @@ def _image(values, affine, quantity=Quantity.ARBITRARY):
 
 @pytest.mark.parametrize("axes", [(0, 1, 2), (2, 0, 1), (1, 2, 0)])
 def test_the_face_goes_and_the_brain_stays(axes):
-    values, brain, nose, chin, affine = _head()
+    values, brain, nose, chin, affine = head()
     order = list(axes)
     image = _image(values.transpose(axes)[::-1], _flipped(affine[:, [*order, 3]], values.transpose(axes).shape))
     mask = face_mask(image)
@@ -68,7 +45,7 @@ def _flipped(affine, shape):
 
 @pytest.mark.parametrize("degrees", [-5, 5])
 def test_a_tilted_head(degrees):
-    values, brain, nose, _, affine = _head()
+    values, brain, nose, _, affine = head()
     turned = ndimage.rotate(values, degrees, axes=(0, 1), order=0, reshape=False)
     brain, nose = (
         ndimage.rotate(part.astype(np.uint8), degrees, axes=(0, 1), order=0, reshape=False) > 0
@@ -80,7 +57,7 @@ def test_a_tilted_head(degrees):
 
 
 def test_hounsfield_units():
-    values, brain, nose, _, affine = _head()
+    values, brain, nose, _, affine = head()
     image = _image(np.where(values > 0, values / 10, -1000.0), affine, Quantity.HU)
     mask = face_mask(image)
     assert not (mask & brain).any()
@@ -88,7 +65,7 @@ def test_hounsfield_units():
 
 
 def test_what_is_no_whole_head_is_refused():
-    values, _, _, _, affine = _head()
+    values, _, _, _, affine = head()
     top = np.flatnonzero(values.any(axis=(1, 2)))[-1]
     with pytest.raises(GeometryError, match="top of the head"):
         face_mask(_image(values[: top - 10], affine))
@@ -100,3 +77,19 @@ def test_what_is_no_whole_head_is_refused():
         face_mask(_image(np.zeros_like(values), affine))
     with pytest.raises(GeometryError, match="size of a head"):
         face_mask(_image(values, affine @ np.diag([0.4, 0.4, 0.4, 1.0])))
+
+
+def test_a_real_head_against_pydeface():
+    """The average of real heads that pydeface brings along, and the part of it that pydeface takes for the face."""
+    found = find_spec("pydeface")
+    if found is None or found.origin is None:
+        pytest.skip("pydeface is not installed: pip install pydeface")
+    folder = Path(found.origin).parent / "data"
+    image = read_nifti(folder / "mean_reg2mean.nii.gz")
+    theirs = read_nifti(folder / "facemask.nii.gz").array[0] < 0.5
+    ours = face_mask(image)
+    tissue = image.array[0] > 0.12 * np.percentile(image.array, 99)
+    assert (ours & theirs & tissue).sum() > 0.8 * (theirs & tissue).sum()
+    assert (ours & ~theirs & tissue).sum() < 0.02 * tissue.sum()
+    # Nothing behind the forehead is touched above the floor of the frontal lobes.
+    assert not ours[150:, :120].any()

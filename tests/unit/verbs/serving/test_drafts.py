@@ -274,6 +274,9 @@ def test_what_was_taken_out_is_in_no_file_and_an_amendment_says_what_it_is(keepe
     assert bundle["entry"][0]["resource"]["status"] == "amended"
     assert not any("valueQuantity" in e["resource"] for e in bundle["entry"])
     assert any(t.startswith("Amends the report signed by: A. Reader") for t in pdf_texts(files["pdf"].read_bytes()))
+    caption = "What was outlined, by the algorithm."
+    assert caption in list(pdf_texts(keeper.file(draft.id, 1, "report.pdf").path.read_bytes()))
+    assert caption not in list(pdf_texts(files["pdf"].read_bytes())), "nor is it in a picture"
 
 
 def test_a_study_that_is_no_dicom_has_no_sr_and_says_why(keeper: DraftKeeper) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -291,6 +292,17 @@ def test_a_plain_file_that_promises_too_much_is_not_read(tmp_path: Path, monkeyp
         detail = library.study(study)
         assert detail.images == ()
         assert "4096 MiB of voxels, and 2048 MiB are allowed" in detail.left_out[0].reason
+
+
+def test_what_was_made_is_bounded_on_the_disk(tmp_path: Path) -> None:
+    for age, name in enumerate(("b", "a", "c")):
+        file = tmp_path / f"{name}.nii.gz"
+        file.write_bytes(b"x" * 10)
+        os.utime(file, ns=(age, age))
+    library_module._make_room(tmp_path, 25)
+    assert sorted(f.name for f in tmp_path.iterdir()) == ["a.nii.gz", "c.nii.gz"]
+    library_module._make_room(tmp_path, 5)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_memory_is_bounded(tmp_path: Path) -> None:

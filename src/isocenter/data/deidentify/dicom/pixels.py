@@ -18,11 +18,11 @@ from pydicom.uid import (
 )
 
 from isocenter.core.errors import PixelError
-from isocenter.data.deidentify.burnt_in import Box, RegionRule, has_tesseract, region_boxes, text_boxes
+from isocenter.data.deidentify.burnt_in import NO_TESSERACT, Box, RegionRule, has_tesseract, region_boxes, text_boxes
 from isocenter.data.images.dicom.header import whole_header
 from isocenter.data.images.quiet import quiet
 
-__all__ = ["CleanPixels", "blank_text", "worth_looking"]
+__all__ = ["CleanPixels", "blank_text", "encoded", "worth_looking"]
 
 _LOOKED_AT = frozenset(
     ["US", "XA", "RF", "SC", "OT", "ES", "GM", "XC", "OP", "IVUS", "ECG", "DX", "CR", "MG", "PX", "IO", "DG"]
@@ -87,7 +87,7 @@ def blank_text(
         return CleanPixels(data)
     notes = []
     if ocr is None and not has_tesseract():
-        notes.append("Tesseract is not installed: burnt-in text was looked for by shape alone")
+        notes.append(NO_TESSERACT)
     try:
         with quiet():
             if dataset.file_meta.TransferSyntaxUID.is_compressed:
@@ -153,6 +153,16 @@ def _written(dataset: Any, frames: Shaped[np.ndarray, "frame y x *colour"], was:
     if kinds and str(kinds[0]) == "ORIGINAL":
         dataset.ImageType = ["DERIVED", *kinds[1:]]
     dataset.DerivationDescription = "Burnt-in text blanked"
+    return encoded(dataset, was)
+
+
+def encoded(dataset: Any, was: Any) -> bytes:
+    """Write an object whose pixels were changed: in the transfer syntax that it had, where that is lossless.
+
+    Args:
+        dataset: With native pixels.
+        was: The transfer syntax that it was decompressed from; None where it was not compressed.
+    """
     with quiet():
         if was in _LOSSLESS:
             try:

@@ -103,6 +103,10 @@ def open_dicom(
         images = job.prepare_images([h for h in headers if job.is_image(h)])
     if not images and job.errors:
         raise _only_error(job.errors)
+    beside = sum(h.text("SOPClassUID") in DERIVED for h in headers)
+    if beside:
+        what = "object" if beside == 1 else "objects"
+        doubts = (*doubts, f"{beside} {what} beside the images: segmentations, structure sets or reports")
     key, key_notes = patient_key(headers) if headers else ("", ())
     uids = [h.text("StudyInstanceUID") for h in headers]
     uid = min(set(uids), key=lambda u: (-uids.count(u), u)) if uids else ""

@@ -75,8 +75,8 @@ class ReadingPlace:
 
 
 Readings = Callable[[str, str | None], ReadingPlace | None]
-"""Gives a reading of a study by both identifiers, the newest where that of the reading is None; None where there is none
-of it. Raises `NotFound` for a study that there is not."""
+"""Gives a reading of a study by both identifiers, the newest where that of the reading is None; None where there is no
+such reading. Raises `NotFound` for a study that there is not."""
 
 
 @dataclass(frozen=True)

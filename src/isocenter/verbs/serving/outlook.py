@@ -2,8 +2,8 @@
 
 The patient is found in the clinical table by the study's UID or the pseudonym that results carry; who is not there, or
 twice, is not answered, and told why. A prognosis is told by a folder that `isocenter prognose` learnt. Treatment is
-told by a folder that holds `treat.yaml` or `treat.json` (settings of `isocenter treat`): it learns from its table when it
-is first asked, for all patients of the clinical table at once, and again when one of the two tables has changed.
+told by a folder that holds `treat.yaml` or `treat.json` (settings of `isocenter treat`): it learns from its table when
+it is first asked, for all patients of the clinical table at once, and again when one of the two tables has changed.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from isocenter.verbs.prognose import prognose_people
 from isocenter.verbs.prognosis.document import PersonEntry, PrognosisDocument
 from isocenter.verbs.prognosis.keeping import MODEL as PROGNOSIS_MODEL
 from isocenter.verbs.prognosis.keeping import open_model
+from isocenter.verbs.serving.persons import PersonOf, StudyPerson
 from isocenter.verbs.treat import TreatConfig
 from isocenter.verbs.treat import run as run_treat
 from isocenter.verbs.treatment.document import TreatDocument
-from isocenter.verbs.serving.persons import PersonOf, StudyPerson
 from isocenter.viewer.report_models import Curve, Outlook
 
 __all__ = ["PATIENT_MARK", "OutlookKeeper"]

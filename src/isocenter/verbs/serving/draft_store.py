@@ -52,6 +52,7 @@ class DraftStore:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._studies: dict[str, str] = {}
 
     def folder(self, draft: str) -> Path | None:
         """Return the folder of a draft, None where there is none of this identifier."""
@@ -180,14 +181,21 @@ class DraftStore:
         if not self.root.is_dir():
             return
         for place in sorted(self.root.iterdir()):
-            found = self.load(place.name) if _ID.fullmatch(place.name) else None
-            if found is not None and found.study == study:
-                yield found
+            # Of which study a draft is never changes: it is read once.
+            if not _ID.fullmatch(place.name) or self._studies.get(place.name, study) != study:
+                continue
+            found = self.load(place.name)
+            if found is not None:
+                self._studies[found.id] = found.study
+                if found.study == study:
+                    yield found
 
     def signed_studies(self) -> set[str]:
         """Return the studies of which a report was signed."""
-        places = {path.parents[2].name for path in self.root.glob(f"*/signed/*/{SIGNATURE}")}
-        return {found.study for name in places if (found := self.load(name)) is not None}
+        # A folder that is no number is one of a signature that was cut off.
+        found = [path for path in self.root.glob(f"*/signed/*/{SIGNATURE}") if path.parent.name.isdecimal()]
+        places = {path.parents[2].name for path in found}
+        return {draft.study for name in places if (draft := self.load(name)) is not None}
 
 
 def version_bytes(draft: Draft) -> bytes:

@@ -316,3 +316,18 @@ def test_peers_read_what_is_signed(keeper: DraftKeeper) -> None:
         shown = "".join(p.extract_text() for p in pypdf.PdfReader(keeper.file(draft.id, 1, "report.pdf").path).pages)
         said = "".join(shown.split())
         assert all("".join(s.text.split()) in said for s in sentences(draft))
+
+
+def test_a_signature_that_was_cut_off_is_none(keeper: DraftKeeper, read: Path) -> None:
+    draft, _ = keeper.create(STUDY, DraftRequest(), "ab")
+    other, _ = keeper.create(CHEST, DraftRequest(), "ab")
+    keeper.sign(draft.id, SignRequest(version=1, by="A. Reader"), "ab")
+    left = keeper.store.root / other.id / "signed" / ".partial-0a1b2c3d-0001"
+    left.mkdir()
+    (left / "signature.json").write_text("{")
+    again = DraftKeeper(keeper.store.root, readings(read / "result", read / "study", read / "chest"))
+    assert (again.signed(STUDY), again.signed(CHEST)) == (True, False)
+    assert again.get(other.id).signed is None and [d.id for d in again.of_study(CHEST)] == [other.id]
+    assert [d.id for d in again.of_study(STUDY)] == [draft.id] and again.of_study("9" * 16) == ()
+    again.sign(other.id, SignRequest(version=1, by="A. Reader"), "ab")
+    assert again.signed(CHEST)

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from isocenter.core.errors import CapabilityError, ConfigError, OutputError
 from isocenter.data.images.atomic import explain_os_error
+from isocenter.data.images.quiet import quiet
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -165,7 +166,8 @@ def serve(path: Path | str, *, started: Callable[[Serving, int], None] | None = 
     _require_packages()
     from isocenter.verbs.serving.running import listen, run_server
 
-    with listen(config.host, config.port) as listener:
+    # Around everything: blocks of it in several threads undo each other's, and what lies below must be silence too.
+    with quiet(), listen(config.host, config.port) as listener:
         serving = open_server(config)
         run_server(serving.app, listener, lambda port: started(serving, port) if started else None)
 

@@ -36,7 +36,7 @@ export function mountPanel(name: TabName, host: HTMLElement, app: App): () => vo
   };
 }
 
-export function mountTabs(host: HTMLElement, app: App): () => void {
+export function mountTabs(host: HTMLElement, app: App, own: Partial<Record<TabName, (host: HTMLElement) => () => void>> = {}): () => void {
   const bar = h("div", { class: "tabs", role: "tablist", "aria-label": "Work on this study" });
   const buttons = new Map<TabName, HTMLButtonElement>();
   const hosts = new Map<TabName, HTMLElement>();
@@ -73,7 +73,8 @@ export function mountTabs(host: HTMLElement, app: App): () => void {
     }
     if (!mounted.has(tab)) {
       mounted.add(tab);
-      ends.push(mountPanel(tab, hosts.get(tab)!, app));
+      const mount = own[tab];
+      ends.push(mount ? mount(hosts.get(tab)!) : mountPanel(tab, hosts.get(tab)!, app));
     }
   }));
   ends.push(app.commands.register(...TABS.map(({ name, title, key }) => ({

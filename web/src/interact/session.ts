@@ -1,0 +1,340 @@
+// One person's interaction with the server: prompts go out, changed boxes come back, a lost connection is taken up again.
+
+import { ApiError, type Api, type Box, type ImageItem, type Vec3 } from "../api";
+import { errorText } from "../app";
+import { Store } from "../store";
+import { toWorld, type Grid } from "../view/grid";
+import { boxVoxels, LevelBox, unpackRuns } from "../view/levels";
+import type { Gesture } from "../view/tools";
+import type { Mark } from "../view/viewer";
+import { pack, unpack, type Message } from "./wire";
+
+export interface Alternative { number: number; expected_dice: number | null; source: LevelBox }
+export interface Case { clicks: number; seconds?: number; first_dice?: number | null }
+export interface Act { type: string; seq: number; [key: string]: unknown }
+
+export interface InteractionState {
+  phase: "off" | "connecting" | "open" | "reconnecting";
+  label: string;
+  session: string;
+  levels: LevelBox | null;
+  expected_dice: number | null;
+  prompts: number;
+  can_undo: boolean;
+  can_redo: boolean;
+  busy: boolean;
+  alternatives: Alternative[];
+  chosen: number | null;
+  progress: { done: number; of: number } | null;
+  takenBy: string;
+  lease: number;
+  cases: Case[];
+  /** From the hand's release to the frame in which the answer stood, and what the server says of its own part. */
+  drawn_ms: number | null;
+  server_ms: Record<string, number>;
+  confirmed: string;
+  problem: string;
+}
+
+const CLEAN = { expected_dice: null, prompts: 0, can_undo: false, can_redo: false, busy: false, alternatives: [], chosen: null, progress: null, drawn_ms: null, server_ms: {}, confirmed: "" };
+
+export class Interaction {
+  readonly store = new Store<InteractionState>({
+    phase: "off", label: "", session: "", levels: null, takenBy: "", lease: 0, cases: [], problem: "", ...CLEAN,
+  });
+  private image: ImageItem | null = null;
+  private grid: Grid | null = null;
+  private socket: WebSocket | null = null;
+  private acts = new Map<string, Act[]>();
+  /** Where points were put, in indices, so that they can be drawn. */
+  private readonly places = new Map<number, Vec3>();
+  private seq = 0;
+  private sent = new Map<number, number>();
+  private attempt = 0;
+  private timer = 0;
+  private beat = 0;
+  private wanted = false;
+  private version: unknown = null;
+
+  constructor(
+    private readonly api: Api,
+    /** Draw now that the levels have changed; the answer is called back after the frame. */
+    private readonly draw: (levels: LevelBox, after: () => void) => void,
+    private readonly notify: (text: string, kind?: "info" | "error") => void,
+  ) {}
+
+  get ready(): boolean {
+    const { phase, takenBy, progress } = this.store.get();
+    return phase === "open" && !takenBy && !progress;
+  }
+
+  /** Begin to mark a structure. */
+  async start(label: string): Promise<void> {
+    if (this.wanted) await this.end();
+    this.wanted = true;
+    this.acts.clear();
+    this.store.set({ phase: "connecting", label, problem: "", cases: [], takenBy: "" });
+    await this.open();
+  }
+
+  private async open(): Promise<void> {
+    try {
+      const { label } = this.store.get();
+      const session = await this.api.createSession(label);
+      if (!this.wanted) return;
+      this.store.set({ session: session.id, lease: session.lease_seconds, cases: casesOf(session.cases) });
+      this.connect();
+    } catch (error) {
+      const full = error instanceof ApiError && error.status === 503;
+      this.store.set({ problem: errorText(error), phase: full || !(error instanceof ApiError) || error.status === 0 ? "reconnecting" : "off" });
+      if (error instanceof ApiError && error.status !== 0 && !full) {
+        this.wanted = false;
+        return;
+      }
+      this.later(() => void this.open(), error instanceof ApiError ? error.retryAfterSeconds : null);
+    }
+  }
+
+  /** Leave: the server may give the place to somebody else. Confirmed masks stay. */
+  async end(): Promise<void> {
+    this.wanted = false;
+    clearTimeout(this.timer);
+    clearInterval(this.beat);
+    const { session } = this.store.get();
+    this.socket?.close(1000);
+    this.socket = null;
+    this.store.set({ phase: "off", session: "", levels: null, takenBy: "", problem: "", ...CLEAN });
+    if (session) await this.api.endSession(session).catch((error: unknown) => this.notify(errorText(error), "error"));
+  }
+
+  /** Work on this image from now on; what was begun on another one waits there. */
+  setImage(image: ImageItem | null, grid: Grid | null): void {
+    if (this.image?.id === image?.id) return;
+    this.image = image;
+    this.grid = grid;
+    this.store.set({ levels: null, takenBy: "", ...CLEAN });
+    if (this.socket?.readyState === WebSocket.OPEN) this.openImage();
+  }
+
+  private connect(): void {
+    clearTimeout(this.timer);
+    clearInterval(this.beat);
+    const socket = this.api.socket(this.store.get().session);
+    this.socket = socket;
+    socket.addEventListener("open", () => {
+      if (this.socket !== socket) return;
+      this.attempt = 0;
+      this.openImage();
+      this.beat = window.setInterval(() => this.send({ type: "ping" }), Math.max(5, Math.min(20, this.store.get().lease / 3)) * 1000);
+    });
+    socket.addEventListener("message", (event: MessageEvent<ArrayBuffer>) => {
+      if (this.socket === socket) this.receive(event.data);
+    });
+    socket.addEventListener("close", () => {
+      if (this.socket !== socket || !this.wanted) return;
+      clearInterval(this.beat);
+      this.socket = null;
+      this.store.set({ phase: "reconnecting", busy: false, progress: null });
+      this.later(() => void this.reconnect(), null);
+    });
+  }
+
+  private later(act: () => void, seconds: number | null): void {
+    clearTimeout(this.timer);
+    const wait = seconds !== null ? seconds * 1000 : Math.min(10000, 400 * 2 ** this.attempt);
+    this.attempt++;
+    this.timer = window.setTimeout(act, wait);
+  }
+
+  /** The same session where the server still has it, otherwise a new one of the same name; the acts are sent again. */
+  private async reconnect(): Promise<void> {
+    if (!this.wanted) return;
+    try {
+      await this.api.json(`sessions/${encodeURIComponent(this.store.get().session)}`);
+      this.connect();
+    } catch (error) {
+      if (error instanceof ApiError && (error.status === 404 || error.status === 410)) await this.open();
+      else {
+        this.store.set({ problem: errorText(error) });
+        this.later(() => void this.reconnect(), error instanceof ApiError ? error.retryAfterSeconds : null);
+      }
+    }
+  }
+
+  takeOver(): void {
+    if (this.image) this.send({ type: "open", image: this.image.id, take_over: true });
+  }
+
+  private openImage(): void {
+    if (!this.image) return;
+    const acts = this.acts.get(this.image.id) ?? [];
+    this.store.set({ levels: LevelBox.empty(this.image.shape_zyx), problem: "", busy: acts.length > 0 });
+    this.send(acts.length ? { type: "replay", image: this.image.id, acts } : { type: "open", image: this.image.id });
+  }
+
+  private send(header: object): boolean {
+    if (this.socket?.readyState !== WebSocket.OPEN) return false;
+    this.socket.send(pack(header));
+    return true;
+  }
+
+  private act(act: { type: string; [key: string]: unknown }, remember = true): void {
+    if (!this.ready || !this.image) return;
+    const whole: Act = { seq: ++this.seq, ...act };
+    this.sent.set(whole.seq, performance.now());
+    if (!this.send(whole)) return;
+    if (remember) {
+      const list = this.acts.get(this.image.id) ?? [];
+      list.push(whole);
+      this.acts.set(this.image.id, list);
+    }
+    this.store.set({ busy: true, problem: "", confirmed: "" });
+  }
+
+  // ---- what a person does --------------------------------------------------------------------------------------------
+
+  prompt(gesture: Gesture): void {
+    const place = this.grid?.affine
+      ? { points_lps_mm: gesture.points.map((point) => toWorld(this.grid!, point)!) }
+      : { points_index_zyx: gesture.points };
+    if (gesture.kind === "point") this.places.set(this.seq + 1, gesture.points[0]);
+    this.act({ type: "prompt", kind: gesture.kind, positive: gesture.positive, ...place });
+  }
+
+  /** Points that hold now: what was taken back or cleared is not among them. */
+  get marks(): Mark[] {
+    let held: Act[] = [];
+    const undone: Act[][] = [];
+    const before: Act[][] = [];
+    for (const act of this.acts.get(this.image?.id ?? "") ?? []) {
+      if (act.type === "undo") {
+        undone.push(held);
+        held = before.pop() ?? [];
+        continue;
+      }
+      before.push(held);
+      if (act.type === "redo") held = undone.pop() ?? held;
+      else {
+        undone.length = 0;
+        if (act.type === "prompt") held = [...held, act];
+        else if (act.type === "clear") held = [];
+      }
+    }
+    return held.flatMap((act) => {
+      const index = this.places.get(act.seq);
+      return index ? [{ index, kind: "point", positive: Boolean(act.positive) }] : [];
+    });
+  }
+
+  choose(number: number): void {
+    this.store.set({ chosen: number });
+    this.act({ type: "choose", number });
+  }
+
+  undo = () => this.store.get().can_undo && this.act({ type: "undo" });
+  redo = () => this.store.get().can_redo && this.act({ type: "redo" });
+  clear = () => this.store.get().prompts > 0 && this.act({ type: "clear" });
+
+  propagate(axis: number, first: number, last: number): void {
+    this.act({ type: "propagate", axis, first, last });
+    this.store.set({ progress: { done: 0, of: Math.abs(last - first) + 1 } });
+  }
+
+  stop = () => void this.send({ type: "stop" });
+
+  confirm(): void {
+    if (this.store.get().prompts === 0) return;
+    this.act({ type: "confirm", ...(this.version === null ? {} : { version: this.version }) }, false);
+  }
+
+  // ---- what the server says ------------------------------------------------------------------------------------------
+
+  private receive(buffer: ArrayBuffer): void {
+    let message: Message;
+    try {
+      message = unpack(buffer);
+      this.take(message);
+    } catch (error) {
+      this.store.set({ problem: `A message of the server could not be read: ${errorText(error)}`, busy: false });
+    }
+  }
+
+  private take({ header, payload }: Message): void {
+    if ("version" in header) this.version = header.version;
+    if (header.type === "opened") this.opened(header);
+    else if (header.type === "delta") this.delta(header, payload);
+    else if (header.type === "alternative") this.alternative(header, payload);
+    else if (header.type === "progress") this.store.set({ progress: { done: Number(header.done), of: Number(header.of) } });
+    else if (header.type === "confirmed") this.confirmed(header);
+    else if (header.type === "problem") this.refused(header);
+    else if (header.type === "lease") this.store.set({ lease: Number(header.seconds) });
+    else if (header.type === "taken") this.store.set({ takenBy: String(header.by || "somebody"), busy: false, progress: null });
+  }
+
+  private opened(header: Message["header"]): void {
+    if (header.image !== undefined && header.image !== this.image?.id) return;
+    const cases = header.cases === undefined ? {} : { cases: casesOf(header.cases) };
+    this.store.set({ phase: "open", takenBy: header.taken_by ? String(header.taken_by) : "", ...cases });
+  }
+
+  private delta(header: Message["header"], payload: Uint8Array): void {
+    const { levels } = this.store.get();
+    if (!this.image || !levels) return;
+    const box = header.box_zyx as Box;
+    const next = levels.replaced(box, unpackRuns(payload, boxVoxels(box)));
+    const start = this.sent.get(Number(header.seq));
+    this.sent.delete(Number(header.seq));
+    this.store.set({
+      levels: next,
+      expected_dice: numberOr(header.expected_dice),
+      prompts: Number(header.prompts ?? 0),
+      can_undo: Boolean(header.can_undo),
+      can_redo: Boolean(header.can_redo),
+      alternatives: [],
+      chosen: numberOr(header.chosen),
+      server_ms: (header.milliseconds ?? {}) as Record<string, number>,
+      busy: this.sent.size > 0,
+      progress: null,
+    });
+    this.draw(next, () => {
+      if (start === undefined) return;
+      const end = performance.now();
+      performance.measure("isocenter.click-to-drawn", { start, end });
+      this.store.set({ drawn_ms: end - start });
+    });
+  }
+
+  private alternative(header: Message["header"], payload: Uint8Array): void {
+    if (!this.image) return;
+    const box = header.box_zyx as Box;
+    const source = new LevelBox(this.image.shape_zyx, box, unpackRuns(payload, boxVoxels(box)));
+    const one = { number: Number(header.number), expected_dice: numberOr(header.expected_dice), source };
+    const others = this.store.get().alternatives.filter((other) => other.number !== one.number);
+    this.store.set({ alternatives: [...others, one].sort((a, b) => a.number - b.number) });
+  }
+
+  private confirmed(header: Message["header"]): void {
+    if (this.image) this.acts.delete(this.image.id);
+    this.sent.delete(Number(header.seq));
+    this.store.set({ cases: casesOf(header.cases), confirmed: String(header.mask ?? ""), busy: false });
+    this.notify("Confirmed: it now helps with the next case.");
+  }
+
+  private refused(header: Message["header"]): void {
+    const seq = Number(header.seq);
+    this.sent.delete(seq);
+    // What was refused did not happen: it is not to be told again after a reconnection.
+    const list = this.image && this.acts.get(this.image.id);
+    if (list) this.acts.set(this.image!.id, list.filter((act) => act.seq !== seq));
+    this.store.set({ problem: String(header.detail || header.code || "refused"), busy: false, progress: null });
+    if (this.store.get().phase === "connecting") this.store.set({ phase: "open" });
+  }
+}
+
+function casesOf(value: unknown): Case[] {
+  return Array.isArray(value) ? (value as Case[]) : [];
+}
+
+function numberOr(value: unknown): number | null {
+  return typeof value === "number" && Number.isFinite(value) ? value : null;
+}

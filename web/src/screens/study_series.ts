@@ -1,0 +1,137 @@
+// The left side: series with small pictures, layers, confirmed masks, earlier studies and their reports.
+
+import type { ImageItem, MaskItem, StudyDetail } from "../api";
+import { errorText } from "../app";
+import { fill, h } from "../dom";
+import { rgb, type Layer } from "../view/levels";
+import type { StudyScreen } from "./study";
+
+const COLOURS = ["#ff8a3d", "#b58cff", "#4fc3f7", "#ffd54f", "#f06292", "#9ccc65"];
+
+export function mountSeries(host: HTMLElement, screen: StudyScreen): () => void {
+  const { app, viewer } = screen;
+  const series = h("ul", { class: "series", "aria-label": "Series" });
+  const loading = h("progress", { class: "loading", max: 1, "aria-label": "Planes fetched" });
+  const layers = h("div", { class: "layers", "aria-label": "Layers" });
+  const masks = h("div", { class: "layers" });
+  const priors = h("div", { class: "stack" });
+  const notes = h("p", { class: "quiet" });
+  fill(host, h("section", null, h("h2", null, "Series"), loading, series, notes), h("section", null, h("h2", null, "Layers"), layers),
+    h("section", null, h("h2", null, "Confirmed masks"), masks), h("section", null, h("h2", null, "Earlier"), priors));
+
+  const pictures: string[] = [];
+  const thumbs = new AbortController();
+  const ends: (() => void)[] = [];
+  let timer = 0;
+
+  ends.push(app.store.watch(["study"], ({ study }) => {
+    if (!study) return;
+    fill(series, study.images.map((image) => entry(image, screen)));
+    drawPriors(priors, study, screen);
+    void drawPictures(study, series, screen, thumbs.signal, pictures);
+  }));
+  ends.push(app.store.watch(["image"], ({ image }) => {
+    for (const button of series.querySelectorAll("button")) button.setAttribute("aria-current", String(button.dataset.image === image?.id));
+    notes.textContent = image ? [image.too_large ? "Too large to be held whole: the stored planes are shown one by one." : "", ...[image.notes ?? []].flat()].filter(Boolean).join(" ") : "";
+    if (image) void drawMasks(masks, image, screen);
+    else fill(masks);
+  }));
+  ends.push(screen.interaction.store.subscribe((s, before) => {
+    const { image } = app.store.get();
+    if (s.confirmed && s.confirmed !== before.confirmed && image) void drawMasks(masks, image, screen);
+  }));
+  // Layers and progress change often and in many ways: looked at four times a second, drawn when they differ.
+  let seen: Layer[] = [];
+  timer = window.setInterval(() => {
+    const done = viewer.volume?.done ?? 1;
+    loading.value = done;
+    loading.style.visibility = done < 1 && !viewer.volume?.sparse ? "visible" : "hidden";
+    const list = screen.layers.list;
+    const same = list.length === seen.length && list.every((layer, at) => layer.id === seen[at].id && layer.name === seen[at].name && layer.hidden === seen[at].hidden);
+    if (!same || !layers.childElementCount) drawLayers(layers, list, screen);
+    seen = list;
+  }, 250);
+  return () => {
+    clearInterval(timer);
+    thumbs.abort();
+    for (const url of pictures) URL.revokeObjectURL(url);
+    for (const end of ends) end();
+  };
+}
+
+function entry(image: ImageItem, screen: StudyScreen): HTMLElement {
+  const [z, y, x] = image.shape_zyx;
+  const size = z > 1 ? `${x} × ${y} × ${z}${image.stack === "time" ? " frames" : ""}` : `${x} × ${y}`;
+  return h("li", null, h("button", {
+    type: "button", "data-image": image.id, "aria-current": String(screen.app.store.get().image?.id === image.id),
+    onclick: () => screen.app.store.set({ image }),
+  }, h("span", { class: "blank", "aria-hidden": "true" }, image.modality), h("span", null, image.description || image.modality, h("small", null, `${image.modality} ${size}`))));
+}
+
+/** Small pictures after the first plane, one at a time, so that they never delay what is read. */
+async function drawPictures(study: StudyDetail, series: HTMLElement, screen: StudyScreen, signal: AbortSignal, pictures: string[]): Promise<void> {
+  for (const image of study.images) {
+    while (screen.viewer.volume && screen.viewer.volume.done === 0 && !signal.aborted) await new Promise((resolve) => setTimeout(resolve, 100));
+    if (signal.aborted) return;
+    try {
+      const response = await screen.app.api.request(`images/${encodeURIComponent(image.id)}/picture.png?plane=z&width_px=112`, { signal });
+      const url = URL.createObjectURL(await response.blob());
+      pictures.push(url);
+      const blank = series.querySelector(`[data-image="${CSS.escape(image.id)}"] .blank`);
+      blank?.replaceWith(h("img", { src: url, alt: "" }));
+    } catch {
+      // A series without a small picture keeps its letters; the planes say what is wrong where something is.
+      if (signal.aborted) return;
+    }
+  }
+}
+
+function drawLayers(host: HTMLElement, list: Layer[], screen: StudyScreen): void {
+  if (!list.length) return fill(host, h("p", { class: "quiet" }, "None over this image."));
+  fill(host, list.map((layer) => {
+    const id = `layer-${layer.id.replace(/\W/g, "-")}`;
+    return h("div", { class: "layer", "data-layer": layer.id },
+      h("input", { type: "checkbox", id, checked: !layer.hidden, onchange: (event: Event) => screen.layers.restyle(layer.id, { hidden: !(event.target as HTMLInputElement).checked }) }),
+      h("input", { type: "color", value: hex(layer.colour), "aria-label": `Colour of ${layer.name}`, oninput: (event: Event) => screen.layers.restyle(layer.id, { colour: (event.target as HTMLInputElement).value }) }),
+      h("label", { for: id }, layer.name),
+      h("input", { type: "range", min: 0, max: 1, step: 0.05, value: layer.opacity, "aria-label": `Opacity of ${layer.name}`, oninput: (event: Event) => screen.layers.restyle(layer.id, { opacity: Number((event.target as HTMLInputElement).value) }) }),
+    );
+  }));
+}
+
+function hex(colour: string): string {
+  return `#${rgb(colour).map((value) => value.toString(16).padStart(2, "0")).join("")}`;
+}
+
+async function drawMasks(host: HTMLElement, image: ImageItem, screen: StudyScreen): Promise<void> {
+  let list: MaskItem[];
+  try {
+    const answer = await screen.app.api.masks(image.id);
+    list = Array.isArray(answer) ? answer : answer.items;
+  } catch (error) {
+    return fill(host, h("p", { class: "quiet" }, errorText(error)));
+  }
+  if (screen.app.store.get().image?.id !== image.id) return;
+  if (!list.length) return fill(host, h("p", { class: "quiet" }, "None yet."));
+  fill(host, list.map((mask, at) => {
+    const id = mask.id ?? mask.mask ?? "";
+    const name = `${mask.label} (${mask.reader || "no initials"})`;
+    return h("label", { class: "row" }, h("input", {
+      type: "checkbox", "data-mask": id, checked: screen.app.store.get().overlays.some((one) => one.id === id),
+      onchange: (event: Event) => {
+        if (!(event.target as HTMLInputElement).checked) return screen.app.hideOverlay(id);
+        screen.app.showOverlay({ id, image: image.id, name, url: `masks/${encodeURIComponent(id)}`, colour: COLOURS[at % COLOURS.length], opacity: 0.35, kind: "mask" });
+      },
+    }), name);
+  }));
+}
+
+function drawPriors(host: HTMLElement, study: StudyDetail, screen: StudyScreen): void {
+  fill(host,
+    study.priors.length
+      ? study.priors.map((prior) => h("a", { href: `#/study/${encodeURIComponent(prior.id)}` }, [prior.study_date, prior.modalities.join(" "), prior.description].filter(Boolean).join(" ")))
+      : h("p", { class: "quiet" }, "No earlier study of this patient is here."),
+    study.priors.length ? screen.app.commands.button("view.compare", "Compare") : null,
+    study.reports.map((report) => h("details", null, h("summary", null, [report.date, report.title].filter(Boolean).join(" ")), h("p", null, report.text))),
+  );
+}

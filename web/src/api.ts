@@ -42,6 +42,10 @@ export interface ImageItem {
   shape_zyx: Vec3;
   channels: number;
   spacing_mm: Vec3 | null;
+  /** Along y and x, also where the place in the patient is not known. */
+  pixel_spacing_mm?: [number, number] | null;
+  /** Images of one frame of reference lie in one space; "" where there is none. */
+  frame?: string;
   affine_zyx_to_lps_mm: number[][] | null;
   /** Towards what the index grows along z, y and x: "SPL". */
   orientation: string | null;
@@ -54,7 +58,7 @@ export interface ImageItem {
   high: number;
   pixel: { dtype: "int16" | "uint8" | "uint16" | "float32"; slope: number; intercept: number };
   bytes: number;
-  notes: string | string[] | null;
+  notes: string[];
   too_large: boolean;
 }
 
@@ -62,7 +66,12 @@ export interface StudyDetail extends StudyItem {
   images: ImageItem[];
   priors: StudyItem[];
   reports: { date: string | null; title: string; text: string }[];
+  /** Series and files that cannot be shown, and why. */
+  left_out: { where: string; reason: string }[];
+  notes: string[];
 }
+
+export interface StudyPage { total: number; items: StudyItem[]; scanning?: boolean }
 
 export interface StudyQuery {
   q?: string;
@@ -79,13 +88,13 @@ export interface StudyQuery {
 export interface SessionItem { id: string; label: string; lease_seconds: number; cases: unknown[] | number }
 
 export interface MaskItem {
-  id?: string;
-  mask?: string;
+  id: string;
+  image: string;
   label: string;
   reader: string;
   version: number;
   created: string;
-  segments: unknown[];
+  segments: number;
   expected_dice: number | null;
   clicks: number | null;
 }
@@ -172,17 +181,22 @@ export class Api {
 
   info = () => this.json<Info>("info");
 
-  studies(query: StudyQuery, signal?: AbortSignal): Promise<{ total: number; items: StudyItem[] }> {
+  studies(query: StudyQuery, signal?: AbortSignal): Promise<StudyPage> {
     const search = new URLSearchParams();
     for (const [key, value] of Object.entries(query)) if (value !== undefined && value !== "") search.set(key, String(value));
     return this.json(`studies?${search}`, { signal });
   }
 
-  study = (id: string) => this.json<StudyDetail>(`studies/${encodeURIComponent(id)}`);
+  /** A study with its images; the item of the list is laid flat into it. */
+  async study(id: string): Promise<StudyDetail> {
+    const detail = await this.json<Omit<StudyDetail, keyof StudyItem> & { study: StudyItem }>(`studies/${encodeURIComponent(id)}`);
+    return { ...detail, ...detail.study };
+  }
+
   image = (id: string) => this.json<ImageItem>(`images/${encodeURIComponent(id)}`);
   pixels = (id: string, first: number, count: number, signal?: AbortSignal) =>
     this.bytes(`images/${encodeURIComponent(id)}/pixels?first=${first}&count=${count}`, { signal });
-  masks = (image: string) => this.json<MaskItem[] | { items: MaskItem[] }>(`images/${encodeURIComponent(image)}/masks`);
+  masks = (image: string) => this.json<MaskItem[]>(`images/${encodeURIComponent(image)}/masks`);
   createSession = (label: string) => this.json<SessionItem>("sessions", { method: "POST", body: { label, reader: this.reader() } });
   endSession = (id: string) => this.json<null>(`sessions/${encodeURIComponent(id)}`, { method: "DELETE" });
   job = (id: string) => this.json<Job>(`jobs/${encodeURIComponent(id)}`);

@@ -10,20 +10,20 @@ const MODALITIES = ["CT", "MR", "PT", "CR", "DX", "MG", "US", "NM", "XA", "OT", 
 const STATUSES = ["new", "open", "read", "signed"];
 
 const COLUMNS: { key: string; title: string; order: string | null; text: (item: StudyItem) => string }[] = [
-  { key: "study_date", title: "Date", order: "study_date", text: (item) => item.study_date ?? "not known" },
-  { key: "patient_key", title: "Patient", order: "patient_key", text: (item) => item.patient_key },
-  { key: "modalities", title: "Modality", order: "modalities", text: (item) => item.modalities.join(" ") },
+  { key: "study_date", title: "Date", order: "date", text: (item) => item.study_date ?? "not known" },
+  { key: "patient_key", title: "Patient", order: "patient", text: (item) => item.patient_key },
+  { key: "modalities", title: "Modality", order: null, text: (item) => item.modalities.join(" ") },
   { key: "description", title: "Description", order: "description", text: (item) => item.description || "none" },
-  { key: "series", title: "Series", order: "series", text: (item) => String(item.series) },
-  { key: "instances", title: "Images", order: "instances", text: (item) => String(item.instances) },
+  { key: "series", title: "Series", order: null, text: (item) => String(item.series) },
+  { key: "instances", title: "Images", order: null, text: (item) => String(item.instances) },
   { key: "accession", title: "Accession", order: null, text: (item) => item.accession ?? "" },
-  { key: "prior", title: "Earlier", order: "prior", text: (item) => (item.prior ? String(item.prior) : "") },
+  { key: "prior", title: "Earlier", order: null, text: (item) => (item.prior ? String(item.prior) : "") },
   { key: "assigned_to", title: "Assigned", order: null, text: (item) => item.assigned_to ?? "" },
   { key: "status", title: "Status", order: "status", text: (item) => item.status },
 ];
 
 // What was searched for stays while the page stays.
-const query: StudyQuery = { order: "-study_date", limit: PAGE, offset: 0 };
+const query: StudyQuery = { order: "date", limit: PAGE, offset: 0 };
 
 export function showList(host: HTMLElement, app: App): () => void {
   app.store.set({ screen: "list", study: null, image: null, prior: null, overlays: [] });
@@ -55,10 +55,12 @@ export function showList(host: HTMLElement, app: App): () => void {
   for (const field of [modality, status, from, to]) field.addEventListener("change", () => changed(0));
 
   const drawHead = (): void => fill(head, COLUMNS.map(({ key, title, order }) => {
-    const now = query.order?.replace("-", "") === order && order ? (query.order!.startsWith("-") ? "descending" : "ascending") : null;
+    // The server's "date" is newest first, its other orders go upwards; "-" turns them round.
+    const turned = (query.order!.startsWith("-") ? 1 : 0) ^ (order === "date" ? 1 : 0);
+    const now = order && query.order!.replace("-", "") === order ? (turned ? "descending" : "ascending") : null;
     const mark = now === "ascending" ? " ▲" : now === "descending" ? " ▼" : "";
     return h("th", { scope: "col", "data-column": key, "aria-sort": now }, order
-      ? h("button", { type: "button", class: "plain", onclick: () => { query.order = now === "descending" ? order : `-${order}`; query.offset = 0; void load(); } }, title + mark)
+      ? h("button", { type: "button", class: "plain", onclick: () => { query.order = query.order === order ? `-${order}` : order; query.offset = 0; void load(); } }, title + mark)
       : title);
   }));
 
@@ -67,13 +69,20 @@ export function showList(host: HTMLElement, app: App): () => void {
     request = new AbortController();
     drawHead();
     try {
-      const { total, items } = await app.api.studies(query, request.signal);
+      const { total, items, scanning } = await app.api.studies(query, request.signal);
       problem.textContent = "";
       const first = query.offset ?? 0;
       count.textContent = total === 0 ? "No study fits." : `${first + 1} to ${first + items.length} of ${total} ${total === 1 ? "study" : "studies"}`;
+      if (scanning) {
+        count.textContent += " The folder is still being looked through: more may come.";
+        clearTimeout(timer);
+        timer = window.setTimeout(() => void load(), 1500);
+      }
       back.disabled = first === 0;
       forth.disabled = first + items.length >= total;
+      const focused = (document.activeElement as HTMLElement | null)?.dataset.study;
       fill(rows, items.map((item, at) => row(item, at)));
+      if (focused) (rows.querySelector(`[data-study="${CSS.escape(focused)}"]`) as HTMLElement | null)?.focus();
     } catch (error) {
       if (request.signal.aborted) return;
       problem.textContent = errorText(error);

@@ -4,7 +4,7 @@ import type { ImageItem } from "../api";
 import type { Command } from "../commands";
 import { range } from "../interact/panel";
 import { whyNotFused } from "../view/fusion";
-import { windowsOf } from "../view/shade";
+import { isColour, windowsOf } from "../view/shade";
 import { PROMPT_TOOLS, type Tool } from "../view/tools";
 import type { StudyScreen } from "./study";
 
@@ -83,6 +83,7 @@ function viewCommands(screen: StudyScreen): Command[] {
       viewer.crosshair = !viewer.crosshair;
       viewer.invalidate();
     }),
+    one("channel", "Next channel (echo, time point)", [";"], () => viewer.showChannel(1), () => Boolean(viewer.image && viewer.image.channels > 1 && !isColour(viewer.image))),
     one("layers", "Show or hide all layers", ["v"], () => screen.layers.toggleAll()),
     one("three", "3D view", ["t"], () => {
       viewer.setLayout("grid");
@@ -102,7 +103,7 @@ function windowCommands(screen: StudyScreen): Command[] {
   const { viewer } = screen;
   const presets: Command[] = Array.from({ length: 9 }, (_, at) => ({
     id: `window.${at + 1}`, label: `Window ${at + 1} of the list`, group: "Window", keys: [String(at + 1)],
-    enabled: () => Boolean(viewer.image && viewer.image.channels === 1 && windowsOf(viewer.image)[at]),
+    enabled: () => Boolean(viewer.image && !isColour(viewer.image) && windowsOf(viewer.image)[at]),
     run: () => viewer.setWindow(windowsOf(viewer.image!)[at]),
   }));
   const step = (name: string, label: string, key: string, dx: number, dy: number): Command => ({

@@ -32,7 +32,7 @@ export function mountSeries(host: HTMLElement, screen: StudyScreen): () => void 
   }));
   ends.push(app.store.watch(["image"], ({ image }) => {
     for (const button of series.querySelectorAll("button")) button.setAttribute("aria-current", String(button.dataset.image === image?.id));
-    notes.textContent = image ? [image.too_large ? "Too large to be held whole: the stored planes are shown one by one." : "", ...[image.notes ?? []].flat()].filter(Boolean).join(" ") : "";
+    notes.textContent = image ? [image.too_large ? "Too large to be held whole: the stored planes are shown one by one." : "", ...image.notes].filter(Boolean).join(" ") : "";
     if (image) void drawMasks(masks, image, screen);
     else fill(masks);
   }));
@@ -106,15 +106,14 @@ function hex(colour: string): string {
 async function drawMasks(host: HTMLElement, image: ImageItem, screen: StudyScreen): Promise<void> {
   let list: MaskItem[];
   try {
-    const answer = await screen.app.api.masks(image.id);
-    list = Array.isArray(answer) ? answer : answer.items;
+    list = await screen.app.api.masks(image.id);
   } catch (error) {
     return fill(host, h("p", { class: "quiet" }, errorText(error)));
   }
   if (screen.app.store.get().image?.id !== image.id) return;
   if (!list.length) return fill(host, h("p", { class: "quiet" }, "None yet."));
   fill(host, list.map((mask, at) => {
-    const id = mask.id ?? mask.mask ?? "";
+    const { id } = mask;
     const name = `${mask.label} (${mask.reader || "no initials"})`;
     return h("label", { class: "row" }, h("input", {
       type: "checkbox", "data-mask": id, checked: screen.app.store.get().overlays.some((one) => one.id === id),
@@ -132,6 +131,8 @@ function drawPriors(host: HTMLElement, study: StudyDetail, screen: StudyScreen):
       ? study.priors.map((prior) => h("a", { href: `#/study/${encodeURIComponent(prior.id)}` }, [prior.study_date, prior.modalities.join(" "), prior.description].filter(Boolean).join(" ")))
       : h("p", { class: "quiet" }, "No earlier study of this patient is here."),
     study.priors.length ? screen.app.commands.button("view.compare", "Compare") : null,
+    study.left_out.length ? h("details", { class: "warn" }, h("summary", null, `${study.left_out.length} not shown`), study.left_out.map((one) => h("p", null, `${one.where}: ${one.reason}`))) : null,
+    study.notes.map((note) => h("p", { class: "quiet" }, note)),
     study.reports.map((report) => h("details", null, h("summary", null, [report.date, report.title].filter(Boolean).join(" ")), h("p", null, report.text))),
   );
 }

@@ -2,7 +2,7 @@
 
 import { fill, h } from "../dom";
 import type { Palette } from "../view/shade";
-import { windowsOf } from "../view/shade";
+import { isColour, windowsOf } from "../view/shade";
 import type { StudyScreen } from "./study";
 import { chooseFusion, fusionCandidates } from "./study_commands";
 
@@ -52,7 +52,7 @@ export function mountToolbar(host: HTMLElement, screen: StudyScreen): () => void
     layout.disabled = viewer.planes.length < 2;
     three.disabled = !screen.three.available;
     invert.setAttribute("aria-pressed", String(viewer.inverted));
-    invert.disabled = windows.disabled = !image || image.channels > 1;
+    invert.disabled = windows.disabled = !image || isColour(image);
     compare.setAttribute("aria-pressed", String(screen.compare !== null));
     compare.disabled = !app.store.get().study?.priors.length;
     cine.textContent = screen.cine ? "Pause" : "Play";

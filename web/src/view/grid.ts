@@ -10,7 +10,7 @@ export interface Grid {
   /** Rows of the 3x4 part of index -> LPS mm; null where the place in the patient is not known. */
   affine: number[][] | null;
   inverse: number[][] | null;
-  /** Along z, y, x; null where it is not known: then nothing is measured in mm. */
+  /** Along z, y, x; null where it is not known: then nothing is measured in mm. NaN along z where only that is unknown. */
   spacing_mm: Vec3 | null;
 }
 
@@ -37,7 +37,7 @@ export function gridOf(image: ImageItem): Grid {
     shape: image.shape_zyx,
     affine,
     inverse: affine ? invert(affine) : null,
-    spacing_mm: affine ? spacingOf(affine) : image.stack === "time" && image.spacing_mm ? [1, image.spacing_mm[1], image.spacing_mm[2]] : image.spacing_mm,
+    spacing_mm: affine ? spacingOf(affine) : (image.spacing_mm ?? (image.pixel_spacing_mm ? [NaN, ...image.pixel_spacing_mm] : null)),
   };
 }
 
@@ -173,7 +173,7 @@ export function sidesOf(image: ImageItem, grid: Grid, plane: PlaneAxes): Sides {
     const way = (axis: Axis, flip: boolean) => direction(grid, axis).map((value) => (flip ? -value : value)) as Vec3;
     right = lettersOf(way(plane.across, plane.flipAcross));
     bottom = lettersOf(way(plane.down, plane.flipDown));
-  } else if (plane.name === "stored" && image.patient_orientation) {
+  } else if (plane.name === "stored" && image.patient_orientation?.every(Boolean)) {
     [right, bottom] = image.patient_orientation.map((letters) => letters.replaceAll("S", "H").replaceAll("I", "F"));
   }
   return { left: turned(right), right, top: turned(bottom), bottom };
@@ -191,6 +191,11 @@ export function middle(grid: Grid): Vec3 {
   return grid.shape.map((n) => Math.floor(n / 2)) as Vec3;
 }
 
+/** Spacing for drawing alone: what is not known counts as 1. */
+export function shownSpacing(grid: Grid): Vec3 {
+  return (grid.spacing_mm ?? [1, 1, 1]).map((value) => (Number.isFinite(value) ? value : 1)) as Vec3;
+}
+
 /** Length in mm of the way between two indices; null without spacing. */
 export function lengthMm(grid: Grid, from: Vec3, to: Vec3): number | null {
   const way = offsetMm(grid, from, to);
@@ -205,5 +210,6 @@ export function offsetMm(grid: Grid, from: Vec3, to: Vec3): Vec3 | null {
     const b = apply(grid.affine, to);
     return [b[0] - a[0], b[1] - a[1], b[2] - a[2]];
   }
-  return from.map((value, axis) => (to[axis] - value) * grid.spacing_mm![axis]) as Vec3;
+  const way = from.map((value, axis) => (to[axis] === value ? 0 : (to[axis] - value) * grid.spacing_mm![axis])) as Vec3;
+  return way.every(Number.isFinite) ? way : null;
 }

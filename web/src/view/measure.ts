@@ -1,7 +1,8 @@
 // Distance, angle and an ellipse's mean and spread. Millimetres only where the spacing is known: it is never invented.
 
-import type { ImageItem, Vec3 } from "../api";
-import { lengthMm, offsetMm, type Grid, type PlaneAxes } from "./grid";
+import type { Vec3 } from "../api";
+import { lengthMm, offsetMm, type PlaneAxes } from "./grid";
+import { isColour } from "./shade";
 import type { Volume } from "./volume";
 
 export type MeasureKind = "distance" | "angle" | "ellipse";
@@ -21,8 +22,8 @@ export const POINTS: Record<MeasureKind, number> = { distance: 2, angle: 3, elli
 export const NO_SPACING = "no spacing is known: no mm";
 
 /** What a measure says, in words: `text` as drawn beside it, `refused` where something cannot be said. */
-export function describe(measure: Measure, volume: Volume, plane: PlaneAxes): { text: string; refused: string } {
-  const { grid, image } = volume;
+export function describe(measure: Measure, volume: Volume, plane: PlaneAxes, channel = 0): { text: string; refused: string } {
+  const { grid } = volume;
   const { kind, points } = measure;
   if (points.length < POINTS[kind]) return { text: "", refused: "" };
   if (kind === "distance") {
@@ -38,11 +39,12 @@ export function describe(measure: Measure, volume: Volume, plane: PlaneAxes): { 
     const cosine = (one[0] * two[0] + one[1] * two[1] + one[2] * two[2]) / (Math.hypot(...one) * Math.hypot(...two));
     return { text: `${((Math.acos(Math.max(-1, Math.min(1, cosine))) * 180) / Math.PI).toFixed(1)}°`, refused: "" };
   }
-  return describeEllipse(points, volume, plane, measure.k, grid, image);
+  return describeEllipse(measure, volume, plane, channel);
 }
 
-function describeEllipse(points: Vec3[], volume: Volume, plane: PlaneAxes, k: number, grid: Grid, image: ImageItem): { text: string; refused: string } {
-  if (image.channels !== 1) return { text: "", refused: "a colour picture has no values to average" };
+function describeEllipse({ points, k }: Measure, volume: Volume, plane: PlaneAxes, channel: number): { text: string; refused: string } {
+  const { grid, image } = volume;
+  if (isColour(image)) return { text: "", refused: "a colour picture has no values to average" };
   const [a, b] = points;
   const centre = [0, 1, 2].map((axis) => (a[axis] + b[axis]) / 2);
   const radius = [0, 1, 2].map((axis) => Math.abs(a[axis] - b[axis]) / 2);
@@ -57,7 +59,7 @@ function describeEllipse(points: Vec3[], volume: Volume, plane: PlaneAxes, k: nu
       if (((u - centre[across]) / radius[across]) ** 2 + ((v - centre[down]) / radius[down]) ** 2 > 1) continue;
       index[across] = u;
       index[down] = v;
-      const value = volume.value(index);
+      const value = volume.value(index, channel);
       if (value === null) continue;
       // Welford: no sum of squares of large numbers.
       count++;
@@ -70,6 +72,7 @@ function describeEllipse(points: Vec3[], volume: Volume, plane: PlaneAxes, k: nu
   const sd = count > 1 ? Math.sqrt(spread / (count - 1)) : 0;
   const unit = image.unit ? ` ${image.unit}` : "";
   const digits = image.high - image.low > 50 ? 0 : 2;
-  const area = grid.spacing_mm ? `${(Math.PI * radius[across] * grid.spacing_mm[across] * radius[down] * grid.spacing_mm[down]).toFixed(0)} mm²` : `${count} px`;
-  return { text: `${mean.toFixed(digits)} ± ${sd.toFixed(digits)}${unit}, ${area}`, refused: grid.spacing_mm ? "" : NO_SPACING };
+  const square = grid.spacing_mm ? grid.spacing_mm[across] * grid.spacing_mm[down] : NaN;
+  const area = Number.isFinite(square) ? `${(Math.PI * radius[across] * radius[down] * square).toFixed(0)} mm²` : `${count} px`;
+  return { text: `${mean.toFixed(digits)} ± ${sd.toFixed(digits)}${unit}, ${area}`, refused: Number.isFinite(square) ? "" : NO_SPACING };
 }

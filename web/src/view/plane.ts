@@ -2,11 +2,11 @@
 
 import type { Vec3 } from "../api";
 import { h } from "../dom";
-import { inside, sidesOf, toWorld, type PlaneAxes } from "./grid";
+import { inside, shownSpacing, sidesOf, toWorld, type PlaneAxes } from "./grid";
 import { paintFusion } from "./fusion";
 import { cut, layerColours, outline, type Layer, type LevelBox, type Patch } from "./levels";
 import { describe, type Measure } from "./measure";
-import { paint } from "./shade";
+import { isColour, paint } from "./shade";
 import type { Volume } from "./volume";
 import type { Viewer } from "./viewer";
 
@@ -26,8 +26,8 @@ export class PlaneView {
   /** What was cut out of each layer for the present slice: a moving crosshair need not cut it again. */
   private readonly cuts = new Map<string, { source: LevelBox; k: number; patch: Patch | null; paths: Path2D[] }>();
   private readonly letters = {
-    left: h("span", { class: "side left" }), right: h("span", { class: "side right" }),
-    top: h("span", { class: "side top" }), bottom: h("span", { class: "side bottom" }),
+    left: h("span", { class: "side", "data-side": "left" }), right: h("span", { class: "side", "data-side": "right" }),
+    top: h("span", { class: "side", "data-side": "top" }), bottom: h("span", { class: "side", "data-side": "bottom" }),
   };
   private readonly title = h("div", { class: "corner tl" });
   private readonly place = h("div", { class: "corner tr mono" });
@@ -84,7 +84,7 @@ export class PlaneView {
   /** Size of one pixel of the plane in CSS pixels, and where its upper left corner lies. */
   private fit(): { px: number; py: number; left: number; top: number } {
     const { axes, volume } = this;
-    const spacing = volume.grid.spacing_mm ?? [1, 1, 1];
+    const spacing = shownSpacing(volume.grid);
     const width = volume.image.shape_zyx[axes.across] * spacing[axes.across];
     const height = volume.image.shape_zyx[axes.down] * spacing[axes.down];
     const scale = Math.min(this.element.clientWidth / width, this.element.clientHeight / height) * this.zoom;
@@ -178,7 +178,7 @@ export class PlaneView {
     }
     const context = this.base.getContext("2d")!;
     const picture = context.createImageData(width, height);
-    if (!paint(volume, axes, k, viewer.shader, new Uint32Array(picture.data.buffer))) return false;
+    if (!paint(volume, axes, k, viewer.shader, viewer.channel, new Uint32Array(picture.data.buffer))) return false;
     context.putImageData(picture, 0, 0);
     this.drawn = key;
     return true;
@@ -271,7 +271,7 @@ export class PlaneView {
     }
     context.stroke();
     for (const [x, y] of points) context.fillRect(x - 2.5, y - 2.5, 5, 5);
-    const { text, refused } = describe(measure, this.volume, this.axes);
+    const { text, refused } = describe(measure, this.volume, this.axes, this.viewer.channel);
     const words = [text, refused && `(${refused})`].filter(Boolean).join(" ");
     if (words) label(context, words, points[points.length - 1][0] + 8, points[points.length - 1][1] - 8, colour);
   }
@@ -325,15 +325,15 @@ export class PlaneView {
     const { viewer, volume, axes } = this;
     const { image, grid } = volume;
     const oblique = axes.obliqueDegrees > 3 ? `, oblique ${axes.obliqueDegrees.toFixed(0)}°` : "";
-    const number = this.slices > 1 ? ` ${this.k + 1}/${this.slices}` : "";
+    const number = (this.slices > 1 ? ` ${this.k + 1}/${this.slices}` : "") + (image.channels > 1 && !isColour(image) ? `, channel ${viewer.channel + 1}/${image.channels}` : "");
     set(this.title, `${axes.title}${number}${oblique}`);
     const index = viewer.cursor;
     const world = toWorld(grid, index);
-    const value = inside(grid, index) ? volume.value(index) : null;
+    const value = inside(grid, index) ? volume.value(index, viewer.channel) : null;
     const where = world ? `${side(world[0], "L", "R")} ${side(world[1], "P", "A")} ${side(world[2], "H", "F")} mm` : `x ${index[2].toFixed(0)} y ${index[1].toFixed(0)}`;
-    const amount = value === null || image.channels > 1 ? "" : `\n${Number.isInteger(value) ? value : value.toFixed(2)}${image.unit ? ` ${image.unit}` : ""}`;
+    const amount = value === null || isColour(image) ? "" : `\n${Number.isInteger(value) ? value : value.toFixed(2)}${image.unit ? ` ${image.unit}` : ""}`;
     set(this.place, viewer.active === this ? where + amount : "");
-    set(this.shading, image.channels > 1 ? "" : `C ${round(viewer.window.centre)} W ${round(viewer.window.width)}${viewer.inverted ? " inverted" : ""}`);
+    set(this.shading, isColour(image) ? "" : `C ${round(viewer.window.centre)} W ${round(viewer.window.width)}${viewer.inverted ? " inverted" : ""}`);
     this.slider.value = String(this.k);
     this.slider.setAttribute("aria-valuetext", `slice ${this.k + 1} of ${this.slices}`);
     this.element.classList.toggle("active", viewer.active === this);

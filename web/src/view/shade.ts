@@ -4,6 +4,11 @@ import type { ImageItem } from "../api";
 import type { PlaneAxes } from "./grid";
 import type { Volume } from "./volume";
 
+/** Three channels that are red, green and blue, not three echoes. */
+export function isColour(image: ImageItem): boolean {
+  return image.quantity === "RGB" && image.channels === 3;
+}
+
 export interface Window { centre: number; width: number }
 export type Palette = "grey" | "hot" | "viridis" | "turbo";
 
@@ -84,7 +89,7 @@ export function stepsOf(shape: readonly number[], plane: PlaneAxes, k: number): 
 }
 
 /** Paint plane `k` into `out`, as it lies on the screen; false where nothing of it is here yet. */
-export function paint(volume: Volume, plane: PlaneAxes, k: number, shader: Shader, out: Uint32Array): boolean {
+export function paint(volume: Volume, plane: PlaneAxes, k: number, shader: Shader, channel: number, out: Uint32Array): boolean {
   const { image } = volume;
   let source = volume.voxels;
   let at = k;
@@ -97,26 +102,26 @@ export function paint(volume: Volume, plane: PlaneAxes, k: number, shader: Shade
   }
   if (!source) return false;
   const steps = stepsOf(image.shape_zyx, plane, at);
-  if (image.channels >= 3) paintColour(source, steps, image.channels, out);
-  else if (shader.table) paintTable(source, steps, image.channels, shader.table, shader.mask, out);
-  else paintFloat(source, steps, image.channels, shader, out);
+  if (isColour(image)) paintColour(source, steps, image.channels, shader, out);
+  else if (shader.table) paintTable(source, steps, image.channels, channel, shader.table, shader.mask, out);
+  else paintFloat(source, steps, image.channels, channel, shader, out);
   if (plane.slice !== 0) blankMissing(volume, plane, steps, out);
   return true;
 }
 
-function paintTable(source: ArrayLike<number>, s: Steps, channels: number, table: Uint32Array, mask: number, out: Uint32Array): void {
+function paintTable(source: ArrayLike<number>, s: Steps, channels: number, channel: number, table: Uint32Array, mask: number, out: Uint32Array): void {
   let to = 0;
   for (let row = 0; row < s.height; row++) {
-    let from = (s.start + row * s.down) * channels;
+    let from = (s.start + row * s.down) * channels + channel;
     const step = s.across * channels;
     for (let col = 0; col < s.width; col++, from += step) out[to++] = table[source[from] & mask];
   }
 }
 
-function paintFloat(source: ArrayLike<number>, s: Steps, channels: number, { colours, scale, offset }: Shader, out: Uint32Array): void {
+function paintFloat(source: ArrayLike<number>, s: Steps, channels: number, channel: number, { colours, scale, offset }: Shader, out: Uint32Array): void {
   let to = 0;
   for (let row = 0; row < s.height; row++) {
-    let from = (s.start + row * s.down) * channels;
+    let from = (s.start + row * s.down) * channels + channel;
     const step = s.across * channels;
     for (let col = 0; col < s.width; col++, from += step) {
       const level = source[from] * scale + offset;
@@ -126,12 +131,13 @@ function paintFloat(source: ArrayLike<number>, s: Steps, channels: number, { col
   }
 }
 
-function paintColour(source: ArrayLike<number>, s: Steps, channels: number, out: Uint32Array): void {
+function paintColour(source: ArrayLike<number>, s: Steps, channels: number, { table, mask, scale, offset }: Shader, out: Uint32Array): void {
   let to = 0;
+  const level = table ? (value: number) => table[value & mask] & 255 : (value: number) => Math.max(0, Math.min(255, Math.round(value * scale + offset)));
   for (let row = 0; row < s.height; row++) {
     for (let col = 0; col < s.width; col++) {
       const from = (s.start + row * s.down + col * s.across) * channels;
-      out[to++] = (0xff000000 | ((source[from + 2] & 255) << 16) | ((source[from + 1] & 255) << 8) | (source[from] & 255)) >>> 0;
+      out[to++] = (0xff000000 | (level(source[from + 2]) << 16) | (level(source[from + 1]) << 8) | level(source[from])) >>> 0;
     }
   }
 }

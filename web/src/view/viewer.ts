@@ -24,6 +24,8 @@ export class Viewer {
   inverted = false;
   smooth = true;
   crosshair = true;
+  /** Which of several values at a voxel is shown (echoes, time points). */
+  channel = 0;
   cursor: Vec3 = [0, 0, 0];
   layers: Layer[] = [];
   fusion: Fusion | null = null;
@@ -82,6 +84,7 @@ export class Viewer {
     this.sketch = null;
     this.marks = [];
     this.fusion = null;
+    this.channel = 0;
     if (!image) {
       fill(this.element);
       this.tell("image");
@@ -226,6 +229,12 @@ export class Viewer {
     if (found) this.setWindow(found);
   }
 
+  showChannel(step: number): void {
+    if (!this.image) return;
+    this.channel = (this.channel + step + this.image.channels) % this.image.channels;
+    this.setShading(this.window);
+  }
+
   invert(): void {
     this.inverted = !this.inverted;
     this.setShading(this.window);
@@ -236,7 +245,7 @@ export class Viewer {
     this.window = window;
     if (!this.image) return;
     this.shader = shaderOf(this.image, { window, inverted: this.inverted, palette: "grey" });
-    this.shadingKey = `${window.centre}|${window.width}|${this.inverted}`;
+    this.shadingKey = `${window.centre}|${window.width}|${this.inverted}|${this.channel}`;
     this.invalidate();
   }
 }

@@ -14,15 +14,15 @@ function showHelp(app: App): void {
   for (const command of app.commands.list()) {
     const list = groups.get(command.group) ?? h("dl");
     groups.set(command.group, list);
-    list.append(
+    list.append(h("div", null,
       h("dt", null, ...(command.keys ?? []).flatMap((key, at) => [at ? " " : null, h("kbd", null, keyLabel(key))])),
       h("dd", null, command.label),
-    );
+    ));
   }
   const dialog = h("dialog", { class: "keys", "aria-labelledby": "help-title" },
+    h("form", { method: "dialog" }, h("button", { class: "primary", autofocus: true }, "Close")),
     h("h2", { id: "help-title" }, "Keys"),
     h("div", { class: "help" }, ...[...groups].map(([name, list]) => h("section", null, h("h3", null, name), list))),
-    h("form", { method: "dialog" }, h("button", { class: "primary", autofocus: true }, "Close")),
   );
   dialog.addEventListener("close", () => dialog.remove());
   document.body.append(dialog);

@@ -2,6 +2,7 @@
 
 import { fill, h } from "../dom";
 import type { Palette } from "../view/shade";
+import { sameFrame } from "../view/fusion";
 import { isColour, windowsOf } from "../view/shade";
 import type { StudyScreen } from "./study";
 import { chooseFusion, fusionCandidates } from "./study_commands";
@@ -31,7 +32,8 @@ export function mountToolbar(host: HTMLElement, screen: StudyScreen): () => void
   const sampling = h("select", { "aria-label": "Sampling of the fusion" }, h("option", { value: "trilinear" }, "trilinear"), h("option", { value: "nearest" }, "nearest"));
   const high = h("input", { type: "number", step: "any", "aria-label": "Value in full colour", title: "Value in full colour", style: { width: "70px" } });
   const unit = h("span", { class: "quiet" });
-  const details = h("span", { class: "row" }, colours, opacity, sampling, h("span", null, "to"), high, unit);
+  const frame = h("span", { class: "warn", role: "status" });
+  const details = h("span", { class: "row" }, colours, opacity, sampling, h("span", null, "to"), high, unit, frame);
   fusion.addEventListener("change", () => chooseFusion(screen, fusion.value));
   for (const field of [colours, opacity, sampling, high]) {
     field.addEventListener("input", () => {
@@ -76,6 +78,8 @@ export function mountToolbar(host: HTMLElement, screen: StudyScreen): () => void
       sampling.value = now.sampling;
       if (document.activeElement !== high) high.value = String(Number(now.window.width.toPrecision(3)));
       unit.textContent = now.volume.image.unit;
+      const same = sameFrame(viewer.volume!, now.volume);
+      frame.textContent = same === false ? "other frame of reference: not registered" : same === null ? "frame of reference not known" : "";
     }
   };
 }

@@ -19,6 +19,8 @@ export class Compare {
   private readonly studies = h("select", { "aria-label": "Prior study" });
   private readonly images = h("select", { "aria-label": "Series of the prior study" });
   private readonly link: HTMLButtonElement;
+  private readonly now = h("span", { class: "where" });
+  private readonly present: HTMLElement[];
   private following = false;
   private offset = 0;
   private study: StudyDetail | null = null;
@@ -35,13 +37,16 @@ export class Compare {
     this.link = h("button", { type: "button", "aria-pressed": "true", title: "Scroll both together; put on again, the present pair is the match (Shift+C)", onclick: () => this.toggleLink() }, "Linked");
     this.element = h("section", { class: "viewer prior", "aria-label": "Prior study" },
       h("div", { class: "row strip" }, h("strong", null, "Prior"), this.studies, this.images, this.link), this.viewer.element,
-      h("div", { class: "strip" }, this.caption));
+      h("div", { class: "strip foot" }, this.caption));
+    this.present = [h("div", { class: "row strip" }, h("strong", null, "Present"), this.now), h("div", { class: "strip foot" })];
+    main.element.before(this.present[0]);
+    main.element.after(this.present[1]);
     this.studies.addEventListener("change", () => void this.openStudy(this.studies.value));
     this.images.addEventListener("change", () => this.show(this.study?.images.find((image) => image.id === this.images.value) ?? null));
-    this.ends.push(main.on((what) => (what === "cursor" || what === "slice") && this.follow(this.main, this.viewer)));
+    this.ends.push(main.on((what) => (what === "cursor" || what === "slice" || what === "view") && this.follow(this.main, this.viewer)));
     this.ends.push(main.on((what) => what === "image" && this.pick()));
     this.ends.push(main.on((what) => what === "window" && this.copyWindow()));
-    this.ends.push(this.viewer.on((what) => what === "cursor" && this.follow(this.viewer, this.main)));
+    this.ends.push(this.viewer.on((what) => (what === "cursor" || what === "view") && this.follow(this.viewer, this.main)));
   }
 
   /** Take the latest study before this one that has the modality in view. */
@@ -80,6 +85,8 @@ export class Compare {
   }
 
   private show(image: ImageItem | null): void {
+    const { study } = this.app.store.get();
+    this.now.textContent = [study?.study_date, this.main.image?.modality, this.main.image?.description].filter(Boolean).join(" ");
     this.offset = 0;
     this.viewer.show(image);
     this.app.store.set({ prior: image });
@@ -159,6 +166,7 @@ export class Compare {
     index[slice] += shift;
     this.following = true;
     to.setCursor(index);
+    this.lookAlike(from, to, target.kind);
     this.following = false;
     const moved = this.offset ? `, moved by ${this.offset} slices` : "";
     this.caption.textContent = target.kind === "position"
@@ -167,10 +175,22 @@ export class Compare {
     this.element.dataset.link = target.kind;
   }
 
+  /** The same millimetres a pixel on both sides, and, with a common position, the crosshair at the same point. */
+  private lookAlike(from: Viewer, to: Viewer, kind: LinkKind): void {
+    const name = this.main.active?.axes.name;
+    const a = from.planes.find((plane) => plane.axes.name === name);
+    const b = to.planes.find((plane) => plane.axes.name === name) ?? to.planes[0];
+    if (!a || !b || !a.element.clientWidth || !b.element.clientWidth || !from.grid?.spacing_mm || !to.grid?.spacing_mm) return;
+    const [x, y] = a.screenAt(from.cursor);
+    if (kind === "position") b.look(a.scale, to.cursor, x, y);
+    else b.look(a.scale, to.cursor, ...b.screenAt(to.cursor));
+  }
+
   dispose(): void {
     for (const end of this.ends) end();
     this.tools.dispose();
     this.viewer.dispose();
+    for (const strip of this.present) strip.remove();
     this.element.remove();
     this.app.store.set({ prior: null });
   }

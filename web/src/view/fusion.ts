@@ -20,6 +20,12 @@ export function whyNotFused(below: Volume, above: Volume): string {
   return "";
 }
 
+/** Whether both are said to lie in one frame of reference; null where one does not say. */
+export function sameFrame(below: Volume, above: Volume): boolean | null {
+  const [a, b] = [below.image.frame, above.image.frame];
+  return a && b ? a === b : null;
+}
+
 /**
  * Paint plane `k` of `below` with the values of the other image at the same points of the patient.
  *

@@ -96,6 +96,19 @@ export class PlaneView {
     };
   }
 
+  /** CSS pixels of one mm (of one pixel where no spacing is known). */
+  get scale(): number {
+    return this.fit().px / shownSpacing(this.volume.grid)[this.axes.across];
+  }
+
+  /** Draw at this scale, with this index at this point of the screen. */
+  look(scale: number, index: Vec3, x: number, y: number): void {
+    this.zoom *= scale / this.scale;
+    const [nx, ny] = this.screenAt(index);
+    this.pan = [this.pan[0] + x - nx, this.pan[1] + y - ny];
+    this.invalidate();
+  }
+
   /** Index (fractions allowed) under a point of the element, in CSS pixels. */
   indexAt(x: number, y: number): Vec3 {
     const { axes, volume } = this;
@@ -125,6 +138,7 @@ export class PlaneView {
     this.zoom = Math.min(40, Math.max(0.2, this.zoom * factor));
     const [nx, ny] = this.screenAt(before);
     this.pan = [this.pan[0] + x - nx, this.pan[1] + y - ny];
+    this.viewer.looked();
     this.invalidate();
   }
 

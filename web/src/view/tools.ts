@@ -135,7 +135,10 @@ export class Tools {
     if (event.pointerId !== drag.pointer) return;
     const { index } = this.at(event, drag.plane);
     if (drag.what === "window") viewer.dragWindow(event.clientX - drag.x, event.clientY - drag.y, drag.from);
-    else if (drag.what === "pan") drag.plane.pan = [drag.from[0] + event.clientX - drag.x, drag.from[1] + event.clientY - drag.y];
+    else if (drag.what === "pan") {
+      drag.plane.pan = [drag.from[0] + event.clientX - drag.x, drag.from[1] + event.clientY - drag.y];
+      viewer.looked();
+    }
     else if (drag.what === "zoom") {
       drag.plane.zoomBy(Math.exp((drag.y - event.clientY) / 150), drag.atX, drag.atY);
       drag.y = event.clientY;

@@ -10,6 +10,7 @@ import { PlaneView, type Sketch } from "./plane";
 import { automaticWindow, shaderOf, windowsOf, type Shader, type Window } from "./shade";
 import type { Volume, Volumes } from "./volume";
 
+export type What = "cursor" | "image" | "window" | "slice" | "view";
 export type Layout = "grid" | "one";
 export interface Mark { index: Vec3; kind: string; positive: boolean }
 
@@ -37,7 +38,7 @@ export class Viewer {
   shader!: Shader;
   shadingKey = "";
   private unsubscribe: () => void = () => {};
-  private readonly listeners = new Set<(what: "cursor" | "image" | "window" | "slice") => void>();
+  private readonly listeners = new Set<(what: What) => void>();
   private readonly measuresOf = new Map<string, Measure[]>();
   private readonly windowOf = new Map<string, { window: Window; inverted: boolean }>();
   private windowChosen = false;
@@ -52,12 +53,12 @@ export class Viewer {
     return this.volume?.grid ?? null;
   }
 
-  on(listener: (what: "cursor" | "image" | "window" | "slice") => void): () => void {
+  on(listener: (what: What) => void): () => void {
     this.listeners.add(listener);
     return () => this.listeners.delete(listener);
   }
 
-  private tell(what: "cursor" | "image" | "window" | "slice"): void {
+  private tell(what: What): void {
     for (const listener of this.listeners) listener(what);
   }
 
@@ -163,7 +164,13 @@ export class Viewer {
       plane.zoom = 1;
       plane.pan = [0, 0];
     }
+    this.looked();
     this.invalidate();
+  }
+
+  /** Zoom or place of a plane has changed. */
+  looked(): void {
+    this.tell("view");
   }
 
   // ---- slices and crosshair ------------------------------------------------------------------------------------------

@@ -70,14 +70,15 @@ export function mountInteract(host: HTMLElement, app: App, viewer: Viewer, tools
     undo.disabled = !ready || !s.can_undo;
     redo.disabled = !ready || !s.can_redo;
     clear.disabled = !ready || s.prompts === 0;
-    confirm.disabled = !ready || s.prompts === 0;
-    go.disabled = !ready || s.prompts === 0 || (viewer.active?.slices ?? 1) < 2;
+    confirm.disabled = !ready || !s.outlined;
+    go.disabled = !ready || !s.outlined || (viewer.active?.slices ?? 1) < 2;
     spread.hidden = (viewer.active?.slices ?? 1) < 2;
     running.hidden = !s.progress;
     if (s.progress) {
       bar.max = Math.max(1, s.progress.of);
       bar.value = s.progress.done;
-      count.textContent = `${s.progress.done} of ${s.progress.of}`;
+      count.textContent = s.progress.of === 100 ? `${Math.round(s.progress.done)} %` : `${s.progress.done} of ${s.progress.of}`;
+      bar.setAttribute("aria-valuetext", count.textContent);
     }
     drawAnswer(answer, s);
     drawChoices(choices, s, interaction, viewer);
@@ -126,11 +127,12 @@ const PHASES: Record<InteractionState["phase"], (s: InteractionState) => string>
 };
 
 function drawAnswer(host: HTMLElement, s: InteractionState): void {
-  if (!s.prompts) return fill(host);
-  const parts: string[] = [`${s.prompts} ${s.prompts === 1 ? "prompt" : "prompts"}`];
+  if (s.confirmed && !s.prompts) return fill(host, h("span", { class: "good" }, "Confirmed. Go on with the next series or study; point again to change it."));
+  if (!s.prompts && !s.outlined) return fill(host);
+  const parts: string[] = [s.prompts ? `${s.prompts} ${s.prompts === 1 ? "prompt" : "prompts"}` : "proposed from the confirmed cases"];
   if (s.expected_dice !== null) parts.push(`expected Dice ${s.expected_dice.toFixed(2)}`);
   if (s.drawn_ms !== null) parts.push(`drawn after ${s.drawn_ms.toFixed(0)} ms`);
-  fill(host, h("span", null, parts.join(" · ")), s.confirmed ? h("span", { class: "good" }, " confirmed") : null);
+  fill(host, h("span", null, parts.join(" · ")));
 }
 
 function drawChoices(host: HTMLElement, s: InteractionState, interaction: Interaction, viewer: Viewer): void {

@@ -25,7 +25,9 @@ export interface InteractionState {
   busy: boolean;
   alternatives: Alternative[];
   chosen: number | null;
-  progress: { done: number; of: number } | null;
+  progress: { done: number; of: number; what: string } | null;
+  /** Whether there is an outline, also one that was proposed without a prompt. */
+  outlined: boolean;
   takenBy: string;
   lease: number;
   cases: Case[];
@@ -36,7 +38,10 @@ export interface InteractionState {
   problem: string;
 }
 
-const CLEAN = { expected_dice: null, prompts: 0, can_undo: false, can_redo: false, busy: false, alternatives: [], chosen: null, progress: null, drawn_ms: null, server_ms: {}, confirmed: "" };
+/** Close code of the server: the same session was connected again elsewhere. */
+const REPLACED = 4001;
+
+const CLEAN = { expected_dice: null, prompts: 0, can_undo: false, can_redo: false, busy: false, alternatives: [], chosen: null, progress: null, outlined: false, drawn_ms: null, server_ms: {}, confirmed: "" };
 
 export class Interaction {
   readonly store = new Store<InteractionState>({
@@ -54,6 +59,7 @@ export class Interaction {
   private timer = 0;
   private beat = 0;
   private wanted = false;
+  private closed = false;
   private version: unknown = null;
 
   constructor(
@@ -103,6 +109,7 @@ export class Interaction {
     const { session } = this.store.get();
     this.socket?.close(1000);
     this.socket = null;
+    this.closed = false;
     this.store.set({ phase: "off", session: "", levels: null, takenBy: "", problem: "", ...CLEAN });
     if (session) await this.api.endSession(session).catch((error: unknown) => this.notify(errorText(error), "error"));
   }
@@ -130,10 +137,16 @@ export class Interaction {
     socket.addEventListener("message", (event: MessageEvent<ArrayBuffer>) => {
       if (this.socket === socket) this.receive(event.data);
     });
-    socket.addEventListener("close", () => {
+    socket.addEventListener("close", (event) => {
       if (this.socket !== socket || !this.wanted) return;
       clearInterval(this.beat);
       this.socket = null;
+      if (event.code === REPLACED) {
+        // Not taken up again: two windows would throw each other out for ever.
+        this.wanted = false;
+        this.store.set({ phase: "off", session: "", levels: null, ...CLEAN, problem: "This session goes on in another window." });
+        return;
+      }
       this.store.set({ phase: "reconnecting", busy: false, progress: null });
       this.later(() => void this.reconnect(), null);
     });
@@ -165,11 +178,12 @@ export class Interaction {
     if (this.image) this.send({ type: "open", image: this.image.id, take_over: true });
   }
 
-  private openImage(): void {
+  private openImage(propose = true): void {
     if (!this.image) return;
+    this.closed = false;
     const acts = this.acts.get(this.image.id) ?? [];
-    this.store.set({ levels: LevelBox.empty(this.image.shape_zyx), problem: "", busy: acts.length > 0 });
-    this.send(acts.length ? { type: "replay", image: this.image.id, acts } : { type: "open", image: this.image.id });
+    this.store.set({ levels: LevelBox.empty(this.image.shape_zyx), takenBy: "", ...CLEAN, busy: true });
+    this.send(acts.length ? { type: "replay", image: this.image.id, acts } : { type: "open", image: this.image.id, propose });
   }
 
   private send(header: object): boolean {
@@ -180,6 +194,8 @@ export class Interaction {
 
   private act(act: { type: string; [key: string]: unknown }, remember = true): void {
     if (!this.ready || !this.image) return;
+    // A confirmed image is put away: to work on it again it is opened again, without a proposal.
+    if (this.closed) this.openImage(false);
     const whole: Act = { seq: ++this.seq, ...act };
     this.sent.set(whole.seq, performance.now());
     if (!this.send(whole)) return;
@@ -236,14 +252,15 @@ export class Interaction {
   clear = () => this.store.get().prompts > 0 && this.act({ type: "clear" });
 
   propagate(axis: number, first: number, last: number): void {
+    if (!this.ready) return;
     this.act({ type: "propagate", axis, first, last });
-    this.store.set({ progress: { done: 0, of: Math.abs(last - first) + 1 } });
+    this.store.set({ progress: { done: 0, of: 100, what: "" } });
   }
 
   stop = () => void this.send({ type: "stop" });
 
   confirm(): void {
-    if (this.store.get().prompts === 0) return;
+    if (!this.store.get().outlined || this.closed) return;
     this.act({ type: "confirm", ...(this.version === null ? {} : { version: this.version }) }, false);
   }
 
@@ -264,7 +281,7 @@ export class Interaction {
     if (header.type === "opened") this.opened(header);
     else if (header.type === "delta") this.delta(header, payload);
     else if (header.type === "alternative") this.alternative(header, payload);
-    else if (header.type === "progress") this.store.set({ progress: { done: Number(header.done), of: Number(header.of) } });
+    else if (header.type === "progress") this.store.set({ progress: { done: Number(header.done), of: Number(header.of), what: String(header.what ?? "") } });
     else if (header.type === "confirmed") this.confirmed(header);
     else if (header.type === "problem") this.refused(header);
     else if (header.type === "lease") this.store.set({ lease: Number(header.seconds) });
@@ -288,6 +305,7 @@ export class Interaction {
       levels: next,
       expected_dice: numberOr(header.expected_dice),
       prompts: Number(header.prompts ?? 0),
+      outlined: next.some(2),
       can_undo: Boolean(header.can_undo),
       can_redo: Boolean(header.can_redo),
       alternatives: [],
@@ -316,7 +334,10 @@ export class Interaction {
   private confirmed(header: Message["header"]): void {
     if (this.image) this.acts.delete(this.image.id);
     this.sent.delete(Number(header.seq));
-    this.store.set({ cases: casesOf(header.cases), confirmed: String(header.mask ?? ""), busy: false });
+    this.closed = true;
+    const empty = this.image ? LevelBox.empty(this.image.shape_zyx) : null;
+    this.store.set({ ...CLEAN, cases: casesOf(header.cases), confirmed: String(header.mask ?? ""), levels: empty });
+    if (empty) this.draw(empty, () => {});
     this.notify("Confirmed: it now helps with the next case.");
   }
 
@@ -326,7 +347,9 @@ export class Interaction {
     // What was refused did not happen: it is not to be told again after a reconnection.
     const list = this.image && this.acts.get(this.image.id);
     if (list) this.acts.set(this.image!.id, list.filter((act) => act.seq !== seq));
-    this.store.set({ problem: String(header.detail || header.code || "refused"), busy: false, progress: null });
+    if (header.code === "stopped") this.notify("Stopped; nothing was changed.");
+    const words = header.code === "stopped" ? "" : String(header.detail || header.code || "refused");
+    this.store.set({ problem: words, busy: false, progress: null });
     if (this.store.get().phase === "connecting") this.store.set({ phase: "open" });
   }
 }

@@ -76,6 +76,9 @@ export class StudyScreen {
       if (state.image !== before.image) this.showImage(state.image);
     }));
     this.ends.push(this.interaction.store.subscribe((s, before) => {
+      if (s.confirmed && s.confirmed !== before.confirmed && this.viewer.image) {
+        this.app.showOverlay({ id: s.confirmed, image: this.viewer.image.id, name: `${s.label} (${this.app.store.get().reader})`, url: `masks/${encodeURIComponent(s.confirmed)}`, colour: "#ff8a3d", opacity: 0.35, kind: "mask" });
+      }
       if (s.phase !== before.phase || s.takenBy !== before.takenBy) this.refresh();
       if (s.levels !== before.levels && !s.levels) this.layers.setInteraction(null, () => {});
       if (s.levels !== before.levels || s.busy !== before.busy || s.prompts !== before.prompts) {

@@ -57,6 +57,11 @@ export class LevelBox {
     return new LevelBox(this.shape, grown, data);
   }
 
+  /** Whether anything is at this level or above. */
+  some(level: number): boolean {
+    return this.levels.some((value) => value >= level);
+  }
+
   /** How many voxels are at this level or above. */
   count(level: number): number {
     let sum = 0;

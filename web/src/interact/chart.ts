@@ -8,7 +8,7 @@ export function clicksChart(cases: Case[]): HTMLElement {
   const width = 260;
   const height = 70;
   const step = Math.min(28, width / Math.max(1, cases.length));
-  const picture = svg("svg", { viewBox: `0 0 ${width + 20} ${height + 26}`, class: "chart", role: "img", "aria-label": `Clicks per case: ${cases.map((one) => one.clicks).join(", ")}` });
+  const picture = svg("svg", { viewBox: `0 -12 ${width + 20} ${height + 40}`, class: "chart", role: "img", "aria-label": `Clicks per case: ${cases.map((one) => one.clicks).join(", ")}` });
   picture.append(svg("line", { x1: 18, y1: height + 6, x2: width + 18, y2: height + 6, class: "axis" }));
   picture.append(svg("text", { x: 14, y: 12, "text-anchor": "end" }, String(most)), svg("text", { x: 14, y: height + 8, "text-anchor": "end" }, "0"));
   cases.forEach((one, at) => {

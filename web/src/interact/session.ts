@@ -131,6 +131,7 @@ export class Interaction {
     socket.addEventListener("open", () => {
       if (this.socket !== socket) return;
       this.attempt = 0;
+      this.store.set({ problem: "" });
       this.openImage();
       this.beat = window.setInterval(() => this.send({ type: "ping" }), Math.max(5, Math.min(20, this.store.get().lease / 3)) * 1000);
     });

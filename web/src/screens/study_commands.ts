@@ -36,6 +36,8 @@ function toolCommands(screen: StudyScreen): Command[] {
       id: "tool.cancel", label: "Leave what was begun; then the tool", group: "Tools", keys: ["escape"],
       enabled: () => !document.querySelector("dialog[open]"),
       run: () => {
+        const field = document.activeElement;
+        if (field instanceof HTMLElement && field.matches("input, select, textarea")) return screen.viewer.active?.element.focus({ preventScroll: true });
         if (!tools.cancel()) tools.choose("crosshair");
       },
     },

@@ -1,0 +1,175 @@
+"""The viewer's server for tests of the page: real studies, and outlines that are balls around what was pointed at.
+
+`python page_server.py FOLDER WORK` prints its address once it listens. An answer is a ball of 9 mm in the patient
+around every positive point: where it must lie is known without any model. Every act is written to WORK/acts.jsonl.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from isocenter.core import Geometry, Mask
+from isocenter.core.errors import CapabilityError, NotFound
+from isocenter.verbs.serving.library import StudyLibrary
+from isocenter.verbs.serving.running import run_server
+from isocenter.verbs.serving.sources import FolderSource
+from isocenter.viewer.app import create_app
+from isocenter.viewer.ports import Act, Change, Confirmed, Json, MaskItem, Ports, Served, Tell
+from isocenter.viewer.settings import Limits, Settings
+from page_cases import BAND_MM, RADIUS_MM, TOKEN
+
+
+def ball(geometry: Geometry, centres_lps_mm: Sequence[Sequence[float]]) -> np.ndarray:
+    """Levels of balls in the patient, on an image's grid."""
+    if geometry.affine is None or not len(centres_lps_mm):
+        return np.zeros(geometry.shape, dtype=np.uint8)
+    index = np.indices(geometry.shape).reshape(3, -1).T
+    points = geometry.to_world(index)
+    distance = np.min([np.linalg.norm(points - np.asarray(c), axis=1) for c in centres_lps_mm], axis=0)
+    edges = [RADIUS_MM - BAND_MM, RADIUS_MM, RADIUS_MM + BAND_MM]
+    return (3 - np.digitize(distance, edges)).astype(np.uint8).reshape(geometry.shape)
+
+
+class BallWork:
+    """An interaction whose answers are balls."""
+
+    def __init__(self, library: StudyLibrary, label: str, log: Path) -> None:
+        self.label, self.library, self.log = label, library, log
+        self.image, self.done, self.undone = "", [], []  # type: ignore[var-annotated]
+        self.closed: list[Json] = []
+        self.masks: dict[str, tuple[MaskItem, Change]] = {}
+
+    @property
+    def cases(self) -> tuple[Json, ...]:
+        return tuple(self.closed)
+
+    @property
+    def bytes(self) -> int:
+        return 0
+
+    def open(self, image: str, tell: Tell, *, propose: bool = True) -> Change:
+        self.image, self.done, self.undone = image, [], []
+        return self.whole()
+
+    def replay(self, image: str, acts: Sequence[Act], tell: Tell, *, propose: bool = True) -> Change:
+        self.open(image, tell)
+        self._write({"kind": "replay", "acts": len(acts)})
+        for act in acts:
+            self._do(act)
+        return self.whole()
+
+    def act(self, act: Act, tell: Tell) -> Change:
+        prompt = act.prompt
+        points = [] if prompt is None else prompt.coordinates.tolist()
+        about = {} if prompt is None else {"prompt": prompt.kind, "positive": prompt.positive, "frame": prompt.frame}
+        self._write({"kind": act.kind, "image": self.image, "points": points, **about})
+        if act.kind == "propagate":
+            for step in range(200):
+                tell("slices", step / 200)
+                time.sleep(0.02)
+        self._do(act)
+        return self.whole()
+
+    def _do(self, act: Act) -> None:
+        if act.kind == "prompt":
+            self.done.append(act)
+            self.undone.clear()
+        elif act.kind == "undo" and self.done:
+            self.undone.append(self.done.pop())
+        elif act.kind == "redo" and self.undone:
+            self.done.append(self.undone.pop())
+        elif act.kind == "clear":
+            self.done.clear()
+
+    def _write(self, what: Json) -> None:
+        with self.log.open("a") as file:
+            file.write(json.dumps(what) + "\n")
+
+    def whole(self) -> Change:
+        geometry = self.library.image(self.image).geometry
+        prompts = [act.prompt for act in self.done if act.prompt is not None]
+        centres = [point for p in prompts if p.positive and p.frame == "lps_mm" for point in p.coordinates.tolist()]
+        levels = ball(geometry, centres)
+        z, y, x = geometry.shape
+        dice = 0.9 if prompts else None
+        return Change((0, z, 0, y, 0, x), levels, dice, len(prompts), bool(self.done), bool(self.undone))
+
+    def alternatives(self) -> tuple[Change, ...]:
+        return ()
+
+    def confirm(self, *, version: int, seconds: float) -> Confirmed:
+        name = f"{len(self.masks) + 1:016x}"
+        item = MaskItem(name, self.image, self.label, "", version, "2026-01-01T00:00:00Z", 1, 0.9, len(self.done))
+        self.masks[name] = (item, self.whole())
+        self.closed.append({"clicks": len(self.done), "seconds": seconds, "first_dice": 0.9})
+        return Confirmed(name, len(self.closed), len(self.done), self.cases)
+
+    def rest(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+class BallInteractions:
+    """The port whose work is `BallWork`."""
+
+    def __init__(self, library: StudyLibrary, work: Path) -> None:
+        self.library, self.log = library, work / "acts.jsonl"
+        self.sessions: dict[str, BallWork] = {}
+
+    def begin(self, session: str, label: str, reader: str) -> BallWork:
+        self.sessions[session] = BallWork(self.library, label, self.log)
+        return self.sessions[session]
+
+    def known(self) -> tuple[tuple[str, str, str], ...]:
+        return ()
+
+    def forget(self, session: str) -> None:
+        pass
+
+    def version(self, image: str, label: str) -> int:
+        return 0
+
+    def _all(self) -> dict[str, tuple[MaskItem, Change]]:
+        return {name: both for work in self.sessions.values() for name, both in work.masks.items()}
+
+    def masks(self, image: str) -> tuple[MaskItem, ...]:
+        return tuple(item for item, _ in self._all().values() if item.image == image)
+
+    def mask(self, mask: str) -> tuple[MaskItem, Change]:
+        if mask not in self._all():
+            raise NotFound("there is no such mask")
+        return self._all()[mask]
+
+    def mask_file(self, mask: str, form: str) -> Served:
+        raise CapabilityError("this server of tests writes no files")
+
+    def add_mask(self, image: str, mask: Mask, *, label: str, reader: str) -> MaskItem:
+        raise CapabilityError("this server of tests takes no masks")
+
+
+def main(folder: Path, work: Path) -> None:
+    """Serve until the process is ended."""
+    source = FolderSource(folder, work)
+    library = StudyLibrary(source, work, limits=Limits(), memory_bytes=256 << 20)
+    source.start()
+    settings = Settings(TOKEN, page=Path(sys.argv[3]) if len(sys.argv) > 3 else None)
+    ports = Ports(library=library, interactions=BallInteractions(library, work))
+    app = create_app(ports, settings, on_close=(library.close,))
+    run_server(app, "127.0.0.1", 0, _say)
+
+
+def _say(port: int) -> None:
+    sys.stdout.write(f"http://127.0.0.1:{port}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -248,7 +248,8 @@ export class Interaction {
     this.act({ type: "choose", number });
   }
 
-  undo = () => this.store.get().can_undo && this.act({ type: "undo" });
+  /** Also while the answer is still on its way: the server does one after the other. */
+  undo = () => (this.store.get().can_undo || this.sent.size > 0) && this.act({ type: "undo" });
   redo = () => this.store.get().can_redo && this.act({ type: "redo" });
   clear = () => this.store.get().prompts > 0 && this.act({ type: "clear" });
 

@@ -36,6 +36,15 @@ def ball(geometry: Geometry, centres_lps_mm: Sequence[Sequence[float]]) -> np.nd
     return (3 - np.digitize(distance, edges)).astype(np.uint8).reshape(geometry.shape)
 
 
+def _within(levels: np.ndarray, changed: np.ndarray) -> tuple[tuple[int, int, int, int, int, int], np.ndarray]:
+    """The smallest box around what changed, as the server's answers are."""
+    where = np.argwhere(changed)
+    if not len(where):
+        return (0, 0, 0, 0, 0, 0), np.zeros((0, 0, 0), dtype=np.uint8)
+    (z0, y0, x0), (z1, y1, x1) = where.min(0).tolist(), (where.max(0) + 1).tolist()
+    return (z0, z1, y0, y1, x0, x1), np.ascontiguousarray(levels[z0:z1, y0:y1, x0:x1])
+
+
 class BallWork:
     """An interaction whose answers are balls."""
 
@@ -43,6 +52,7 @@ class BallWork:
         self.label, self.library, self.log = label, library, log
         self.image, self.done, self.undone = "", [], []  # type: ignore[var-annotated]
         self.closed: list[Json] = []
+        self.shown: np.ndarray | None = None
         self.masks: dict[str, tuple[MaskItem, Change]] = {}
 
     @property
@@ -74,7 +84,7 @@ class BallWork:
                 tell("slices", step / 200)
                 time.sleep(0.02)
         self._do(act)
-        return self.whole()
+        return self._change(self.shown)
 
     def _do(self, act: Act) -> None:
         if act.kind == "prompt":
@@ -92,13 +102,17 @@ class BallWork:
             file.write(json.dumps(what) + "\n")
 
     def whole(self) -> Change:
+        return self._change(None)
+
+    def _change(self, since: np.ndarray | None) -> Change:
         geometry = self.library.image(self.image).geometry
         prompts = [act.prompt for act in self.done if act.prompt is not None]
         centres = [point for p in prompts if p.positive and p.frame == "lps_mm" for point in p.coordinates.tolist()]
         levels = ball(geometry, centres)
-        z, y, x = geometry.shape
         dice = 0.9 if prompts else None
-        return Change((0, z, 0, y, 0, x), levels, dice, len(prompts), bool(self.done), bool(self.undone))
+        box, part = _within(levels, levels != (0 if since is None else since))
+        self.shown = levels
+        return Change(box, part, dice, len(prompts), bool(self.done), bool(self.undone))
 
     def alternatives(self) -> tuple[Change, ...]:
         return ()

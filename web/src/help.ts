@@ -23,6 +23,7 @@ function showHelp(app: App): void {
     h("form", { method: "dialog" }, h("button", { class: "primary", autofocus: true }, "Close")),
     h("h2", { id: "help-title" }, "Keys"),
     h("div", { class: "help" }, ...[...groups].map(([name, list]) => h("section", null, h("h3", null, name), list))),
+    h("p", { class: "quiet" }, "Drag with the right button for the window, with Shift to move the picture; turn the wheel for slices, with Ctrl to zoom. ", h("a", { href: "./assets/third-party-licences.txt", target: "_blank", rel: "noopener" }, "Licences of others")),
   );
   dialog.addEventListener("close", () => dialog.remove());
   document.body.append(dialog);

@@ -46,7 +46,7 @@ export class StudyScreen {
     this.viewer = new Viewer(this.volumes);
     this.interaction = new Interaction(app.api, (levels, after) => this.layers.setInteraction(levels, after), app.notify);
     this.tools = new Tools(this.viewer, (gesture) => this.interaction.prompt(gesture), () => this.refresh(), () => this.mayPrompt());
-    this.three = new Three(this.viewer.fourth, app.api, this.viewer, () => this.interaction.store.get().levels);
+    this.three = new Three(this.viewer.fourth, app.api, this.viewer, () => this.layers.list);
     this.layers = new Layers(app, this.viewer, () => this.three.refresh());
     this.ends.push(registerStudy(this));
 
@@ -117,7 +117,9 @@ export class StudyScreen {
       this.app.store.set({ cursor_lps_mm: this.viewer.cursorWorld, cursor_zyx: this.viewer.cursor });
     }
     if (what === "window") this.three.refresh();
-    this.refresh();
+    if (what === "cursor") this.three.follow();
+    // The tool bar and panels say nothing of the crosshair: it may move many times a second.
+    else this.refresh();
   }
 
   private mayPrompt(): boolean {

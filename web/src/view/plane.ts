@@ -352,7 +352,7 @@ export class PlaneView {
     this.slider.setAttribute("aria-valuetext", `slice ${this.k + 1} of ${this.slices}`);
     this.element.classList.toggle("active", viewer.active === this);
     this.element.dataset.slice = String(this.k);
-    const missing = here ? "" : volume.sparse && axes.slice !== 0 ? "Too large for this plane: only the stored planes are shown" : volume.problem || "Loading…";
+    const missing = here ? "" : volume.problem || "Loading…";
     set(this.waiting, missing);
     this.waiting.hidden = !missing;
   }

@@ -4,7 +4,7 @@ import type { Niivue as NiivueType } from "@niivue/niivue";
 import type { Api } from "../api";
 import { errorText } from "../app";
 import { fill, h } from "../dom";
-import type { LevelBox } from "./levels";
+import { rgb, type Layer, type LevelBox } from "./levels";
 import type { Viewer } from "./viewer";
 
 export function hasWebGl2(): boolean {
@@ -23,7 +23,7 @@ export class Three {
     private readonly host: HTMLElement,
     private readonly api: Api,
     private readonly viewer: Viewer,
-    private readonly levels: () => LevelBox | null,
+    private readonly masks: () => Layer[],
   ) {
     this.idle();
   }
@@ -88,14 +88,26 @@ export class Three {
     nv.volumes[0].cal_min = grey.centre - grey.width / 2;
     nv.volumes[0].cal_max = grey.centre + grey.width / 2;
     while (nv.volumes.length > 1) nv.removeVolumeByIndex(nv.volumes.length - 1);
-    const levels = this.levels();
-    if (levels && levels.count(2) > 0) {
-      const { NVImage } = await import("@niivue/niivue");
-      const mask = await NVImage.loadFromUrl({ url: maskNifti(levels, image.affine_zyx_to_lps_mm!), name: "mask.nii", colormap: "red", opacity: 0.8, cal_min: 0.5, cal_max: 1 });
+    const { NVImage } = await import("@niivue/niivue");
+    for (const layer of this.masks()) {
+      if (layer.kind !== "mask" || layer.hidden || !layer.source.some(2)) continue;
+      const colormap = `of ${layer.colour}`;
+      const [r, g, b] = rgb(layer.colour);
+      nv.addColormap(colormap, { R: [0, r], G: [0, g], B: [0, b], A: [0, 255], I: [0, 255] });
+      const mask = await NVImage.loadFromUrl({ url: maskNifti(layer.source, image.affine_zyx_to_lps_mm!), name: `${layer.id}.nii`, colormap, opacity: 0.85, cal_min: 0.4, cal_max: 1 });
       if (this.nv !== nv) return;
       nv.addVolume(mask);
     }
     nv.updateGLVolume();
+    this.follow();
+  }
+
+  /** The crosshair of the planes; NiiVue's world is RAS. */
+  follow(): void {
+    const point = this.viewer.cursorWorld;
+    if (!this.nv || !point || !this.nv.volumes[0]) return;
+    this.nv.scene.crosshairPos = this.nv.mm2frac([-point[0], -point[1], point[2]]);
+    this.nv.drawScene();
   }
 
   close(): void {

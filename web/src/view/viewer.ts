@@ -101,7 +101,9 @@ export class Viewer {
     this.inverted = kept?.inverted ?? false;
     this.windowChosen = kept !== undefined || image.windows.length > 0 || image.quantity === "HU";
     this.setShading(kept?.window ?? { centre: first.centre, width: first.width });
-    this.planes = planesOf(image, volume.grid).map((axes) => new PlaneView(this, volume, axes));
+    // Of a volume that is not held whole only the stored planes can be shown.
+    const axes = planesOf(image, volume.grid).filter((one) => !volume.sparse || one.slice === 0);
+    this.planes = axes.map((one) => new PlaneView(this, volume, one));
     for (const plane of this.planes) plane.k = Math.round(this.cursor[plane.axes.slice]);
     this.active = this.planes[0];
     this.arrange();

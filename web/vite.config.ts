@@ -19,9 +19,12 @@ function licences(): Plugin {
         }
       }
       const texts = [...packages].sort().map((folder) => {
-        const about = JSON.parse(readFileSync(join(folder, "package.json"), "utf8")) as { name: string; version: string; license?: string };
+        const about = JSON.parse(readFileSync(join(folder, "package.json"), "utf8")) as { name: string; version: string };
         const file = readdirSync(folder).find((name) => /^licen[cs]e/i.test(name));
-        const text = file && existsSync(join(folder, file)) ? readFileSync(join(folder, file), "utf8").trim() : `Licence: ${about.license ?? "not stated"}`;
+        // A package that came without its text: the text is kept here, from its repository.
+        const path = file ? join(folder, file) : here(`./licences/${about.name.replace("/", "+")}.txt`);
+        if (!existsSync(path)) throw new Error(`${about.name} has no licence text; put it into ${path}`);
+        const text = readFileSync(path, "utf8").trim();
         return `${about.name} ${about.version}\n\n${text}`;
       });
       this.emitFile({ type: "asset", fileName: "assets/third-party-licences.txt", source: `${texts.join(`\n\n${"-".repeat(80)}\n\n`)}\n` });

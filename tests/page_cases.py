@@ -100,12 +100,12 @@ def write_left_handed(folder: Path) -> None:
 
 
 @contextmanager
-def serving(folder: Path, work: Path) -> Iterator[str]:
-    """A server of tests over a folder; its address."""
+def serving(folder: Path, work: Path, port: int = 0) -> Iterator[str]:
+    """A server of tests over a folder; its address. A port is named where a server comes back under its old one."""
     work.mkdir(parents=True, exist_ok=True)
     page = built_page()
     with (work / "server.log").open("w") as log:
-        arguments = [sys.executable, str(SERVER), str(folder), str(work), str(page)]
+        arguments = [sys.executable, str(SERVER), str(folder), str(work), str(page), str(port)]
         process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=log, text=True)
         try:
             assert process.stdout is not None
@@ -154,6 +154,8 @@ class Tab:
     def open_study(self, description: str) -> None:
         """Open a study from the list and wait for all of its planes."""
         self.page.goto(f"{self.address}/#/")
+        self.page.fill("#search", description)
+        self.until(f"[...document.querySelectorAll('tr[data-study]')].every(e => e.innerText.includes('{description}'))")
         self.page.locator("tr[data-study]", has_text=description).first.click()
         self.until("document.querySelectorAll('.plane canvas').length > 0")
         self.until("document.querySelector('progress.loading').value === 1")

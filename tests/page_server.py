@@ -1,7 +1,8 @@
 """The viewer's server for tests of the page: real studies, and outlines that are balls around what was pointed at.
 
-`python page_server.py FOLDER WORK` prints its address once it listens. An answer is a ball of 9 mm in the patient
-around every positive point: where it must lie is known without any model. Every act is written to WORK/acts.jsonl.
+`python page_server.py FOLDER WORK PAGE PORT` prints its address once it listens. An answer is a ball of 9 mm in the
+patient around every positive point: where it must lie is known without any model. Every act is written to
+WORK/acts.jsonl.
 """
 
 from __future__ import annotations
@@ -69,7 +70,8 @@ class BallWork:
 
     def replay(self, image: str, acts: Sequence[Act], tell: Tell, *, propose: bool = True) -> Change:
         self.open(image, tell)
-        self._write({"kind": "replay", "acts": len(acts)})
+        if acts:
+            self._write({"kind": "replay", "acts": len(acts)})
         for act in acts:
             self._do(act)
         return self.whole()
@@ -140,10 +142,13 @@ class BallInteractions:
 
     def begin(self, session: str, label: str, reader: str) -> BallWork:
         self.sessions[session] = BallWork(self.library, label, self.log)
+        with (self.log.parent / "sessions.jsonl").open("a") as file:
+            file.write(json.dumps([session, label, reader]) + "\n")
         return self.sessions[session]
 
     def known(self) -> tuple[tuple[str, str, str], ...]:
-        return ()
+        file = self.log.parent / "sessions.jsonl"
+        return tuple(tuple(json.loads(line)) for line in file.read_text().splitlines()) if file.exists() else ()
 
     def forget(self, session: str) -> None:
         pass
@@ -169,15 +174,15 @@ class BallInteractions:
         raise CapabilityError("this server of tests takes no masks")
 
 
-def main(folder: Path, work: Path) -> None:
+def main(folder: Path, work: Path, page: Path, port: int) -> None:
     """Serve until the process is ended."""
     source = FolderSource(folder, work)
     library = StudyLibrary(source, work, limits=Limits(), memory_bytes=256 << 20)
     source.start()
-    settings = Settings(TOKEN, page=Path(sys.argv[3]) if len(sys.argv) > 3 else None)
+    settings = Settings(TOKEN, page=page)
     ports = Ports(library=library, interactions=BallInteractions(library, work))
     app = create_app(ports, settings, on_close=(library.close,))
-    run_server(app, "127.0.0.1", 0, _say)
+    run_server(app, "127.0.0.1", port, _say)
 
 
 def _say(port: int) -> None:
@@ -186,4 +191,4 @@ def _say(port: int) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4]))

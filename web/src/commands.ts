@@ -68,7 +68,8 @@ export class Commands {
       {
         type: "button",
         title: key ? `${label} (${keyLabel(key)})` : label,
-        "aria-label": label,
+        // What is read aloud holds what is seen: who speaks to the page says what stands on the button.
+        "aria-label": text && !label.toLowerCase().includes(text.toLowerCase()) ? `${text}: ${label}` : label,
         "aria-keyshortcuts": key ? ariaKey(key) : null,
         "data-command": id,
         onclick: (event: Event) => this.run(id, event),

@@ -82,7 +82,7 @@ function skip(main: HTMLElement): (event: Event) => void {
 }
 
 function topBar(app: App): HTMLElement {
-  const where = h("span", { class: "where grow" });
+  const where = h("h1", { class: "where grow" });
   const clinical = h("span", { class: "not-clinical" });
   const reader = h("button", { type: "button", class: "plain", title: "Who works", onclick: () => void askReader().then((name) => app.store.set({ reader: name })) });
   app.store.watch(["info", "reader", "study", "screen"], ({ info, reader: name, study, screen }) => {

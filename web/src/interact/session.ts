@@ -248,9 +248,9 @@ export class Interaction {
     this.act({ type: "choose", number });
   }
 
-  /** Also while the answer is still on its way: the server does one after the other. */
+  /** Both also while an answer is still on its way: the server does one after the other. */
   undo = () => (this.store.get().can_undo || this.sent.size > 0) && this.act({ type: "undo" });
-  redo = () => this.store.get().can_redo && this.act({ type: "redo" });
+  redo = () => (this.store.get().can_redo || this.sent.size > 0) && this.act({ type: "redo" });
   clear = () => this.store.get().prompts > 0 && this.act({ type: "clear" });
 
   propagate(axis: number, first: number, last: number): void {

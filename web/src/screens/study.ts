@@ -59,10 +59,12 @@ export class StudyScreen {
     fill(host, this.root);
 
     const toolbar = mountToolbar(bar, this);
+    let series: { end: () => void; refresh: () => void } | null = null;
     let panel: { end: () => void; refresh: () => void } | null = null;
     this.refresh = () => {
       toolbar();
       panel?.refresh();
+      series?.refresh();
     };
     this.ends.push(mountTabs(right, app, {
       interact: (place) => {
@@ -70,7 +72,8 @@ export class StudyScreen {
         return () => panel?.end();
       },
     }));
-    this.ends.push(mountSeries(left, this));
+    series = mountSeries(left, this);
+    this.ends.push(series.end);
     this.ends.push(this.viewer.on((what) => this.changed(what)));
     this.ends.push(app.store.subscribe((state, before) => {
       if (state.image !== before.image) this.showImage(state.image);

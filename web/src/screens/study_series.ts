@@ -4,19 +4,22 @@ import type { ImageItem, MaskItem, StudyDetail } from "../api";
 import { errorText } from "../app";
 import { fill, h } from "../dom";
 import { rgb, type Layer } from "../view/levels";
+import { describe } from "../view/measure";
 import type { StudyScreen } from "./study";
 
 const COLOURS = ["#ff8a3d", "#b58cff", "#4fc3f7", "#ffd54f", "#f06292", "#9ccc65"];
 
-export function mountSeries(host: HTMLElement, screen: StudyScreen): () => void {
+export function mountSeries(host: HTMLElement, screen: StudyScreen): { end: () => void; refresh: () => void } {
   const { app, viewer } = screen;
   const series = h("ul", { class: "series", "aria-label": "Series" });
   const loading = h("progress", { class: "loading", max: 1, "aria-label": "Planes fetched" });
   const layers = h("div", { class: "layers", "aria-label": "Layers" });
   const masks = h("div", { class: "layers" });
+  const measured = h("ul", { class: "measures", "data-measures": "" });
+  const measuring = h("section", null, h("h2", null, "Measured"), measured);
   const priors = h("div", { class: "stack" });
   const notes = h("p", { class: "quiet" });
-  fill(host, h("section", null, h("h2", null, "Series"), loading, series, notes), h("section", null, h("h2", null, "Layers"), layers),
+  fill(host, h("section", null, h("h2", null, "Series"), loading, series, notes), measuring, h("section", null, h("h2", null, "Layers"), layers),
     h("section", null, h("h2", null, "Confirmed masks"), masks), h("section", null, h("h2", null, "Earlier"), priors));
 
   const pictures: string[] = [];
@@ -51,12 +54,27 @@ export function mountSeries(host: HTMLElement, screen: StudyScreen): () => void 
     if (!same || !layers.childElementCount) drawLayers(layers, list, screen);
     seen = list;
   }, 250);
-  return () => {
+  const refresh = (): void => {
+    measuring.hidden = viewer.measures.length === 0;
+    fill(measured, viewer.measures.map((measure) => {
+      const plane = viewer.planes.find((one) => one.axes.slice === measure.slice);
+      if (!plane) return null;
+      const { text, refused } = describe(measure, plane.volume, plane.axes, viewer.channel);
+      return h("li", null, h("button", { type: "button", class: "plain", title: "Go to its slice", onclick: () => {
+        viewer.chosenMeasure = measure.id;
+        viewer.activate(plane);
+        viewer.showSlice(plane, measure.k);
+      } }, `${measure.kind}: ${[text, refused && `(${refused})`].filter(Boolean).join(" ") || "begun"}`));
+    }));
+  };
+  refresh();
+  const end = (): void => {
     clearInterval(timer);
     thumbs.abort();
     for (const url of pictures) URL.revokeObjectURL(url);
-    for (const end of ends) end();
+    for (const stop of ends) stop();
   };
+  return { end, refresh };
 }
 
 function entry(image: ImageItem, screen: StudyScreen): HTMLElement {

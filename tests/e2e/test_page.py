@@ -1,0 +1,254 @@
+"""The page in a browser: by keyboard alone from the list to a mask, and what it says where something can't be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image as Picture
+from pydicom import Dataset
+from pydicom.uid import generate_uid
+
+from isocenter.testing.dicom_phantom import write_ct_series
+from page_cases import (
+    GRIDS,
+    LANDMARKS_GREY,
+    LANDMARKS_LPS_MM,
+    TOKEN,
+    Tab,
+    browsing,
+    grid,
+    phantom,
+    serving,
+    wait_for_acts,
+    write_phantoms,
+)
+
+NOW, BEFORE, ELSEWHERE = (generate_uid(entropy_srcs=[name]) for name in ("now", "before", "elsewhere"))
+AXIAL = np.array([[0, 0, 1.0], [0, 1, 0], [1, 0, 0]])
+PRIOR = grid((20, 60, 60), (8.0, 2.4, 2.4), AXIAL)
+HOT = grid((36, 40, 40), (4.0, 4.0, 4.0), AXIAL)
+
+
+def _series(
+    folder: Path, name: str, landmarks: str, *, study: str, date: str, where: str, shift_mm: float = 0.0
+) -> None:
+    """A series of one patient, in a study of its own or beside another."""
+    geometry = {"hot": HOT, "prior": PRIOR}.get(name, GRIDS["prone"])
+
+    def change(_index: int, dataset: Dataset) -> Dataset:
+        dataset.PatientID, dataset.StudyDate, dataset.StudyInstanceUID = "PHANTOM-REPEATED", date, study
+        dataset.StudyDescription, dataset.SeriesDescription = where, name
+        dataset.FrameOfReferenceUID = study
+        x, y, z = (float(v) for v in dataset.ImagePositionPatient)
+        dataset.ImagePositionPatient = [x, y, z + shift_mm]
+        return dataset
+
+    image = phantom(geometry, landmarks)
+    if name == "hot":
+        image.array[image.array == 0] = -1000
+    write_ct_series(folder / where / name, image, name=f"{where} {name}", change=change)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("page") / "studies"
+    write_phantoms(folder, ("oblique",))
+    _series(folder, "present", "LAH", study=NOW, date="20240501", where="now")
+    _series(folder, "hot", "L", study=NOW, date="20240501", where="now")
+    _series(folder, "prior", "LAH", study=BEFORE, date="20230501", where="before")
+    _series(folder, "prior", "LAH", study=ELSEWHERE, date="20220501", where="elsewhere", shift_mm=900.0)
+    (folder / "photo").mkdir()
+    Picture.fromarray((np.arange(64 * 48).reshape(48, 64) % 251).astype(np.uint8)).save(folder / "photo" / "photo.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def work(folder: Path) -> Path:
+    return folder.parent / "work"
+
+
+@pytest.fixture(scope="module")
+def tab(folder: Path, work: Path) -> Iterator[Tab]:
+    with serving(folder, work) as address, browsing() as browser:
+        yield browser(address, TOKEN)
+
+
+def _press(tab: Tab, *keys: str) -> None:
+    for key in keys:
+        tab.page.keyboard.press(key)
+
+
+def test_by_keyboard_alone_from_the_list_to_a_confirmed_mask(tab: Tab, work: Path) -> None:
+    tab.until("document.querySelectorAll('tr[data-study]').length >= 5")
+    _press(tab, "/")
+    tab.page.keyboard.type("oblique")
+    tab.until("document.querySelectorAll('tr[data-study]').length === 1")
+    _press(tab, "ArrowDown", "Enter")
+    tab.until("document.querySelectorAll('.plane canvas').length === 3")
+    tab.until("document.querySelector('progress.loading').value === 1")
+    _press(tab, "r")
+    tab.page.keyboard.type("ball")
+    _press(tab, "Enter", "Escape")
+    tab.until("document.querySelector('.state').textContent.startsWith('Marking')")
+
+    start = tab.page.inner_text("[data-plane=axial] .corner.tr")
+    _press(tab, "PageDown", "PageUp", "Shift+ArrowRight", "ArrowDown", "p", "Space")
+    point = wait_for_acts(work, 1)[-1]
+    assert (point["prompt"], point["positive"]) == ("point", True)
+    words = tab.page.inner_text("[data-plane=axial] .corner.tr")
+    assert words != start
+    # What the corner says is what was sent: "L12.3 P4.5 H6.7 mm".
+    said = [float(word[1:]) * (1 if word[0] in "LPH" else -1) for word in words.split(" mm")[0].split()]
+    assert np.allclose(said, point["points"][0], atol=0.06)
+    tab.until("document.querySelector('.answer').textContent.includes('1 prompt')")
+
+    _press(tab, "f", "b", "Space", "Shift+ArrowRight", "Shift+ArrowDown", "Space")
+    box = wait_for_acts(work, 2)[-1]
+    assert box["prompt"] == "box" and len(box["points"]) == 2
+    corners = GRIDS["oblique"].to_index(np.array(box["points"]))
+    assert sorted(np.abs(corners[1] - corners[0]).round(3).tolist()) == [0, 10, 10]
+    _press(tab, "s", "Space", "ArrowRight", "ArrowRight", "ArrowRight", "Space")
+    scribble = wait_for_acts(work, 3)[-1]
+    assert scribble["prompt"] == "scribble" and len(scribble["points"]) == 4 and scribble["positive"]
+    _press(tab, "e", "Space", "ArrowLeft", "ArrowLeft", "Space", "n", "Space")
+    erased, background = wait_for_acts(work, 5)[-2:]
+    assert (erased["prompt"], erased["positive"]) == ("scribble", False)
+    assert (background["prompt"], background["positive"]) == ("point", False)
+    _press(tab, "u", "Shift+U")
+    assert [act["kind"] for act in wait_for_acts(work, 7)[-2:]] == ["undo", "redo"]
+
+    tab.until("!document.querySelector('.state').textContent.startsWith('Working')")
+    _press(tab, "g")
+    tab.until("document.querySelector('.panel progress').offsetParent !== null")
+    _press(tab, "Shift+G")
+    tab.until("document.querySelector('.panel progress').offsetParent === null", 10)
+    spread = wait_for_acts(work, 8)[-1]
+    assert spread["kind"] == "propagate"
+
+    _press(tab, "Control+Enter")
+    tab.until("document.querySelector('figure.clicks .bar') !== null")
+    assert "Confirmed" in tab.page.inner_text(".answer")
+    tab.until("document.querySelectorAll('[data-mask]').length === 1")
+    assert tab.page.is_checked("[data-mask]")
+    assert tab.complaints == []
+
+
+def test_help_lists_every_key_once_and_closes(tab: Tab) -> None:
+    _press(tab, "?")
+    keys = tab.page.locator("dialog.keys kbd").all_inner_texts()
+    assert len(keys) > 60
+    double = {key for key in keys if keys.count(key) > 1}
+    assert double <= {","}, f"one key, two commands: {sorted(double)}"
+    _press(tab, "Escape")
+    tab.until("document.querySelector('dialog.keys') === null")
+
+
+def test_without_webgl2_the_page_says_so(tab: Tab) -> None:
+    _press(tab, "t")
+    tab.until("document.querySelector('.fourth').textContent.includes('no WebGL2')")
+
+
+def test_no_millimetres_where_no_spacing_is_known(tab: Tab) -> None:
+    tab.open_study("photo")
+    box = tab.page.locator(".plane canvas").first.bounding_box()
+    middle = (box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    _press(tab, "d")
+    tab.page.mouse.move(*middle)
+    tab.page.mouse.down()
+    tab.page.mouse.move(middle[0] + 60, middle[1] + 10, steps=3)
+    tab.page.mouse.up()
+    measures = tab.page.locator("[data-measures]")
+    assert "px" in measures.inner_text() and "no spacing is known" in measures.inner_text()
+    assert " mm" not in measures.inner_text().replace("no mm", "")
+
+
+def test_distance_in_millimetres(tab: Tab) -> None:
+    tab.open_study("oblique")
+    _press(tab, "d", "Space", *["Shift+ArrowRight"] * 2, "Space")
+    spacing = GRIDS["oblique"].spacing_mm
+    assert spacing is not None
+    assert f"{20 * spacing[2]:.1f} mm" in tab.page.inner_text("[data-measures]")
+    _press(tab, "Delete")
+    assert tab.page.inner_text("[data-measures]") == ""
+
+
+def test_prior_scrolls_along_by_patient_position_else_by_fraction_and_says_so(tab: Tab) -> None:
+    tab.open_study("now")
+    _press(tab, "c")
+    tab.until("document.querySelectorAll('.prior .plane canvas').length === 1")
+    tab.until("document.querySelector('.prior').dataset.link === 'position'")
+    assert "patient position" in tab.page.inner_text("[data-test=link]")
+    for _ in range(6):
+        _press(tab, "PageDown")
+    tab.settle()
+    here = GRIDS["prone"].to_world(np.array([[float(_slice(tab, ".viewer:not(.prior)")), 40, 40]]))[0, 2]
+    there = PRIOR.to_world(np.array([[float(_slice(tab, ".prior")), 30, 30]]))[0, 2]
+    assert abs(here - there) <= PRIOR.spacing_mm[0] / 2 + 1e-6  # type: ignore[index]
+    tab.page.select_option(".prior [aria-label='Prior study']", index=1)
+    tab.until("document.querySelector('.prior').dataset.link === 'fraction'")
+    assert "fraction" in tab.page.inner_text("[data-test=link]")
+    # As far from the feet end as before: a share of the stack.
+    share = _slice(tab, ".viewer:not(.prior)") / (GRIDS["prone"].shape[0] - 1)
+    assert abs(_slice(tab, ".prior") - share * (PRIOR.shape[0] - 1)) <= 0.5 + 1e-6
+    tab.page.locator(".viewer:not(.prior) .plane").focus()
+    _press(tab, "c")
+    tab.until("document.querySelector('.prior') === null")
+
+
+def _slice(tab: Tab, viewer: str) -> int:
+    return int(tab.page.locator(f"{viewer} .plane").first.get_attribute("data-slice"))
+
+
+def test_fusion_lies_on_the_same_place_of_the_patient(tab: Tab) -> None:
+    tab.open_study("now")
+    images = tab.page.locator("[data-image]")
+    images.filter(has_text="present").or_(images.filter(has_text="92 × 84 × 28")).first.click()
+    tab.until("document.querySelector('progress.loading').value === 1")
+    tab.page.select_option("select[aria-label=Window]", label="bone")
+    tab.page.locator("[data-plane=axial]").focus()
+    _press(tab, "Shift+X", "i")
+    for plane, world in {"axial": 2, "coronal": 1, "sagittal": 0}.items():
+        axes = GRIDS["prone"].closest_axes()
+        assert axes is not None
+        axis = [where for where, _ in axes].index(world)
+        index = GRIDS["prone"].to_index(np.array([LANDMARKS_LPS_MM["L"]]))[0]
+        tab.show_slice(plane, round(float(index[axis])))
+    plain = {plane: tab.pixels(plane) for plane in ("axial", "coronal", "sagittal")}
+    tab.page.locator("[data-plane=axial]").focus()
+    _press(tab, "q")
+    tab.until("document.querySelector('select[aria-label^=Image]').value !== ''")
+    tab.page.wait_for_timeout(600)
+    for plane, before in plain.items():
+        landmark = np.argwhere((np.abs(before - LANDMARKS_GREY["L"]) < 10).all(-1))
+        after = tab.pixels(plane)
+        hot = np.argwhere(after[..., 0] - after[..., 2] > 60)
+        assert len(hot) > 20, plane
+        off = (hot.min(0) + hot.max(0)) / 2 - (landmark.min(0) + landmark.max(0)) / 2
+        assert np.abs(off).max() < 9, (plane, off)
+
+
+def test_server_comes_back_and_the_session_goes_on(folder: Path, work: Path) -> None:
+    again = work.parent / "again"
+    with browsing() as browser:
+        with serving(folder, again) as address:
+            tab = browser(address, TOKEN)
+            tab.open_study("oblique")
+            tab.begin()
+            tab.page.locator("[data-plane=axial]").focus()
+            _press(tab, "p", "Space", "ArrowRight", "Space", "u", "ArrowDown", "Space")
+            wait_for_acts(again, 4)
+            tab.until("document.querySelector('.answer').textContent.includes('2 prompts')")
+            before = tab.pixels("axial")
+        tab.until("document.querySelector('.state').textContent.includes('Trying again')")
+        with serving(folder, again, int(address.rsplit(":", 1)[1])):
+            tab.until("document.querySelector('.state').textContent.startsWith('Marking')", 30)
+            tab.until("document.querySelector('.answer').textContent.includes('2 prompts')")
+            tab.settle()
+            assert wait_for_acts(again, 5)[-1] == {"kind": "replay", "acts": 4}
+            assert np.array_equal(tab.pixels("axial"), before)
+            sessions = (again / "sessions.jsonl").read_text().splitlines()
+            assert len(sessions) == 2 and sessions[0] == sessions[1], "the same session, taken up again"
+        assert not [text for text in tab.complaints if "ERR_CONNECTION" not in text]

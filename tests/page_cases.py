@@ -155,7 +155,8 @@ class Tab:
         """Open a study from the list and wait for all of its planes."""
         self.page.goto(f"{self.address}/#/")
         self.page.fill("#search", description)
-        self.until(f"[...document.querySelectorAll('tr[data-study]')].every(e => e.innerText.includes('{description}'))")
+        rows = "[...document.querySelectorAll('tr[data-study]')]"
+        self.until(f"{rows}.length && {rows}.every(row => row.innerText.includes('{description}'))")
         self.page.locator("tr[data-study]", has_text=description).first.click()
         self.until("document.querySelectorAll('.plane canvas').length > 0")
         self.until("document.querySelector('progress.loading').value === 1")

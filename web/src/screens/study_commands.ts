@@ -181,8 +181,8 @@ export function chooseFusion(screen: StudyScreen, id: string): void {
     const volume = volumes.get(image);
     const refused = whyNotFused(viewer.volume, volume);
     if (refused) return screen.app.notify(refused, "error");
-    const top = image.quantity.startsWith("SUV") ? 10 : image.high;
-    viewer.fusion = { volume, palette: "hot", window: { centre: top / 2, width: top }, opacity: 0.5, sampling: "trilinear" };
+    const window = image.quantity.startsWith("SUV") ? { centre: 5, width: 10 } : windowsOf(image)[0];
+    viewer.fusion = { volume, palette: "hot", window: { centre: window.centre, width: window.width }, opacity: 0.5, sampling: "trilinear" };
     const end = volume.subscribe(() => {
       if (viewer.fusion?.volume === volume) viewer.invalidate();
       if (volume.done === 1) end();

@@ -12,6 +12,8 @@ export interface Info {
   source_kind: string;
   tasks: TaskItem[];
   limits: { sessions?: number; upload_bytes?: number; image_bytes?: number; [key: string]: unknown };
+  /** Which parts the server has: "readings", "drafts", "prognosis", ... */
+  offers?: string[];
   not_for_clinical_use: string;
 }
 

@@ -3,7 +3,7 @@
 import { fill, h } from "../dom";
 import type { Palette } from "../view/shade";
 import { sameFrame } from "../view/fusion";
-import { isColour, windowsOf } from "../view/shade";
+import { isColour, unitOf, windowsOf } from "../view/shade";
 import type { StudyScreen } from "./study";
 import { chooseFusion, fusionCandidates } from "./study_commands";
 
@@ -78,7 +78,7 @@ export function mountToolbar(host: HTMLElement, screen: StudyScreen): () => void
       opacity.value = String(now.opacity);
       sampling.value = now.sampling;
       if (document.activeElement !== high) high.value = String(Number((now.window.centre + now.window.width / 2).toPrecision(4)));
-      unit.textContent = now.volume.image.unit;
+      unit.textContent = unitOf(now.volume.image);
       const same = sameFrame(viewer.volume!, now.volume);
       frame.textContent = same === false ? "other frame of reference: not registered" : same === null ? "frame of reference not known" : "";
     }

@@ -237,6 +237,20 @@ def test_fusion_lies_on_the_same_place_of_the_patient(tab: Tab) -> None:
         assert np.abs(off).max() < 9, (plane, off)
 
 
+def test_nothing_is_asked_of_another_host(tab: Tab) -> None:
+    assert {host for host in tab.asked if host} == {tab.address.removeprefix("http://")}
+    assert tab.complaints == []
+
+
+def test_space_and_arrows_scroll_a_panel_that_is_read(tab: Tab) -> None:
+    tab.open_study("oblique")
+    before = tab.page.inner_text("[data-plane=axial] .corner.tr")
+    tab.page.locator("#panel-interact").focus()
+    _press(tab, "ArrowRight", "PageDown", "Space")
+    tab.settle()
+    assert tab.page.inner_text("[data-plane=axial] .corner.tr") == before
+
+
 def test_server_comes_back_and_the_session_goes_on(folder: Path, work: Path, browser: Callable[..., Tab]) -> None:
     again = work.parent / "again"
     with serving(folder, again) as address:

@@ -29,6 +29,8 @@ export function mountInteract(host: HTMLElement, app: App, viewer: Viewer, tools
       if (!name) return label.focus();
       localStorage.setItem("isocenter.label", name);
       void interaction.start(name);
+      // On to the picture: what comes next is pointing.
+      viewer.active?.element.focus({ preventScroll: true });
     },
   }, h("label", { for: "structure" }, "Structure"), label, known, begin);
   for (const task of app.store.get().info?.tasks ?? []) known.append(h("option", { value: task.title }));

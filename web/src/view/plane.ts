@@ -245,9 +245,13 @@ export class PlaneView {
       path.addPath(traced, new DOMMatrix([px, 0, 0, py, 0, 0]));
       context.save();
       context.scale(1 / px, 1 / py);
+      context.setLineDash(dash);
+      // A dark edge on both sides keeps the outline visible on white bone as on black air.
+      context.strokeStyle = "rgba(0, 0, 0, 0.5)";
+      context.lineWidth = width + 1.4;
+      context.stroke(path);
       context.strokeStyle = layer.colour;
       context.lineWidth = width;
-      context.setLineDash(dash);
       context.stroke(path);
       context.restore();
     }

@@ -124,7 +124,7 @@ function isChosen(id: string, tools: Tools): boolean {
 const PHASES: Record<InteractionState["phase"], (s: InteractionState) => string> = {
   off: (s) => s.problem || "Name a structure and begin; then point at it in any plane.",
   connecting: () => "Connecting…",
-  reconnecting: (s) => `${s.problem ? `${s.problem} ` : "The connection is lost. "}Trying again; nothing that you confirmed is lost.`,
+  reconnecting: (s) => `${s.problem ? `${s.problem.replace(/[.!?]*$/, ".")} ` : "The connection is lost. "}Trying again; nothing that you confirmed is lost.`,
   open: (s) => s.problem || (s.busy ? "Working…" : `Marking “${s.label}”.`),
 };
 

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import nibabel
 import numpy as np
@@ -140,6 +141,8 @@ class Tab:
     page: Any
     address: str
     complaints: list[str]
+    asked: set[str]
+    """Hosts that anything was asked of."""
 
     def until(self, expression: str, seconds: float = 20.0) -> Any:
         """Wait until JavaScript is true; polled from here, as the page's policy forbids evaluating text in it."""
@@ -155,7 +158,8 @@ class Tab:
         """Open a study from the list and wait for all of its planes."""
         self.page.goto(f"{self.address}/#/")
         self.page.fill("#search", description)
-        self.until(f"[...document.querySelectorAll('tr[data-study]')].every(e => e.innerText.includes('{description}'))")
+        rows = "[...document.querySelectorAll('tr[data-study]')]"
+        self.until(f"{rows}.length && {rows}.every(row => row.innerText.includes('{description}'))")
         self.page.locator("tr[data-study]", has_text=description).first.click()
         self.until("document.querySelectorAll('.plane canvas').length > 0")
         self.until("document.querySelector('progress.loading').value === 1")
@@ -225,8 +229,9 @@ def browsing(*, webgl: bool = False) -> Iterator[Callable[..., Tab]]:
         def open_tab(address: str, token: str, **options: Any) -> Tab:
             context = browser.new_context(**{"viewport": {"width": 1366, "height": 768}, **options})
             page = context.new_page()
-            tab = Tab(page, address, [])
+            tab = Tab(page, address, [], set())
             page.on("console", lambda message: _note(tab, message.type, message.text))
+            page.on("request", lambda request: tab.asked.add(urlsplit(request.url).netloc))
             page.on("pageerror", lambda error: tab.complaints.append(str(error)))
             page.add_init_script("localStorage.setItem('isocenter.reader', 'AB')")
             page.goto(f"{address}/#token={token}")

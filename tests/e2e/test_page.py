@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -71,8 +71,14 @@ def work(folder: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def tab(folder: Path, work: Path) -> Iterator[Tab]:
-    with serving(folder, work) as address, browsing() as browser:
+def browser() -> Iterator[Callable[..., Tab]]:
+    with browsing() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def tab(folder: Path, work: Path, browser: Callable[..., Tab]) -> Iterator[Tab]:
+    with serving(folder, work) as address:
         yield browser(address, TOKEN)
 
 
@@ -220,6 +226,7 @@ def test_fusion_lies_on_the_same_place_of_the_patient(tab: Tab) -> None:
     tab.page.locator("[data-plane=axial]").focus()
     _press(tab, "q")
     tab.until("document.querySelector('select[aria-label^=Image]').value !== ''")
+    tab.page.select_option("[aria-label='Colours of the fusion']", "viridis")
     tab.page.wait_for_timeout(600)
     for plane, before in plain.items():
         landmark = np.argwhere((np.abs(before - LANDMARKS_GREY["L"]) < 10).all(-1))
@@ -230,25 +237,38 @@ def test_fusion_lies_on_the_same_place_of_the_patient(tab: Tab) -> None:
         assert np.abs(off).max() < 9, (plane, off)
 
 
-def test_server_comes_back_and_the_session_goes_on(folder: Path, work: Path) -> None:
+def test_nothing_is_asked_of_another_host(tab: Tab) -> None:
+    assert {host for host in tab.asked if host} == {tab.address.removeprefix("http://")}
+    assert tab.complaints == []
+
+
+def test_space_and_arrows_scroll_a_panel_that_is_read(tab: Tab) -> None:
+    tab.open_study("oblique")
+    before = tab.page.inner_text("[data-plane=axial] .corner.tr")
+    tab.page.locator("#panel-interact").focus()
+    _press(tab, "ArrowRight", "PageDown", "Space")
+    tab.settle()
+    assert tab.page.inner_text("[data-plane=axial] .corner.tr") == before
+
+
+def test_server_comes_back_and_the_session_goes_on(folder: Path, work: Path, browser: Callable[..., Tab]) -> None:
     again = work.parent / "again"
-    with browsing() as browser:
-        with serving(folder, again) as address:
-            tab = browser(address, TOKEN)
-            tab.open_study("oblique")
-            tab.begin()
-            tab.page.locator("[data-plane=axial]").focus()
-            _press(tab, "p", "Space", "ArrowRight", "Space", "u", "ArrowDown", "Space")
-            wait_for_acts(again, 4)
-            tab.until("document.querySelector('.answer').textContent.includes('2 prompts')")
-            before = tab.pixels("axial")
-        tab.until("document.querySelector('.state').textContent.includes('Trying again')")
-        with serving(folder, again, int(address.rsplit(":", 1)[1])):
-            tab.until("document.querySelector('.state').textContent.startsWith('Marking')", 30)
-            tab.until("document.querySelector('.answer').textContent.includes('2 prompts')")
-            tab.settle()
-            assert wait_for_acts(again, 5)[-1] == {"kind": "replay", "acts": 4}
-            assert np.array_equal(tab.pixels("axial"), before)
-            sessions = (again / "sessions.jsonl").read_text().splitlines()
-            assert len(sessions) == 2 and sessions[0] == sessions[1], "the same session, taken up again"
-        assert not [text for text in tab.complaints if "ERR_CONNECTION" not in text]
+    with serving(folder, again) as address:
+        tab = browser(address, TOKEN)
+        tab.open_study("oblique")
+        tab.begin()
+        tab.page.locator("[data-plane=axial]").focus()
+        _press(tab, "p", "Space", "ArrowRight", "Space", "u", "ArrowDown", "Space")
+        wait_for_acts(again, 4)
+        tab.until("document.querySelector('.answer').textContent.includes('2 prompts')")
+        before = tab.pixels("axial")
+    tab.until("document.querySelector('.state').textContent.includes('Trying again')")
+    with serving(folder, again, int(address.rsplit(":", 1)[1])):
+        tab.until("document.querySelector('.state').textContent.startsWith('Marking')", 30)
+        tab.until("document.querySelector('.answer').textContent.includes('2 prompts')")
+        tab.settle()
+        assert wait_for_acts(again, 5)[-1] == {"kind": "replay", "acts": 4}
+        assert np.array_equal(tab.pixels("axial"), before)
+        sessions = (again / "sessions.jsonl").read_text().splitlines()
+        assert len(sessions) == 2 and sessions[0] == sessions[1], "the same session, taken up again"
+    assert not [text for text in tab.complaints if "ERR_CONNECTION" not in text]

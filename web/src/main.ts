@@ -6,7 +6,7 @@ import { Commands } from "./commands";
 import { fill, h } from "./dom";
 import { registerHelp } from "./help";
 import { Notes } from "./notes";
-import { askReader, askToken, readToken } from "./people";
+import { askReader, askToken, readToken, shortKey } from "./people";
 import { showList } from "./screens/list";
 import { showStudy } from "./screens/study";
 import { showWork } from "./screens/work";
@@ -90,7 +90,7 @@ function topBar(app: App): HTMLElement {
     clinical.title = info?.not_for_clinical_use ?? "";
     reader.textContent = name ? `Reader ${name}` : "Who works?";
     where.textContent = screen === "study" && study
-      ? [study.patient_key, study.study_date, study.modalities.join(" "), study.description].filter(Boolean).join(" · ")
+      ? [shortKey(study.patient_key), study.study_date, study.modalities.join(" "), study.description].filter(Boolean).join(" · ")
       : screen === "work" ? "Work list" : "Studies";
     document.title = `${where.textContent} · Isocenter`;
   });

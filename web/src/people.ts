@@ -10,6 +10,11 @@ export function readToken(): void {
   history.replaceState(null, "", `${location.pathname}#/`);
 }
 
+/** A pseudonym as it is shown: its beginning tells patients apart, the whole of it stands in the title. */
+export function shortKey(key: string): string {
+  return key.length > 14 ? `${key.slice(0, 12)}…` : key;
+}
+
 export async function askReader(): Promise<string> {
   const name = await ask("Who works here?", "Your initials. They are written beside every mask and report that you confirm.", "Initials", localStorage.getItem("isocenter.reader") ?? "", { maxlength: 16, pattern: "[A-Za-z0-9._\\-]{1,16}" });
   localStorage.setItem("isocenter.reader", name);

@@ -29,6 +29,8 @@ export function mountInteract(host: HTMLElement, app: App, viewer: Viewer, tools
       if (!name) return label.focus();
       localStorage.setItem("isocenter.label", name);
       void interaction.start(name);
+      // On to the picture: what comes next is pointing.
+      viewer.active?.element.focus({ preventScroll: true });
     },
   }, h("label", { for: "structure" }, "Structure"), label, known, begin);
   for (const task of app.store.get().info?.tasks ?? []) known.append(h("option", { value: task.title }));
@@ -122,7 +124,7 @@ function isChosen(id: string, tools: Tools): boolean {
 const PHASES: Record<InteractionState["phase"], (s: InteractionState) => string> = {
   off: (s) => s.problem || "Name a structure and begin; then point at it in any plane.",
   connecting: () => "Connecting…",
-  reconnecting: (s) => `${s.problem ? `${s.problem} ` : "The connection is lost. "}Trying again; nothing that you confirmed is lost.`,
+  reconnecting: (s) => `${s.problem ? `${s.problem.replace(/[.!?]*$/, ".")} ` : "The connection is lost. "}Trying again; nothing that you confirmed is lost.`,
   open: (s) => s.problem || (s.busy ? "Working…" : `Marking “${s.label}”.`),
 };
 

@@ -319,7 +319,7 @@ export class Interaction {
     this.draw(next, () => {
       if (start === undefined) return;
       const end = performance.now();
-      performance.measure("isocenter.click-to-drawn", { start, end });
+      performance.measure("isocenter.click-to-drawn", { start, end, detail: this.store.get().server_ms });
       this.store.set({ drawn_ms: end - start });
     });
   }

@@ -3,6 +3,7 @@
 import type { StudyItem, StudyQuery } from "../api";
 import { errorText, type App } from "../app";
 import { fill, h } from "../dom";
+import { shortKey } from "../people";
 import "../styles/list.css";
 
 const PAGE = 50;
@@ -11,7 +12,7 @@ const STATUSES = ["new", "open", "read", "signed"];
 
 const COLUMNS: { key: string; title: string; order: string | null; text: (item: StudyItem) => string }[] = [
   { key: "study_date", title: "Date", order: "date", text: (item) => item.study_date ?? "not known" },
-  { key: "patient_key", title: "Patient", order: "patient", text: (item) => item.patient_key },
+  { key: "patient_key", title: "Patient", order: "patient", text: (item) => shortKey(item.patient_key) },
   { key: "modalities", title: "Modality", order: null, text: (item) => item.modalities.join(" ") },
   { key: "description", title: "Description", order: "description", text: (item) => item.description || "none" },
   { key: "series", title: "Series", order: null, text: (item) => String(item.series) },
@@ -94,7 +95,7 @@ export function showList(host: HTMLElement, app: App): () => void {
       ? h("td", null, h("span", { class: `status ${item.status}` }, item.status))
       : key === "description"
         ? h("td", { class: "wide" }, h("a", { href: `#/study/${encodeURIComponent(item.id)}`, tabindex: -1 }, text(item)))
-        : h("td", { class: ["series", "instances", "prior"].includes(key) ? "number" : "" }, text(item)));
+        : h("td", { title: key === "patient_key" ? item.patient_key : null, class: ["series", "instances", "prior"].includes(key) ? "number" : "" }, text(item)));
     return h("tr", {
       tabindex: at === 0 ? 0 : -1, "data-study": item.id,
       onclick: () => app.openStudy(item.id),

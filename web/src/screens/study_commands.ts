@@ -14,6 +14,12 @@ export function registerStudy(screen: StudyScreen): () => void {
   );
 }
 
+/** Not while a panel is being read: there the space bar and the arrows scroll its text. */
+function atPlanes(): boolean {
+  const focus = document.activeElement;
+  return !focus?.closest(".right .panel") || focus.matches("button");
+}
+
 function toolCommands(screen: StudyScreen): Command[] {
   const { tools } = screen;
   const one = (id: string, label: string, key: string, tool: Tool, positive = true): Command => ({
@@ -30,8 +36,8 @@ function toolCommands(screen: StudyScreen): Command[] {
     one("box", "Box", "b", "box"), one("scribble", "Scribble", "s", "scribble"), one("lasso", "Lasso", "l", "lasso"),
     one("erase", "Erase with a scribble", "e", "erase"), one("lasso-out", "Erase with a lasso", "shift+e", "lasso", false),
     one("distance", "Distance", "d", "distance"), one("angle", "Angle", "a", "angle"), one("ellipse", "Ellipse: mean and spread", "o", "ellipse"),
-    { id: "tool.press", label: "Do it at the crosshair (place, begin, end)", group: "Tools", keys: ["space", "enter"], run: () => tools.press() },
-    { id: "tool.press-out", label: "The same, with the opposite sign", group: "Tools", keys: ["alt+space", "shift+enter"], run: () => tools.press(true) },
+    { id: "tool.press", label: "Do it at the crosshair (place, begin, end)", group: "Tools", keys: ["space", "enter"], enabled: atPlanes, run: () => tools.press() },
+    { id: "tool.press-out", label: "The same, with the opposite sign", group: "Tools", keys: ["alt+space", "shift+enter"], enabled: atPlanes, run: () => tools.press(true) },
     {
       id: "tool.cancel", label: "Leave what was begun; then the tool", group: "Tools", keys: ["escape"],
       enabled: () => !document.querySelector("dialog[open]"),
@@ -48,14 +54,14 @@ function toolCommands(screen: StudyScreen): Command[] {
 function moveCommands(screen: StudyScreen): Command[] {
   const { viewer, tools } = screen;
   const move = (name: string, label: string, key: string, right: number, down: number): Command => ({
-    id: `move.${name}`, label, group: "Crosshair and slices", keys: [key],
+    id: `move.${name}`, label, group: "Crosshair and slices", keys: [key], enabled: atPlanes,
     run: () => {
       viewer.nudge(right, down);
       tools.followCursor();
     },
   });
   const scroll = (name: string, label: string, keys: string[], step: number): Command => ({
-    id: `scroll.${name}`, label, group: "Crosshair and slices", keys, run: () => viewer.scroll(step),
+    id: `scroll.${name}`, label, group: "Crosshair and slices", keys, enabled: atPlanes, run: () => viewer.scroll(step),
   });
   return [
     move("left", "Crosshair to the left", "arrowleft", -1, 0), move("right", "Crosshair to the right", "arrowright", 1, 0),
@@ -181,8 +187,8 @@ export function chooseFusion(screen: StudyScreen, id: string): void {
     const volume = volumes.get(image);
     const refused = whyNotFused(viewer.volume, volume);
     if (refused) return screen.app.notify(refused, "error");
-    const top = image.quantity.startsWith("SUV") ? 10 : image.high;
-    viewer.fusion = { volume, palette: "hot", window: { centre: top / 2, width: top }, opacity: 0.5, sampling: "trilinear" };
+    const window = image.quantity.startsWith("SUV") ? { centre: 5, width: 10 } : windowsOf(image)[0];
+    viewer.fusion = { volume, palette: "hot", window: { centre: window.centre, width: window.width }, opacity: 0.5, sampling: "trilinear" };
     const end = volume.subscribe(() => {
       if (viewer.fusion?.volume === volume) viewer.invalidate();
       if (volume.done === 1) end();

@@ -18,7 +18,7 @@ export function mountSeries(host: HTMLElement, screen: StudyScreen): { end: () =
   const measured = h("ul", { class: "measures", "data-measures": "" });
   const measuring = h("section", null, h("h2", null, "Measured"), measured);
   const priors = h("div", { class: "stack" });
-  const notes = h("p", { class: "quiet" });
+  const notes = h("ul", { class: "notes-of quiet" });
   fill(host, h("section", null, h("h2", null, "Series"), loading, series, notes), measuring, h("section", null, h("h2", null, "Layers"), layers),
     h("section", null, h("h2", null, "Confirmed masks"), masks), h("section", null, h("h2", null, "Earlier"), priors));
 
@@ -35,7 +35,8 @@ export function mountSeries(host: HTMLElement, screen: StudyScreen): { end: () =
   }));
   ends.push(app.store.watch(["image"], ({ image }) => {
     for (const button of series.querySelectorAll("button")) button.setAttribute("aria-current", String(button.dataset.image === image?.id));
-    notes.textContent = image ? [image.too_large ? "Too large to be held whole: the stored planes are shown one by one." : "", ...image.notes].filter(Boolean).join(" ") : "";
+    const lines = image ? [image.too_large ? "too large to be held whole: the stored planes are shown one by one" : "", ...image.notes].filter(Boolean) : [];
+    fill(notes, lines.map((line) => h("li", null, line)));
     if (image) void drawMasks(masks, image, screen);
     else fill(masks);
   }));

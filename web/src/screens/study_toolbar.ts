@@ -3,7 +3,7 @@
 import { fill, h } from "../dom";
 import type { Palette } from "../view/shade";
 import { sameFrame } from "../view/fusion";
-import { isColour, windowsOf } from "../view/shade";
+import { isColour, unitOf, windowsOf } from "../view/shade";
 import type { StudyScreen } from "./study";
 import { chooseFusion, fusionCandidates } from "./study_commands";
 
@@ -39,8 +39,9 @@ export function mountToolbar(host: HTMLElement, screen: StudyScreen): () => void
     field.addEventListener("input", () => {
       const now = viewer.fusion;
       if (!now) return;
-      const top = Number(high.value) > 0 ? Number(high.value) : now.window.width;
-      viewer.fusion = { ...now, palette: colours.value as Palette, opacity: Number(opacity.value), sampling: sampling.value as "trilinear" | "nearest", window: { centre: top / 2, width: top } };
+      const low = now.window.centre - now.window.width / 2;
+      const top = high.value !== "" && Number(high.value) > low ? Number(high.value) : low + now.window.width;
+      viewer.fusion = { ...now, palette: colours.value as Palette, opacity: Number(opacity.value), sampling: sampling.value as "trilinear" | "nearest", window: { centre: (low + top) / 2, width: top - low } };
       viewer.invalidate();
     });
   }
@@ -76,8 +77,8 @@ export function mountToolbar(host: HTMLElement, screen: StudyScreen): () => void
       colours.value = now.palette;
       opacity.value = String(now.opacity);
       sampling.value = now.sampling;
-      if (document.activeElement !== high) high.value = String(Number(now.window.width.toPrecision(3)));
-      unit.textContent = now.volume.image.unit;
+      if (document.activeElement !== high) high.value = String(Number((now.window.centre + now.window.width / 2).toPrecision(4)));
+      unit.textContent = unitOf(now.volume.image);
       const same = sameFrame(viewer.volume!, now.volume);
       frame.textContent = same === false ? "other frame of reference: not registered" : same === null ? "frame of reference not known" : "";
     }

@@ -1,8 +1,8 @@
 // Distance, angle and an ellipse's mean and spread. Millimetres only where the spacing is known: it is never invented.
 
-import type { Vec3 } from "../api";
+import type { ImageItem, Vec3 } from "../api";
 import { lengthMm, offsetMm, type PlaneAxes } from "./grid";
-import { isColour } from "./shade";
+import { isColour, unitOf } from "./shade";
 import type { Volume } from "./volume";
 
 export type MeasureKind = "distance" | "angle" | "ellipse";
@@ -28,7 +28,7 @@ export function describe(measure: Measure, volume: Volume, plane: PlaneAxes, cha
   if (points.length < POINTS[kind]) return { text: "", refused: "" };
   if (kind === "distance") {
     const mm = lengthMm(grid, points[0], points[1]);
-    if (mm !== null) return { text: `${mm.toFixed(1)} mm`, refused: "" };
+    if (mm !== null) return { text: `${mm.toFixed(1)} mm${isProjection(volume.image) ? " at the detector" : ""}`, refused: "" };
     const voxels = Math.hypot(...points[0].map((value, axis) => points[1][axis] - value));
     return { text: `${voxels.toFixed(0)} px`, refused: NO_SPACING };
   }
@@ -40,6 +40,11 @@ export function describe(measure: Measure, volume: Volume, plane: PlaneAxes, cha
     return { text: `${((Math.acos(Math.max(-1, Math.min(1, cosine))) * 180) / Math.PI).toFixed(1)}°`, refused: "" };
   }
   return describeEllipse(measure, volume, plane, channel);
+}
+
+/** A radiograph's spacing is that of the detector: the patient is smaller, by the magnification. */
+function isProjection(image: ImageItem): boolean {
+  return !image.affine_zyx_to_lps_mm && ["CR", "DX", "MG", "RF", "XA", "RG"].includes(image.modality);
 }
 
 function describeEllipse({ points, k }: Measure, volume: Volume, plane: PlaneAxes, channel: number): { text: string; refused: string } {
@@ -70,7 +75,7 @@ function describeEllipse({ points, k }: Measure, volume: Volume, plane: PlaneAxe
   }
   if (count === 0) return { text: "no pixel inside", refused: "" };
   const sd = count > 1 ? Math.sqrt(spread / (count - 1)) : 0;
-  const unit = image.unit ? ` ${image.unit}` : "";
+  const unit = unitOf(image) ? ` ${unitOf(image)}` : "";
   const digits = image.high - image.low > 50 ? 0 : 2;
   const square = grid.spacing_mm ? grid.spacing_mm[across] * grid.spacing_mm[down] : NaN;
   const area = Number.isFinite(square) ? `${(Math.PI * radius[across] * radius[down] * square).toFixed(0)} mm²` : `${count} px`;

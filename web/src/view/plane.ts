@@ -6,7 +6,7 @@ import { inside, shownSpacing, sidesOf, toWorld, type PlaneAxes } from "./grid";
 import { paintFusion } from "./fusion";
 import { cut, layerColours, outline, type Layer, type LevelBox, type Patch } from "./levels";
 import { describe, type Measure } from "./measure";
-import { isColour, paint } from "./shade";
+import { isColour, paint, unitOf } from "./shade";
 import type { Volume } from "./volume";
 import type { Viewer } from "./viewer";
 
@@ -245,9 +245,13 @@ export class PlaneView {
       path.addPath(traced, new DOMMatrix([px, 0, 0, py, 0, 0]));
       context.save();
       context.scale(1 / px, 1 / py);
+      context.setLineDash(dash);
+      // A dark edge on both sides keeps the outline visible on white bone as on black air.
+      context.strokeStyle = "rgba(0, 0, 0, 0.5)";
+      context.lineWidth = width + 1.4;
+      context.stroke(path);
       context.strokeStyle = layer.colour;
       context.lineWidth = width;
-      context.setLineDash(dash);
       context.stroke(path);
       context.restore();
     }
@@ -340,12 +344,13 @@ export class PlaneView {
     const { image, grid } = volume;
     const oblique = axes.obliqueDegrees > 3 ? `, oblique ${axes.obliqueDegrees.toFixed(0)}°` : "";
     const number = (this.slices > 1 ? ` ${this.k + 1}/${this.slices}` : "") + (image.channels > 1 && !isColour(image) ? `, channel ${viewer.channel + 1}/${image.channels}` : "");
-    set(this.title, `${axes.title}${number}${oblique}`);
+    const unknown = this.letters.left.textContent ? "" : "\nsides not known";
+    set(this.title, `${axes.title}${number}${oblique}${unknown}`);
     const index = viewer.cursor;
     const world = toWorld(grid, index);
     const value = inside(grid, index) ? volume.value(index, viewer.channel) : null;
     const where = world ? `${side(world[0], "L", "R")} ${side(world[1], "P", "A")} ${side(world[2], "H", "F")} mm` : `x ${index[2].toFixed(0)} y ${index[1].toFixed(0)}`;
-    const amount = value === null || isColour(image) ? "" : `\n${Number.isInteger(value) ? value : value.toFixed(2)}${image.unit ? ` ${image.unit}` : ""}`;
+    const amount = value === null || isColour(image) ? "" : `\n${Number.isInteger(value) ? value : value.toFixed(2)}${unitOf(image) ? ` ${unitOf(image)}` : ""}`;
     set(this.place, viewer.active === this ? where + amount : "");
     set(this.shading, isColour(image) ? "" : `C ${round(viewer.window.centre)} W ${round(viewer.window.width)}${viewer.inverted ? " inverted" : ""}`);
     this.slider.value = String(this.k);

@@ -9,6 +9,12 @@ export function isColour(image: ImageItem): boolean {
   return image.quantity === "RGB" && image.channels === 3;
 }
 
+/** The unit as the field writes it; the API's is UCUM. */
+export function unitOf(image: ImageItem): string {
+  const known: Record<string, string> = { "[hnsf'U]": "HU", "{SUVbw}g/ml": "SUV", "{SUVbsa}cm2/ml": "SUVbsa", "{SUVlbm}g/ml": "SUL" };
+  return known[image.unit] ?? image.unit;
+}
+
 export interface Window { centre: number; width: number }
 export type Palette = "grey" | "hot" | "viridis" | "turbo";
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK
 
 from isocenter.core import Image
 from isocenter.core.errors import DataError, OutputError
@@ -92,7 +93,7 @@ def test_a_full_disk(kind, small_disk):
 
 
 def test_a_metaimage_that_itk_wrote_in_part_without_a_word_is_a_full_disk(tmp_path, monkeypatch):
-    monkeypatch.setattr(nrrd.SimpleITK, "WriteImage", lambda _image, file, **_: Path(file).write_bytes(b""))
+    monkeypatch.setattr(SimpleITK, "WriteImage", lambda _image, file, **_: Path(file).write_bytes(b""))
     with pytest.raises(OutputError, match="was not written whole; the disk may be full"):
         nrrd.write_metaimage(noise(), tmp_path / "a.mha")
     assert list(tmp_path.iterdir()) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import tempfile
 import zipfile
 import zlib
@@ -68,8 +69,11 @@ def read_head(locator: str, name: str) -> bytes:
     if _ENTRY in locator:
         return read_content(locator, name)
     try:
-        with open(locator, "rb", buffering=0) as stream:  # noqa: PTH123
-            return stream.read(_HEAD)
+        descriptor = os.open(locator, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return os.read(descriptor, _HEAD)
+        finally:
+            os.close(descriptor)
     except FileNotFoundError as error:
         raise Lost("was there when it was listed, and is gone; bring it back and run again", source=name) from error
     except OSError as error:

@@ -17,6 +17,7 @@ from pydicom.uid import UID
 from isocenter.data.deidentify import KnownIdentity, Policy, Pseudonyms, clean_text
 from isocenter.data.deidentify.identity import pattern
 from isocenter.data.images.dicom.header import WANTED, Header, Wanted
+from isocenter.data.images.dicom.neighbours import Kin
 from isocenter.data.images.quiet import quiet
 
 __all__ = ["ARCHIVE_WANTED", "Person", "instance_row", "person_of", "short"]
@@ -131,7 +132,9 @@ def _person(
     )
 
 
-def instance_row(header: Header, person: Person, names: Pseudonyms, policy: Policy) -> dict[str, Any]:
+def instance_row(
+    header: Header, person: Person, names: Pseudonyms, policy: Policy, kin: Kin | None = None
+) -> dict[str, Any]:
     """Return the row of an instance: nothing in it names anybody.
 
     Args:
@@ -139,10 +142,15 @@ def instance_row(header: Header, person: Person, names: Pseudonyms, policy: Poli
         person: From `person_of`.
         names: Makes pseudonyms.
         policy: What is kept.
+        kin: What the header shares with those beside it, where that is known.
     """
     value = header.values.get
     # What the files of a series share is worked out once for all of them.
-    shared = (person, policy, names, header.transfer_syntax_uid, header.has_pixels, *(value(k) for k in _SHARED))
+    shared: tuple[object, ...]
+    if kin is None:
+        shared = (person, policy, names, header.transfer_syntax_uid, header.has_pixels, *(value(k) for k in _SHARED))
+    else:
+        shared = (person, policy, names, kin, *(value(k) for k in kin.differing if k not in _OWN))
     row = _SERIES_ROWS.get(shared)
     if row is None:
         row = _series_row(header, person, names, policy)

@@ -9,21 +9,19 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import os
 import shutil
-import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from dataclasses import dataclass, field
 from hashlib import blake2b
+from multiprocessing import forkserver
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from jaxtyping import UInt64
 
 from isocenter.core.errors import CapabilityError, DataError, OutputError
@@ -34,7 +32,7 @@ from isocenter.data.archive.encodings import same_pixels
 from isocenter.data.archive.layout import Archive
 from isocenter.data.archive.rows import Rows
 from isocenter.data.archive.walk import Listed, Place, Trouble, walk
-from isocenter.data.archive.work import Batch, Entry, Part, Setup, process, write_part
+from isocenter.data.archive.work import Batch, Entry, Part, Setup, end_with_parent, process, write_listing, write_part
 from isocenter.data.images.atomic import atomic_path, explain_os_error
 from isocenter.data.images.discover import sniff_bytes
 from isocenter.data.records import read_records
@@ -115,17 +113,25 @@ def take_in(
             shutil.rmtree(left, ignore_errors=True)
         run = 1 + max((int(p.name.split("-")[0]) for p in archive.journal.glob("[0-9]*")), default=0)
         listing = archive.private / f"listing-{run:06d}"
-        # Workers start up while the sources are listed.
-        pool = _pool(workers) if engine == "local" and workers > 1 else None
+        pool = None
+        if engine == "local" and workers > 1:
+            # What workers need is imported while the sources are listed.
+            _context()
+            forkserver.ensure_running()
         try:
             listing.mkdir()
-            known = _known(archive)
-            sets = []
+            known = _known(archive, memory_mb)
+            sets, notes = [], []
             for number, place in enumerate(places):
                 one, troubles = _list(place, listing / f"{number:04d}", intake, tell)
                 sets.append(one)
-                _note_troubles(archive, place, troubles, known, f"{run:06d}-listing-{number:04d}")
+                notes.append(_note_of(archive, place, troubles, known, f"{run:06d}-listing-{number:04d}"))
             most = _BATCH if archive.pixels else _BATCH_OF_HEADERS
+            if engine == "local" and workers > 1:
+                pool = _pool(workers)
+            for note in filter(None, notes):
+                # Workers have at hand what writing a part needs.
+                pool.submit(write_listing, *note).result() if pool is not None else write_listing(*note)
             batches = _batches(listing, sets, known, run, intake, most)
             _work(batches, setup, intake, engine=engine, workers=workers, pool=pool, tell=tell)
         except OSError as error:
@@ -175,13 +181,7 @@ def _list(place: Place, folder: Path, intake: Intake, tell: Progress) -> tuple[S
 
     def flush() -> None:
         nonlocal number
-        columns: list[Sequence[Any]] = list(zip(*chunk, strict=True)) if chunk else [[], [], [], []]
-        kinds = (pa.string(), pa.string(), pa.int64(), pa.int64())
-        table = pa.table(
-            [pa.array(c, type=t) for c, t in zip(columns, kinds, strict=True)],
-            names=["locator", "name", "size", "stamp"],
-        )
-        pq.write_table(table, folder / f"{number:06d}.parquet")
+        (folder / f"{number:06d}").write_text(json.dumps(chunk), "ascii")
         number += 1
         chunk.clear()
 
@@ -212,26 +212,20 @@ def _is_dicom(listed: Listed) -> bool:
         return False
 
 
-def _note_troubles(
+def _note_of(
     archive: Archive, place: Place, troubles: list[Trouble], known: UInt64[np.ndarray, " n"], part: str
-) -> None:
-    """Keep what could not be listed in a source, in the place of what an earlier run said of it."""
+) -> tuple[Path, str, str, str, list[Trouble]] | None:
+    """Return what `write_listing` keeps in the place of what an earlier run said of a source; None if the same."""
     item = blake2b(f"listing {place.where}".encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
     hint = blake2b("\0".join(f"{t.name} {t.reason}" for t in troubles).encode("utf-8", "surrogatepass"), digest_size=8)
     if _within(np.array([_mark(item, hint.hexdigest())], dtype=np.uint64), known).all():
-        return
-    rows = Rows()
-    rows.of_item(item, hint.hexdigest())
-    rows.add("items", {"locator": f"listing {place.where}", "name": "", "size": 0, "stamp": 0, "outcome": "listing"})
-    for trouble in troubles:
-        rows.trouble(trouble.name, trouble.reason, trouble.kind)
-    write_part(archive.journal / part, rows)
+        return None
+    return archive.journal / part, item, hint.hexdigest(), place.where, troubles
 
 
 def _listed(folder: Path) -> Iterator[list[Listed]]:
-    for file in sorted(folder.glob("*.parquet")):
-        table = pq.read_table(file)
-        yield [Listed(*row) for row in zip(*(table.column(n).to_pylist() for n in table.column_names), strict=True)]
+    for file in sorted(folder.iterdir()):
+        yield [Listed(*row) for row in json.loads(file.read_text("ascii"))]
 
 
 def _batches(
@@ -294,9 +288,9 @@ def _mark(item: str, hint: str) -> int:
     return int(item, 16) ^ ((other << 1 | other >> 63) & 0xFFFFFFFFFFFFFFFF)
 
 
-def _known(archive: Archive) -> UInt64[np.ndarray, " n"]:
+def _known(archive: Archive, memory_mb: int) -> UInt64[np.ndarray, " n"]:
     """Return marks of what has been taken in, sorted: eight bytes a file."""
-    with closing(connect(archive, memory_mb=512)) as database:
+    with closing(connect(archive, memory_mb=memory_mb)) as database:
         live_items(database, archive)
         reader = database.execute("SELECT item, hint FROM live").to_arrow_reader(100_000)
         parts = [
@@ -393,33 +387,20 @@ def _one_by_one(batch: Batch, setup: Setup, intake: Intake) -> Iterator[tuple[Ba
                 yield single, Part(1, 0, 1, (), listed.size)
 
 
-def _pool(workers: int) -> ProcessPoolExecutor:
-    # A fresh interpreter: forking a process that has threads (DuckDB's, Arrow's) may stop it for ever.
-    spawn = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=spawn, initializer=_end_with_parent)
-    for _ in range(workers):
-        pool.submit(_ready)
-    return pool
+def _context() -> ForkServerContext:
+    """Return how workers come to be: forks of a process that has imported what they need, and nothing else.
 
-
-def _end_with_parent() -> None:
-    """Let this worker end when the process that it works for is killed.
-
-    Workers would wait for more for ever, and what they still write could fall into the next run.
+    Forking this process, which has threads (DuckDB's, Arrow's), may stop the fork for ever; a fresh interpreter for
+    each would import the same modules again.
     """
-    parent = multiprocessing.parent_process()
-    if parent is None:
-        return
-
-    def watch() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
+    context = multiprocessing.get_context("forkserver")
+    # Arrow imports pandas, where it is installed, as soon as it is given a list.
+    context.set_forkserver_preload([process.__module__, "pandas"])
+    return context
 
 
-def _ready() -> None:
-    """Do nothing: a worker that has done it has imported this module."""
+def _pool(workers: int) -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(workers, mp_context=_context(), initializer=end_with_parent)
 
 
 def _with_ray(batches: Iterator[Batch], setup: Setup, workers: int) -> Iterator[tuple[Batch, Part]]:

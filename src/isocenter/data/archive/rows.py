@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -49,6 +49,11 @@ class Rows:
         self._columns: dict[str, dict[str, list[Any]]] = {
             name: {column: [] for column in columns} for name, columns in JOURNAL.items()
         }
+        # Bound once: a row has some sixty columns, an archive millions of rows.
+        self._appends = {
+            name: [(column, values.append) for column, values in columns.items() if column not in _ITEM]
+            for name, columns in self._columns.items()
+        }
         self._item = ("", "")
 
     def of_item(self, item: str, hint: str) -> None:
@@ -60,9 +65,19 @@ class Rows:
         columns = self._columns[table]
         columns["item"].append(self._item[0])
         columns["hint"].append(self._item[1])
+        get = row.get
+        for name, append in self._appends[table]:
+            append(get(name))
+
+    def extend(self, table: str, rows: Mapping[str, Sequence[Any]]) -> None:
+        """Add several rows, given by columns of one length; what they do not name is not known."""
+        count = len(next(iter(rows.values()), ()))
+        columns = self._columns[table]
+        columns["item"].extend([self._item[0]] * count)
+        columns["hint"].extend([self._item[1]] * count)
         for name, values in columns.items():
-            if name not in ("item", "hint"):
-                values.append(row.get(name))
+            if name not in _ITEM:
+                values.extend(rows.get(name) or [None] * count)
 
     def trouble(self, name: str, reason: str, kind: str = "refused") -> None:
         """Add what could not be read, and why."""

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import multiprocessing
 import os
 import secrets
 import shutil
+import threading
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -30,16 +32,18 @@ from isocenter.data.archive.dicom_rows import ARCHIVE_WANTED, Person, instance_r
 from isocenter.data.archive.doubts import doubts_of, refuse_cut_off
 from isocenter.data.archive.image_rows import arrays_of, case_of, image_row, label_rows, pixel_facts, read_plain
 from isocenter.data.archive.layout import STAGE
+from isocenter.data.archive.near import Near
 from isocenter.data.archive.plain_files import clean_file
 from isocenter.data.archive.record_rows import Speaker, add_found
 from isocenter.data.archive.rows import IN_FACE, IN_PIXELS, Rows
 from isocenter.data.archive.volume_faces import deface_file
-from isocenter.data.archive.walk import Listed
+from isocenter.data.archive.walk import Listed, Trouble
 from isocenter.data.deidentify import KnownIdentity, Policy, Pseudonyms, deidentify_bytes
 from isocenter.data.deidentify.burnt_in import NO_TESSERACT, has_tesseract, text_boxes
 from isocenter.data.images.atomic import explain_os_error
 from isocenter.data.images.body_parts import may_show_face
-from isocenter.data.images.dicom.header import Header, scan_bytes, scan_head
+from isocenter.data.images.dicom.header import Header, scan_bytes
+from isocenter.data.images.dicom.neighbours import HeaderNeighbours
 from isocenter.data.images.discover import Kind, missing_from, sniff_bytes
 from isocenter.data.images.quiet import quiet
 from isocenter.data.records import read_records
@@ -160,6 +164,22 @@ def process(batch: Batch, setup: Setup) -> Part:
     return Part(done, rows, worker.rows.count("problems"), tuple(lost), size)
 
 
+def end_with_parent() -> None:
+    """Let this worker end when the process that it works for is killed.
+
+    Workers would wait for more for ever, and what they still write could fall into the next run.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def write_part(final: Path, rows: Rows) -> None:
     """Write a part of the journal in one step.
 
@@ -180,6 +200,20 @@ def write_part(final: Path, rows: Rows) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def write_listing(final: Path, item: str, hint: str, where: str, troubles: Sequence[Trouble]) -> None:
+    """Write the part of the journal that says what of a source could not be listed.
+
+    Raises:
+        OutputError: The disk refused.
+    """
+    rows = Rows()
+    rows.of_item(item, hint)
+    rows.add("items", {"locator": f"listing {where}", "name": "", "size": 0, "stamp": 0, "outcome": "listing"})
+    for trouble in troubles:
+        rows.trouble(trouble.name, trouble.reason, trouble.kind)
+    write_part(final, rows)
+
+
 class _Worker:
     """Takes in files one at a time."""
 
@@ -187,6 +221,7 @@ class _Worker:
         self.setup = setup
         self.names = Pseudonyms(setup.key)
         self.rows = Rows()
+        self.near = Near()
 
     def take(self, entry: Entry) -> str:
         """Take in one file; return "dicom", "read" or "ignored"."""
@@ -217,14 +252,17 @@ class _Worker:
 
     def _dicom(self, entry: Entry, content: bytes, *, whole: bool) -> None:
         listed, setup = entry.listed, self.setup
+        near = self.near.of_folder(listed.locator)
         if whole:
-            header = scan_bytes(content, listed.name, wanted=ARCHIVE_WANTED)
+            header = near.scan_bytes(content, listed.name)
         elif "://" in listed.locator:
             header = _scan_remote(content, listed)
+            near = HeaderNeighbours(ARCHIVE_WANTED)
         else:
-            header = scan_head(Path(listed.locator), listed.name, content, listed.size, wanted=ARCHIVE_WANTED)
+            header = near.scan_head(listed.locator, listed.name, content, listed.size)
         person = person_of(header, self.names, entry.where.stated)
-        row = instance_row(header, person, self.names, setup.policy) | {"collection": entry.where.collection or None}
+        row = instance_row(header, person, self.names, setup.policy, near.kin)
+        row["collection"] = entry.where.collection or None
         if row["sop_uid"] is None:
             raise DataError("has no SOP Instance UID, so that nothing could refer to it; repair it", source=listed.name)
         refuse_cut_off(header)
@@ -244,10 +282,14 @@ class _Worker:
         clean, at = content, header.pixel_offset
         staged = self._waits(row)
         if not self.setup.policy.off:
-            made = deidentify_bytes(content, self.names, self.setup.policy, known=person.known)
+            near = self.near.of_series(person.key, header.text("SeriesInstanceUID"))
+            made = deidentify_bytes(
+                content, self.names, self.setup.policy, known=person.known, neighbours=near.originals
+            )
             clean = made.data
-            for (where, action), count in made.removed.items():
-                self.rows.add("removed", {"where": where, "action": action, "count": count})
+            told = made.removed
+            where, action = zip(*told, strict=True) if told else ((), ())
+            self.rows.extend("removed", {"where": where, "action": action, "count": list(told.values())})
             if made.pixel_boxes:
                 self.rows.add("removed", {"where": IN_PIXELS, "action": "blank", "count": len(made.pixel_boxes)})
             for what in made.suspicious:
@@ -255,7 +297,7 @@ class _Worker:
                     continue  # The face that the object speaks of is removed, or the object left out.
                 self.rows.trouble(listed.name, f"{what.tag} {what.reason}".strip(), "suspicious")
             # Read back: the copy must be the object, and the patient, that the row says.
-            again = scan_bytes(clean, listed.name, wanted=ARCHIVE_WANTED)
+            again = near.copies.scan_bytes(clean, listed.name)
             at = again.pixel_offset
             if made.pixel_boxes:
                 row |= {
@@ -281,24 +323,27 @@ class _Worker:
 
     def _store(self, folder: str, name: str, content: bytes, *, base: str = "images") -> str:
         """Write a copy in one step, unless it stands there; return its place in the archive."""
-        place = Path(self.setup.root) / base / folder / name
+        # Plain strings: for each of millions of copies, a Path costs as much as cleaning a header does.
+        place = f"{self.setup.root}/{base}/{folder}/{name}"
         try:
-            if not (place.exists() and place.stat().st_size == len(content)):
+            if _size_of(place) != len(content):
                 temporary = f"{place}.partial-{os.getpid()}"
                 try:
                     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
                 except FileNotFoundError:
-                    place.parent.mkdir(parents=True, exist_ok=True)
+                    Path(place).parent.mkdir(parents=True, exist_ok=True)
                     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
                 try:
-                    with os.fdopen(descriptor, "wb", buffering=0) as stream:
-                        _write_all(stream.fileno(), content)
-                    Path(temporary).replace(place)
+                    try:
+                        _write_all(descriptor, content)
+                    finally:
+                        os.close(descriptor)
+                    os.replace(temporary, place)  # noqa: PTH105
                 except BaseException:
                     Path(temporary).unlink(missing_ok=True)
                     raise
         except OSError as error:
-            raise explain_os_error(error, place.parent, doing="write") from error
+            raise explain_os_error(error, Path(place).parent, doing="write") from error
         return f"{base}/{folder}/{name}"
 
     def _image(self, entry: Entry, content: bytes, kind: str) -> None:
@@ -505,6 +550,14 @@ def _scan_remote(head: bytes, listed: Listed) -> Header:
             pass
         head = read_content(listed.locator, listed.name)
     return scan_bytes(head, listed.name, wanted=ARCHIVE_WANTED)
+
+
+def _size_of(path: str) -> int | None:
+    """Return the size of a file; None where there is none."""
+    try:
+        return os.stat(path).st_size  # noqa: PTH116
+    except (FileNotFoundError, NotADirectoryError):
+        return None
 
 
 def _write_all(descriptor: int, content: bytes) -> None:

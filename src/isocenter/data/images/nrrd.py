@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import SimpleITK
 from jaxtyping import Float, Shaped
 
 from isocenter.core import Code, Geometry, Image, Mask, Quantity, Segment, Source
@@ -209,6 +208,8 @@ def write_metaimage(item: Image | Mask, path: Path) -> Proof:
         array = array.astype(np.uint16) * np.uint16(item.segments[0].number if len(array) == 1 else 1)
     elif isinstance(item, Mask) and not item.is_labelmap and len(array) == 1:
         raise PixelError("a MetaImage with one plane of probabilities is ambiguous; write NIfTI or NRRD", source=path)
+    import SimpleITK  # 80 MB, which only these files need
+
     itk: Any = SimpleITK
     if array.shape[0] == 1:
         image = itk.GetImageFromArray(array[0])
@@ -302,6 +303,8 @@ def _meta_fields(head: bytes, name: str) -> _Header:
 def _decode(path: Path, header: _Header, name: str) -> tuple[Shaped[np.ndarray, "c z y x"], Geometry, tuple[str, ...]]:
     """Let SimpleITK decode, then keep of its geometry what the header states."""
     _check_promise(path, header, name)
+    import SimpleITK  # 80 MB, which only these files need
+
     itk: Any = SimpleITK
     reader = itk.ImageFileReader()
     reader.SetImageIO("NrrdImageIO" if header.kind == "nrrd" else "MetaImageIO")

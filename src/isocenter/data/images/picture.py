@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import PIL.Image
-import SimpleITK
 import tifffile
 from jaxtyping import Shaped
 from PIL import ImageOps, UnidentifiedImageError
@@ -159,6 +158,8 @@ def _decode_deep_png(path: Path, head: bytes, name: str) -> tuple[list[Shaped[np
     """16-bit colour: Pillow would keep the high byte only."""
     width, height = (int.from_bytes(head[i : i + 4], "big") for i in (16, 20))
     _check_pixels(width, height, name, bytes_each=8)
+    import SimpleITK  # 80 MB, which only these files need
+
     itk: Any = SimpleITK
     reader = itk.ImageFileReader()
     reader.SetImageIO("PNGImageIO")

@@ -33,7 +33,7 @@ def adding_up(source: str) -> Iterator[None]:
     """
     try:
         yield
-    except struct.error as error:
+    except (struct.error, IndexError) as error:
         raise PixelError("is cut off inside an element; nothing of it was kept", source=source) from error
     except Broken as error:
         raise PixelError(f"{error}; nothing of it was kept", source=source) from None

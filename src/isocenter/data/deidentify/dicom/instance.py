@@ -17,6 +17,7 @@ from pydicom.uid import PYDICOM_IMPLEMENTATION_UID
 
 from isocenter.core.errors import PixelError
 from isocenter.data.deidentify.dicom.elements import Elements, adding_up
+from isocenter.data.deidentify.dicom.neighbours import Circumstances, Neighbours
 from isocenter.data.deidentify.dicom.pixels import blank_text
 from isocenter.data.deidentify.dicom.plan import LONG_VRS, SHORT_VRS
 from isocenter.data.deidentify.dicom.profile import NAMES
@@ -93,7 +94,13 @@ class _Layout:
 
 
 def deidentify_bytes(
-    data: bytes, names: Pseudonyms, policy: Policy, *, known: KnownIdentity | None = None, source: str = ""
+    data: bytes,
+    names: Pseudonyms,
+    policy: Policy,
+    *,
+    known: KnownIdentity | None = None,
+    source: str = "",
+    neighbours: Neighbours | None = None,
 ) -> Deidentified:
     """Take the identity out of one DICOM file.
 
@@ -103,6 +110,7 @@ def deidentify_bytes(
         policy: What may stay.
         known: More words of the patient than the file itself says, and the pseudonym if the caller has it.
         source: Name of the file for messages.
+        neighbours: What files of the same series have taught; the outcome is the same without it.
 
     Returns:
         The new file, and what was changed.
@@ -122,7 +130,11 @@ def deidentify_bytes(
     if deflated:
         data, start = _inflated(data, start, source), 0
     try:
-        clean = _cleaned(data, start, layout, names, policy, known, source)
+        if neighbours is None or deflated:
+            clean = _cleaned(data, start, layout, names, policy, known, source)
+        else:
+            clean = _like_neighbours(data, layout, Circumstances(names, policy, known, layout.syntax, layout.implicit,
+                                                                 layout.big), neighbours, source)  # fmt: skip
     except Disorder:
         with adding_up(source):
             data = Elements(data, big=layout.big).in_order(start, implicit=layout.implicit)
@@ -178,12 +190,31 @@ def _cleaned(
         header = b"".join(piece for place, piece in enumerate(pieces) if place not in pixel_pieces).lower()
         if not any(word in header for word in needles(known)):
             break
+    _note_streams(walker)
+    return walker, pieces, facts, words
+
+
+def _like_neighbours(
+    data: bytes, layout: _Layout, circumstances: Circumstances, neighbours: Neighbours, source: str
+) -> tuple[Walker, list[bytes | memoryview], Facts, Words]:
+    """Walk only what is not the same as in the file before; the whole where more differs than values."""
+    clean = neighbours.follow(data, layout.start, circumstances, source)
+    if clean is not None:
+        _note_streams(clean[0])
+        return clean
+    about = circumstances
+    clean = _cleaned(data, layout.start, layout, about.names, about.policy, about.known, source)
+    neighbours.learn(data, layout.start, circumstances, clean[0], clean[2])
+    return clean
+
+
+def _note_streams(walker: Walker) -> None:
+    data, known = walker.data, walker.words.known
     for _, body in walker.pixels:
         # Comments and application segments of JPEG streams stand at their beginning; the stream itself is not changed.
         begins = data[body : body + _STREAM_HEAD].lower()
         if data[body - 4 : body] == b"\xff" * 4 and any(len(w) >= _TELLING and w in begins for w in needles(known)):
             walker.found.append((0x7FE00010, "a word of the patient's identity inside the compressed stream; it stays"))
-    return walker, pieces, facts, words
 
 
 def _layout(data: bytes, source: str) -> _Layout:

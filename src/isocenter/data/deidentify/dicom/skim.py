@@ -13,15 +13,14 @@ from isocenter.data.deidentify.identity import KnownIdentity
 from isocenter.data.deidentify.policy import Policy
 from isocenter.data.deidentify.pseudonyms import Pseudonyms
 
-__all__ = ["Facts", "identity_of", "skim"]
+__all__ = ["WANTED", "Facts", "identity_of", "skim"]
 
 _NAMES = (0x00100010, 0x00101001, 0x00101005, 0x00101060, 0x00080090, 0x00081048, 0x00081050, 0x00081060, 0x00081070)
 _NUMBERS = (0x00100020, 0x00101000, 0x00080050, 0x00101090, 0x00102154, 0x00101040)
 _BIRTH = 0x00100030
 _STUDY_UID = 0x0020000D
-_WANTED = frozenset(
-    [*_NAMES, *_NUMBERS, _BIRTH, 0x00080005, 0x00080016, 0x00080018, 0x00100021, _STUDY_UID, 0x00280301]
-)
+WANTED = frozenset([*_NAMES, *_NUMBERS, _BIRTH, 0x00080005, 0x00080016, 0x00080018, 0x00100021, _STUDY_UID, 0x00280301])
+"""Elements on which it hangs whose an object is, and what must not stay of them."""
 _LAST = 0x0020000D
 # Words that stand where a name should; looking for them would hit what is meant otherwise.
 _NOBODY = frozenset(
@@ -123,7 +122,7 @@ def skim(data: bytes, position: int, policy: Policy, *, implicit: bool, big: boo
             if length == UNDEFINED:
                 position = elements.value_end(elements.at(position, implicit=implicit), end, implicit=implicit)
                 continue
-            if tag in _WANTED:
+            if tag in WANTED:
                 values[tag] = data[body : body + length]
             position = body + length
     except Broken as error:

@@ -35,7 +35,7 @@ from isocenter.data.deidentify.dicom.profile import (
 from isocenter.data.deidentify.dicom.safe_private import safe_elements
 from isocenter.data.deidentify.dicom.words import Words, changed_value
 
-__all__ = ["Disorder", "Walker"]
+__all__ = ["Disorder", "Level", "Walker"]
 
 _PIXELS = frozenset([0x7FE00008, 0x7FE00009, 0x7FE00010])
 _DEEPEST = 64
@@ -56,7 +56,7 @@ class Disorder(Exception):
 
 
 @dataclass(eq=False)
-class _Level:
+class Level:
     """One data set or item being walked.
 
     Args:
@@ -66,6 +66,8 @@ class _Level:
         implicit: Whether it is written without value representations.
         depth: 0 for the data set itself.
         stated: Tags that are still to be written into it, in order.
+
+    `until` is where a walk over a part of it stops: at the end, but for `Walker.stretch`.
     """
 
     out: list[bytes | memoryview]
@@ -77,6 +79,7 @@ class _Level:
 
     def __post_init__(self) -> None:
         self.limit = self.stated[0] if self.stated else UNDEFINED
+        self.until = self.end
         self.previous = -1
         self.personal = False
         self.changed = False
@@ -135,6 +138,31 @@ class Walker:
             self._dataset(position, len(self.data), pieces, implicit=implicit, depth=0)
         return pieces
 
+    def top(self, out: list[bytes | memoryview], position: int, *, implicit: bool) -> Level:
+        """Return the level of the data set itself, for walking it a stretch at a time."""
+        return Level(out, position, len(self.data), implicit, 0, sorted(self.stated))
+
+    def stretch(self, level: Level, position: int, until: int) -> None:
+        """Walk whole elements; stretch after stretch, from the first element to the last, it is what `run` does.
+
+        Args:
+            level: From `top`; it carries on what a stretch leaves to the next.
+            position: Where the first element begins.
+            until: Where the last one ends; the end of the bytes ends the data set.
+
+        Raises:
+            Broken: As `run`, without a source.
+            struct.error: The bytes end inside an element.
+            Disorder: Elements not in ascending order.
+        """
+        level.start, level.until = position, until
+        position = self._elements(level, position)
+        if position != until:
+            raise Broken(CUT_OFF)
+        if until == len(self.data):
+            self._insert(level, UNDEFINED, position)
+        self._flush(level, position)
+
     def _dataset(
         self,
         position: int,
@@ -148,11 +176,25 @@ class Walker:
         """Walk one data set or item; return where it ends and whether anything in it changed."""
         if depth > _DEEPEST:
             raise Broken(f"has sequences nested more than {_DEEPEST} deep")
-        level = _Level(out, position, end, implicit, depth, sorted(self.stated) if depth == 0 else [])
-        data, get = self.data, self.plans[implicit].get
+        level = Level(out, position, end, implicit, depth, sorted(self.stated) if depth == 0 else [])
+        encodings = self.words.encodings
+        position = self._elements(level, position)
+        self._insert(level, UNDEFINED, position)
+        self._flush(level, position)
+        self.words.encodings = encodings if depth else self.words.encodings
+        if open_end:
+            if self.pair.unpack_from(self.data, position) != (0xFFFE, 0xE00D):
+                raise Broken("has an item without an end")
+            position += 8
+        return position, level.changed
+
+    def _elements(self, level: Level, position: int) -> int:
+        """Walk the elements of a level; return where they end."""
+        data, get = self.data, self.plans[level.implicit].get
+        implicit, end, until, at_top = level.implicit, level.end, level.until, level.depth == 0
         size, u16, u32 = 4 if implicit else 6, self.u16.unpack_from, self.u32.unpack_from
-        encodings, limit, previous = self.words.encodings, level.limit, -1
-        while position < end:
+        limit, previous = level.limit, level.previous
+        while position < until:
             entry = get(data[position : position + size])
             if entry is None:
                 after = self._unplanned(level, position, previous)
@@ -170,7 +212,7 @@ class Walker:
                 body = position + 8
                 length = u16(data, position + 6)[0]
             tag = entry[0]
-            if tag <= previous and depth == 0:
+            if tag <= previous and at_top:
                 raise Disorder
             previous = tag
             if tag >= limit:
@@ -182,22 +224,16 @@ class Walker:
                 position = stop
             else:
                 position = self._handled(level, entry, position, Place(tag, entry[3], body, length))
-        self._insert(level, UNDEFINED, position)
-        self._flush(level, position)
-        self.words.encodings = encodings if depth else self.words.encodings
-        if open_end:
-            if self.pair.unpack_from(data, position) != (0xFFFE, 0xE00D):
-                raise Broken("has an item without an end")
-            position += 8
-        return position, level.changed
+        level.previous = previous
+        return position
 
-    def _flush(self, level: _Level, position: int) -> None:
+    def _flush(self, level: Level, position: int) -> None:
         """Write the run of kept bytes that ends at a position."""
         if position > level.start:
             level.out.append(self.view[level.start : position])
         level.start = position
 
-    def _insert(self, level: _Level, tag: int, position: int) -> int:
+    def _insert(self, level: Level, tag: int, position: int) -> int:
         """Write what the object says of itself up to a tag; return the next tag of that."""
         if level.stated and level.stated[0] <= tag:
             self._flush(level, position)
@@ -206,7 +242,7 @@ class Walker:
         level.limit = level.stated[0] if level.stated else UNDEFINED
         return level.limit
 
-    def _handled(self, level: _Level, entry: Entry, position: int, place: Place) -> int:
+    def _handled(self, level: Level, entry: Entry, position: int, place: Place) -> int:
         """Do what the plan says with an element that does not simply stay; return where it ends."""
         tag, _, body, length = place
         stop = 0 if length == UNDEFINED else body + length
@@ -226,7 +262,7 @@ class Walker:
             level.changed = True
         return stop
 
-    def _unplanned(self, level: _Level, position: int, previous: int) -> int:
+    def _unplanned(self, level: Level, position: int, previous: int) -> int:
         """Handle an element that the plan does not know; return where it ends, or its own place at the item's end."""
         at_top = level.depth == 0
         try:
@@ -252,7 +288,7 @@ class Walker:
                 self._flush(level, stop)
                 return stop
             return self._handled(level, entry, position, place._replace(vr=entry.vr))
-        except (Broken, struct.error):
+        except (Broken, struct.error, IndexError):
             if not (at_top and self.pixels):
                 raise
         # Bytes after the pixel data that are no elements: no reader needs them, and nobody knows what they are.
@@ -261,11 +297,11 @@ class Walker:
         level.start, level.changed = level.end, True
         return level.end
 
-    def _private_run(self, position: int, level: _Level) -> int:
+    def _private_run(self, position: int, level: Level) -> int:
         """Return where a run of private elements ends."""
         data, end, elements, low = self.data, level.end, self.elements, int(self.big)
-        u16, implicit, removed = self.u16.unpack_from, level.implicit, self.removed
-        while position < end and data[position + low] & 1:
+        u16, implicit, removed, until = self.u16.unpack_from, level.implicit, self.removed, level.until
+        while position < until and data[position + low] & 1:
             if not implicit and data[position + 4 : position + 6] in _SHORT:
                 removed[u16(data, position)[0] << 16 | 0xFFFF, REMOVE] += 1
                 position += 8 + u16(data, position + 6)[0]
@@ -277,7 +313,7 @@ class Walker:
             raise Broken(CUT_OFF)
         return position
 
-    def _odd(self, position: int, level: _Level) -> tuple[Entry, Place]:
+    def _odd(self, position: int, level: Level) -> tuple[Entry, Place]:
         """Judge an element that the plan does not know by its first bytes."""
         place = self.elements.at(position, implicit=level.implicit)
         tag, vr, body, length = place
@@ -317,7 +353,7 @@ class Walker:
         return self.words.other_vr(entry, vr, big=self.big)
 
     def _element(
-        self, entry: Entry, position: int, body: int, stop: int, level: _Level
+        self, entry: Entry, position: int, body: int, stop: int, level: Level
     ) -> tuple[list[bytes | memoryview] | None, int]:
         """Return what an element becomes (None: it stays) and where it ends."""
         tag, action = entry.tag, entry.action

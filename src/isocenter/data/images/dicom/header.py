@@ -25,7 +25,20 @@ from pydicom.uid import UID
 from isocenter.core.errors import DataError, PixelError
 from isocenter.data.images.quiet import quiet
 
-__all__ = ["WANTED", "Header", "Wanted", "read_dataset", "scan", "scan_bytes", "scan_head", "whole_header"]
+__all__ = [
+    "WANTED",
+    "Header",
+    "LeanWalker",
+    "Short",
+    "Unusual",
+    "Wanted",
+    "decode",
+    "read_dataset",
+    "scan",
+    "scan_bytes",
+    "scan_head",
+    "whole_header",
+]
 
 _TEXT = """
 00080008:ImageType 00080016:SOPClassUID 00080018:SOPInstanceUID 00080060:Modality 00100010:PatientName
@@ -144,11 +157,11 @@ class Header:
         return int(value) if value is not None and value >= 1 else 1
 
 
-class _Unusual(Exception):
+class Unusual(Exception):
     """The lean scanner has met something that pydicom should judge."""
 
 
-class _Short(Exception):
+class Short(Exception):
     """The lean scanner needs more of the file than it was given."""
 
 
@@ -174,9 +187,9 @@ def scan(path: Path, name: str = "", *, wanted: Wanted = WANTED) -> Header:
         while True:
             try:
                 return _scan_lean(path, name, head, size, wanted)
-            except _Unusual:
+            except Unusual:
                 break
-            except _Short:
+            except Short:
                 if len(head) >= size:
                     break
                 head += file.read(len(head) * 7)
@@ -192,7 +205,7 @@ def scan_head(path: Path, name: str, head: bytes, size: int, *, wanted: Wanted =
     """
     try:
         return _scan_lean(path, name, head, size, wanted)
-    except (_Unusual, _Short):
+    except (Unusual, Short):
         return scan(path, name, wanted=wanted)
 
 
@@ -206,7 +219,7 @@ def scan_bytes(content: bytes, name: str, *, wanted: Wanted = WANTED) -> Header:
     _refuse_encrypted(content[:_HEAD_BYTES], name)
     try:
         return _scan_lean(path, name, content, len(content), wanted)
-    except (_Unusual, _Short):
+    except (Unusual, Short):
         with whole_header(name):
             return _scan_pydicom(path, BytesIO(content), name, len(content), wanted)
 
@@ -218,11 +231,11 @@ def _refuse_encrypted(head: bytes, name: str) -> None:
 
 def _scan_lean(path: Path, name: str, head: bytes, size: int, wanted: Wanted) -> Header:
     if head[128:132] != b"DICM":
-        raise _Unusual
+        raise Unusual
     syntax, position = _meta(head)
     if syntax in _NOT_LEAN or not syntax.startswith("1.2.840.10008.1.2"):
-        raise _Unusual
-    walker = _Walker(head, implicit=syntax == _IMPLICIT_LE)
+        raise Unusual
+    walker = LeanWalker(head, implicit=syntax == _IMPLICIT_LE)
     raw: dict[int, tuple[str, bytes]] = {}
     previous = 0
     offset: int | None = None
@@ -235,7 +248,7 @@ def _scan_lean(path: Path, name: str, head: bytes, size: int, wanted: Wanted) ->
             kind = _VR_KINDS.get(letters)
             tag = group << 16 | element
             if kind is None or group == 0xFFFE:
-                raise _Unusual
+                raise Unusual
             vr, short = kind
             if short:
                 value_at = position + 8
@@ -245,12 +258,12 @@ def _scan_lean(path: Path, name: str, head: bytes, size: int, wanted: Wanted) ->
         else:
             tag, vr, value_at, value_length = walker.element(position)
         if tag <= previous:
-            raise _Unusual
+            raise Unusual
         previous = tag
         if tag == _PIXEL_DATA:
             encapsulated = UID(syntax).is_encapsulated
             if (value_length == _UNDEFINED) != encapsulated:
-                raise _Unusual
+                raise Unusual
             offset, length = value_at, None if encapsulated else value_length
             break
         end = walker.skip(value_at) if value_length == _UNDEFINED else value_at + value_length
@@ -260,37 +273,37 @@ def _scan_lean(path: Path, name: str, head: bytes, size: int, wanted: Wanted) ->
             elif wanted[tag][1] != "present":
                 raw[tag] = (vr, _value(head, value_at, end))
         if tag == 0x7FE00008 or tag == 0x7FE00009 or end > size:
-            raise _Unusual
+            raise Unusual
         position = end
-    values = _decode(raw, wanted, little=True)
+    values = decode(raw, wanted, little=True)
     return Header(path, name, values, syntax, offset, length, size, lean=True, has_pixels=offset is not None)
 
 
 def _value(head: bytes, start: int, end: int) -> bytes:
     if end > len(head):
-        raise _Short
+        raise Short
     return head[start:end]
 
 
 def _meta(head: bytes) -> tuple[str, int]:
     """Return the transfer syntax and the offset of the data set, from explicit little-endian group 2."""
-    walker = _Walker(head, implicit=False)
+    walker = LeanWalker(head, implicit=False)
     position, syntax = 132, ""
     while head[position : position + 2] == b"\x02\x00":
         tag, _, value_at, length = walker.element(position)
         if length == _UNDEFINED:
-            raise _Unusual
+            raise Unusual
         position = value_at + length
         if tag == 0x00020010:
             syntax = head[value_at:position].decode("ascii", "replace").rstrip("\0 ")
     if position + 8 > len(head):
-        raise _Short
+        raise Short
     if not syntax:
-        raise _Unusual
+        raise Unusual
     return syntax, position
 
 
-class _Walker:
+class LeanWalker:
     """Walks little-endian elements of a buffer."""
 
     def __init__(self, head: bytes, *, implicit: bool) -> None:
@@ -301,7 +314,7 @@ class _Walker:
         """Return (tag, VR or "", offset of the value, length) of the element at a position."""
         head = self.head
         if position + 12 > len(head):
-            raise _Short
+            raise Short
         group, element = struct.unpack_from("<HH", head, position)
         tag = group << 16 | element
         if self.implicit or group == 0xFFFE:
@@ -311,18 +324,18 @@ class _Walker:
             return tag, vr.decode(), position + 8, struct.unpack_from("<H", head, position + 6)[0]
         if vr in _LONG_VRS:
             return tag, vr.decode(), position + 12, struct.unpack_from("<I", head, position + 8)[0]
-        raise _Unusual
+        raise Unusual
 
     def skip(self, position: int, depth: int = 0) -> int:
         """Return the offset after a sequence of undefined length whose items start at a position."""
         if depth > 16:
-            raise _Unusual
+            raise Unusual
         while True:
             tag, _, value_at, length = self.element(position)
             if tag == _SEQUENCE_END:
                 return value_at
             if tag != _ITEM:
-                raise _Unusual
+                raise Unusual
             position = self._skip_item(value_at, depth) if length == _UNDEFINED else value_at + length
 
     def _skip_item(self, position: int, depth: int) -> int:
@@ -331,7 +344,7 @@ class _Walker:
             if tag == _ITEM_END:
                 return value_at
             if length == _UNDEFINED and vr == "UN":
-                raise _Unusual
+                raise Unusual
             position = self.skip(value_at, depth + 1) if length == _UNDEFINED else value_at + length
 
 
@@ -350,7 +363,7 @@ def _scan_pydicom(path: Path, content: Path | BytesIO, name: str, size: int, wan
             raw[tag] = (element.VR or "", element.value)
     syntax = str(getattr(getattr(dataset, "file_meta", None), "TransferSyntaxUID", ""))
     has_pixels = any(keyword in dataset for keyword in ("PixelData", "FloatPixelData", "DoubleFloatPixelData"))
-    values = _decode(raw, wanted, little=little)
+    values = decode(raw, wanted, little=little)
     return Header(path, name, values, syntax, None, None, size, lean=False, has_pixels=has_pixels)
 
 
@@ -405,12 +418,24 @@ def whole_header(name: str) -> Iterator[None]:
         ) from error
     except (EOFError, struct.error) as error:
         raise PixelError("is cut off in its header; copy it again", source=name) from error
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        # pydicom's own, where a sequence ends in the middle of an item; that of a disk has a number.
+        raise PixelError("is cut off in its header; copy it again", source=name) from error
     except _BROKEN as error:
         kind = type(error).__name__
         raise PixelError(f"has a broken header that pydicom cannot read ({kind})", source=name) from None
 
 
-def _decode(raw: dict[int, tuple[str, bytes]], wanted: Wanted, *, little: bool) -> dict[str, object]:
+def decode(raw: Mapping[int, tuple[str, bytes]], wanted: Wanted, *, little: bool) -> dict[str, object]:
+    """Decode the raw values of elements, each by itself.
+
+    Args:
+        raw: By tag: the VR as written ("" in implicit VR) and the bytes of the value.
+        wanted: Keyword and kind of each tag.
+        little: Little endian.
+    """
     values: dict[str, object] = {}
     for tag, (vr, data) in raw.items():
         keyword, kind = wanted[tag]

@@ -329,7 +329,7 @@ def test_lean_scanner_and_pydicom_agree(tmp_path: Path, monkeypatch: pytest.Monk
     assert all(h.lean for h in lean)
 
     def never(*_: object) -> None:
-        raise header._Unusual
+        raise header.Unusual
 
     monkeypatch.setattr(header, "_scan_lean", never)
     for one, path in zip(lean, paths, strict=True):

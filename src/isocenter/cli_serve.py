@@ -46,6 +46,16 @@ def serve(
     on_irregular: Annotated[
         str, typer.Option("--on-irregular", help="Irregular series: 'resample' and say so, or 'raise': leave out.")
     ] = "resample",
+    prognosis: Annotated[
+        Path | None, typer.Option("--prognosis", help="Folder of a model of isocenter prognose; needs --clinical.")
+    ] = None,
+    treatment: Annotated[
+        Path | None,
+        typer.Option("--treatment", help="Folder with treat.yaml (settings of isocenter treat); needs --clinical."),
+    ] = None,
+    clinical: Annotated[
+        Path | None, typer.Option("--clinical", help="Table of the patients that these models are asked about.")
+    ] = None,
 ) -> None:
     """Serve the viewer: studies, outlining, readings and drafts in a browser on this machine."""
     from isocenter.verbs.serve import serve as verb
@@ -63,6 +73,9 @@ def serve(
         image_mb=image_mb,
         sessions=sessions,
         on_irregular=on_irregular,
+        prognosis=prognosis,
+        treatment=treatment,
+        clinical=clinical,
     )
     say("stopped")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,20 +13,18 @@ from jaxtyping import Shaped
 
 from isocenter.client.grid import geometry_of
 from isocenter.client.session import Session
-from isocenter.client.transport import Transport, error_of, from_json
+from isocenter.client.transport import Transport, error_of, from_json, model_from_json
 from isocenter.core import Image, Mask, Quantity, Segment, Source
 from isocenter.core.errors import Stopped, TransportError
 from isocenter.viewer.ports import (
-    Draft,
-    EditedSentence,
     ImageItem,
     Job,
     MaskItem,
-    Signature,
     StudyDetail,
     StudyItem,
     StudyPage,
 )
+from isocenter.viewer.report_models import AskAnswer, Draft, EditedSentence, Outlook
 from isocenter.viewer.wire import decode_levels, unpack
 
 __all__ = ["Client"]
@@ -327,37 +324,72 @@ class Client:
         """Make a draft report from the latest reading, or return the one that there is.
 
         Raises:
-            NotFound: There is no reading of the study.
+            NotFound: There is no such study.
+            Conflict: Nothing was read of it yet ("not_read").
         """
         body = {"language": language, "indication": indication}
-        return from_json(Draft, self.transport.send("POST", "studies", _id(study), "draft", json=body))
+        return model_from_json(Draft, self.transport.send("POST", "studies", _id(study), "draft", json=body))
+
+    def drafts(self, study: str | StudyItem) -> tuple[Draft, ...]:
+        """Return the last version of every draft of a study, the newest draft first."""
+        return tuple(model_from_json(Draft, one) for one in self.transport.get("studies", _id(study), "drafts"))
 
     def edit_draft(self, draft: Draft, sentences: Sequence[EditedSentence]) -> Draft:
-        """Replace the sentences of a draft; each that was edited is judged.
+        """Replace the sentences of a draft; each is judged.
+
+        Args:
+            draft: The version that was edited.
+            sentences: All that shall stand.
 
         Raises:
             Conflict: Somebody edited it meanwhile ("stale"), or it was signed.
         """
-        body = {"version": draft.version, "sentences": [asdict(sentence) for sentence in sentences]}
-        return from_json(Draft, self.transport.send("PUT", "drafts", draft.id, json=body))
+        body = {"version": draft.version, "sentences": [sentence.model_dump() for sentence in sentences]}
+        return model_from_json(Draft, self.transport.send("PUT", "drafts", draft.id, json=body))
 
-    def sign_draft(self, draft: Draft, *, by: str) -> Signature:
-        """Sign a draft: the server writes SR, FHIR and PDF.
+    def sign_draft(self, draft: Draft, *, by: str) -> Draft:
+        """Sign a draft: the server writes SR, FHIR and PDF, which `signed` lists.
 
         Raises:
             Conflict: A sentence is withheld, or the draft is not the latest.
         """
         body = {"version": draft.version, "by": by}
-        return from_json(Signature, self.transport.send("POST", "drafts", draft.id, "sign", json=body))
+        return model_from_json(Draft, self.transport.send("POST", "drafts", draft.id, "sign", json=body))
 
-    def ask(self, study: str | StudyItem, question: str, *, conversation: str | None = None) -> Mapping[str, Any]:
+    def amend_draft(self, draft: Draft) -> Draft:
+        """Begin a new version of a signed report, which says that it amends it.
+
+        Raises:
+            Conflict: It is not signed, or not the latest.
+        """
+        body = {"version": draft.version}
+        return model_from_json(Draft, self.transport.send("POST", "drafts", draft.id, "amend", json=body))
+
+    def ask(self, study: str | StudyItem, question: str, *, conversation: str | None = None) -> AskAnswer:
         """Ask a question about a study: sentences with evidence, or why it is refused.
 
         Raises:
-            NotFound: There is no reading of the study.
+            NotFound: There is no such study.
+            Conflict: Nothing was read of it yet ("not_read").
         """
         body = {"question": question, "conversation": conversation}
-        return dict(self.transport.send("POST", "studies", _id(study), "ask", json=body))
+        return model_from_json(AskAnswer, self.transport.send("POST", "studies", _id(study), "ask", json=body))
+
+    def prognosis(self, study: str | StudyItem) -> Outlook:
+        """Return what the configured model says may happen, or why it abstains.
+
+        Raises:
+            NotFound: None is configured, or there is no such study.
+        """
+        return model_from_json(Outlook, self.transport.get("studies", _id(study), "prognosis"))
+
+    def treatment(self, study: str | StudyItem) -> Outlook:
+        """Return what the configured model says a treatment changes, or why it abstains.
+
+        Raises:
+            NotFound: None is configured, or there is no such study.
+        """
+        return model_from_json(Outlook, self.transport.get("studies", _id(study), "treatment"))
 
 
 def _values(stored: Shaped[np.ndarray, "c z y x"], item: ImageItem) -> Shaped[np.ndarray, "c z y x"]:

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from urllib.parse import quote, urlsplit
 
 import httpx
+from pydantic import BaseModel, ValidationError
 
 from isocenter.core.errors import (
     AtCapacity,
@@ -33,10 +34,11 @@ from isocenter.core.errors import (
     WeightsError,
 )
 
-__all__ = ["PREFIX", "Transport", "error_of", "from_json", "split_address"]
+__all__ = ["PREFIX", "Transport", "error_of", "from_json", "model_from_json", "split_address"]
 
 PREFIX = "/api/v1"
 T = TypeVar("T")
+M = TypeVar("M", bound=BaseModel)
 
 _BY_CODE: Mapping[str, type[IsocenterError]] = {
     "not_found": NotFound,
@@ -206,6 +208,21 @@ def from_json(kind: type[T], value: Any) -> T:
         missing = sorted(set(names) - set(given))
         raise TransportError(
             f"the server's {kind.__name__} lacks {', '.join(missing)}; is it another version?"
+        ) from None
+
+
+def model_from_json(kind: type[M], value: Any) -> M:
+    """Return a model from JSON; fields that a newer server has and we do not know are left out.
+
+    Raises:
+        TransportError: A field is missing, or is another thing than it should be.
+    """
+    try:
+        return kind.model_validate(value, extra="ignore")
+    except ValidationError as error:
+        where = ".".join(str(part) for part in error.errors(include_input=False)[0]["loc"])
+        raise TransportError(
+            f"the server's {kind.__name__} does not fit at {where or 'all'}; is it another version?"
         ) from None
 
 

@@ -182,6 +182,8 @@ def record_run(
     inputs: Sequence[str] = (),
     outputs: Sequence[str] = (),
     seconds: float = 0.0,
+    outcome: str = "",
+    person: str = "",
 ) -> None:
     """Write what tasks or models did in one run of a verb; several lines where there are very many answers.
 
@@ -192,6 +194,8 @@ def record_run(
         inputs: sha256 of what went in.
         outputs: sha256 of the files that hold the whole.
         seconds: How long it took.
+        outcome: Of the whole; "" tells it from the answers.
+        person: Who did it, where a server did it for them; told by a pseudonym. "" for the user of this process.
 
     Raises:
         DataError: The record is not whole.
@@ -203,8 +207,8 @@ def record_run(
         some = tuple(answers[first : first + _MOST_ANSWERS])
         event = AuditEvent(
             verb=verb,
-            who=_who(),
-            outcome="abstained" if some and all(a.outcome == "abstained" for a in some) else "answered",
+            who=_who(person),
+            outcome=outcome or ("abstained" if some and all(a.outcome == "abstained" for a in some) else "answered"),
             inputs=tuple(inputs),
             answers=some,
             outputs=tuple(outputs),
@@ -354,9 +358,11 @@ def _task(name: str) -> str:
     return name
 
 
-def _who() -> str:
+def _who(person: str = "") -> str:
     """Return the user's pseudonym; it can't be turned back, or compared between installations, without the key."""
     key, _ = pseudonym_key()
+    if person:
+        return pseudonym(key, "person", person)
     try:
         name = getpass.getuser()
     except (OSError, KeyError):  # a container whose user has no name

@@ -9,17 +9,20 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
-from isocenter.core import Combines, EvidenceMap, Explains, Explanation, Image, Mask, NoSuchEvidence, Study
+from isocenter.core import Combines, EvidenceMap, Explains, Explanation, Image, Mask, NoSuchEvidence, Quantity, Study
 from isocenter.core.errors import IsocenterError
 from isocenter.core.place import place_in_words
+from isocenter.data.images.nifti import write_nifti
 from isocenter.plugins import load_task
 from isocenter.verbs.entries import file_entry
 from isocenter.verbs.report.heat import heat_png
 from isocenter.verbs.result import EvidenceEntry, FileEntry
 from isocenter.verbs.running import Answer
 
-__all__ = ["Evidence", "explain_answers"]
+__all__ = ["MAP_FORMAT", "Evidence", "explain_answers"]
 
+MAP_FORMAT = "NIfTI map"
+"""What a map is called among the files of an answer, whose mask is a "NIfTI"."""
 PEAK_SHARE = 0.5
 """The peak region: voxels of half the strongest or more that hang together with it."""
 
@@ -74,11 +77,18 @@ def explain_answers(
             files.append(file_entry(path, folder, "PNG", None))
             found.pictures[files[-1].path] = content
             entries += _map_entries(answer.image, one, files[-1].path)
+            place = path.with_name(f"{path.stem}.nii.gz")
+            files.append(file_entry(place, folder, MAP_FORMAT, write_nifti(_stored(one), place)))
         entries += _other_entries(told)
         if row is not None:
             entries += _clinical_entries(answer, row)
         found.entries[position], found.files[position] = tuple(entries), tuple(files)
     return found
+
+
+def _stored(found: EvidenceMap) -> Image:
+    """Return a map as it is kept: 0 to 255 for 0 to 1, on the image's voxels."""
+    return Image(np.rint(255 * found.array).astype(np.uint8)[None], found.geometry, quantity=Quantity.ARBITRARY)
 
 
 def _explanation(study: Study, answer: Answer) -> Explanation:

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from isocenter.core.errors import ConfigError
 from isocenter.data.images.atomic import atomic_folder, make_parent
 from isocenter.safety.claims import Ledger
-from isocenter.tasks.report.compose import Draft, compose
+from isocenter.tasks.report.compose import Draft, Language, compose
 from isocenter.verbs.drafting.chosen import language_model
 from isocenter.verbs.drafting.ledger import ledgers_of
 from isocenter.verbs.drafting.page import render_draft
@@ -27,7 +27,7 @@ from isocenter.verbs.result import ResultDocument, read_result
 from isocenter.verbs.settings import configured
 from isocenter.version import __version__
 
-__all__ = ["DraftDocument", "DraftPart", "ReportConfig", "report", "run"]
+__all__ = ["DraftDocument", "DraftPart", "ReportConfig", "composed", "report", "run"]
 
 DOCUMENT, TEXT, PAGE = "draft.json", "draft.txt", "draft.html"
 _COMPOSED = {
@@ -145,11 +145,7 @@ def run(config: ReportConfig) -> DraftDocument:
     result = read_result(config.result)
     parts: list[tuple[Draft, Ledger]] = []
     words = []
-    for ledger in ledgers_of(result):
-        draft = compose(
-            ledger, language=config.language, indication=config.indication, comparison=config.comparison,
-            technique=_technique(result, config.language, ledger),
-        )  # fmt: skip
+    for draft, ledger in composed(result, config.language, config.indication, config.comparison):
         how = _COMPOSED[config.language]
         if model is not None:
             draft, how = rephrased(draft, ledger, model)
@@ -176,6 +172,29 @@ def run(config: ReportConfig) -> DraftDocument:
         (folder / TEXT).write_text("\n".join(draft.text for draft, _ in parts), "utf-8")
         (folder / PAGE).write_text(page, "utf-8")
     return document
+
+
+def composed(
+    result: ResultDocument, language: Language, indication: str = "", comparison: str = ""
+) -> list[tuple[Draft, Ledger]]:
+    """Return what the embedded composer writes of a result, with the ledger of each part.
+
+    Args:
+        result: What `isocenter read` answered.
+        language: Of the draft.
+        indication: As the clinician gave it.
+        comparison: With what it was compared.
+    """
+    return [
+        (
+            compose(
+                ledger, language=language, indication=indication, comparison=comparison,
+                technique=_technique(result, language, ledger),
+            ),
+            ledger,
+        )
+        for ledger in ledgers_of(result)
+    ]  # fmt: skip
 
 
 def _check_out(config: ReportConfig) -> None:

@@ -49,6 +49,9 @@ class ServeConfig(BaseModel):
         on_irregular: What is done with irregular series: "resample" to a regular grid and say so, or "raise": leave
             them out.
         page: Folder of a built page; None for the one in the package.
+        prognosis: Folder of a model of `isocenter prognose`, asked about the patients of `clinical`.
+        treatment: Folder with `treat.yaml`, settings of `isocenter treat`, and its table; asked about the same.
+        clinical: Table of patients: a column `study`, `patient_key` or `patient`, and what the models learnt with.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -65,6 +68,9 @@ class ServeConfig(BaseModel):
     sessions: int = Field(default=8, ge=1, le=256)
     on_irregular: Literal["raise", "resample"] = "resample"
     page: Path | None = None
+    prognosis: Path | None = None
+    treatment: Path | None = None
+    clinical: Path | None = None
 
     @property
     def work_folder(self) -> Path:

@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
+from isocenter.viewer.report_ports import Asking, Drafts, Outlooks
 from isocenter.viewer.session_ports import (
     Act,
     Change,
@@ -49,13 +50,7 @@ __all__ = [
     "Asking",
     "Change",
     "Confirmed",
-    "Draft",
-    "DraftPart",
-    "DraftSection",
-    "DraftSentence",
     "Drafts",
-    "EditedSentence",
-    "Evidence",
     "ForeignFiles",
     "ImageItem",
     "Interaction",
@@ -68,7 +63,7 @@ __all__ = [
     "MaskItem",
     "OutlineFile",
     "OutlineRequest",
-    "Outlook",
+    "Outlooks",
     "Picture",
     "PixelForm",
     "Planes",
@@ -77,8 +72,6 @@ __all__ = [
     "Readings",
     "ReportItem",
     "Served",
-    "Signature",
-    "SignedFile",
     "Status",
     "StudyDetail",
     "StudyItem",
@@ -205,6 +198,14 @@ class Readings(Protocol):
         """
         ...
 
+    def evidence_map(self, reading: str, name: str) -> Change:
+        """Return where networks looked, by the name of the map's file: 0 to 255 in the box that holds all above 0.
+
+        Raises:
+            NotFound: There is no such reading or map.
+        """
+        ...
+
     def file(self, reading: str, name: str) -> Served:
         """Return a file of a reading, by the closed list of its names.
 
@@ -214,165 +215,7 @@ class Readings(Protocol):
         ...
 
 
-# --- drafts, questions, outlook, work list -------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What a sentence rests on, and where to look."""
-
-    kind: str
-    label: str
-    image: str | None = None
-    point_lps_mm: tuple[float, float, float] | None = None
-    index_zyx: tuple[float, float, float] | None = None
-    box_zyx: tuple[int, int, int, int, int, int] | None = None
-    mask: str | None = None
-
-
-@dataclass(frozen=True)
-class DraftSentence:
-    """A sentence of a draft, with what the ledger says of it."""
-
-    id: str
-    text: str
-    evidence: tuple[Evidence, ...] = ()
-    verdict: Literal["held", "withheld", "edited"] = "held"
-    reason: str = ""
-
-
-@dataclass(frozen=True)
-class DraftSection:
-    """A section of a draft."""
-
-    name: str
-    sentences: tuple[DraftSentence, ...]
-
-
-@dataclass(frozen=True)
-class DraftPart:
-    """The part of a draft that speaks of one examination."""
-
-    exam: str
-    sections: tuple[DraftSection, ...]
-
-
-@dataclass(frozen=True)
-class SignedFile:
-    """A file that signing wrote."""
-
-    form: str
-    url: str
-    sha256: str
-
-
-@dataclass(frozen=True)
-class Signature:
-    """Who signed, when, and what was written."""
-
-    by: str
-    at: str
-    files: tuple[SignedFile, ...] = ()
-
-
-@dataclass(frozen=True)
-class Draft:
-    """A draft of a report; `version` grows with every change."""
-
-    id: str
-    study: str
-    version: int
-    parts: tuple[DraftPart, ...]
-    limits: tuple[str, ...] = ()
-    signed: Signature | None = None
-
-
-@dataclass(frozen=True)
-class EditedSentence:
-    """A sentence as a person left it; `id` is None for a new one."""
-
-    id: str | None
-    section: str
-    text: str
-
-
-@runtime_checkable
-class Drafts(Protocol):
-    """Drafts of reports: made from a reading, edited under the ledger's eye, signed."""
-
-    def draft(self, study: str, *, language: str, indication: str) -> Draft:
-        """Make a draft from the latest reading, or return the one that there is.
-
-        Raises:
-            NotFound: There is no study, or no reading of it.
-        """
-        ...
-
-    def get(self, draft: str) -> Draft:
-        """Return a draft.
-
-        Raises:
-            NotFound: There is none.
-        """
-        ...
-
-    def edit(self, draft: str, *, version: int, sentences: Sequence[EditedSentence]) -> Draft:
-        """Replace the sentences; every one that was edited is judged.
-
-        Raises:
-            Conflict: "stale": the version is not the latest; "signed": it was signed.
-        """
-        ...
-
-    def sign(self, draft: str, *, version: int, by: str) -> Signature:
-        """Sign: write SR, FHIR and PDF into the work folder.
-
-        Raises:
-            Conflict: "withheld_sentences", "stale" or "signed".
-        """
-        ...
-
-    def file(self, draft: str, form: str) -> Served:
-        """Return a file that signing wrote.
-
-        Raises:
-            NotFound: There is none.
-        """
-        ...
-
-
-@runtime_checkable
-class Asking(Protocol):
-    """Questions about a study."""
-
-    def ask(self, study: str, *, question: str, conversation: str | None) -> Json:
-        """Answer: sentences with evidence, the calls behind them, or why it is refused.
-
-        Raises:
-            NotFound: There is no study, or no reading of it.
-        """
-        ...
-
-
-@runtime_checkable
-class Outlook(Protocol):
-    """What models of time say of a patient."""
-
-    def prognosis(self, study: str) -> Json:
-        """Return a curve with its band, or why there is none.
-
-        Raises:
-            NotFound: No model is configured, or there is no study.
-        """
-        ...
-
-    def treatment(self, study: str) -> Json:
-        """Return effects with their intervals and what drives them, or why there are none.
-
-        Raises:
-            NotFound: No model is configured, or there is no study.
-        """
-        ...
+# --- work list (drafts, questions and outlooks: `viewer.report_ports`) ---------------------------------------------
 
 
 @runtime_checkable
@@ -426,5 +269,5 @@ class Ports:
     foreign: ForeignFiles | None = None
     drafts: Drafts | None = None
     asking: Asking | None = None
-    outlook: Outlook | None = None
+    outlook: Outlooks | None = None
     work: WorkList | None = None

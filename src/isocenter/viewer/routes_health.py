@@ -59,7 +59,10 @@ def router(ports: Ports, settings: Settings) -> APIRouter:
         limits=LimitsInfo(
             limits.sessions, limits.upload_bytes, limits.image_bytes, limits.answer_bytes, limits.message_bytes
         ),
-        offers=tuple(name for name in offers if getattr(ports, name) is not None),
+        offers=(
+            *(name for name in offers if getattr(ports, name) is not None),
+            *(() if ports.outlook is None else ports.outlook.offers),
+        ),
     )
 
     @routes.get("/health")

@@ -84,6 +84,14 @@ def router(ports: Ports, settings: Settings) -> APIRouter:
         body = pack(head, encode_levels(found.levels))
         return Response(body, media_type="application/octet-stream", headers={"Cache-Control": _KEEP})
 
+    @routes.get("/readings/{reading}/maps/{name}", response_class=Response)
+    def evidence_map(reading: str, name: str) -> Response:
+        """Send where networks looked, as a message of the socket with a byte for each voxel of its box."""
+        found = readings().evidence_map(reading, name)
+        head = {"type": "map", "box_zyx": list(found.box_zyx), "encoding": "u8"}
+        body = pack(head, found.levels.tobytes())
+        return Response(body, media_type="application/octet-stream", headers={"Cache-Control": _KEEP})
+
     @routes.get("/readings/{reading}/files/{name:path}", response_class=FileResponse)
     def file(reading: str, name: str) -> FileResponse:
         """Send a file of a reading, by the closed list of its names."""

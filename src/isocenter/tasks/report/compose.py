@@ -15,7 +15,7 @@ from isocenter.core.knowledge import FINDINGS
 from isocenter.core.knowledge.languages import CHINESE, SPANISH, Names
 from isocenter.safety.claims import Ledger, LedgerClaim, Quantity, judge
 
-__all__ = ["Draft", "DraftSection", "DraftSentence", "Language", "compose"]
+__all__ = ["Draft", "DraftSection", "DraftSentence", "Language", "SectionName", "compose", "section_title"]
 
 Language = Literal["en", "es", "zh"]
 SectionName = Literal["indication", "technique", "comparison", "findings", "impression", "limits"]
@@ -100,6 +100,16 @@ class Draft:
             if said:
                 parts.append(f"{section.title.upper()}\n" + "\n".join(said))
         return "\n\n".join(parts) + "\n"
+
+
+def section_title(name: SectionName, language: Language) -> str:
+    """Return the heading of a section.
+
+    Example:
+        >>> section_title("findings", "es")
+        'Hallazgos'
+    """
+    return _TITLES[language][name]
 
 
 def compose(

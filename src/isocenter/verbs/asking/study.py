@@ -94,6 +94,11 @@ class Examined:
         """Kinds of examination in the study."""
         return tuple(ledger.exam for ledger in self.ledgers)
 
+    @property
+    def evidence_names(self) -> tuple[str, ...]:
+        """Names of all evidence in the whole result."""
+        return tuple(f"{n}.{e.id}" for n, ledger in enumerate(self.ledgers, start=1) for e in ledger.evidence)
+
     def evidence(self, name: str) -> LedgerEvidence | None:
         """Return what stands under a name like "1.e3", or None."""
         number, _, one = name.partition(".")

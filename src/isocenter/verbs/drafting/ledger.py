@@ -17,7 +17,7 @@ from isocenter.core.task import is_for_others
 from isocenter.safety.claims import Ledger, LedgerClaim, LedgerEvidence, Quantity
 from isocenter.verbs.result import ImageEntry, MeasurementEntry, PredictionEntry, ResultDocument, SegmentEntry
 
-__all__ = ["exam_of", "ledgers_of"]
+__all__ = ["exam_of", "finding_of", "ledgers_of"]
 
 PRESENT, ABSENT = 0.9, 0.1
 """Probabilities from which a finding without a promised set is called present, and below which absent."""
@@ -233,7 +233,7 @@ def _findings(into: _Gathered, prediction: PredictionEntry, number: int) -> None
         ] = None
     taken = {c.about for c in into.claims}
     for name, chance in chances:
-        about = _finding_of(name, into.exam)
+        about = finding_of(name, into.exam)
         if about is None or about in taken:
             into.limits[f"{prediction.title or prediction.task}: {name!r} can't be put into a sentence."] = None
             continue
@@ -282,7 +282,8 @@ def _status(name: str, chance: float, members: set[str] | None) -> Literal["pres
     return "absent" if chance < ABSENT and (members is None or name not in members) else "uncertain"
 
 
-def _finding_of(name: str, exam: Exam) -> str | None:
+def finding_of(name: str, exam: Exam) -> str | None:
+    """Return the finding of the table that a task's class or finding is; None where there is none."""
     alias = _CLASSES.get(exam, {}).get(name.lower())
     found = FINDINGS.called(alias or name)
     return found.name if found is not None and found.exam == exam else None

@@ -9,14 +9,17 @@ from typing import TYPE_CHECKING
 from isocenter.core import TaskEntry
 from isocenter.plugins import find, load
 from isocenter.verbs.archive_folder import require_packages
+from isocenter.verbs.serving.asking import Conversations
+from isocenter.verbs.serving.drafts import DraftKeeper
 from isocenter.verbs.serving.foreign import LabelFiles
 from isocenter.verbs.serving.interaction import SessionInteractions
 from isocenter.verbs.serving.jobs import JobRunner
 from isocenter.verbs.serving.library import StudyLibrary
+from isocenter.verbs.serving.reading_places import ReadingPlaces
 from isocenter.verbs.serving.readings import StudyReadings
 from isocenter.verbs.serving.sources import FolderSource, StudySource
 from isocenter.verbs.serving.standing import Standings
-from isocenter.viewer.ports import Ports, TaskItem
+from isocenter.viewer.ports import Outlooks, Ports, TaskItem
 from isocenter.viewer.problems import problem_of
 from isocenter.viewer.settings import Settings
 
@@ -43,7 +46,9 @@ def make_ports(
     )
     jobs = JobRunner(problem_of=problem_of)
     readings = StudyReadings(library, jobs, work)
-    library.standing = Standings(library, readings).of
+    places = ReadingPlaces(library, readings)
+    drafts = DraftKeeper(work / "drafts", places)
+    library.standing = Standings(library, readings, signed=drafts.signed).of
     library.source.start()
     interactions = SessionInteractions(library, work)
     ports = Ports(
@@ -53,8 +58,21 @@ def make_ports(
         readings=readings,
         interactions=interactions,
         foreign=LabelFiles(library, interactions, work, limits=settings.limits),
+        drafts=drafts,
+        asking=Conversations(places),
+        outlook=_outlook(config, places),
     )
     return ports, (library.close, jobs.close)
+
+
+def _outlook(config: ServeConfig, places: ReadingPlaces) -> Outlooks | None:
+    if config.prognosis is None and config.treatment is None:
+        return None
+    from isocenter.verbs.serving.outlook import OutlookKeeper
+
+    return OutlookKeeper(
+        places.person, prognosis=config.prognosis, treatment=config.treatment, clinical=config.clinical
+    )
 
 
 def _source(config: ServeConfig, work: Path) -> StudySource:

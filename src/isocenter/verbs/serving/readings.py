@@ -23,8 +23,9 @@ from jaxtyping import Bool
 from isocenter.core import Geometry
 from isocenter.core.errors import CapabilityError, ConfigError, GeometryError, ModelError, NotFound, Stopped
 from isocenter.data.images.atomic import atomic_path, make_parent
-from isocenter.data.images.nifti import read_nifti_mask
+from isocenter.data.images.nifti import read_nifti, read_nifti_mask
 from isocenter.plugins import find
+from isocenter.verbs.evidence import MAP_FORMAT
 from isocenter.verbs.result import ResultDocument, read_result
 from isocenter.verbs.serving.identifiers import is_identifier, random_identifier
 from isocenter.verbs.serving.jobs import JobRunner
@@ -150,6 +151,20 @@ class StudyReadings:
         inside = np.any([mask.segment_array(number) for number in chosen], axis=0)
         return boxed(inside)
 
+    def evidence_map(self, reading: str, name: str) -> Change:
+        """Return where networks looked, by the name of the map's file, as 0 to 255 in its box.
+
+        Raises:
+            NotFound: There is no such reading or map.
+        """
+        folder, document = self.document(reading)
+        names = {f.path for p in document.predictions for f in p.files if f.format == MAP_FORMAT}
+        if name not in names or not (folder / name).is_file():
+            raise NotFound("the reading has no such map")
+        values = read_nifti(folder / name, name=name).array[0].astype(np.uint8)
+        box = boxed(values > 0).box_zyx
+        return Change(box, values[box[0] : box[1], box[2] : box[3], box[4] : box[5]])
+
     def image_of(self, study: str, document: ResultDocument, index: int) -> str | None:
         """Return which of the study's images a reading calls by an index; None where the study has changed since."""
         entry = next((i for i in document.images if i.index == index), None)
@@ -201,7 +216,8 @@ class StudyReadings:
                     "url": f"{base}/files/{found.file}" if found.file else None, "numbers": found.numbers,
                 }  # fmt: skip
                 if found.kind == "map":
-                    maps.append(entry)
+                    raw = next((f.path for f in answer.files if f.path == f"{Path(found.file).stem}.nii.gz"), None)
+                    maps.append({**entry, "overlay": raw and f"{base}/maps/{raw}"})
                 elif found.kind == "neighbour":
                     nearest.append(entry)
         files = (*document.files, *(f for p in document.predictions for f in p.files))

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from isocenter.data.images.sr.attested import Attestation, SignedPoint, SignedSentence, SrReference
 from isocenter.data.images.sr.content import Abstention, Answer, SegReference, SrContent
 from isocenter.data.images.sr.read import MeasurementGroup, SrDocument, SrItem, read_sr
 from isocenter.data.images.sr.write import write_sr
@@ -13,11 +14,15 @@ from isocenter.data.images.sr.write import write_sr
 __all__ = [
     "Abstention",
     "Answer",
+    "Attestation",
     "MeasurementGroup",
     "SegReference",
+    "SignedPoint",
+    "SignedSentence",
     "SrContent",
     "SrDocument",
     "SrItem",
+    "SrReference",
     "read_sr",
     "write_sr",
 ]

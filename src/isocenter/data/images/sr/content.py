@@ -15,6 +15,7 @@ from isocenter.core.prediction import Likeness, ModelRef, Prediction, Uncertaint
 from isocenter.core.report import Report
 from isocenter.core.units import Code, Measurement
 from isocenter.data.images.instance import open_instance
+from isocenter.data.images.sr.attested import Attestation
 
 __all__ = ["Abstention", "Answer", "SegReference", "SrContent"]
 
@@ -68,6 +69,7 @@ class Answer:
         seg: Where the segments are stored, None where they are not.
         report: Coded findings become qualitative evaluations; text sections become text.
         notes: Sentences for the reader (uncertainty, limits), written as comments.
+        series_uid: Series that was read, where a report speaks of several; "" for that of the first header.
     """
 
     task: str
@@ -77,6 +79,7 @@ class Answer:
     seg: SegReference | None = None
     report: Report = field(default_factory=Report)
     notes: tuple[str, ...] = ()
+    series_uid: str = ""
 
     @classmethod
     def from_prediction(cls, prediction: Prediction, seg: SegReference | None = None) -> Answer:
@@ -140,12 +143,14 @@ class SrContent:
         abstentions: Of those that did not.
         language: BCP 47 tag of the texts, e.g. "en" or "en-US".
         procedure: Coded imaging procedure; None takes the plain one of the modality.
+        signed: Who signed what; None leaves the report unverified and preliminary.
     """
 
     answers: tuple[Answer, ...] = ()
     abstentions: tuple[Abstention, ...] = ()
     language: str = "en"
     procedure: Code | None = None
+    signed: Attestation | None = None
 
     @classmethod
     def from_predictions(

@@ -23,7 +23,9 @@ from isocenter.core.report import Finding
 from isocenter.core.units import Code, Measurement
 from isocenter.data.images.atomic import atomic_path
 from isocenter.data.images.identity import MANUFACTURER, Origin, content_time, derive_uid, new_object
+from isocenter.data.images.instance import open_instance
 from isocenter.data.images.quiet import quiet
+from isocenter.data.images.sr.attested import attest, check_attested, signed_items
 from isocenter.data.images.sr.content import Abstention, Answer, SrContent
 from isocenter.data.images.sr.read import SrDocument, read_sr
 from isocenter.version import __version__
@@ -66,7 +68,8 @@ def write_sr(
 
     Every segment becomes a measurement group that names the segment by number in its SEG and the series it was drawn
     on, or for a single plane the very image; the algorithm by name, version and sha256 of its weights; and its
-    measurements with UCUM units. What was not done, and why, stands under "Qualitative Evaluations".
+    measurements with UCUM units. What was not done, and why, stands under "Qualitative Evaluations"; so do the
+    sentences of a report that a person signed, which is then verified by that person, and final.
 
     Args:
         content: What the report says.
@@ -85,10 +88,12 @@ def write_sr(
     Source:
         DICOM PS3.16 TID 1500, 1411, 1501, 1600, 4019; PS3.3 A.35.13.
     """
-    if not content.answers and not content.abstentions:
+    if not content.answers and not content.abstentions and content.signed is None:
         raise DataError("a report needs an answer or an abstention, and there is neither")
     digest = hashlib.sha256(repr((content, created)).encode()).hexdigest()
-    origin = Origin(Comprehensive3DSRStorage, "SR", "Isocenter measurement report", 9201, (digest,), created)
+    title = "Isocenter measurement report" if content.signed is None else "Isocenter signed report"
+    number = 9201 if content.signed is None else 9202
+    origin = Origin(Comprehensive3DSRStorage, "SR", title, number, (digest,), created)
     dataset = new_object(headers, origin)
     root = _root(content, headers)
     for element in root:
@@ -97,6 +102,8 @@ def write_sr(
     dataset.CompletionFlag = "COMPLETE"
     dataset.VerificationFlag = "UNVERIFIED"
     dataset.PreliminaryFlag = "PRELIMINARY"
+    if content.signed is not None:
+        attest(dataset, content.signed)
     dataset.ReferencedPerformedProcedureStepSequence = []
     dataset.PerformedProcedureCodeSequence = []
     dataset.CurrentRequestedProcedureEvidenceSequence = _evidence(content, headers)
@@ -104,6 +111,8 @@ def write_sr(
         dataset.save_as(temporary, enforce_file_format=True)
         document = read_sr(temporary)
         _check(content, document)
+        if content.signed is not None:
+            check_attested(content.signed, open_instance(temporary), document)
     return document
 
 
@@ -125,11 +134,19 @@ def _root(content: SrContent, headers: Sequence[Dataset]) -> Dataset:
         hd.CodeContentItem(name=codes.DCM.ProcedureReported, value=_concept(procedure), relationship_type=_CONCEPT_MOD)
     )
     root.ContentSequence.append(_library(headers))
-    groups = [group for answer in content.answers for group in _groups(answer, headers)]
+    groups = [group for answer in content.answers for group in _groups(answer, _of_series(answer, headers))]
     if groups:
         root.ContentSequence.append(_container(codes.DCM.ImagingMeasurements, groups))
     root.ContentSequence.append(_container(_concept(_QUALITATIVE), _outcomes(content)))
     return root
+
+
+def _of_series(answer: Answer, headers: Sequence[Dataset]) -> Sequence[Dataset]:
+    """Return the headers of the series that an answer is of."""
+    own = [h for h in headers if answer.series_uid and str(h.get("SeriesInstanceUID", "")) == answer.series_uid]
+    if answer.series_uid and not own:
+        raise DataError(f"task {answer.task} is of a series that no header was given of")
+    return own or headers
 
 
 def _container(name: _Concept, items: Sequence[hd.ContentItem]) -> hd.ContainerContentItem:
@@ -227,6 +244,8 @@ def _outcomes(content: SrContent) -> list[hd.ContentItem]:
     for abstention in content.abstentions:
         out.append(_outcome(codes.DCM.NotAttempted))
         out.append(_text(_abstained(abstention)))
+    if content.signed is not None:
+        out.extend(signed_items(content.signed))
     return out
 
 

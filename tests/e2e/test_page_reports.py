@@ -1,0 +1,214 @@
+"""Findings, report, questions and outlook in a real browser on a real server: read, click, turn a side, sign, amend."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pydicom
+import pytest
+from pydicom import Dataset
+
+from e2e.conftest import MARKERS, ct_image, marked
+from gland_plugin import install_gland
+from isocenter.testing.dicom_phantom import write_ct_series
+from isocenter.viewer.page import built_page
+from isocenter.viewer.settings import Settings
+
+pytestmark = pytest.mark.enable_socket
+sync = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+TOKEN = "a-token-of-the-browser-tests"
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+def abdomen(index: int, dataset: Dataset) -> Dataset:
+    dataset = marked(index, dataset)
+    dataset.BodyPartExamined = "ABDOMEN"
+    return dataset
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    """A server over one CT, with a task of the tests; its address and work folder."""
+    if not (built_page(Settings(token=TOKEN)) / "index.html").is_file():
+        pytest.skip("the page is not built: make viewer")
+    folder = tmp_path_factory.mktemp("page")
+    plug = install_gland(folder / "plug")
+    write_ct_series(folder / "in" / "ct", ct_image(), change=abdomen)
+    path = os.pathsep.join([str(plug), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = {**os.environ, "PYTHONPATH": path, "ISOCENTER_TOKEN": TOKEN, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "isocenter.cli", "serve", str(folder / "in"), "--work", str(folder / "work")]
+    with subprocess.Popen(
+        [*command, "--port", "0"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment
+    ) as process:
+        try:
+            assert process.stdout is not None
+            yield process.stdout.readline().strip(), folder / "work"
+        finally:
+            process.terminate()
+
+
+@pytest.fixture
+def page(served: tuple[str, Path]) -> Iterator[Any]:
+    """The page on the study, with whatever it said on its console."""
+    if CHROMIUM is None:
+        pytest.skip("there is no Chromium")
+    with sync.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--use-gl=angle", "--use-angle=swiftshader", "--no-sandbox"]
+        )
+        made = browser.new_page(viewport={"width": 1366, "height": 768}, accept_downloads=True)
+        made.said, made.refused = [], []
+        made.on("response", lambda r: made.refused.append(r.url) if r.status >= 400 else None)
+        made.on("console", lambda m: made.said.append(m.text) if m.type in ("error", "warning") else None)
+        made.on("pageerror", lambda e: made.said.append(str(e)))
+        made.add_init_script("localStorage.setItem('isocenter.reader', 'ab')")
+        made.set_default_timeout(20_000)
+        made.goto(served[0])
+        made.get_by_role("table").or_(made.get_by_role("grid")).first.wait_for()
+        api = f"await fetch('/api/v1/studies', {{headers: {{Authorization: 'Bearer {TOKEN}'}}}})"
+        study = made.evaluate(f"async () => (await ({api}).json()).items[0].id")
+        made.goto(f"{served[0].partition('#')[0]}#/study/{study}")
+        made.locator(".plane canvas").first.wait_for()
+        yield made
+        browser.close()
+
+
+def test_from_a_reading_to_a_signed_report(page: Any, served: tuple[str, Path], tmp_path: Path) -> None:
+    expect = sync.expect
+    # Findings: a reading that is stopped, one that goes through.
+    page.keyboard.press("Alt+2")
+    expect(page.get_by_text("This study has not been read yet.")).to_be_visible()
+    page.keyboard.press("Alt+r")
+    page.get_by_role("button", name="Stop", exact=True).click()
+    expect(page.get_by_text("The reading was stopped; nothing was kept.").first).to_be_visible(timeout=60_000)
+    page.locator("#panel-findings select[name=tasks]").select_option("toy-gland")
+    page.get_by_role("button", name="Read this study").click()
+    expect(page.locator("#panel-findings progress")).to_be_visible()
+    findings = page.locator("#panel-findings")
+    expect(findings.get_by_role("heading", name="Not examined")).to_be_visible(timeout=90_000)
+    expect(findings.get_by_role("article", name="Left adrenal gland")).to_contain_text("Volume")
+    findings.get_by_role("checkbox", name="Show Left adrenal gland on the image").check()
+    findings.get_by_role("checkbox", name="Show Map of Adrenal gland on the image").check()
+    expect(page.locator(".layers .layer")).to_have_count(2)
+    findings.get_by_role("button", name="To its peak").click()
+    # Report: by the keyboard alone from here to the signature.
+    page.keyboard.press("Alt+3")
+    page.get_by_role("button", name="Make a draft").press("Enter")
+    report = page.locator("#panel-report")
+    said = report.locator(".sentence .text", has_text="Left adrenal gland: volume")
+    expect(said).to_be_visible()
+    before = page.locator(".plane .corner.tr").first.inner_text()
+    page.keyboard.press("Alt+n")  # the technique
+    page.keyboard.press("Alt+n")
+    expect(said).to_be_focused()
+    expect(page.locator(".layers .layer")).to_have_count(3)
+    draft = json.loads(next((served[1] / "drafts").glob("*/versions/0001.json")).read_text())
+    point = next(
+        s["evidence"][0]["point_lps_mm"] for x in draft["parts"][0]["sections"] for s in x["sentences"] if s["evidence"]
+    )
+    shown = page.locator(".plane .corner.tr").first
+    expect(shown).not_to_have_text(before)
+    left = f"{'L' if point[0] > 0 else 'R'}{abs(point[0]):.1f}"
+    assert left in shown.inner_text(), (left, shown.inner_text())
+    page.keyboard.press("Alt+Enter")
+    editor = report.get_by_role("textbox", name=re.compile("^Edit: Left adrenal"))
+    expect(editor).to_be_focused()
+    editor.fill(editor.input_value().replace("Left", "Right"))
+    page.keyboard.press("Enter")
+    refused = report.locator(".sentence.withheld")
+    expect(refused.locator("del")).to_contain_text("Right adrenal gland")
+    expect(refused).to_contain_text("Withheld:")
+    expect(report.get_by_role("status")).to_contain_text("Sentence withheld")
+    expect(report.get_by_role("button", name="Sign…")).to_be_disabled()
+    shot(page, "report-withheld")
+    page.keyboard.press("Alt+Enter")
+    editor = report.get_by_role("textbox", name=re.compile("^Edit: Right adrenal"))
+    editor.fill(editor.input_value().replace("Right", "Left"))
+    page.keyboard.press("Enter")
+    expect(report.locator(".sentence.withheld")).to_have_count(0)
+    page.keyboard.press("Alt+s")
+    page.get_by_role("dialog").get_by_label("Your name").fill("A. Reader")
+    page.keyboard.press("Enter")
+    expect(
+        report.get_by_text("AI draft, signed by A. Reader. Research software, not a medical device.")
+    ).to_be_visible()
+    shot(page, "report-signed")
+    with page.expect_download() as taken:
+        report.get_by_role("button", name="DICOM SR").click()
+    taken.value.save_as(tmp_path / "sr.dcm")
+    sr = pydicom.dcmread(tmp_path / "sr.dcm")
+    assert (
+        sr.VerificationFlag == "VERIFIED" and str(sr.VerifyingObserverSequence[0].VerifyingObserverName) == "A. Reader"
+    )
+    (kept,) = (served[1] / "drafts").glob("*/signed/*/report.sr.dcm")
+    assert kept.read_bytes() == (tmp_path / "sr.dcm").read_bytes()
+    # Questions: an answer that leads to its place, a refusal that is seen.
+    page.keyboard.press("Alt+4")
+    expect(page.get_by_role("textbox", name="Question about this study, in English")).to_be_visible()
+    page.keyboard.press("Alt+q")
+    page.keyboard.type("How large is the left adrenal gland?")
+    page.keyboard.press("Enter")
+    ask = page.locator("#panel-ask")
+    expect(ask.get_by_role("button", name=re.compile("Show where"))).to_be_visible()
+    expect(ask.get_by_role("button", name=re.compile("^1.e1 outline.*: show it"))).to_be_enabled()
+    page.keyboard.type("Should it be removed?")
+    page.keyboard.press("Enter")
+    expect(ask.locator("[data-outcome=refused]")).to_contain_text("Refused")
+    # Outlook: nothing is configured, and it says so.
+    page.keyboard.press("Escape")
+    page.keyboard.press("Alt+5")
+    expect(page.locator("#panel-outlook")).to_contain_text("--prognosis")
+    # A server without outlining has no confirmed masks to list; nothing else may be refused, and nothing else be said.
+    assert all(url.endswith("/masks") for url in page.refused), page.refused
+    assert len(page.said) == len(page.refused), page.said
+    shown_here = page.locator("aside").inner_html()
+    assert not any(marker in shown_here for marker in MARKERS), "the panels name no patient"
+
+
+def test_two_people_at_one_draft_are_told(page: Any) -> None:
+    """A signed report of the test before is amended by one person while another edits it."""
+    expect = sync.expect
+    page.keyboard.press("Alt+3")
+    report = page.locator("#panel-report")
+    if not report.get_by_role("button", name="Amend").is_visible():
+        page.wait_for_timeout(1500)
+    if not report.get_by_role("button", name="Amend").is_visible():
+        pytest.skip("there is no signed report: the test before did not sign one")
+    report.get_by_role("button", name="Amend").click()
+    expect(report).to_contain_text("amends version")
+    other = """async ([token]) => {
+      const headers = {
+        Authorization: `Bearer ${token}`, "Content-Type": "application/json", "X-Isocenter-Reader": "cd",
+      };
+      const study = location.hash.split("/").pop();
+      const [draft] = await (await fetch(`/api/v1/studies/${study}/drafts`, {headers})).json();
+      const sentences = draft.parts.flatMap((p) => p.sections).flatMap(
+        (s) => s.sentences.map(({id, text}) => ({id, text, section: s.name})));
+      const body = JSON.stringify({version: draft.version, sentences});
+      return (await fetch(`/api/v1/drafts/${draft.id}`, {method: "PUT", headers, body})).status;
+    }"""
+    assert page.evaluate(other, [TOKEN]) == 200
+    said = report.locator(".sentence .text", has_text="Left adrenal gland: volume")
+    said.click()
+    page.keyboard.press("Alt+Enter")
+    editor = report.get_by_role("textbox", name=re.compile("^Edit: "))
+    editor.fill("Mine, typed for long.")
+    page.keyboard.press("Enter")
+    expect(page.get_by_text(re.compile("made meanwhile by cd")).first).to_be_visible()
+    expect(report.get_by_role("textbox", name=re.compile("^Edit: "))).to_have_value("Mine, typed for long.")
+    expect(report).to_contain_text("by cd")
+
+
+def shot(page: Any, name: str) -> None:
+    """Keep a picture where the environment asks for them."""
+    folder = os.environ.get("ISOCENTER_SCREENSHOTS")
+    if folder:
+        page.screenshot(path=Path(folder) / f"{name}.png")

@@ -44,6 +44,7 @@ from isocenter.viewer.study_ports import (
     Tell,
     Window,
 )
+from isocenter.viewer.work import WorkList
 
 __all__ = [
     "Act",
@@ -216,31 +217,6 @@ class Readings(Protocol):
 
 
 # --- work list (drafts, questions and outlooks: `viewer.report_ports`) ---------------------------------------------
-
-
-@runtime_checkable
-class WorkList(Protocol):
-    """Labelling by several people."""
-
-    def items(self, *, reader: str, order: str, limit: int) -> Json:
-        """List what is to be done, in an order ("given", "random", "active")."""
-        ...
-
-    def assign(self, study: str, *, reader: str | None) -> Json:
-        """Give a study to a reader, or to nobody."""
-        ...
-
-    def agreement(self, *, label: str) -> Json:
-        """Say how far readers agree."""
-        ...
-
-    def export(self, *, form: str, label: str) -> Served:
-        """Write the confirmed masks for training."""
-        ...
-
-    def status(self, study: str) -> tuple[Status, str | None]:
-        """Return how far a study is and whom it is assigned to; the study list shows it."""
-        ...
 
 
 @dataclass(frozen=True)

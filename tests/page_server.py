@@ -111,25 +111,26 @@ class BallWork:
         return self._change(None)
 
     def _change(self, since: np.ndarray | None) -> Change:
-        geometry = self.library.image(self.image).geometry
+        levels = self._levels(self.radius_mm)
+        self.shown = levels
+        return self._as_change(levels, levels != (0 if since is None else since))
+
+    def _levels(self, radius_mm: float) -> np.ndarray:
         prompts = [act.prompt for act in self.done if act.prompt is not None]
         centres = [point for p in prompts if p.positive and p.frame == "lps_mm" for point in p.coordinates.tolist()]
-        levels = ball(geometry, centres, self.radius_mm)
-        dice = 0.9 if prompts else None
-        box, part = _within(levels, levels != (0 if since is None else since))
-        self.shown = levels
-        return Change(box, part, dice, len(prompts), bool(self.done), bool(self.undone))
+        return ball(self.library.image(self.image).geometry, centres, radius_mm)
+
+    def _as_change(self, levels: np.ndarray, changed: np.ndarray) -> Change:
+        box, part = _within(levels, changed)
+        dice = 0.9 if self.done else None
+        return Change(box, part, dice, len(self.done), bool(self.done), bool(self.undone))
 
     def alternatives(self) -> tuple[Change, ...]:
-        """After one lone point: the usual ball, and a small one."""
+        """After one lone point: the usual ball, and a small one. Called while acts may run: it changes nothing."""
         if len(self.done) != 1 or self.undone:
             return ()
-        kept, shown = self.radius_mm, self.shown
-        both = []
-        for self.radius_mm in (RADIUS_MM, SMALL_MM):
-            both.append(self.whole())
-        self.radius_mm, self.shown = kept, shown
-        return tuple(both)
+        both = [self._levels(radius_mm) for radius_mm in (RADIUS_MM, SMALL_MM)]
+        return tuple(self._as_change(levels, levels != 0) for levels in both)
 
     def confirm(self, *, version: int, seconds: float) -> Confirmed:
         name = f"{len(self.masks) + 1:016x}"

@@ -57,8 +57,8 @@ $(PAGE): $(WEB) | $(VENV)/.installed
 	  echo "note: the page of isocenter serve was not built; its API works. Try again with make viewer"
 
 # Programs from Debian that the tests call: dciodvfy checks every DICOM object we write, tesseract reads burnt-in text,
-# Orthanc is an archive to retrieve from.
-SYSTEM := dciodvfy:dicom3tools tesseract:tesseract-ocr Orthanc:orthanc-dicomweb
+# Orthanc is an archive to retrieve from, Chromium shows the page.
+SYSTEM := dciodvfy:dicom3tools tesseract:tesseract-ocr Orthanc:orthanc-dicomweb chromium:chromium
 system:
 	@for pair in $(SYSTEM); do program=$${pair%%:*}; package=$${pair##*:}; command -v $$program >/dev/null || \
 	  { command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ] && { [ -n "$$fresh" ] || apt-get update -qq; fresh=1; \

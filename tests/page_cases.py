@@ -28,8 +28,8 @@ from isocenter.testing.dicom_phantom import write_ct_series
 
 SERVER = Path(__file__).with_name("page_server.py")
 TOKEN = "page-tests-page-tests-page-tests"
-RADIUS_MM, BAND_MM = 9.0, 2.0
-"""Of the balls that `page_server` answers with, and of the doubt at their edge."""
+RADIUS_MM, SMALL_MM, BAND_MM = 9.0, 5.0, 2.0
+"""Of the balls that `page_server` answers with, of their alternative, and of the doubt at their edge."""
 LANDMARKS_LPS_MM = {"L": (38.0, 3.0, -4.0), "A": (5.0, -31.0, 6.0), "H": (-6.0, 4.0, 42.0)}
 """Bright balls to the left, in front and towards the head: no two sides of the phantom are alike."""
 LANDMARKS_HU = {"L": 500.0, "A": 900.0, "H": 2000.0}

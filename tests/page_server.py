@@ -23,17 +23,17 @@ from isocenter.verbs.serving.sources import FolderSource
 from isocenter.viewer.app import create_app
 from isocenter.viewer.ports import Act, Change, Confirmed, Json, MaskItem, Ports, Served, Tell
 from isocenter.viewer.settings import Limits, Settings
-from page_cases import BAND_MM, RADIUS_MM, TOKEN
+from page_cases import BAND_MM, RADIUS_MM, SMALL_MM, TOKEN
 
 
-def ball(geometry: Geometry, centres_lps_mm: Sequence[Sequence[float]]) -> np.ndarray:
+def ball(geometry: Geometry, centres_lps_mm: Sequence[Sequence[float]], radius_mm: float) -> np.ndarray:
     """Levels of balls in the patient, on an image's grid."""
     if geometry.affine is None or not len(centres_lps_mm):
         return np.zeros(geometry.shape, dtype=np.uint8)
     index = np.indices(geometry.shape).reshape(3, -1).T
     points = geometry.to_world(index)
     distance = np.min([np.linalg.norm(points - np.asarray(c), axis=1) for c in centres_lps_mm], axis=0)
-    edges = [RADIUS_MM - BAND_MM, RADIUS_MM, RADIUS_MM + BAND_MM]
+    edges = [radius_mm - BAND_MM, radius_mm, radius_mm + BAND_MM]
     return (3 - np.digitize(distance, edges)).astype(np.uint8).reshape(geometry.shape)
 
 
@@ -54,6 +54,7 @@ class BallWork:
         self.image, self.done, self.undone = "", [], []  # type: ignore[var-annotated]
         self.closed: list[Json] = []
         self.shown: np.ndarray | None = None
+        self.radius_mm = RADIUS_MM
         self.masks: dict[str, tuple[MaskItem, Change]] = {}
 
     @property
@@ -89,7 +90,10 @@ class BallWork:
         return self._change(self.shown)
 
     def _do(self, act: Act) -> None:
-        if act.kind == "prompt":
+        if act.kind == "choose":
+            self.radius_mm = (RADIUS_MM, SMALL_MM)[act.number]
+        elif act.kind == "prompt":
+            self.radius_mm = RADIUS_MM
             self.done.append(act)
             self.undone.clear()
         elif act.kind == "undo" and self.done:
@@ -107,17 +111,26 @@ class BallWork:
         return self._change(None)
 
     def _change(self, since: np.ndarray | None) -> Change:
-        geometry = self.library.image(self.image).geometry
+        levels = self._levels(self.radius_mm)
+        self.shown = levels
+        return self._as_change(levels, levels != (0 if since is None else since))
+
+    def _levels(self, radius_mm: float) -> np.ndarray:
         prompts = [act.prompt for act in self.done if act.prompt is not None]
         centres = [point for p in prompts if p.positive and p.frame == "lps_mm" for point in p.coordinates.tolist()]
-        levels = ball(geometry, centres)
-        dice = 0.9 if prompts else None
-        box, part = _within(levels, levels != (0 if since is None else since))
-        self.shown = levels
-        return Change(box, part, dice, len(prompts), bool(self.done), bool(self.undone))
+        return ball(self.library.image(self.image).geometry, centres, radius_mm)
+
+    def _as_change(self, levels: np.ndarray, changed: np.ndarray) -> Change:
+        box, part = _within(levels, changed)
+        dice = 0.9 if self.done else None
+        return Change(box, part, dice, len(self.done), bool(self.done), bool(self.undone))
 
     def alternatives(self) -> tuple[Change, ...]:
-        return ()
+        """After one lone point: the usual ball, and a small one. Called while acts may run: it changes nothing."""
+        if len(self.done) != 1 or self.undone:
+            return ()
+        both = [self._levels(radius_mm) for radius_mm in (RADIUS_MM, SMALL_MM)]
+        return tuple(self._as_change(levels, levels != 0) for levels in both)
 
     def confirm(self, *, version: int, seconds: float) -> Confirmed:
         name = f"{len(self.masks) + 1:016x}"

@@ -147,6 +147,7 @@ def test_by_keyboard_alone_from_the_list_to_a_confirmed_mask(tab: Tab, work: Pat
     tab.page.uncheck("[data-layer=interaction] input[type=checkbox]")
     tab.page.check("[data-mask]")
     tab.until("document.querySelectorAll('[data-layer]').length === 2")
+    tab.page.wait_for_timeout(300)
     tab.settle()
     kept = tab.pixels("axial")
     orange, green = (np.argwhere(p[..., a] - p[..., b] > 20) for p, a, b in ((kept, 0, 2), (shown, 1, 2)))
@@ -271,6 +272,42 @@ def test_session_goes_on_in_the_next_study_and_after_loading_again(tab: Tab, wor
     tab.page.locator("[data-plane=axial]").focus()
     _press(tab, "Control+Enter")
     tab.until("document.querySelectorAll('figure.clicks .bar').length === 2")
+
+
+def test_choosing_among_alternatives(tab: Tab, work: Path) -> None:
+    tab.open_study("oblique")
+    tab.until("document.querySelector('.state').textContent.startsWith('Marking')")
+    before = len(wait_for_acts(work, 0))
+    tab.page.locator("[data-plane=axial]").focus()
+    _press(tab, "Shift+X", "p", "Space")
+    wait_for_acts(work, before + 1)
+    tab.until("document.querySelectorAll('.choices button').length === 2")
+    tab.settle()
+    large = _marked(tab)
+    tab.page.hover(".choices button >> nth=1")
+    tab.until("document.querySelector('.state').textContent.startsWith('Marking')")
+    tab.settle()
+    pink = tab.pixels("axial")
+    pink = pink[..., 2] - pink[..., 1] > 20
+    assert pink.any(), "an alternative is shown while it is pointed at"
+    tab.page.mouse.move(683, 20)
+    tab.page.locator("[data-plane=axial]").focus()
+    _press(tab, ".", ".")
+    assert [act["kind"] for act in wait_for_acts(work, before + 3)[before + 1 :]] == ["choose", "choose"]
+    tab.until("document.querySelectorAll('.choices button')[1]?.getAttribute('aria-pressed') === 'true'")
+    tab.settle()
+    small = _marked(tab)
+    assert 0.3 < (small.sum() / large.sum()) ** 0.5 < 0.8
+    # Inside the large one, apart from the dark edges of its lines.
+    assert (small & ~large).sum() < 0.2 * small.sum()
+    _press(tab, "Shift+Delete")
+    tab.until("document.querySelector('.choices').hidden")
+    assert not _marked(tab).any()
+
+
+def _marked(tab: Tab) -> np.ndarray:
+    pixels = tab.pixels("axial")
+    return np.asarray(pixels[..., 1] - pixels[..., 2] > 20)
 
 
 def test_nothing_is_asked_of_another_host(tab: Tab) -> None:

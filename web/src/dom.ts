@@ -23,7 +23,13 @@ export function svg(tag: string, attributes: Attributes = {}, ...children: Child
 
 function assign(element: HTMLElement, attributes: Attributes): void {
   for (const [name, value] of Object.entries(attributes)) {
-    if (value === undefined || value === null || value === false) continue;
+    if (value === undefined || value === null) continue;
+    if (name.startsWith("aria-")) {
+      // These have words for both: "false" is not the same as not said.
+      element.setAttribute(name, String(value));
+      continue;
+    }
+    if (value === false) continue;
     if (name.startsWith("on") && typeof value === "function") {
       element.addEventListener(name.slice(2), value as EventListener);
     } else if (name === "style" && typeof value === "object") {

@@ -10,7 +10,7 @@ import type { Mark } from "../view/viewer";
 import { pack, unpack, type Message } from "./wire";
 
 export interface Alternative { number: number; expected_dice: number | null; source: LevelBox }
-export interface Case { clicks: number; seconds?: number; first_dice?: number | null }
+export interface Case { image?: string; clicks: number; seconds?: number; first_dice?: number | null }
 export interface Act { type: string; seq: number; [key: string]: unknown }
 
 export interface InteractionState {
@@ -411,8 +411,12 @@ export class Interaction {
   }
 }
 
+/** One case an image: a correction that was confirmed later stands in the place of what it corrects. */
 function casesOf(value: unknown): Case[] {
-  return Array.isArray(value) ? (value as Case[]) : [];
+  if (!Array.isArray(value)) return [];
+  const cases = new Map<string, Case>();
+  (value as Case[]).forEach((one, at) => cases.set(one.image ?? String(at), one));
+  return [...cases.values()];
 }
 
 function numberOr(value: unknown): number | null {

@@ -20,6 +20,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 # These write result pages of their own.
 NOT_SPEED = {
+    "active_learning",
     "adapt_from_session",
     "adapt_sets",
     "archive",

@@ -10,15 +10,18 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from isocenter.core.errors import DataError
-from isocenter.data.labelled.cases import LabelledCase, LabelledSet
+from isocenter.data.labelled.cases import LabelledCase, LabelledSet, Split
 from isocenter.data.labelled.files import read_image, read_label, stem
 
-__all__ = ["mask_case", "open_decathlon", "open_nnunet", "patients_of", "whose"]
+__all__ = ["mask_case", "open_decathlon", "open_nnunet", "patients_of", "whose", "with_splits"]
+
+_SPLITS: tuple[Split, ...] = ("", "train", "validation", "test")
 
 
 def _described(folder: Path) -> dict[str, Any]:
@@ -45,6 +48,28 @@ def patients_of(folder: Path) -> Mapping[str, str]:
     if "" in found or "" in found.values():
         raise DataError("a row names no case, or no patient", source=file)
     return found
+
+
+def with_splits(cases: tuple[LabelledCase, ...], folder: Path) -> tuple[LabelledCase, ...]:
+    """Return cases with the parts that `splits.csv` (columns case, split) names, where the folder has one.
+
+    Raises:
+        DataError: It lacks a column, or names a part that is none.
+    """
+    file = folder / "splits.csv"
+    if not file.is_file():
+        return cases
+    with file.open(encoding="utf-8-sig", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    if not rows or not {"case", "split"} <= set(rows[0]):
+        raise DataError("needs the columns 'case' and 'split'", source=file)
+    parts: dict[str, Split] = {}
+    for row in rows:
+        part = next((s for s in _SPLITS if s == (row["split"] or "").strip().lower()), None)
+        if part is None:
+            raise DataError("a split must be train, validation, test or nothing", source=file)
+        parts[(row["case"] or "").strip()] = part
+    return tuple(replace(case, split=parts.get(case.name, "")) for case in cases)
 
 
 def whose(known: Mapping[str, str], names: Sequence[tuple[str, Sequence[str]]], folder: Path) -> list[str]:
@@ -91,7 +116,7 @@ def _set(
         str(described.get("name") or folder.name),
         "segment",
         classes[0],
-        cases,
+        with_splits(cases, folder),
         classes[1],
         bool(known),
         str(described.get("licence") or described.get("license") or ""),

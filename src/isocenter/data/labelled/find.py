@@ -6,6 +6,7 @@ from pathlib import Path
 
 from isocenter.core.errors import DataError
 from isocenter.data.labelled.cases import LabelledSet
+from isocenter.data.labelled.coco import ANNOTATIONS, open_coco
 from isocenter.data.labelled.decathlon import open_decathlon, open_nnunet
 from isocenter.data.labelled.folders import open_class_folders, open_mask_folders
 from isocenter.data.labelled.medmnist import open_medmnist
@@ -15,8 +16,9 @@ __all__ = ["open_labelled"]
 
 _EXPECTED = (
     "expected one of: an nnU-Net raw folder (dataset.json, imagesTr, labelsTr), a Decathlon folder (dataset.json with "
-    "'training'), a MedMNIST .npz, a CSV table with a column 'image', a folder with images/ and labels/ whose files "
-    "bear the same names, or a folder with one folder of images for each class"
+    "'training'), a COCO folder (annotations.json, images), a MedMNIST .npz, a CSV table with a column 'image', a "
+    "folder with images/ and labels/ whose files bear the same names, or a folder with one folder of images for each "
+    "class"
 )
 
 
@@ -43,6 +45,8 @@ def open_labelled(path: Path) -> LabelledSet:
             if (path / "labelsTr").is_dir() and (path / "imagesTr").is_dir() and _is_nnunet(path)
             else open_decathlon(path)
         )
+    if (path / ANNOTATIONS).is_file() and (path / "images").is_dir():
+        return open_coco(path)
     if (path / "images").is_dir() and (path / "labels").is_dir():
         return open_mask_folders(path)
     if (path / "labels.csv").is_file():

@@ -10,7 +10,7 @@ import numpy as np
 
 from isocenter.core.errors import DataError
 from isocenter.data.labelled.cases import LabelledCase, LabelledSet, unique
-from isocenter.data.labelled.decathlon import mask_case, patients_of, whose
+from isocenter.data.labelled.decathlon import mask_case, patients_of, whose, with_splits
 from isocenter.data.labelled.files import ENDINGS, label_image, read_image, read_one, stem
 
 __all__ = ["open_class_folders", "open_mask_folders"]
@@ -66,7 +66,9 @@ def open_mask_folders(folder: Path) -> LabelledSet:
     notes = [f"{len(unreadable)} labels could not be read, {unreadable[0]!r} first"] if unreadable else []
     if without:
         notes.append(f"{len(without)} images have no label of the same name and were left out, {without[0]!r} first")
-    return LabelledSet(folder.name, "segment", names[0], cases, names[1], bool(known), notes=tuple(notes))
+    return LabelledSet(
+        folder.name, "segment", names[0], with_splits(cases, folder), names[1], bool(known), notes=tuple(notes)
+    )
 
 
 def _names(folder: Path, first: Mapping[int, str]) -> tuple[tuple[str, ...], tuple[int, ...]]:

@@ -17,6 +17,7 @@ from isocenter.viewer import (
     routes_readings,
     routes_sessions,
     routes_studies,
+    routes_work,
 )
 from isocenter.viewer.ports import Ports
 from isocenter.viewer.problems import add_handlers
@@ -32,6 +33,7 @@ ROUTERS: tuple[Callable[[Ports, Settings], APIRouter], ...] = (
     routes_jobs.router,
     routes_sessions.router,
     monai_label.router,
+    routes_work.router,
 )
 """One per noun, in the order of the documentation. A new noun is a file `routes_NOUN.py` (or a module of its own) with
 a function `router(ports, settings) -> APIRouter`, and a line here. A router whose work outlives a request (threads,

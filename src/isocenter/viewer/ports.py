@@ -43,6 +43,7 @@ from isocenter.viewer.study_ports import (
     Tell,
     Window,
 )
+from isocenter.viewer.work import WorkList
 
 __all__ = [
     "Act",
@@ -372,31 +373,6 @@ class Outlook(Protocol):
         Raises:
             NotFound: No model is configured, or there is no study.
         """
-        ...
-
-
-@runtime_checkable
-class WorkList(Protocol):
-    """Labelling by several people."""
-
-    def items(self, *, reader: str, order: str, limit: int) -> Json:
-        """List what is to be done, in an order ("given", "random", "active")."""
-        ...
-
-    def assign(self, study: str, *, reader: str | None) -> Json:
-        """Give a study to a reader, or to nobody."""
-        ...
-
-    def agreement(self, *, label: str) -> Json:
-        """Say how far readers agree."""
-        ...
-
-    def export(self, *, form: str, label: str) -> Served:
-        """Write the confirmed masks for training."""
-        ...
-
-    def status(self, study: str) -> tuple[Status, str | None]:
-        """Return how far a study is and whom it is assigned to; the study list shows it."""
         ...
 
 

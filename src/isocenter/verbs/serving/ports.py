@@ -16,14 +16,27 @@ from isocenter.verbs.serving.library import StudyLibrary
 from isocenter.verbs.serving.readings import StudyReadings
 from isocenter.verbs.serving.sources import FolderSource, StudySource
 from isocenter.verbs.serving.standing import Standings
+from isocenter.verbs.serving.work_order import EngineEye
+from isocenter.verbs.serving.worklist import LabelWork
 from isocenter.viewer.ports import Ports, TaskItem
 from isocenter.viewer.problems import problem_of
-from isocenter.viewer.settings import Settings
+from isocenter.viewer.settings import Limits, Settings
 
 if TYPE_CHECKING:
     from isocenter.verbs.serve import ServeConfig
 
-__all__ = ["make_ports"]
+__all__ = ["make_ports", "open_library"]
+
+
+def open_library(config: ServeConfig, work: Path, limits: Limits) -> StudyLibrary:
+    """Open the studies of a configuration; nothing is looked for yet."""
+    return StudyLibrary(
+        _source(config, work),
+        work,
+        limits=limits,
+        memory_bytes=config.memory_mb << 20,
+        on_irregular=config.on_irregular,
+    )
 
 
 def make_ports(
@@ -34,18 +47,14 @@ def make_ports(
     Returns:
         The ports, and what is called (last first) when the server stops.
     """
-    library = StudyLibrary(
-        _source(config, work),
-        work,
-        limits=settings.limits,
-        memory_bytes=config.memory_mb << 20,
-        on_irregular=config.on_irregular,
-    )
+    library = open_library(config, work, settings.limits)
     jobs = JobRunner(problem_of=problem_of)
     readings = StudyReadings(library, jobs, work)
-    library.standing = Standings(library, readings).of
-    library.source.start()
     interactions = SessionInteractions(library, work)
+    labelling = LabelWork(work, library, interactions.mask_folder, eye=EngineEye(lambda: interactions.engine))
+    library.standing = Standings(library, readings, assigned=labelling.assigned).of
+    library.source.start()
+    labelling.refresh()
     ports = Ports(
         library=library,
         tasks=_tasks(),
@@ -53,8 +62,9 @@ def make_ports(
         readings=readings,
         interactions=interactions,
         foreign=LabelFiles(library, interactions, work, limits=settings.limits),
+        work=labelling,
     )
-    return ports, (library.close, jobs.close)
+    return ports, (library.close, jobs.close, labelling.close)
 
 
 def _source(config: ServeConfig, work: Path) -> StudySource:

@@ -32,6 +32,7 @@ from isocenter.cli_catalog import leaks as leaks_command
 from isocenter.cli_diagnose import diagnose as diagnose_command
 from isocenter.cli_evaluate import check, evaluate
 from isocenter.cli_label import label as label_command
+from isocenter.cli_labels import app as labels_app
 from isocenter.cli_models import app as models_app
 from isocenter.cli_phenotype import phenotype as phenotype_command
 from isocenter.cli_pretrain import plan as plan_command
@@ -334,6 +335,7 @@ app.command("prognose")(prognose_command)
 app.command()(report_command)
 app.command()(ask_command)
 app.command()(mcp_command)
+app.add_typer(labels_app, name="labels")
 app.add_typer(models_app, name="models")
 app.add_typer(audit_app, name="audit")
 

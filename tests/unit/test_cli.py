@@ -29,6 +29,7 @@ COMMANDS = (
     "evaluate",
     "check",
     "label",
+    "labels",
     "ingest",
     "find",
     "cohort",
@@ -53,6 +54,7 @@ COMMANDS = (
 BELOW = {
     "models": ("add", "list", "check", "card"),
     "audit": ("verify", "show"),
+    "labels": ("export", "convert", "agreement"),
     "align": ("train", "classify", "retrieve"),
 }
 

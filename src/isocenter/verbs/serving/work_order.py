@@ -40,7 +40,10 @@ Tell = Callable[[str, float], None]
 class Eye(Protocol):
     """A model that looks at images."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What names its looks: they are computed anew under another name."""
+        ...
 
     def look(self, image: Image) -> Float[np.ndarray, " width"]:
         """Return what an image looks like."""

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
+import subprocess
+import sys
 import threading
+import time
 import zipfile
 from collections import Counter
 from dataclasses import replace
@@ -337,3 +341,37 @@ def test_a_list_of_another_version_is_not_touched(tmp_path):
     connection.close()
     with pytest.raises(DataError, match="another version"):
         work.set_plan(replace(work.plan(), seed=3))
+
+
+_KILLED = """
+import sys
+from pathlib import Path
+from isocenter.verbs.serving.worklist import LabelWork
+from isocenter.viewer.work import TurnChange, WorkLabel, WorkPlan
+from work_cases import SmallLibrary, SmallMasks
+library = SmallLibrary(8)
+work = LabelWork(Path(sys.argv[1]), library, SmallMasks(library))
+work.set_plan(WorkPlan(labels=(WorkLabel("knee"),)))
+work.wait()
+print("ready", flush=True)
+while True:
+    item = work.next("AB", "")
+    item = work.change(item.id, TurnChange(item.version, "AB", "skipped", "a test"))
+    work.change(item.id, TurnChange(item.version, "AB", "open"))
+"""
+
+
+def test_a_writer_that_is_killed_leaves_whole_items(tmp_path):
+    command = [sys.executable, "-c", _KILLED, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ}) as writer:
+        assert writer.stdout.readline().strip() == "ready"
+        time.sleep(0.3)
+        writer.kill()
+    work = LabelWork(tmp_path, SmallLibrary(8), SmallMasks(SmallLibrary(8)))
+    items = every(work)
+    assert len(items) == 8 and len({i.rank for i in items}) == 8
+    assert any(i.version > 1 for i in items)  # it was at work when it was killed
+    for item in items:
+        assert len(item.turns) <= 1
+        assert all((t.state == "skipped") == bool(t.reason) for t in item.turns)
+    assert work.next("CD", "") is not None

@@ -166,7 +166,7 @@ def _altered(images: torch.Tensor, masks: torch.Tensor, rng: np.random.Generator
 
 def _scaled(volume: np.ndarray) -> np.ndarray:
     low, high = np.percentile(volume, (1, 99))
-    return np.clip((volume - low) / max(float(high - low), 1e-9), -0.3, 1.3) - 0.5
+    return np.asarray(np.clip((volume - low) / max(float(high - low), 1e-9), -0.3, 1.3) - 0.5)
 
 
 def overlap(truth: np.ndarray, drawn: np.ndarray) -> float:

@@ -194,9 +194,9 @@ def page(found: dict[str, object], notes: Sequence[str]) -> str:
     ]
     lines += [
         *("", *notes, ""),
-        "The intervals hold what chance there is in the patients, not what there is in the orders and networks (of ours "
-        "one for each fold). These images are crops of one organ from one protocol, and alike: whether an order helps "
-        "where images differ more is not answered here.",
+        "The intervals hold the chance that lies in the patients, not that of the orders and networks (of ours "
+        "one for each fold). These images are crops of one organ in one kind of image, and alike: whether an order "
+        "helps where images differ more is not answered here.",
         "",
         "## How it was chosen, on the development half",
         "",

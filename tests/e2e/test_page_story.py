@@ -183,7 +183,7 @@ def _check_files(work: Path) -> None:
     assert str(report.VerifyingObserverSequence[0].VerifyingObserverName) == "A. Reader"
     texts = [str(element.value) for element in report.iterall() if element.keyword == "TextValue"]
     assert any("Left adrenal gland" in text for text in texts) and not any("Right adrenal" in text for text in texts)
-    (mask,) = work.rglob("*.nii.gz")
+    (mask,) = (file for file in work.rglob("*.nii.gz") if "masks" in file.parts)
     import nibabel
 
     image = nibabel.load(mask)

@@ -363,7 +363,10 @@ while True:
 
 def test_a_writer_that_is_killed_leaves_whole_items(tmp_path):
     command = [sys.executable, "-c", _KILLED, str(tmp_path)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ}) as writer:
+    # The cases of these tests stand beside them, which a process of its own does not know.
+    path = os.pathsep.join([str(Path(__file__).resolve().parents[3]), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = {**os.environ, "PYTHONPATH": path}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as writer:
         assert writer.stdout.readline().strip() == "ready"
         time.sleep(0.3)
         writer.kill()

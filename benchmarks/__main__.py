@@ -60,6 +60,7 @@ NOT_SPEED = {
     "scorecards",
     "training_pixels",
     "treat",
+    "viewer_latency",
     "written_objects",
     "written_samples",
 }

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from isocenter.clinic.dimse.association import Association, Counters, Service
 from isocenter.clinic.dimse.entities import LocalEntity
-from isocenter.clinic.dimse.holding import Holding, Limits
+from isocenter.clinic.dimse.holding import Holding, Limits, recover
 from isocenter.clinic.dimse.upper_layer import Line
 from isocenter.core.errors import TransportError
 
@@ -85,6 +85,7 @@ class Acceptors:
 
     Attributes:
         ports: By title.
+        recovered: What an earlier run had left.
 
     Raises:
         TransportError: A port can't be opened.
@@ -92,7 +93,7 @@ class Acceptors:
     """
 
     def __init__(self, reception: Reception, processes: int = 2) -> None:
-        Holding(reception.folder, reception.implementation, reception.limits).clean_spool()
+        self.recovered = recover(reception.folder)
         self._reception = reception
         self._sockets = []
         try:

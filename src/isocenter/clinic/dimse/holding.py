@@ -2,10 +2,12 @@
 
     spool/        instances on their way in
     held/aa/STUDY/INSTANCE.dcm    by hashes of their UIDs, which come from outside and name no file
-    journal/      what was received, by process; the truth of it
+    journal/      what was received, by process
 
-An instance is written and synchronised under a temporary name, linked to its own one (which fails where that is taken),
-noted in the journal and only then answered. The same instance again is answered alike; another of its UID is refused.
+An instance is written under a temporary name with a seal in its File Meta Information (private, PS3.10 table 7.1-1):
+the length and the hash of its data set. Then it is linked to its own name, which fails where that is taken, and
+synchronised with one call; only then the sender is told. A file without a seal that fits was never answered for, so
+`recover` removes it. The same instance again is answered alike; another of its UID is refused.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+import struct
 import threading
 import time
 from collections.abc import Mapping
@@ -21,13 +24,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from isocenter.clinic.dimse.journal import Journal
+import pydicom.filereader
+
+from isocenter.clinic.dimse.journal import Journal, read_lines
 from isocenter.clinic.dimse.messages import Command
 from isocenter.core.errors import DataError, OutputError
 from isocenter.data.images.atomic import explain_os_error
-from isocenter.data.images.dicom.header import Wanted, scan_head
+from isocenter.data.images.dicom.header import Wanted, scan, scan_head
 
-__all__ = ["Arrival", "Held", "Holding", "Limits", "Refused", "dataset_of", "place_of"]
+__all__ = ["Arrival", "Held", "Holding", "Limits", "Recovered", "Refused", "dataset_of", "place_of", "recover"]
 
 _WANTED: Wanted = {
     0x00080005: ("SpecificCharacterSet", "text"),
@@ -41,6 +46,8 @@ _IN_MEMORY = 1 << 22
 _HEAD = 1 << 15
 _UID = frozenset("0123456789.")
 _COUNT_EVERY_S = 30.0
+_SEAL = struct.Struct("<Q32s")
+_UNSURE_S = 600.0
 
 OUT_OF_RESOURCES: Final = 0xA700
 DOES_NOT_MATCH: Final = 0xA900
@@ -177,13 +184,6 @@ class Holding:
         except OSError as error:
             raise Refused(OUT_OF_RESOURCES, "the store can't be looked at") from error
 
-    def clean_spool(self) -> int:
-        """Remove what was on its way in when the node stopped; return how many. Only while nothing is received."""
-        left = list((self.folder / "spool").iterdir())
-        for file in left:
-            file.unlink(missing_ok=True)
-        return len(left)
-
 
 class Arrival:
     """An instance on its way in.
@@ -197,7 +197,7 @@ class Arrival:
 
     def __init__(self, holding: Holding, command: Command, transfer_syntax: str, titles: tuple[str, str]) -> None:
         self._holding, self._command, self._titles, self._syntax = holding, command, titles, transfer_syntax
-        self._meta = _file_meta(command, transfer_syntax, titles[0], holding.implementation)
+        self._meta, self._seal_at = _file_meta(command, transfer_syntax, titles[0], holding.implementation)
         self._pieces: list[bytes] = []
         self._size = self._waiting = self._length = 0
         self._digest = hashlib.sha256()
@@ -269,7 +269,7 @@ class Arrival:
         place = place_of(holding.folder, study, command.sop_instance)
         digest = self._digest.hexdigest()
         again = place.exists() or not self._link(place)
-        if again and dataset_sha256(place) != digest:
+        if again and _settled_sha256(place) != digest:
             self._note(study, series, modality, digest, conflict=True)
             raise Refused(OTHER_CONTENT, "another object of this SOP Instance UID is held")
         self._note(study, series, modality, digest, again=again)
@@ -280,12 +280,14 @@ class Arrival:
         if self._descriptor is None:
             raise OutputError("nothing was written", source=self._holding.folder)
         try:
-            os.fsync(self._descriptor)
+            os.pwrite(self._descriptor, _seal(self._size, self._digest.digest()), self._seal_at)
             try:
                 os.link(self._temporary, place)
             except FileNotFoundError:
-                place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                _make_folder(self._holding.folder / "held", place.parent)
                 os.link(self._temporary, place)
+            # One call for the contents and, on the file systems of Linux, for the name: it is in the same transaction.
+            os.fsync(self._descriptor)
         except FileExistsError:
             return False
         except OSError as error:
@@ -324,8 +326,8 @@ class Arrival:
         self._holding.note(entry)
 
 
-def _file_meta(command: Command, syntax: str, calling: str, implementation: tuple[str, str]) -> bytes:
-    """Write preamble and File Meta Information (PS3.10 section 7.1)."""
+def _file_meta(command: Command, syntax: str, calling: str, implementation: tuple[str, str]) -> tuple[bytes, int]:
+    """Write preamble and File Meta Information (PS3.10 section 7.1); return them, and where the seal goes."""
 
     def element(number: int, vr: bytes, value: bytes) -> bytes:
         value += (b"\0" if vr in (b"UI", b"OB") else b" ") * (len(value) % 2)
@@ -344,10 +346,38 @@ def _file_meta(command: Command, syntax: str, calling: str, implementation: tupl
             element(0x0012, b"UI", uid.encode()),
             element(0x0013, b"SH", version.encode()),
             element(0x0016, b"AE", calling.encode("ascii", "replace")),
+            element(0x0100, b"UI", uid.encode()),
+            element(0x0102, b"OB", bytes(_SEAL.size)),  # the last element: the seal ends where the data set begins
         )
     )
     length = element(0x0000, b"UL", len(body).to_bytes(4, "little"))
-    return b"\0" * 128 + b"DICM" + length + body
+    meta = b"\0" * 128 + b"DICM" + length + body
+    return meta, len(meta) - _SEAL.size
+
+
+def _seal(size: int, digest: bytes) -> bytes:
+    return _SEAL.pack(size, digest)
+
+
+def _make_folder(top: Path, folder: Path) -> None:
+    """Make a folder of a study whose name outlasts a power cut."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for made in (folder, folder.parent, top):
+        _synchronise(made)
+
+
+def _synchronise(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _settled_sha256(place: Path) -> str:
+    """Return the hash of an instance that is held; it may have been linked a moment ago and not be on the disk yet."""
+    _synchronise(place)
+    return dataset_sha256(place)
 
 
 def _meta_length(head: bytes) -> int:
@@ -376,3 +406,85 @@ def dataset_sha256(file: Path) -> str:
         while piece := stream.read(1 << 20):
             digest.update(piece)
     return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """What was found at the start.
+
+    Args:
+        unfinished: Instances on their way in, removed.
+        broken: Files that a power cut left incomplete, removed: they had not been answered for.
+        noted: Instances that no line of the journal spoke of; there is one now.
+    """
+
+    unfinished: int
+    broken: int
+    noted: int
+
+
+def recover(folder: Path) -> Recovered:
+    """Put a folder of received instances in order, while nothing is received.
+
+    Args:
+        folder: Of a `Holding`.
+
+    Raises:
+        OutputError: It can't be written.
+    """
+    try:
+        spool, held, journals = (folder / name for name in ("spool", "held", "journal"))
+        unfinished = list(spool.iterdir()) if spool.is_dir() else []
+        for file in unfinished:
+            file.unlink(missing_ok=True)
+        known = {
+            place_of(folder, str(entry.get("study")), str(entry.get("sop")))
+            for journal in (sorted(journals.glob("*.jsonl")) if journals.is_dir() else ())
+            for _, entry in read_lines(journal)
+            if not entry.get("conflict")
+        }
+        # Only what came last can have been caught by a power cut.
+        files = {file: file.stat().st_mtime for file in held.rglob("*.dcm")}
+        since = max(files.values(), default=0.0) - _UNSURE_S
+        broken = [
+            file for file, changed in files.items() if (changed >= since or file not in known) and not _whole(file)
+        ]
+        for file in broken:
+            file.unlink()
+        lost = sorted(file for file in files if file not in known and file not in set(broken))
+        if lost:
+            journal = Journal(journals / f"{time.time_ns():020d}-{os.getpid()}-recovered.jsonl")
+            for file in lost:
+                journal.append(_line_of(file))
+            journal.close()
+    except OSError as error:
+        raise explain_os_error(error, folder, doing="write") from error
+    return Recovered(len(unfinished), len(broken), len(lost))
+
+
+def _whole(file: Path) -> bool:
+    """Tell whether an instance is what its seal says."""
+    with file.open("rb") as stream:
+        head = stream.read(144)
+        if len(head) < 144 or head[128:132] != b"DICM":
+            return False
+        at = _meta_length(head)
+        stream.seek(at - _SEAL.size)
+        seal = stream.read(_SEAL.size)
+        if len(seal) < _SEAL.size:
+            return False
+        size, digest = _SEAL.unpack(seal)
+    return file.stat().st_size == at + int(size) and dataset_sha256(file) == bytes(digest).hex()
+
+
+def _line_of(file: Path) -> dict[str, object]:
+    """Return the journal's line of an instance, from the file."""
+    header = scan(file, "a held instance", wanted=_WANTED)
+    meta = pydicom.filereader.read_file_meta_info(file)
+    return {
+        "study": header.text("StudyInstanceUID"), "series": header.text("SeriesInstanceUID"),
+        "sop": header.text("SOPInstanceUID"), "class": header.text("SOPClassUID"),
+        "syntax": header.transfer_syntax_uid, "modality": header.text("Modality"), "sha256": dataset_sha256(file),
+        "bytes": len(dataset_of(file)), "calling": str(meta.get("SourceApplicationEntityTitle", "")), "called": "",
+        "at": datetime.fromtimestamp(file.stat().st_mtime, UTC).isoformat(timespec="milliseconds"), "recovered": True,
+    }  # fmt: skip

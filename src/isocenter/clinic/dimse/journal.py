@@ -1,7 +1,7 @@
-"""The journal of what was received: one line an instance, on the disk before the sender is told so.
+"""The journal of what was received: one line an instance, for whoever works on it next.
 
-Lines of several associations that wait at the same time go to the disk together. A line that was cut off by a crash was
-never answered; a reader leaves it out.
+A line is written before the sender is answered, but the disk is not waited for: what outlasts a power cut is the held
+instance itself, which carries its own seal (`holding`). Lines that a crash took are written again from the seals.
 """
 
 from __future__ import annotations
@@ -30,49 +30,27 @@ class Journal:
 
     def __init__(self, file: Path) -> None:
         self.file = file
+        self._lock = threading.Lock()
         try:
             self._descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-            folder = os.open(file.parent, os.O_RDONLY | os.O_CLOEXEC)
-            os.fsync(folder)  # the file's name, too, must outlast a crash
-            os.close(folder)
         except OSError as error:
             raise explain_os_error(error, file, doing="write") from error
-        self._lock = threading.Lock()
-        self._disk = threading.Lock()
-        self._waiting: list[bytes] = []
-        self._given = 0
-        self._kept = 0
-        self._failed: OSError | None = None
 
     def append(self, entry: Mapping[str, Any]) -> None:
-        """Write a line; it is on the disk when this returns.
+        """Write a line.
 
         Raises:
-            OutputError: The disk is full, or the journal could not be written earlier: what stands in it is then not
-                known, and the process must begin a new one.
+            OutputError: The disk is full; the line may be cut off, which readers pass over.
         """
         line = json.dumps(entry, separators=(",", ":"), ensure_ascii=True).encode() + b"\n"
         with self._lock:
-            self._waiting.append(line)
-            self._given += 1
-            mine = self._given
-        with self._disk:
-            if self._kept < mine and self._failed is None:
-                with self._lock:
-                    lines, self._waiting, until = self._waiting, [], self._given
-                try:
-                    self._write(b"".join(lines))
-                    self._kept = until
-                except OSError as error:
-                    self._failed = error
-            if self._kept < mine and self._failed is not None:
-                raise explain_os_error(self._failed, self.file, doing="write") from self._failed
-
-    def _write(self, content: bytes) -> None:
-        view = memoryview(content)
-        while view:
-            view = view[os.write(self._descriptor, view) :]
-        os.fdatasync(self._descriptor)
+            try:
+                written = os.write(self._descriptor, line)
+                if written < len(line):
+                    # What is left of the line must not swallow the next one.
+                    os.write(self._descriptor, line[written:])
+            except OSError as error:
+                raise explain_os_error(error, self.file, doing="write") from error
 
     def close(self) -> None:
         """Close the file."""

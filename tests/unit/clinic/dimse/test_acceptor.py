@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
@@ -34,6 +35,7 @@ from isocenter.clinic.dimse import (
 )
 from isocenter.clinic.dimse.acceptor import listen, serve
 from isocenter.clinic.dimse.association import Counters
+from isocenter.clinic.dimse.holding import Recovered, recover
 from isocenter.core.errors import ConfigError, TransportError
 
 pytestmark = pytest.mark.enable_socket
@@ -269,6 +271,28 @@ def test_a_line_of_the_journal_that_was_cut_off_is_left_out(tmp_path: Path) -> N
     file.write_bytes(b'{"sop":"1"}\n{"sop":"2"\n{"sop":"3"}\n{"sop":"4"')
     assert [(end, entry["sop"]) for end, entry in read_lines(file)] == [(12, "1"), (35, "3")]
     assert [entry["sop"] for _, entry in read_lines(file, 12)] == ["3"]
+
+
+def test_what_a_crash_left_is_put_in_order(tmp_path: Path) -> None:
+    with node(tmp_path) as here, calling(here.port) as line:
+        for number in range(4):
+            assert line.send_c_store(instance(number)).Status == 0
+    places = [place_of(tmp_path, "1.2.3.1", f"1.2.3.1.1.{n}") for n in range(4)]
+    lines = here.lines()
+    (journal,) = (tmp_path / "journal").iterdir()
+    # Of 0 and 1 the lines are lost; 1 is cut off, 2 has lost its end although a line speaks of it; one is half in.
+    journal.write_text("".join(f"{json.dumps(line)}\n" for line in lines[2:]))
+    places[1].write_bytes(places[1].read_bytes()[:-7])
+    places[2].write_bytes(places[2].read_bytes()[:60])
+    (tmp_path / "spool" / "half").write_bytes(b"half")
+    assert recover(tmp_path) == Recovered(unfinished=1, broken=2, noted=1)
+    assert [place.exists() for place in places] == [True, False, False, True]
+    (found,) = (line for line in here.lines() if line.get("recovered"))
+    for key in ("study", "series", "sop", "class", "syntax", "modality", "sha256", "bytes", "calling"):
+        assert found[key] == lines[0][key]
+    assert recover(tmp_path) == Recovered(0, 0, 0)
+    with node(tmp_path) as here, calling(here.port) as line:
+        assert line.send_c_store(instance(1)).Status == 0
 
 
 def test_processes_share_a_port_and_one_that_ends_is_started_again(tmp_path: Path) -> None:

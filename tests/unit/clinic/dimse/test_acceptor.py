@@ -82,10 +82,10 @@ class Node:
 
 
 @contextmanager
-def node(folder: Path, *, limits: Limits | None = None, **settings: object) -> Iterator[Node]:
+def node(folder: Path, *, limits: Limits | None = None, services=None, **settings: object) -> Iterator[Node]:
     entity = LocalEntity("NODE", port=0, **settings)  # type: ignore[arg-type]
     made, counters, stop = listen(entity), Counters(), threading.Event()
-    reception = Reception((entity,), folder, ("1.2.3.4", "TEST"), limits or Limits())
+    reception = Reception((entity,), folder, ("1.2.3.4", "TEST"), limits or Limits(), services)
     thread = threading.Thread(target=serve, args=(reception, [made], stop.is_set, counters))
     thread.start()
     try:

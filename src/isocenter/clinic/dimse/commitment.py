@@ -136,9 +136,6 @@ def send_commitment_report(
     role = net.build_role(STORAGE_COMMITMENT, scp_role=True)
     association = entity.associate(host, port, ae_title=title, ext_neg=[role])
     if not association.is_established:
-        left = association.dul.socket
-        if left is not None and left.socket is not None:  # pynetdicom leaves it open
-            left.socket.close()
         raise TransportError("the report of a storage commitment was not taken: no association")
     try:
         data, event = report

@@ -81,15 +81,18 @@ def test_a_commitment_is_written_down_and_reported(tmp_path: Path, syntax: str) 
     server = listener.start_server(
         ("127.0.0.1", 0), block=False, evt_handlers=[(pynetdicom.evt.EVT_N_EVENT_REPORT, on_report)]
     )
+    listener.require_called_aet = True
+    folder = tmp_path / "commitments"
     try:
         port = server.server_address[1]
-        send_commitment_report(tmp_path / "commitments", request, (whole, 1), ("CALLER", "127.0.0.1", port))
+        with pytest.raises(TransportError, match="no association"):
+            send_commitment_report(folder, request, (whole, 1), ("ANOTHER", "127.0.0.1", port))
+        assert open_commitments(folder) == [request]
+        send_commitment_report(folder, request, (whole, 1), ("CALLER", "127.0.0.1", port))
     finally:
         server.shutdown()
     assert heard == [(1, "1.2.77")]
     assert not open_commitments(tmp_path / "commitments")
-    with pytest.raises(TransportError, match="no association"):
-        send_commitment_report(tmp_path, request, (whole, 1), ("CALLER", "127.0.0.1", port), 1)
 
 
 def test_a_step_is_followed_from_begin_to_end(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ PYTEST_WORKERS ?= 2
 # Folder of the labelled sets; where each comes from, and its licence, stands on the cards of the weights.
 DATA ?= $(or $(ISOCENTER_SHARED_DATA),../shared/data)
 
-.PHONY: help install system demo test lint types imports unit bench results scale train clean
+.PHONY: help install system demo test lint types imports unit bench results scale faults train clean
 
 help:
 	@echo "make demo     install, read real images, show the result"
@@ -22,6 +22,7 @@ help:
 	@echo "make bench    all benchmarks against their peers (minutes), writes docs/results/benchmarks.md"
 	@echo "make results  the other measured pages of docs/results, from the labelled sets in DATA (long)"
 	@echo "make scale    plans and several processes, measured: docs/results/scale.md (minutes)"
+	@echo "make faults   the clinic's node killed, starved and cut off while 200 studies arrive: docs/results/node-faults.md"
 	@echo "make train    the two automatic tasks again, from the labelled sets in DATA, into .runs (hours)"
 
 install: $(VENV)/.installed
@@ -75,6 +76,9 @@ results: install
 	$(BIN)/python -m benchmarks.scorecards --data $(DATA)
 	$(BIN)/python -m benchmarks.written_objects
 	$(BIN)/python -m benchmarks.fresh_machine
+
+faults: install
+	$(BIN)/python -m benchmarks.node_faults --page docs/results/node-faults.md
 
 # Plans against what happens, several processes against one; with Ray (pip install 'isocenter[ray]') its test too.
 scale: install

@@ -21,6 +21,7 @@ from multiprocessing.process import BaseProcess
 from multiprocessing.synchronize import Event
 from pathlib import Path
 
+from isocenter.clinic.children import StoreLock, follow_parent
 from isocenter.clinic.dimse.association import Association, Counters, Service
 from isocenter.clinic.dimse.entities import LocalEntity
 from isocenter.clinic.dimse.holding import Holding, Limits, recover
@@ -155,6 +156,8 @@ class Acceptors:
 def _run(reception: Reception, sockets: Sequence[socket.socket], stop: Event) -> None:
     """What one process does."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor decides
+    follow_parent()
+    StoreLock(reception.folder).shared()
     serve(reception, sockets, stop.is_set)
 
 

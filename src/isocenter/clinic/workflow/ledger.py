@@ -152,8 +152,13 @@ class Ledger:
                 count += 1
         return count
 
-    def complete(self, rule: Completeness) -> list[StudyState]:
-        """Mark the studies that have all their instances; return those that are to be worked on, most urgent first."""
+    def complete(self, rule: Completeness, *, since: float = 0.0) -> list[StudyState]:
+        """Mark the studies that have all their instances; return those that are to be worked on, most urgent first.
+
+        Args:
+            rule: When a study has them all.
+            since: The node has been able to receive since then: silence before it says nothing.
+        """
         now = self._clock()
         with self.engine.begin() as connection:
             told = (
@@ -170,9 +175,9 @@ class Ledger:
             ready = [
                 row.study
                 for row in rows
-                if now - row.last_at >= rule.quiet_s
+                if now - max(row.last_at, since) >= rule.quiet_s
                 or (row.expected and row.instances >= row.expected and now - row.last_at >= rule.told_s)
-                or now - row.first_at >= rule.longest_s
+                or now - max(row.first_at, since) >= rule.longest_s
             ]
             if ready:
                 connection.execute(update(STUDIES).where(STUDIES.c.study.in_(ready)).values(state=COMPLETE))
@@ -224,6 +229,30 @@ class Ledger:
                 self._event(connection, state, study, detail)
         return bool(done.rowcount)
 
+    def in_state(self, state: str) -> list[StudyState]:
+        """Return the studies in a state, most urgent first."""
+        with self.engine.connect() as connection:
+            rows = connection.execute(
+                select(STUDIES).where(STUDIES.c.state == state).order_by(STUDIES.c.priority.desc(), STUDIES.c.last_at)
+            ).all()
+        return [_state(row) for row in rows]
+
+    def ask_again(self, studies: Iterable[str] | None = None) -> int:
+        """Have studies that failed answered again as a new version, all or those named; return how many."""
+        wanted = STUDIES.c.state == FAILED
+        if studies is not None:
+            wanted &= STUDIES.c.study.in_(list(studies))
+        with self.engine.begin() as connection:
+            again = connection.scalars(select(STUDIES.c.study).where(wanted)).all()
+            for study in again:
+                connection.execute(
+                    update(STUDIES)
+                    .where(STUDIES.c.study == study)
+                    .values(state=COMPLETE, version=STUDIES.c.version + 1)
+                )
+                self._event(connection, "asked again", study, "")
+        return len(again)
+
     def prioritise(self, study: str, priority: int) -> None:
         """Set how urgent a study is; higher comes first."""
         with self.engine.begin() as connection:
@@ -256,12 +285,15 @@ class Ledger:
                 new += done.rowcount
         return new
 
-    def due(self, *, limit: int = 100) -> list[dict[str, Any]]:
-        """Return the deliveries whose time has come, oldest first."""
+    def due(self, *, limit: int = 100, destination: str | None = None) -> list[dict[str, Any]]:
+        """Return the deliveries whose time has come, all or those of a destination, oldest first."""
+        wanted = DELIVERIES.c.state == "waiting"
+        if destination is not None:
+            wanted &= DELIVERIES.c.destination == destination
         with self.engine.connect() as connection:
             rows = connection.execute(
                 select(DELIVERIES)
-                .where(DELIVERIES.c.state == "waiting", DELIVERIES.c.next_at <= self._clock())
+                .where(wanted, DELIVERIES.c.next_at <= self._clock())
                 .order_by(DELIVERIES.c.next_at, DELIVERIES.c.delivery)
                 .limit(limit)
             ).all()

@@ -594,8 +594,8 @@ def page(plan: Plan, figures: Figures) -> str:
         *(f"| {what} | {count} |" for what, count in rows),
         "",
         f"On the way senders had to send again {figures.sent_again} times, {figures.refused} instances were refused "
-        f"for want of room (A700), and {figures.delivered_again} results reached the archive more than once, with the same "
-        "UID and the same bytes.",
+        f"for want of room (A700), and {figures.delivered_again} results reached the archive more than once, with the "
+        "same UID and the same bytes.",
         "",
         "The task is a stand-in that reads every instance and writes one object; receiving, ledger, workflow and "
         "delivery are the product's own. Completeness is by silence "

@@ -28,6 +28,7 @@ from isocenter.cli_audit import app as audit_app
 from isocenter.cli_catalog import cohort as cohort_command
 from isocenter.cli_catalog import describe as describe_command
 from isocenter.cli_catalog import duplicates as duplicates_command
+from isocenter.cli_clinic import app as clinic_app
 from isocenter.cli_diagnose import diagnose as diagnose_command
 from isocenter.cli_evaluate import check, evaluate
 from isocenter.cli_label import label as label_command
@@ -332,6 +333,7 @@ app.command()(ask_command)
 app.command()(mcp_command)
 app.add_typer(models_app, name="models")
 app.add_typer(audit_app, name="audit")
+app.add_typer(clinic_app, name="clinic")
 
 
 @app.command()

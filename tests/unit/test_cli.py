@@ -45,12 +45,14 @@ COMMANDS = (
     "demo",
     "models",
     "audit",
+    "clinic",
     "plugins",
     "version",
 )
 BELOW = {
     "models": ("add", "list", "check", "card"),
     "audit": ("verify", "show"),
+    "clinic": ("run", "status", "replay", "recover"),
     "align": ("train", "classify", "retrieve"),
 }
 

@@ -71,6 +71,13 @@ class StoreLock:
         while not self._take(fcntl.LOCK_SH):
             time.sleep(_LOOK_S)
 
+    def is_free(self) -> bool:
+        """Tell whether nobody holds it."""
+        if not self._take(fcntl.LOCK_EX):
+            return False
+        fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+        return True
+
     def release(self) -> None:
         """Let go."""
         os.close(self._descriptor)

@@ -24,7 +24,7 @@ from typing import Final
 
 from isocenter.clinic.children import StoreLock, follow_parent
 from isocenter.clinic.dimse import Acceptors, Reception
-from isocenter.core.errors import ConfigError, OutputError
+from isocenter.core.errors import ConfigError, OutputError, TransportError
 from isocenter.data.images.atomic import atomic_path
 
 __all__ = ["Node", "Part"]
@@ -32,6 +32,7 @@ __all__ = ["Node", "Part"]
 _LOG = logging.getLogger(__name__)
 _LONGEST_WAIT_S = 30.0
 _SOUND_S = 60.0
+_PORT_S = 3.0
 STATE_FILE: Final = "node.json"
 Stopped = Callable[[], bool]
 
@@ -73,7 +74,7 @@ class Node:
         self._folder = reception.folder
         self._lock = StoreLock(self._folder)
         self._lock.alone()
-        self._acceptors = Acceptors(reception, acceptors)
+        self._acceptors = _open(reception, acceptors)
         self._lock.shared()
         self.ports, self.recovered = self._acceptors.ports, self._acceptors.recovered
         self._context = multiprocessing.get_context("spawn")
@@ -162,6 +163,18 @@ class _Running:
             return False
         self._not_before = None
         return True
+
+
+def _open(reception: Reception, processes: int) -> Acceptors:
+    """Open the ports. What a killed node had just begun to start may hold one for a moment longer."""
+    until = time.monotonic() + _PORT_S
+    while True:
+        try:
+            return Acceptors(reception, processes)
+        except TransportError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.1)
 
 
 def _run(part: Part, folder: Path, stop: Event) -> None:

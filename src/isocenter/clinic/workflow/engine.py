@@ -46,6 +46,7 @@ _WANTED: Wanted = {
     0x0008103E: ("SeriesDescription", "text"),
     0x00180015: ("BodyPartExamined", "text"),
 }
+_OWN: Wanted = {0x00080018: ("SOPInstanceUID", "text")}
 
 
 @dataclass(frozen=True)
@@ -330,6 +331,8 @@ class Engine:
             return len(said)
         worked = self._ports.runner.run(work)
         self._write_answers(work, worked.said)
+        own = [scan(file.path, "a result", wanted=_OWN) for file in worked.files if file.form == "dicom"]
+        self._ledger.made(study, [header.text("SOPInstanceUID") for header in own])
         if not route.shadow:
             self._ledger.queue(
                 [

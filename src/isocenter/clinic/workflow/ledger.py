@@ -27,6 +27,7 @@ from isocenter.clinic.workflow.tables import (
     EVENTS,
     INSTANCES,
     LEDGER,
+    OWN,
     STEPS,
     STUDIES,
 )
@@ -217,6 +218,14 @@ class Ledger:
             ).all()
         return [dict(row._mapping) for row in rows]
 
+    def classes(self, instances: Sequence[str]) -> dict[str, str]:
+        """Return the SOP class of each instance that is held, by its UID."""
+        with self.engine.connect() as connection:
+            rows = connection.execute(
+                select(INSTANCES.c.sop, INSTANCES.c.sop_class).where(INSTANCES.c.sop.in_(list(instances)))
+            ).all()
+        return {row.sop: row.sop_class for row in rows}
+
     def mark(self, study: str, version: int, state: str, detail: str = "") -> bool:
         """Set a study's state, unless more has arrived since that version; return whether it was set."""
         with self.engine.begin() as connection:
@@ -284,6 +293,14 @@ class Ledger:
                 )
                 new += done.rowcount
         return new
+
+    def made(self, study: str, instances: Iterable[str]) -> None:
+        """Remember what we made of a study ourselves, so that it is no news when it comes back."""
+        with self.engine.begin() as connection:
+            for sop in instances:
+                connection.execute(
+                    self._insert(OWN).values(sop=sop, study=study).on_conflict_do_nothing(index_elements=["sop"])
+                )
 
     def due(self, *, limit: int = 100, destination: str | None = None) -> list[dict[str, Any]]:
         """Return the deliveries whose time has come, all or those of a destination, oldest first."""
@@ -386,6 +403,8 @@ class Ledger:
     def _instance(self, connection: Connection, line: Mapping[str, Any], at: float) -> int:
         """Take in one received instance; return 1 where it was new."""
         study = line["study"]
+        if connection.scalar(select(OWN.c.sop).where(OWN.c.sop == line["sop"])):
+            return 0
         first = {
             "study": study, "state": ARRIVING, "version": 1, "instances": 0, "bytes": 0, "first_at": at, "last_at": at,
             "calling": line["calling"], "called": line["called"], "modalities": "", "priority": 0,

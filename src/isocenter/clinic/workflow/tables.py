@@ -19,7 +19,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-__all__ = ["ANSWERS", "CONFLICTS", "CURSORS", "DELIVERIES", "EVENTS", "INSTANCES", "LEDGER", "STEPS", "STUDIES"]
+__all__ = ["ANSWERS", "CONFLICTS", "CURSORS", "DELIVERIES", "EVENTS", "INSTANCES", "LEDGER", "OWN", "STEPS", "STUDIES"]
 
 LEDGER: Final = MetaData()
 _UID = String(64)
@@ -124,6 +124,14 @@ DELIVERIES = Table(
     Index("deliveries_by_state", "state", "next_at"),
 )
 """What goes where: waiting, delivered, or dead (a dead letter, until somebody sends it again)."""
+
+OWN = Table(
+    "own",
+    LEDGER,
+    Column("sop", _UID, primary_key=True),
+    Column("study", _UID, nullable=False),
+)
+"""Instances that the node made itself: an archive that sends all it gets sends them back, and they are no news."""
 
 EVENTS = Table(
     "events",

@@ -7,7 +7,9 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+import urllib.request
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,7 +23,7 @@ from pydicom import Dataset, dcmread
 import isocenter
 from dciodvfy import dciodvfy_errors
 from isocenter.verbs.clinic import clinic_status
-from orthanc_peer import Certificates, Orthanc, free_port, need, orthanc
+from orthanc_peer import Certificates, Orthanc, certificates, free_port, need, orthanc
 
 SEG, SR = "1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.88.34"
 
@@ -85,7 +87,7 @@ def round_trip(folder: Path, study: Path, toy: Path, *, tls: bool, **more: Any) 
     """Send a study to Orthanc as a scanner would; return the results that came back there, each proven."""
     need("storescu", "findscu", "dciodvfy")
     port = free_port()
-    secure = certificates_of(folder) if tls else None
+    secure = certificates(folder) if tls else None
     with orthanc(folder / "orthanc", port, secure) as archive:
         config = settings(folder, port, archive.dicom, secure, **more)
         with node(config, toy):
@@ -102,12 +104,6 @@ def round_trip(folder: Path, study: Path, toy: Path, *, tls: bool, **more: Any) 
             found = results(archive, uid, sent, secure)
         assert not clinic_status(config).running
     return found
-
-
-def certificates_of(folder: Path) -> Certificates:
-    from orthanc_peer import certificates
-
-    return certificates(folder)
 
 
 def store_scu(archive: Orthanc, study: Path, tls: Certificates | None) -> None:
@@ -135,18 +131,13 @@ def results(archive: Orthanc, study: str, sent: set[str], tls: Certificates | No
     said = done.stdout + done.stderr
     modalities = re.findall(r"\(0008,0060\) CS \[(\w+)\s*\]", said)
     assert sorted(m for m in modalities if m in ("SEG", "SR")) == ["SEG", "SR"], said
-    found = []
-    for number in archive.ask("/instances"):
-        if archive.ask(f"/instances/{number}/simplified-tags")["SOPInstanceUID"] in made:
-            found.append(_fetched(archive, number))
+    numbers = {n: archive.ask(f"/instances/{n}/simplified-tags")["SOPInstanceUID"] for n in archive.ask("/instances")}
+    found = [_fetched(archive, number) for number, uid in numbers.items() if uid in made]
     assert len(found) == 2
     return found
 
 
 def _fetched(archive: Orthanc, number: str) -> Dataset:
-    import tempfile
-    import urllib.request
-
     with urllib.request.urlopen(f"http://127.0.0.1:{archive.http}/instances/{number}/file", timeout=10) as answer:
         content = answer.read()
     with tempfile.TemporaryDirectory() as folder:
@@ -160,5 +151,5 @@ def _fetched(archive: Orthanc, number: str) -> Dataset:
                 assert highdicom.seg.segread(file).number_of_segments >= 1
             else:
                 report = highdicom.sr.srread(file)
-                assert report.content.template_id == "1500" or str(report.ContentTemplateSequence[0].TemplateIdentifier)
+                assert report.content.get_volumetric_roi_measurement_groups()
         return dataset

@@ -1,4 +1,4 @@
-"""Debian's Orthanc as a hospital's archive that forwards what a scanner sends, and the certificates to talk over TLS."""
+"""Debian's Orthanc as a hospital's archive that forwards what a scanner sends, and certificates for TLS."""
 
 from __future__ import annotations
 

@@ -38,6 +38,7 @@ from typing import Any
 
 import numpy as np
 import pynetdicom
+import sqlalchemy
 from pydicom import Dataset, dcmread
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
@@ -51,6 +52,7 @@ from isocenter.clinic.workflow import Completeness, open_ledger
 from isocenter.clinic.workflow.deliver import Insistence, StoreDestination
 from isocenter.clinic.workflow.engine import Engine, EngineSettings, Ports, derived_uid
 from isocenter.clinic.workflow.rules import Rule, Rules
+from isocenter.clinic.workflow.tables import DELIVERIES
 from isocenter.data.images.atomic import atomic_folder
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -68,12 +70,12 @@ class Plan:
     kills: int = 30
     senders: int = 3
     seed: int = 10
-    quiet_s: float = 6.0
-    between_kills_s: tuple[float, float] = (1.0, 8.0)
+    quiet_s: float = 4.0
+    between_kills_s: tuple[float, float] = (1.0, 11.0)
     pacs_down_s: float = 15.0
     disk_full_s: float = 6.0
     stalls: int = 3
-    stall_s: float = 3.0
+    stall_s: float = 2.0
     disk_mib: int = 96
     patience_s: float = 420.0
 
@@ -101,6 +103,7 @@ class Figures:
     duplicates: int = 0
     sent_again: int = 0
     delivered_again: int = 0
+    tried_again: int = 0
     refused: int = 0
     dead_letters: int = 0
     disk: str = ""
@@ -444,13 +447,16 @@ def small_disk(folder: Path, mib: int) -> Iterator[str]:
         subprocess.run(["umount", "-l", str(folder)], check=False)
 
 
-def fill(store: Path, seconds: float) -> None:
-    """Take all room on the disk, to the last byte, for a while."""
+def fill(store: Path, seconds: float, felt: Callable[[], bool]) -> None:
+    """Take all room on the disk, to the last byte, for a while, and until somebody has felt it (a minute at most)."""
     filler = store / "filler"
     with filler.open("wb", buffering=0) as stream, suppress(OSError):
         while True:
             stream.write(b"\0" * 65536)
+    until = time.monotonic() + 60
     time.sleep(seconds)
+    while not felt() and time.monotonic() < until:
+        time.sleep(0.1)
     filler.unlink()
 
 
@@ -509,7 +515,7 @@ def _faults(
     def disk() -> None:
         time.sleep(0.3 * length)
         if figures.disk:
-            fill(store, plan.disk_full_s)
+            fill(store, plan.disk_full_s, lambda: figures.refused > 0)
 
     def pacs() -> None:
         time.sleep(0.5 * length)
@@ -547,6 +553,10 @@ def _count(store: Path, plan: Plan, archive: Archive, figures: Figures) -> None:
     figures.failed = sum(s.state == "failed" for s in states)
     figures.amended = sum(s.version > 1 for s in states)
     figures.dead_letters = len(ledger.dead_letters())
+    with ledger.engine.connect() as connection:
+        figures.tried_again = int(
+            connection.scalar(sqlalchemy.select(sqlalchemy.func.sum(DELIVERIES.c.tries - 1))) or 0
+        )
     ledger.engine.dispose()
     by_study: dict[str, set[str]] = {}
     for uid, lines in archive.seen.items():
@@ -594,7 +604,8 @@ def page(plan: Plan, figures: Figures) -> str:
         *(f"| {what} | {count} |" for what, count in rows),
         "",
         f"On the way senders had to send again {figures.sent_again} times, {figures.refused} instances were refused "
-        f"for want of room (A700), and {figures.delivered_again} results reached the archive more than once, with the "
+        f"for want of room (A700), {figures.tried_again} deliveries had to be tried again while the archive was down, "
+        f"and {figures.delivered_again} results reached the archive more than once, with the "
         "same UID and the same bytes.",
         "",
         "The task is a stand-in that reads every instance and writes one object; receiving, ledger, workflow and "

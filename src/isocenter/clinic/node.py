@@ -27,13 +27,14 @@ from isocenter.clinic.dimse import Acceptors, Reception
 from isocenter.core.errors import ConfigError, OutputError, TransportError
 from isocenter.data.images.atomic import atomic_path
 
-__all__ = ["Node", "Part"]
+__all__ = ["STATE_FILE", "Node", "Part", "receiving_since"]
 
 _LOG = logging.getLogger(__name__)
 _LONGEST_WAIT_S = 30.0
 _SOUND_S = 60.0
 _PORT_S = 3.0
 STATE_FILE: Final = "node.json"
+"""Where a node says which processes it has, where they listen, and since when all of its acceptors receive."""
 Stopped = Callable[[], bool]
 
 
@@ -76,9 +77,12 @@ class Node:
         self._lock.alone()
         self._acceptors = _open(reception, acceptors)
         self._lock.shared()
+        self._since = time.time()
         self.ports, self.recovered = self._acceptors.ports, self._acceptors.recovered
         self._context = multiprocessing.get_context("spawn")
         self._stop: Event = self._context.Event()
+        self._running: list[_Running] = []
+        self._tell()  # before the parts start: they read it
         self._running = [_Running(part, self._start(part)) for part in parts]
         self._tell()
 
@@ -92,6 +96,8 @@ class Node:
     def watch(self) -> int:
         """Start again what died; return how much. To be called now and then."""
         started = self._acceptors.watch()
+        if started:
+            self._since = time.time()
         for running in self._running:
             if running.process.is_alive() or not running.is_time():
                 continue
@@ -133,15 +139,30 @@ class Node:
         """Write down where the node is, for whoever asks for its state."""
         try:
             with atomic_path(self._folder / STATE_FILE) as temporary:
-                temporary.write_text(json.dumps({"pids": self.pids, "ports": self.ports}))
+                told = {"pids": self.pids, "ports": self.ports, "receiving_since": self._since}
+                temporary.write_text(json.dumps(told))
         except (OSError, OutputError) as error:
             _LOG.warning("the node's state can't be written: %s", error)  # a full disk stops no node
+            (self._folder / STATE_FILE).unlink(missing_ok=True)  # and what is there is not true any more
 
     def __enter__(self) -> Node:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def receiving_since(store: Path, otherwise: float) -> float:
+    """Return since when a store's node receives, in seconds of the epoch.
+
+    Args:
+        store: Its folder.
+        otherwise: What to return where it does not say.
+    """
+    try:
+        return float(json.loads((store / STATE_FILE).read_text("utf-8"))["receiving_since"])
+    except (OSError, ValueError, KeyError):
+        return otherwise
 
 
 class _Running:

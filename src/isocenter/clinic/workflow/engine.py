@@ -26,6 +26,7 @@ from typing import Any, Final
 from sqlalchemy.exc import OperationalError
 
 from isocenter.clinic.dimse.holding import place_of
+from isocenter.clinic.node import receiving_since
 from isocenter.clinic.ports import Deliverer, Facts, Gate, Notifier, Preparer, Route, Router, Runner, Said, Work
 from isocenter.clinic.workflow.deliver import Deliveries, Insistence
 from isocenter.clinic.workflow.ledger import ANSWERED, FAILED, WORKING, Completeness, Ledger, delivery_key
@@ -139,7 +140,8 @@ class Engine:
         self._running: set[str] = set()
         self._asked: set[str] = set()
         self._missing: set[str] = set()
-        self._since = self._swept = time.time()
+        self._began = self._swept = time.time()
+        self._short = 0.0
         self._launch()
 
     def _launch(self) -> None:
@@ -185,13 +187,15 @@ class Engine:
         """
         settings, ledger = self._settings, self._ledger
         if self._short_of_room():
-            self._since = time.time()
+            self._short = time.time()
+        # Silence tells that a sender has finished only where it could have been heard.
+        since = max(self._short, receiving_since(settings.store, self._began))
         ledger.take_in(settings.store / "journal")
         ledger.take_in_steps(settings.store / "steps" / "steps.jsonl")
         # The order of work is the ledger's, which may change: only as many are handed over as are worked on.
         with self._lock:
             room = 2 * settings.at_once - len(self._asked)
-        for state in ledger.complete(settings.completeness, since=self._since):
+        for state in ledger.complete(settings.completeness, since=since):
             if room <= 0:
                 break
             room -= self._ask(state.study, state.version)

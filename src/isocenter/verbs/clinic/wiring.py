@@ -250,7 +250,7 @@ def work_of(config: ClinicConfig, stopped: Callable[[], bool]) -> None:
 def _lasting_key() -> bytes:
     key, lasting = pseudonym_key()
     if not lasting:
-        raise DataError(
+        raise CapabilityError(
             "no key for pseudonyms can be kept here, and a rule removes identities; see ISOCENTER_PSEUDONYM_KEY"
         )
     return bytes(key)

@@ -70,8 +70,8 @@ class Plan:
     kills: int = 30
     senders: int = 3
     seed: int = 10
-    quiet_s: float = 4.0
-    between_kills_s: tuple[float, float] = (1.0, 11.0)
+    quiet_s: float = 6.0
+    between_kills_s: tuple[float, float] = (1.0, 15.0)
     pacs_down_s: float = 15.0
     disk_full_s: float = 6.0
     stalls: int = 3

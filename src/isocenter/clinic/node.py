@@ -16,6 +16,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from multiprocessing.synchronize import Event
@@ -24,6 +25,7 @@ from typing import Final
 
 from isocenter.clinic.children import StoreLock, follow_parent
 from isocenter.clinic.dimse import Acceptors, Reception
+from isocenter.clinic.dimse.holding import HINDERED
 from isocenter.core.errors import ConfigError, OutputError, TransportError
 from isocenter.data.images.atomic import atomic_path
 
@@ -153,16 +155,18 @@ class Node:
 
 
 def receiving_since(store: Path, otherwise: float) -> float:
-    """Return since when a store's node receives, in seconds of the epoch.
+    """Return since when no sender was turned away from a store's node, in seconds of the epoch.
 
     Args:
         store: Its folder.
-        otherwise: What to return where it does not say.
+        otherwise: What to return where nothing says.
     """
-    try:
-        return float(json.loads((store / STATE_FILE).read_text("utf-8"))["receiving_since"])
-    except (OSError, ValueError, KeyError):
-        return otherwise
+    told = []
+    with suppress(OSError, ValueError, KeyError):
+        told.append(float(json.loads((store / STATE_FILE).read_text("utf-8"))["receiving_since"]))
+    with suppress(OSError):
+        told.append((store / HINDERED).stat().st_mtime)
+    return max(told) if len(told) == 2 else max([otherwise, *told])
 
 
 class _Running:

@@ -15,6 +15,7 @@ from benchmarks.node_faults import Plan, run
 
 from isocenter.clinic.children import StoreLock
 from isocenter.clinic.dimse import LocalEntity, Reception
+from isocenter.clinic.dimse.holding import HINDERED
 from isocenter.clinic.node import STATE_FILE, Node, Part, receiving_since
 from isocenter.core.errors import ConfigError
 
@@ -46,6 +47,7 @@ def test_a_node_starts_again_what_dies_and_ends_in_order(tmp_path: Path) -> None
         wait(lambda: beats.is_file() and beats.read_text())
         with pytest.raises(ConfigError, match="another node"):
             StoreLock(store).alone(patience_s=0.1)
+        wait(lambda: (store / HINDERED).is_file())
         began, before = receiving_since(store, 0.0), node.pids
         os.kill(before["beat"][0], signal.SIGKILL)
         wait(lambda: node.watch() == 1)
@@ -56,7 +58,7 @@ def test_a_node_starts_again_what_dies_and_ends_in_order(tmp_path: Path) -> None
         wait(lambda: len(beats.read_text().splitlines()) == 2)
         assert set(map(str, before["beat"] + node.pids["beat"])) == set(beats.read_text().splitlines())
     assert beats.read_text().splitlines()[-1] == "ended"
-    assert not (store / STATE_FILE).exists() and receiving_since(store, 7.0) == 7.0
+    assert not (store / STATE_FILE).exists() and receiving_since(tmp_path, 7.0) == 7.0
     lock = StoreLock(store)
     assert lock.is_free()
     lock.release()

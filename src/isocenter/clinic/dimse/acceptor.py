@@ -184,6 +184,7 @@ def serve(
     by_number = {made.fileno(): (made, entity) for made, entity in zip(sockets, reception.entities, strict=True)}
     for number in by_number:
         poller.register(number, select.POLLIN)
+    holding.hindered()  # before now there may have been nobody
     while not stopped():
         for number, _ in poller.poll(_LOOK_S * 1000):
             # Who is busy waits a moment, so that a process with fewer associations takes this one.

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol, runtime_checkable
 
 from isocenter.clinic.dimse.entities import LocalEntity, negotiated
-from isocenter.clinic.dimse.holding import Arrival, Holding, Refused
+from isocenter.clinic.dimse.holding import OUT_OF_RESOURCES, Arrival, Holding, Refused
 from isocenter.clinic.dimse.messages import C_ECHO, C_STORE, Command, parse_command, response_bytes
 from isocenter.clinic.dimse.upper_layer import (
     ABORT,
@@ -266,6 +266,8 @@ class Association:
         except Refused as refused:
             arrival.abandon()
             status, comment = refused.status, refused.comment
+            if status == OUT_OF_RESOURCES:
+                self._holding.hindered()
             _LOG.warning("instance from %r refused with %04XH: %s", calling, status, comment)
             self._counters.add("refused", f"{status:04X}", comment)
         self._send(context, response_bytes(command, status, comment=comment), None)

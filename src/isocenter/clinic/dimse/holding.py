@@ -19,6 +19,7 @@ import struct
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,7 +33,19 @@ from isocenter.core.errors import DataError, OutputError
 from isocenter.data.images.atomic import explain_os_error
 from isocenter.data.images.dicom.header import Wanted, scan, scan_head
 
-__all__ = ["Arrival", "Held", "Holding", "Limits", "Recovered", "Refused", "dataset_of", "place_of", "recover"]
+__all__ = [
+    "HINDERED",
+    "OUT_OF_RESOURCES",
+    "Arrival",
+    "Held",
+    "Holding",
+    "Limits",
+    "Recovered",
+    "Refused",
+    "dataset_of",
+    "place_of",
+    "recover",
+]
 
 _WANTED: Wanted = {
     0x00080005: ("SpecificCharacterSet", "text"),
@@ -48,6 +61,9 @@ _UID = frozenset("0123456789.")
 _COUNT_EVERY_S = 30.0
 _SEAL = struct.Struct("<Q32s")
 _UNSURE_S = 600.0
+
+HINDERED: Final = "hindered"
+"""A file whose time says when a sender was last turned away for want of room, or found nobody."""
 
 OUT_OF_RESOURCES: Final = 0xA700
 DOES_NOT_MATCH: Final = 0xA900
@@ -131,6 +147,17 @@ class Holding:
 
     def _new_journal(self) -> Journal:
         return Journal(self.folder / "journal" / f"{time.time_ns():020d}-{os.getpid()}.jsonl")
+
+    def hindered(self) -> None:
+        """Remember that a sender may just have been turned away: its silence does not say that it has finished.
+
+        The time of a file is set, which a full disk allows.
+        """
+        try:
+            os.utime(self.folder / HINDERED)
+        except OSError:
+            with suppress(OSError):
+                (self.folder / HINDERED).touch(mode=0o600)
 
     def note(self, entry: Mapping[str, object]) -> None:
         """Write a line into the journal; it is on the disk when this returns.

@@ -355,7 +355,9 @@ def load_clinic_config(file: Path | str) -> ClinicConfig:
     try:
         config = ClinicConfig.model_validate(content)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
+        # Of a choice ("auto" or a secret) the last is what was meant, where it is not the plain word.
+        found = error.errors(include_url=False, include_input=False)
+        first = next((e for e in found if e["type"] != "literal_error"), found[0])
         raise ConfigError(f"{file}: {'.'.join(str(p) for p in first['loc'])}: {first['msg']}") from error
     if config.store.is_absolute():
         return config

@@ -32,7 +32,7 @@ from isocenter.clinic.workflow.commitments import report_commitments
 from isocenter.clinic.workflow.deliver import Insistence, StoreDestination, StowDestination
 from isocenter.clinic.workflow.engine import Engine, EngineSettings, Ports
 from isocenter.clinic.workflow.rules import Rule, Rules
-from isocenter.core.errors import ConfigError
+from isocenter.core.errors import CapabilityError, ConfigError
 from isocenter.data.deidentify import Policy, Pseudonyms, deidentify_bytes
 from isocenter.data.images.atomic import explain_os_error
 from isocenter.data.images.dicom.header import Wanted, scan

@@ -71,7 +71,7 @@ class Plan:
     senders: int = 3
     seed: int = 10
     quiet_s: float = 6.0
-    between_kills_s: tuple[float, float] = (1.0, 15.0)
+    between_kills_s: tuple[float, float] = (1.0, 13.0)
     pacs_down_s: float = 15.0
     disk_full_s: float = 6.0
     stalls: int = 3
@@ -104,6 +104,7 @@ class Figures:
     sent_again: int = 0
     delivered_again: int = 0
     tried_again: int = 0
+    ran_again: int = 0
     refused: int = 0
     dead_letters: int = 0
     disk: str = ""
@@ -130,6 +131,8 @@ class CountingRunner:
     def run(self, work: Work) -> Worked:
         """Answer a study; see `Runner`."""
         result = work.out / "result.dcm"
+        with suppress(OSError), (work.out.parents[3] / "runs").open("a") as stream:
+            stream.write(f"{work.study}\n")
         if not result.is_file():
             hashes, first = [], Dataset()
             for file in sorted(work.folder.iterdir()):
@@ -521,6 +524,9 @@ def _faults(
         time.sleep(0.5 * length)
         archive.down()
         time.sleep(plan.pacs_down_s)
+        until = time.monotonic() + 60
+        while not _tried_again(store) and time.monotonic() < until:
+            time.sleep(0.5)
         archive.up()
 
     def stalls() -> None:
@@ -533,6 +539,20 @@ def _faults(
 
 def _ledger(store: Path) -> Any:
     return open_ledger(os.environ.get("ISOCENTER_TEST_POSTGRESQL", "") or f"sqlite:///{store / 'ledger.db'}")
+
+
+def _tried_again(store: Path) -> int:
+    """Return how many tries of deliveries were not the last."""
+    if not (store / "ledger.db").is_file():
+        return 0
+    late = sqlalchemy.case((DELIVERIES.c.state == "waiting", DELIVERIES.c.tries), else_=DELIVERIES.c.tries - 1)
+    with suppress(sqlalchemy.exc.OperationalError):  # the disk is full
+        ledger = _ledger(store)
+        with ledger.engine.connect() as connection:
+            found = int(connection.scalar(sqlalchemy.select(sqlalchemy.func.sum(late))) or 0)
+        ledger.engine.dispose()
+        return found
+    return 0
 
 
 def _done(store: Path, plan: Plan) -> bool:
@@ -553,11 +573,9 @@ def _count(store: Path, plan: Plan, archive: Archive, figures: Figures) -> None:
     figures.failed = sum(s.state == "failed" for s in states)
     figures.amended = sum(s.version > 1 for s in states)
     figures.dead_letters = len(ledger.dead_letters())
-    with ledger.engine.connect() as connection:
-        figures.tried_again = int(
-            connection.scalar(sqlalchemy.select(sqlalchemy.func.sum(DELIVERIES.c.tries - 1))) or 0
-        )
     ledger.engine.dispose()
+    figures.tried_again = _tried_again(store)
+    figures.ran_again = len((store / "runs").read_text().splitlines()) - plan.studies
     by_study: dict[str, set[str]] = {}
     for uid, lines in archive.seen.items():
         by_study.setdefault(lines[0][0], set()).add(uid)
@@ -603,10 +621,10 @@ def page(plan: Plan, figures: Figures) -> str:
         "| --- | --- |",
         *(f"| {what} | {count} |" for what, count in rows),
         "",
-        f"On the way senders had to send again {figures.sent_again} times, {figures.refused} instances were refused "
-        f"for want of room (A700), {figures.tried_again} deliveries had to be tried again while the archive was down, "
-        f"and {figures.delivered_again} results reached the archive more than once, with the "
-        "same UID and the same bytes.",
+        f"On the way tasks were asked {figures.ran_again} times more than there are studies, because of a kill in "
+        f"between; senders had to send again {figures.sent_again} times, {figures.refused} instances were refused for "
+        f"want of room (A700), {figures.tried_again} deliveries had to be tried again while the archive was down, and "
+        f"{figures.delivered_again} results reached the archive more than once, with the same UID and the same bytes.",
         "",
         "The task is a stand-in that reads every instance and writes one object; receiving, ledger, workflow and "
         "delivery are the product's own. Completeness is by silence "

@@ -14,7 +14,7 @@ PYTEST_WORKERS ?= 2
 # Folder of the labelled sets; where each comes from, and its licence, stands on the cards of the weights.
 DATA ?= $(or $(ISOCENTER_SHARED_DATA),../shared/data)
 
-.PHONY: help install viewer system demo test lint types imports unit bench results scale train clean
+.PHONY: help install viewer system demo test lint types imports unit bench results scale faults clinic train clean
 
 help:
 	@echo "make demo     install, read real images, show the result"
@@ -23,6 +23,8 @@ help:
 	@echo "make bench    all benchmarks against their peers (minutes), writes docs/results/benchmarks.md"
 	@echo "make results  the other measured pages of docs/results, from the labelled sets in DATA (long)"
 	@echo "make scale    plans and several processes, measured: docs/results/scale.md (minutes)"
+	@echo "make faults   the clinic's node killed, starved and cut off while 200 studies arrive: docs/results/node-faults.md"
+	@echo "make clinic   the node between scanner and archive, with real images and with PostgreSQL (minutes)"
 	@echo "make train    the two automatic tasks again, from the labelled sets in DATA, into .runs (hours)"
 
 install: $(VENV)/.installed viewer
@@ -57,8 +59,10 @@ $(PAGE): $(WEB) | $(VENV)/.installed
 	  echo "note: the page of isocenter serve was not built; its API works. Try again with make viewer"
 
 # Programs from Debian that the tests call: dciodvfy checks every DICOM object we write, tesseract reads burnt-in text,
-# Orthanc is an archive to retrieve from, Chromium shows the page.
-SYSTEM := dciodvfy:dicom3tools tesseract:tesseract-ocr Orthanc:orthanc-dicomweb chromium:chromium
+# Orthanc is an archive to retrieve from and to answer to, dcmtk a scanner; PostgreSQL may keep the node's ledger; Chromium
+# shows the page.
+SYSTEM := dciodvfy:dicom3tools tesseract:tesseract-ocr Orthanc:orthanc-dicomweb chromium:chromium storescu:dcmtk \
+  openssl:openssl pg_ctlcluster:postgresql
 system:
 	@for pair in $(SYSTEM); do program=$${pair%%:*}; package=$${pair##*:}; command -v $$program >/dev/null || \
 	  { command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ] && { [ -n "$$fresh" ] || apt-get update -qq; fresh=1; \
@@ -95,6 +99,12 @@ results: install
 	$(BIN)/python -m benchmarks.scorecards --data $(DATA)
 	$(BIN)/python -m benchmarks.written_objects
 	$(BIN)/python -m benchmarks.fresh_machine
+
+clinic: install system
+	ISOCENTER_LONG=1 $(BIN)/python -m pytest -q -n0 tests/e2e/test_clinic.py tests/real/test_clinic_real.py
+
+faults: install
+	$(BIN)/python -m benchmarks.node_faults --page docs/results/node-faults.md
 
 # Plans against what happens, several processes against one; with Ray (pip install 'isocenter[ray]') its test too.
 scale: install

@@ -47,6 +47,7 @@ NOT_SPEED = {
     "label_sets",
     "ledger_attacks",
     "nnunet_peer",
+    "node_faults",
     "fresh_machine",
     "gpu",
     "phenotype",

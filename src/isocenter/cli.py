@@ -29,6 +29,7 @@ from isocenter.cli_catalog import cohort as cohort_command
 from isocenter.cli_catalog import describe as describe_command
 from isocenter.cli_catalog import duplicates as duplicates_command
 from isocenter.cli_catalog import leaks as leaks_command
+from isocenter.cli_clinic import app as clinic_app
 from isocenter.cli_diagnose import diagnose as diagnose_command
 from isocenter.cli_evaluate import check, evaluate
 from isocenter.cli_label import label as label_command
@@ -338,6 +339,7 @@ app.command()(mcp_command)
 app.add_typer(labels_app, name="labels")
 app.add_typer(models_app, name="models")
 app.add_typer(audit_app, name="audit")
+app.add_typer(clinic_app, name="clinic")
 
 
 @app.command()

@@ -48,6 +48,7 @@ COMMANDS = (
     "demo",
     "models",
     "audit",
+    "clinic",
     "plugins",
     "version",
 )
@@ -55,6 +56,7 @@ BELOW = {
     "models": ("add", "list", "check", "card"),
     "audit": ("verify", "show"),
     "labels": ("export", "convert", "agreement"),
+    "clinic": ("run", "status", "replay", "recover"),
     "align": ("train", "classify", "retrieve"),
 }
 

@@ -1,0 +1,86 @@
+"""The commands of `isocenter clinic`: the node that a hospital's systems talk to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from isocenter.terminal import out
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    help="The clinic's node: receives studies, answers them by rule, sends results back, and loses nothing.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+ConfigArgument = Annotated[
+    Path,
+    typer.Argument(help="The node's settings (docs/reference/clinic-yaml.md).", show_default=False, readable=False),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document to standard output, nothing else.")]
+
+
+@app.command()
+def run(config: ConfigArgument) -> None:
+    """Run the node until it is told to stop (SIGTERM, Ctrl-C)."""
+    import logging
+
+    from isocenter.verbs.clinic import clinic_run
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(processName)s %(name)s %(message)s")
+    clinic_run(config, ready=lambda node: out(f"listening: {', '.join(f'{t} {p}' for t, p in node.ports.items())}"))
+
+
+@app.command()
+def status(config: ConfigArgument, as_json: JsonOption = False) -> None:
+    """Tell how the node is: studies and deliveries by state, what failed and why."""
+    from isocenter.verbs.clinic import clinic_status
+
+    found = clinic_status(config)
+    if as_json:
+        out(found.model_dump_json(indent=2))
+        return
+    lines = ["running" if found.running else "not running"]
+    lines += [f"{title} listens on port {port}" for title, port in found.ports.items() if found.running]
+    lines += [f"studies {state}: {count}" for state, count in sorted(found.studies.items())]
+    lines += [f"deliveries {state}: {count}" for state, count in sorted(found.deliveries.items())]
+    lines += [f"failed: {one['study']} version {one['version']}: {one['reason']}" for one in found.failed]
+    lines += [
+        f"dead letter {one['delivery'][:12]}: {one['study']} to {one['destination']}: {one['error']}"
+        for one in found.dead_letters
+    ]
+    if found.conflicts:
+        lines.append(f"{found.conflicts} instances were refused: another of their UID is held")
+    out("\n".join(lines))
+
+
+@app.command()
+def replay(
+    config: ConfigArgument,
+    deliveries: Annotated[
+        list[str] | None, typer.Option("--delivery", help="Key of a dead letter; more than one may be given.")
+    ] = None,
+    studies: Annotated[
+        list[str] | None, typer.Option("--study", help="UID of a failed study; more than one may be given.")
+    ] = None,
+) -> None:
+    """Send dead letters again, and have failed studies answered again: all, or those named."""
+    from isocenter.verbs.clinic import clinic_replay
+
+    sent, asked = clinic_replay(config, deliveries=deliveries or None, studies=studies or None)
+    out(f"{sent} deliveries are sent again, {asked} studies are answered again")
+
+
+@app.command()
+def recover(config: ConfigArgument) -> None:
+    """Put the store of a node that does not run in order, as each start does."""
+    from isocenter.verbs.clinic import clinic_recover
+
+    found = clinic_recover(config)
+    out(
+        f"{found.unfinished} instances on their way in removed, {found.broken} that were never answered for removed, "
+        f"{found.noted} written into the journal again"
+    )

@@ -1,0 +1,453 @@
+"""The ledger: which studies were received, how far each is, what was answered and what went where.
+
+It is derived from the journals of receiving, line by line and once each: the same line again changes nothing. It lives
+in SQLite by default and in PostgreSQL by one setting.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final
+
+from sqlalchemy import Connection, Engine, create_engine, event, func, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from isocenter.clinic.dimse.journal import read_lines
+from isocenter.clinic.workflow.tables import (
+    ANSWERS,
+    CONFLICTS,
+    CURSORS,
+    DELIVERIES,
+    EVENTS,
+    INSTANCES,
+    LEDGER,
+    OWN,
+    STEPS,
+    STUDIES,
+)
+
+__all__ = ["Completeness", "Ledger", "StudyState", "delivery_key", "open_ledger"]
+
+ARRIVING: Final = "arriving"
+COMPLETE: Final = "complete"
+WORKING: Final = "working"
+ANSWERED: Final = "answered"
+FAILED: Final = "failed"
+_STEPS = "steps.jsonl"
+_MOST_LINES = 2000
+
+
+@dataclass(frozen=True)
+class Completeness:
+    """When a study has all its instances.
+
+    Args:
+        quiet_s: Nothing came for so long.
+        told_s: The scanner said how many there are, they are there, and nothing came for so long.
+        longest_s: A study that never falls quiet is answered all the same after so long; what comes later is a new
+            version of it.
+    """
+
+    quiet_s: float = 10.0
+    told_s: float = 0.5
+    longest_s: float = 3600.0
+
+
+@dataclass(frozen=True)
+class StudyState:
+    """A study in the ledger; times in seconds of the epoch."""
+
+    study: str
+    state: str
+    version: int
+    instances: int
+    bytes: int
+    first_at: float
+    last_at: float
+    calling: str
+    called: str
+    modalities: tuple[str, ...]
+    priority: int
+
+
+def open_ledger(url: str) -> Ledger:
+    """Open a ledger, and make its tables where they are not there.
+
+    Args:
+        url: As SQLAlchemy has it: "sqlite:///FILE", or "postgresql+psycopg://...".
+    """
+    engine = create_engine(url, pool_pre_ping=True)
+    if engine.dialect.name == "sqlite":
+        event.listen(engine, "connect", _settle_sqlite)
+    LEDGER.create_all(engine)
+    return Ledger(engine)
+
+
+def _settle_sqlite(connection: Any, _record: object) -> None:
+    # Readers do not wait for the writer, and what is committed outlasts a power cut.
+    for line in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=30000", "foreign_keys=ON"):
+        connection.execute(f"PRAGMA {line}")
+
+
+def delivery_key(*parts: str) -> str:
+    """Return the name of a delivery: the same for the same file to the same place."""
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+class Ledger:
+    """The ledger of a node.
+
+    Args:
+        engine: The database.
+        clock: Returns the time, in seconds of the epoch.
+    """
+
+    def __init__(self, engine: Engine, clock: Callable[[], float] = time.time) -> None:
+        self.engine, self._clock = engine, clock
+        self._insert = postgresql.insert if engine.dialect.name == "postgresql" else sqlite.insert
+
+    def take_in(self, journals: Path) -> int:
+        """Take in what the journals of receiving say since the last time.
+
+        Args:
+            journals: Their folder.
+
+        Returns:
+            Instances that were new.
+        """
+        new = 0
+        for file in sorted(journals.glob("*.jsonl")):
+            while True:
+                with self.engine.begin() as connection:
+                    begin = connection.scalar(select(CURSORS.c.position).where(CURSORS.c.journal == file.name)) or 0
+                    if file.stat().st_size <= begin:
+                        break
+                    read = list(islice(read_lines(file, begin), _MOST_LINES))
+                    if not read:
+                        break
+                    new += self._taken(connection, [line for _, line in read])
+                    self._put(connection, CURSORS, {"journal": file.name, "position": read[-1][0]}, "journal")
+        return new
+
+    def take_in_steps(self, file: Path) -> int:
+        """Take in what scanners said of their steps; return how many lines were new."""
+        if not file.is_file():
+            return 0
+        with self.engine.begin() as connection:
+            begin = connection.scalar(select(CURSORS.c.position).where(CURSORS.c.journal == _STEPS)) or 0
+            count = 0
+            for end, line in read_lines(file, begin):
+                for study in line["studies"]:
+                    row = {
+                        "study": study, "step": line["step"], "status": line["status"],
+                        "expected": sum(line["series"].values()), "at": _seconds(line["at"]),
+                    }  # fmt: skip
+                    self._put(connection, STEPS, row, "study", "step")
+                self._put(connection, CURSORS, {"journal": _STEPS, "position": end}, "journal")
+                count += 1
+        return count
+
+    def complete(self, rule: Completeness, *, since: float = 0.0) -> list[StudyState]:
+        """Mark the studies that have all their instances; return those that are to be worked on, most urgent first.
+
+        Args:
+            rule: When a study has them all.
+            since: The node has been able to receive since then: silence before it says nothing.
+        """
+        now = self._clock()
+        with self.engine.begin() as connection:
+            told = (
+                select(STEPS.c.study, func.sum(STEPS.c.expected).label("expected"))
+                .group_by(STEPS.c.study)
+                .having(func.min(STEPS.c.status) == "COMPLETED", func.max(STEPS.c.status) == "COMPLETED")
+                .subquery()
+            )
+            rows = connection.execute(
+                select(STUDIES.c.study, STUDIES.c.instances, STUDIES.c.first_at, STUDIES.c.last_at, told.c.expected)
+                .outerjoin(told, told.c.study == STUDIES.c.study)
+                .where(STUDIES.c.state == ARRIVING)
+            ).all()
+            ready = [
+                row.study
+                for row in rows
+                if now - max(row.last_at, since) >= rule.quiet_s
+                or (row.expected and row.instances >= row.expected and now - row.last_at >= rule.told_s)
+                or now - max(row.first_at, since) >= rule.longest_s
+            ]
+            if ready:
+                connection.execute(update(STUDIES).where(STUDIES.c.study.in_(ready)).values(state=COMPLETE))
+                for study in ready:
+                    self._event(connection, "complete", study, "")
+            found = connection.execute(
+                select(STUDIES)
+                .where(STUDIES.c.state == COMPLETE)
+                .order_by(STUDIES.c.priority.desc(), STUDIES.c.last_at, STUDIES.c.study)
+            ).all()
+        return [_state(row) for row in found]
+
+    def study(self, study: str) -> StudyState | None:
+        """Return a study; None where it is not known."""
+        with self.engine.connect() as connection:
+            row = connection.execute(select(STUDIES).where(STUDIES.c.study == study)).first()
+        return None if row is None else _state(row)
+
+    def studies(self, *, limit: int = 100) -> list[StudyState]:
+        """Return the latest studies."""
+        with self.engine.connect() as connection:
+            rows = connection.execute(select(STUDIES).order_by(STUDIES.c.last_at.desc()).limit(limit)).all()
+        return [_state(row) for row in rows]
+
+    def counts(self) -> dict[str, int]:
+        """Return how many studies are in each state, and deliveries ("delivery waiting", ...)."""
+        with self.engine.connect() as connection:
+            rows = connection.execute(select(STUDIES.c.state, func.count()).group_by(STUDIES.c.state)).all()
+            sent = connection.execute(select(DELIVERIES.c.state, func.count()).group_by(DELIVERIES.c.state)).all()
+        return {**{str(s): int(n) for s, n in rows}, **{f"delivery {s}": int(n) for s, n in sent}}
+
+    def instances(self, study: str) -> list[dict[str, Any]]:
+        """Return the instances of a study, by series and UID."""
+        with self.engine.connect() as connection:
+            rows = connection.execute(
+                select(INSTANCES).where(INSTANCES.c.study == study).order_by(INSTANCES.c.series, INSTANCES.c.sop)
+            ).all()
+        return [dict(row._mapping) for row in rows]
+
+    def classes(self, instances: Sequence[str]) -> dict[str, str]:
+        """Return the SOP class of each instance that is held, by its UID."""
+        with self.engine.connect() as connection:
+            rows = connection.execute(
+                select(INSTANCES.c.sop, INSTANCES.c.sop_class).where(INSTANCES.c.sop.in_(list(instances)))
+            ).all()
+        return {row.sop: row.sop_class for row in rows}
+
+    def mark(self, study: str, version: int, state: str, detail: str = "") -> bool:
+        """Set a study's state, unless more has arrived since that version; return whether it was set."""
+        with self.engine.begin() as connection:
+            done = connection.execute(
+                update(STUDIES)
+                .where(STUDIES.c.study == study, STUDIES.c.version == version, STUDIES.c.state != ARRIVING)
+                .values(state=state)
+            )
+            if done.rowcount:
+                self._event(connection, state, study, detail)
+        return bool(done.rowcount)
+
+    def in_state(self, state: str) -> list[StudyState]:
+        """Return the studies in a state, most urgent first."""
+        with self.engine.connect() as connection:
+            rows = connection.execute(
+                select(STUDIES).where(STUDIES.c.state == state).order_by(STUDIES.c.priority.desc(), STUDIES.c.last_at)
+            ).all()
+        return [_state(row) for row in rows]
+
+    def ask_again(self, studies: Iterable[str] | None = None) -> int:
+        """Have studies that failed answered again as a new version, all or those named; return how many."""
+        wanted = STUDIES.c.state == FAILED
+        if studies is not None:
+            wanted &= STUDIES.c.study.in_(list(studies))
+        with self.engine.begin() as connection:
+            again = connection.scalars(select(STUDIES.c.study).where(wanted)).all()
+            for study in again:
+                connection.execute(
+                    update(STUDIES)
+                    .where(STUDIES.c.study == study)
+                    .values(state=COMPLETE, version=STUDIES.c.version + 1)
+                )
+                self._event(connection, "asked again", study, "")
+        return len(again)
+
+    def prioritise(self, study: str, priority: int) -> None:
+        """Set how urgent a study is; higher comes first."""
+        with self.engine.begin() as connection:
+            connection.execute(update(STUDIES).where(STUDIES.c.study == study).values(priority=priority))
+            self._event(connection, "priority", study, str(priority))
+
+    def answered(self, row: Mapping[str, Any]) -> None:
+        """Write down what a task answered; the same answer again replaces it."""
+        with self.engine.begin() as connection:
+            self._put(connection, ANSWERS, {**row, "at": self._clock()}, "answer")
+
+    def answers(self, study: str) -> list[dict[str, Any]]:
+        """Return what was answered about a study."""
+        with self.engine.connect() as connection:
+            rows = connection.execute(
+                select(ANSWERS).where(ANSWERS.c.study == study).order_by(ANSWERS.c.version, ANSWERS.c.answer)
+            ).all()
+        return [dict(row._mapping) for row in rows]
+
+    def queue(self, rows: Sequence[Mapping[str, Any]]) -> int:
+        """Add deliveries; those that are there already stay as they are. Return how many were new."""
+        now = self._clock()
+        new = 0
+        with self.engine.begin() as connection:
+            for row in rows:
+                values = {**row, "state": "waiting", "tries": 0, "next_at": now, "error": "", "at": now}
+                done = connection.execute(
+                    self._insert(DELIVERIES).values(values).on_conflict_do_nothing(index_elements=["delivery"])
+                )
+                new += done.rowcount
+        return new
+
+    def made(self, study: str, instances: Iterable[str]) -> None:
+        """Remember what we made of a study ourselves, so that it is no news when it comes back."""
+        with self.engine.begin() as connection:
+            for sop in instances:
+                connection.execute(
+                    self._insert(OWN).values(sop=sop, study=study).on_conflict_do_nothing(index_elements=["sop"])
+                )
+
+    def due(self, *, limit: int = 100, destination: str | None = None) -> list[dict[str, Any]]:
+        """Return the deliveries whose time has come, all or those of a destination, oldest first."""
+        wanted = DELIVERIES.c.state == "waiting"
+        if destination is not None:
+            wanted &= DELIVERIES.c.destination == destination
+        with self.engine.connect() as connection:
+            rows = connection.execute(
+                select(DELIVERIES)
+                .where(wanted, DELIVERIES.c.next_at <= self._clock())
+                .order_by(DELIVERIES.c.next_at, DELIVERIES.c.delivery)
+                .limit(limit)
+            ).all()
+        return [dict(row._mapping) for row in rows]
+
+    def delivered(self, delivery: str) -> None:
+        """Say that a delivery was taken."""
+        with self.engine.begin() as connection:
+            connection.execute(
+                update(DELIVERIES)
+                .where(DELIVERIES.c.delivery == delivery)
+                .values(state="delivered", error="", tries=DELIVERIES.c.tries + 1, at=self._clock())
+            )
+
+    def failed(self, delivery: str, error: str, *, wait_s: float | None) -> None:
+        """Say that a delivery was not taken.
+
+        Args:
+            delivery: Its key.
+            error: Why, without a patient's value.
+            wait_s: When it is tried again; None: never, it is a dead letter.
+        """
+        now = self._clock()
+        with self.engine.begin() as connection:
+            connection.execute(
+                update(DELIVERIES)
+                .where(DELIVERIES.c.delivery == delivery)
+                .values(
+                    state="waiting" if wait_s is not None else "dead",
+                    tries=DELIVERIES.c.tries + 1,
+                    next_at=now + (wait_s or 0.0),
+                    error=error,
+                    at=now,
+                )
+            )
+            if wait_s is None:
+                study = connection.scalar(select(DELIVERIES.c.study).where(DELIVERIES.c.delivery == delivery)) or ""
+                self._event(connection, "dead letter", study, error)
+
+    def dead_letters(self) -> list[dict[str, Any]]:
+        """Return the deliveries that were given up."""
+        with self.engine.connect() as connection:
+            rows = connection.execute(
+                select(DELIVERIES).where(DELIVERIES.c.state == "dead").order_by(DELIVERIES.c.at)
+            ).all()
+        return [dict(row._mapping) for row in rows]
+
+    def replay(self, deliveries: Iterable[str] | None = None) -> int:
+        """Send dead letters again, all or those named; return how many."""
+        with self.engine.begin() as connection:
+            wanted = DELIVERIES.c.state == "dead"
+            if deliveries is not None:
+                wanted &= DELIVERIES.c.delivery.in_(list(deliveries))
+            done = connection.execute(
+                update(DELIVERIES).where(wanted).values(state="waiting", tries=0, next_at=self._clock(), error="")
+            )
+        return done.rowcount
+
+    def tell(self, kind: str, study: str, detail: str) -> None:
+        """Write an event for the panel; without a patient's value."""
+        with self.engine.begin() as connection:
+            self._event(connection, kind, study, detail)
+
+    def events(self, *, limit: int = 200) -> list[dict[str, Any]]:
+        """Return the latest events, newest first."""
+        with self.engine.connect() as connection:
+            rows = connection.execute(select(EVENTS).order_by(EVENTS.c.number.desc()).limit(limit)).all()
+        return [dict(row._mapping) for row in rows]
+
+    def conflicts(self) -> list[dict[str, Any]]:
+        """Return the instances that were refused because another of their UID is held."""
+        with self.engine.connect() as connection:
+            return [dict(row._mapping) for row in connection.execute(select(CONFLICTS).order_by(CONFLICTS.c.at)).all()]
+
+    def _taken(self, connection: Connection, lines: Sequence[Mapping[str, Any]]) -> int:
+        new = 0
+        for line in lines:
+            at = _seconds(line["at"])
+            if line.get("conflict"):
+                row = {"sop": line["sop"], "study": line["study"], "sha256": line["sha256"],
+                       "calling": line["calling"], "at": at, "seen": False}  # fmt: skip
+                connection.execute(
+                    self._insert(CONFLICTS).values(row).on_conflict_do_nothing(index_elements=["sop", "sha256"])
+                )
+                self._event(connection, "conflict", line["study"], "another instance of a UID that is held was refused")
+                continue
+            new += self._instance(connection, line, at)
+        return new
+
+    def _instance(self, connection: Connection, line: Mapping[str, Any], at: float) -> int:
+        """Take in one received instance; return 1 where it was new."""
+        study = line["study"]
+        if connection.scalar(select(OWN.c.sop).where(OWN.c.sop == line["sop"])):
+            return 0
+        first = {
+            "study": study, "state": ARRIVING, "version": 1, "instances": 0, "bytes": 0, "first_at": at, "last_at": at,
+            "calling": line["calling"], "called": line["called"], "modalities": "", "priority": 0,
+        }  # fmt: skip
+        connection.execute(self._insert(STUDIES).values(first).on_conflict_do_nothing(index_elements=["study"]))
+        row = {
+            "sop": line["sop"], "study": study, "series": line["series"], "sop_class": line["class"],
+            "syntax": line["syntax"], "modality": line["modality"][:16], "sha256": line["sha256"],
+            "bytes": line["bytes"], "calling": line["calling"], "at": at,
+        }  # fmt: skip
+        done = connection.execute(self._insert(INSTANCES).values(row).on_conflict_do_nothing(index_elements=["sop"]))
+        if not done.rowcount:
+            return 0
+        current = connection.execute(select(STUDIES).where(STUDIES.c.study == study)).one()
+        modalities = sorted({*current.modalities.split(), *row["modality"].split()})
+        values: dict[str, Any] = {
+            "instances": current.instances + 1, "bytes": current.bytes + row["bytes"],
+            "last_at": max(current.last_at, at), "modalities": " ".join(modalities)[:200],
+        }  # fmt: skip
+        if current.state != ARRIVING:
+            # More of a study that was complete: what was answered stands, and it is answered again as a new version.
+            values |= {"state": ARRIVING, "version": current.version + 1, "first_at": at}
+            self._event(connection, "reopened", study, f"version {current.version + 1}")
+        connection.execute(update(STUDIES).where(STUDIES.c.study == study).values(values))
+        return 1
+
+    def _put(self, connection: Connection, table: Any, row: Mapping[str, Any], *keys: str) -> None:
+        """Insert a row, or replace the one of its keys."""
+        rest = {name: value for name, value in row.items() if name not in keys}
+        connection.execute(
+            self._insert(table).values(dict(row)).on_conflict_do_update(index_elements=list(keys), set_=rest)
+        )
+
+    def _event(self, connection: Connection, kind: str, study: str, detail: str) -> None:
+        connection.execute(EVENTS.insert().values(at=self._clock(), kind=kind, study=study, detail=detail))
+
+
+def _state(row: Any) -> StudyState:
+    return StudyState(
+        row.study, row.state, row.version, row.instances, row.bytes, row.first_at, row.last_at, row.calling, row.called,
+        tuple(row.modalities.split()), row.priority,
+    )  # fmt: skip
+
+
+def _seconds(text: str) -> float:
+    return datetime.fromisoformat(text).timestamp()

@@ -1,0 +1,146 @@
+"""Tables of the node's ledger: the same in SQLite and in PostgreSQL."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+__all__ = ["ANSWERS", "CONFLICTS", "CURSORS", "DELIVERIES", "EVENTS", "INSTANCES", "LEDGER", "OWN", "STEPS", "STUDIES"]
+
+LEDGER: Final = MetaData()
+_UID = String(64)
+
+CURSORS = Table(
+    "cursors",
+    LEDGER,
+    Column("journal", String(120), primary_key=True),
+    Column("position", BigInteger, nullable=False),
+)
+"""How far each journal was taken in."""
+
+STUDIES = Table(
+    "studies",
+    LEDGER,
+    Column("study", _UID, primary_key=True),
+    Column("state", String(16), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("instances", Integer, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("first_at", Float, nullable=False),
+    Column("last_at", Float, nullable=False),
+    Column("calling", String(16), nullable=False),
+    Column("called", String(16), nullable=False),
+    Column("modalities", String(200), nullable=False),
+    Column("priority", Integer, nullable=False, default=0),
+    Index("studies_by_state", "state", "last_at"),
+)
+"""A study's state: arriving, complete, working, answered, failed. Its version grows when more arrives later."""
+
+INSTANCES = Table(
+    "instances",
+    LEDGER,
+    Column("sop", _UID, primary_key=True),
+    Column("study", _UID, ForeignKey("studies.study"), nullable=False),
+    Column("series", _UID, nullable=False),
+    Column("sop_class", _UID, nullable=False),
+    Column("syntax", _UID, nullable=False),
+    Column("modality", String(16), nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("calling", String(16), nullable=False),
+    Column("at", Float, nullable=False),
+    Index("instances_by_study", "study", "series"),
+)
+
+CONFLICTS = Table(
+    "conflicts",
+    LEDGER,
+    Column("number", Integer, primary_key=True),
+    Column("sop", _UID, nullable=False),
+    Column("study", _UID, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("calling", String(16), nullable=False),
+    Column("at", Float, nullable=False),
+    Column("seen", Boolean, nullable=False, default=False),
+    UniqueConstraint("sop", "sha256"),
+)
+"""Instances that were refused because another of their UID is held."""
+
+STEPS = Table(
+    "steps",
+    LEDGER,
+    Column("study", _UID, primary_key=True),
+    Column("step", _UID, primary_key=True),
+    Column("status", String(16), nullable=False),
+    Column("expected", Integer, nullable=False),
+    Column("at", Float, nullable=False),
+)
+"""What scanners say of their performed procedure steps: how many instances a study is to have."""
+
+ANSWERS = Table(
+    "answers",
+    LEDGER,
+    Column("answer", String(64), primary_key=True),
+    Column("study", _UID, ForeignKey("studies.study"), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("rule", String(64), nullable=False),
+    Column("task", String(64), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("at", Float, nullable=False),
+    Column("seconds", Float, nullable=False),
+    Index("answers_by_study", "study", "version"),
+)
+"""What a task answered: answered, abstained, or failed, with the reason."""
+
+DELIVERIES = Table(
+    "deliveries",
+    LEDGER,
+    Column("delivery", String(64), primary_key=True),
+    Column("study", _UID, ForeignKey("studies.study"), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("destination", String(64), nullable=False),
+    Column("form", String(16), nullable=False),
+    Column("file", Text, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("tries", Integer, nullable=False),
+    Column("next_at", Float, nullable=False),
+    Column("error", Text, nullable=False),
+    Column("at", Float, nullable=False),
+    Index("deliveries_by_state", "state", "next_at"),
+)
+"""What goes where: waiting, delivered, or dead (a dead letter, until somebody sends it again)."""
+
+OWN = Table(
+    "own",
+    LEDGER,
+    Column("sop", _UID, primary_key=True),
+    Column("study", _UID, nullable=False),
+)
+"""Instances that the node made itself: an archive that sends all it gets sends them back, and they are no news."""
+
+EVENTS = Table(
+    "events",
+    LEDGER,
+    Column("number", Integer, primary_key=True),
+    Column("at", Float, nullable=False),
+    Column("kind", String(32), nullable=False),
+    Column("study", _UID, nullable=False),
+    Column("detail", Text, nullable=False),
+    Index("events_by_time", "at"),
+)
+"""What the panel shows; never a patient's value."""

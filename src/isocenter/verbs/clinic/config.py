@@ -1,0 +1,364 @@
+"""`clinic.yaml`: everything that a node is told, strictly checked before anything starts."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from isocenter.core.errors import ConfigError
+from isocenter.verbs.read import Coded
+
+__all__ = [
+    "CallerConfig",
+    "ClinicConfig",
+    "CompletenessConfig",
+    "DicomWebDestination",
+    "DimseDestination",
+    "EntityConfig",
+    "InsistenceConfig",
+    "LimitsConfig",
+    "RuleConfig",
+    "Secret",
+    "TasksConfig",
+    "TlsConfig",
+    "load_clinic_config",
+]
+
+Title = Annotated[str, Field(min_length=1, max_length=16, pattern=r"^[ -\[\]-~]+$")]
+Name = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[a-z0-9][a-z0-9_.-]*$")]
+Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Secret(_Strict):
+    """A secret, never written into the configuration itself.
+
+    Attributes:
+        file: File that holds it; a newline at its end is no part of it. Must be readable by its owner alone.
+        env: Environment variable that holds it.
+    """
+
+    file: Path | None = None
+    env: str | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Secret:
+        if (self.file is None) == (self.env is None):
+            raise ValueError("a secret is {file: PATH} or {env: NAME}")
+        return self
+
+    def read(self) -> str:
+        """Return the secret.
+
+        Raises:
+            ConfigError: It is not there, or others may read its file.
+        """
+        if self.env is not None:
+            value = os.environ.get(self.env, "")
+            if not value:
+                raise ConfigError(f"the environment variable {self.env} is to hold a secret, and is empty")
+            return value
+        file = Path(self.file or "")
+        try:
+            mode = file.stat().st_mode
+            value = file.read_text("utf-8").rstrip("\r\n")
+        except OSError as error:
+            raise ConfigError(f"the secret in {file} can't be read: {error.strerror}") from error
+        if mode & 0o077:
+            raise ConfigError(f"others may read the secret in {file}; give it to its owner alone: chmod 600")
+        return value
+
+
+class TlsConfig(_Strict):
+    """Files of DICOM TLS (PEM).
+
+    Attributes:
+        certificate: Ours, with its chain.
+        key: Its key.
+        authorities: Who signs the other side's certificates. Of callers none is asked for without it; of destinations
+            the system's authorities are taken without it.
+    """
+
+    certificate: Path | None = None
+    key: Path | None = None
+    authorities: Path | None = None
+
+
+class CallerConfig(_Strict):
+    """Somebody who may call.
+
+    Attributes:
+        title: Application entity title.
+        hosts: Addresses or networks (CIDR) that it may call from; empty for any.
+        port: Where it takes reports of storage commitment; without it none can be sent.
+        host: Address for these reports; without it the first of `hosts`, where that is one address.
+    """
+
+    title: Title
+    hosts: tuple[str, ...] = ()
+    port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    host: str = ""
+
+
+class EntityConfig(_Strict):
+    """An application entity of ours.
+
+    Attributes:
+        title: What callers call.
+        port: Where it listens.
+        host: Address it listens on.
+        callers: Who may call; nobody else is let in.
+        storage: Storage SOP Class UIDs that it takes; empty for all.
+        tls: DICOM TLS; certificate and key are needed then.
+    """
+
+    title: Title
+    port: Port = 11112
+    host: str = "127.0.0.1"
+    callers: tuple[CallerConfig, ...] = Field(min_length=1)
+    storage: tuple[str, ...] = ()
+    tls: TlsConfig | None = None
+
+    @model_validator(mode="after")
+    def _whole(self) -> EntityConfig:
+        if self.tls is not None and (self.tls.certificate is None or self.tls.key is None):
+            raise ValueError("an entity with TLS needs certificate and key")
+        return self
+
+
+class LimitsConfig(_Strict):
+    """When instances are refused rather than lost.
+
+    Attributes:
+        quota_gb: Most that is held; null for no limit.
+        reserve_mb: Room on the disk that receiving never takes.
+        instance_mb: Longest instance.
+    """
+
+    quota_gb: Annotated[float, Field(gt=0)] | None = None
+    reserve_mb: Annotated[int, Field(ge=1)] = 256
+    instance_mb: Annotated[int, Field(ge=1)] = 8192
+
+
+class CompletenessConfig(_Strict):
+    """When a study has all its instances.
+
+    Attributes:
+        quiet_s: Nothing came for so long. Longer than a sender's pause before it sends again what was cut off.
+        told_s: The scanner's performed procedure steps said how many there are, they are there, and nothing came for
+            so long.
+        longest_s: A study that never falls quiet is answered all the same after so long, and again when more came.
+    """
+
+    quiet_s: Annotated[float, Field(gt=0)] = 30.0
+    told_s: Annotated[float, Field(ge=0)] = 0.5
+    longest_s: Annotated[float, Field(gt=0)] = 3600.0
+
+
+class InsistenceConfig(_Strict):
+    """How often a delivery is tried.
+
+    Attributes:
+        first_wait_s: Before the second try; doubled each time.
+        longest_wait_s: Never longer than that.
+        tries: After so many it is a dead letter, until somebody sends it again (`isocenter clinic replay`).
+    """
+
+    first_wait_s: Annotated[float, Field(gt=0)] = 2.0
+    longest_wait_s: Annotated[float, Field(gt=0)] = 600.0
+    tries: Annotated[int, Field(ge=1)] = 500
+
+
+class DimseDestination(_Strict):
+    """Results by C-STORE.
+
+    Attributes:
+        kind: "dimse".
+        title: Application entity title of the other system.
+        host: Its address.
+        port: Its port.
+        own_title: Title that it knows us by.
+        tls: DICOM TLS.
+        timeout_s: Of each step.
+    """
+
+    kind: Literal["dimse"]
+    title: Title
+    host: str
+    port: Annotated[int, Field(ge=1, le=65535)]
+    own_title: Title = "ISOCENTER"
+    tls: TlsConfig | None = None
+    timeout_s: Annotated[float, Field(gt=0)] = 30.0
+
+
+class DicomWebDestination(_Strict):
+    """Results by STOW-RS.
+
+    Attributes:
+        kind: "dicomweb".
+        url: Root of the DICOMweb service.
+        token: Bearer token.
+        authorities: Who signs the server's certificate, where the system does not know them (PEM).
+        timeout_s: Of each step.
+    """
+
+    kind: Literal["dicomweb"]
+    url: Annotated[str, Field(pattern=r"^https?://")]
+    token: Secret | None = None
+    authorities: Path | None = None
+    timeout_s: Annotated[float, Field(gt=0)] = 60.0
+
+
+Destination = Annotated[DimseDestination | DicomWebDestination, Field(discriminator="kind")]
+
+
+class RuleConfig(_Strict):
+    """Which studies are answered, by what, and where the answers go. What is not stated matches everything.
+
+    Attributes:
+        name: Of the rule; results are filed under it.
+        modalities: Any of them.
+        body_parts: Any of them, as the header has them.
+        description: Regular expression, sought in study and series descriptions without regard to case.
+        callers: Titles of senders; * and ? as in names of files.
+        called: Titles of ours.
+        tasks: Names of installed tasks, or folders of adapted ones.
+        to: Names of destinations.
+        identity: "keep", or "remove" before any task sees the study; results then carry pseudonyms and other UIDs, and
+            belong to research, not to the archive they came from.
+        evidence: Whether tasks are asked why, as `isocenter diagnose` does.
+        rtstruct: Whether RT Structure Sets are written too.
+        on_irregular: What to do with irregular series: "raise" (the task abstains), or "resample".
+        modality: Modality of images whose header says none.
+        body_part: Body part of images whose header says none.
+        shadow: Answered and kept, sent nowhere: to see how a task would do.
+    """
+
+    name: Name
+    modalities: tuple[Coded, ...] = ()
+    body_parts: tuple[Coded, ...] = ()
+    description: str = ""
+    callers: tuple[str, ...] = ()
+    called: tuple[str, ...] = ()
+    tasks: tuple[str, ...] = Field(min_length=1)
+    to: tuple[Name, ...] = ()
+    identity: Literal["keep", "remove"] = "keep"
+    evidence: bool = False
+    rtstruct: bool = False
+    on_irregular: Literal["raise", "resample"] = "raise"
+    modality: Coded | None = None
+    body_part: Coded | None = None
+    shadow: bool = False
+
+    @model_validator(mode="after")
+    def _sensible(self) -> RuleConfig:
+        try:
+            re.compile(self.description)
+        except re.error as error:
+            raise ValueError(f"the description is no regular expression: {error}") from error
+        return self
+
+
+class TasksConfig(_Strict):
+    """The processes that run tasks.
+
+    Attributes:
+        processes: How many studies are answered at one time, each in a process of its own.
+        minutes: Longest that a study may take; then its process is ended and the study has failed.
+        seed: Seed of everything random.
+    """
+
+    processes: Annotated[int, Field(ge=1)] = 1
+    minutes: Annotated[float, Field(gt=0)] = 30.0
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
+class ClinicConfig(_Strict):
+    """A node of the clinic.
+
+    Attributes:
+        store: Folder of everything that the node holds; made where it is not there, readable by its owner alone.
+        database: "auto" for SQLite in the store, or the secret that is a URL "postgresql+psycopg://...".
+        entities: Application entities of ours.
+        acceptors: Processes that receive.
+        limits: When instances are refused rather than lost.
+        completeness: When a study has all its instances.
+        rules: What is done with which study; every rule that matches applies.
+        destinations: Where results go, by name.
+        insistence: How often a delivery is tried.
+        tasks: The processes that run tasks.
+        audit: Record that a line is appended to for every answer; "auto" for one in the store, null for none.
+    """
+
+    store: Path
+    database: Literal["auto"] | Secret = "auto"
+    entities: tuple[EntityConfig, ...] = Field(min_length=1)
+    acceptors: Annotated[int, Field(ge=1, le=64)] = 2
+    limits: LimitsConfig = LimitsConfig()
+    completeness: CompletenessConfig = CompletenessConfig()
+    rules: tuple[RuleConfig, ...] = ()
+    destinations: dict[Name, Destination] = Field(default_factory=dict)
+    insistence: InsistenceConfig = InsistenceConfig()
+    tasks: TasksConfig = TasksConfig()
+    audit: Literal["auto"] | Path | None = "auto"
+
+    @model_validator(mode="after")
+    def _consistent(self) -> ClinicConfig:
+        names = [rule.name for rule in self.rules]
+        if len(set(names)) < len(names):
+            raise ValueError("two rules have one name")
+        titles = [entity.title for entity in self.entities]
+        if len(set(titles)) < len(titles):
+            raise ValueError("two entities have one title")
+        unknown = sorted({to for rule in self.rules for to in rule.to} - set(self.destinations))
+        if unknown:
+            raise ValueError(f"no destination is named {', '.join(unknown)}")
+        return self
+
+    def database_url(self, file: str) -> str:
+        """Return the database's URL; SQLite has a file of its own for ledger and for checkpoints.
+
+        Raises:
+            ConfigError: The secret is not there, or is no URL of PostgreSQL.
+        """
+        if isinstance(self.database, Secret):
+            url = self.database.read()
+            if not url.startswith(("postgresql://", "postgresql+psycopg://")):
+                raise ConfigError("the database's URL begins with postgresql+psycopg://")
+            return url.replace("postgresql://", "postgresql+psycopg://", 1)
+        return f"sqlite:///{self.store / file}"
+
+
+def load_clinic_config(file: Path | str) -> ClinicConfig:
+    """Read `clinic.yaml`. Relative paths in it are from where it stands.
+
+    Raises:
+        ConfigError: It can't be read, is no YAML, or a setting is wrong; the first that is, is named.
+    """
+    file = Path(file)
+    try:
+        content: Any = yaml.safe_load(file.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{file} can't be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file} is no YAML in UTF-8") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{file} holds no settings")
+    try:
+        config = ClinicConfig.model_validate(content)
+    except ValidationError as error:
+        # Of a choice ("auto" or a secret) the last is what was meant, where it is not the plain word.
+        found = error.errors(include_url=False, include_input=False)
+        first = next((e for e in found if e["type"] != "literal_error"), found[0])
+        raise ConfigError(f"{file}: {'.'.join(str(p) for p in first['loc'])}: {first['msg']}") from error
+    if config.store.is_absolute():
+        return config
+    return config.model_copy(update={"store": (file.parent / config.store).absolute()})

@@ -1,0 +1,125 @@
+"""Storage commitment and performed procedure steps, with pynetdicom at the other end."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import pynetdicom
+import pytest
+from pydicom.dataelem import DataElement
+from pydicom.dataset import Dataset
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+
+from isocenter.clinic.dimse import (
+    N_ACTION,
+    N_CREATE,
+    N_SET,
+    Commitments,
+    PerformedSteps,
+    commitment_report,
+    open_commitments,
+    read_lines,
+    send_commitment_report,
+)
+from isocenter.core.errors import TransportError
+
+from .test_acceptor import CT, calling, node
+
+pytestmark = pytest.mark.enable_socket
+COMMITMENT, COMMITMENT_INSTANCE = "1.2.840.10008.1.20.1", "1.2.840.10008.1.20.1.1"
+STEP = "1.2.840.10008.3.1.2.3.3"
+
+
+def services(folder: Path):
+    steps = PerformedSteps(folder / "journal-steps")
+    return {N_ACTION: Commitments(folder / "commitments"), N_CREATE: steps, N_SET: steps}
+
+
+def referenced(*uids: str) -> list[Dataset]:
+    items = []
+    for uid in uids:
+        item = Dataset()
+        item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = CT, uid
+        items.append(item)
+    return items
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
+def test_a_commitment_is_written_down_and_reported(tmp_path: Path, syntax: str) -> None:
+    asked = Dataset()
+    asked.TransactionUID, asked.ReferencedSOPSequence = "1.2.77", referenced("1.2.3.1", "1.2.3.2")
+    with (
+        node(tmp_path, services=partial(services, tmp_path)) as here,
+        calling(here.port, contexts=((COMMITMENT, syntax),)) as line,
+    ):
+        status, _ = line.send_n_action(asked, 1, COMMITMENT, COMMITMENT_INSTANCE)
+        assert status.Status == 0
+        status, _ = line.send_n_action(asked, 2, COMMITMENT, COMMITMENT_INSTANCE)
+        assert status.Status == 0x0123
+        asked["TransactionUID"] = DataElement("TransactionUID", "UI", "../../x", validation_mode=0)
+        status, _ = line.send_n_action(asked, 1, COMMITMENT, COMMITMENT_INSTANCE)
+        assert status.Status == 0x0120
+    (request,) = open_commitments(tmp_path / "commitments")
+    report, event = commitment_report(request, {"1.2.3.1": CT})
+    assert event == 2
+    assert [i.ReferencedSOPInstanceUID for i in report.ReferencedSOPSequence] == ["1.2.3.1"]
+    assert [(i.ReferencedSOPInstanceUID, i.FailureReason) for i in report.FailedSOPSequence] == [("1.2.3.2", 0x0112)]
+    assert commitment_report(request, {"1.2.3.1": CT, "1.2.3.2": "1.2"})[0].FailedSOPSequence[0].FailureReason == 0x0119
+    whole, event = commitment_report(request, {"1.2.3.1": CT, "1.2.3.2": CT})
+    assert event == 1
+    assert "FailedSOPSequence" not in whole
+
+    heard = []
+
+    def on_report(event):
+        heard.append((event.event_type, event.event_information.TransactionUID))
+        return 0x0000, None
+
+    listener = pynetdicom.AE(ae_title="CALLER")
+    listener.add_supported_context(COMMITMENT, scu_role=True, scp_role=True)
+    server = listener.start_server(
+        ("127.0.0.1", 0), block=False, evt_handlers=[(pynetdicom.evt.EVT_N_EVENT_REPORT, on_report)]
+    )
+    listener.require_called_aet = True
+    folder = tmp_path / "commitments"
+    try:
+        port = server.server_address[1]
+        with pytest.raises(TransportError, match="no association"):
+            send_commitment_report(folder, request, (whole, 1), ("ANOTHER", "127.0.0.1", port))
+        assert open_commitments(folder) == [request]
+        send_commitment_report(folder, request, (whole, 1), ("CALLER", "127.0.0.1", port))
+    finally:
+        server.shutdown()
+    assert heard == [(1, "1.2.77")]
+    assert not open_commitments(tmp_path / "commitments")
+
+
+def test_a_step_is_followed_from_begin_to_end(tmp_path: Path) -> None:
+    begin = Dataset()
+    scheduled = Dataset()
+    scheduled.StudyInstanceUID = "1.2.3.1"
+    begin.ScheduledStepAttributesSequence = [scheduled]
+    begin.PerformedProcedureStepStatus = "IN PROGRESS"
+    begin.PatientName = "Muster^Max"
+    end = Dataset()
+    series = Dataset()
+    series.SeriesInstanceUID, series.ReferencedImageSequence = "1.2.3.1.1", referenced("1", "2", "3")
+    end.PerformedProcedureStepStatus, end.PerformedSeriesSequence = "COMPLETED", [series]
+    with (
+        node(tmp_path, services=partial(services, tmp_path)) as here,
+        calling(here.port, contexts=((STEP, ExplicitVRLittleEndian),)) as line,
+    ):
+        assert line.send_n_set(end, STEP, "1.2.9")[0].Status == 0x0112
+        assert line.send_n_create(begin, STEP, "1.2.9")[0].Status == 0
+        assert line.send_n_create(begin, STEP, "1.2.9")[0].Status == 0x0111
+        assert line.send_n_set(end, STEP, "1.2.9")[0].Status == 0
+        assert line.send_n_set(end, STEP, "1.2.9")[0].Status == 0x0110
+        assert line.send_n_create(end, STEP, "1.2.8")[0].Status == 0x0106
+    file = tmp_path / "journal-steps" / "steps.jsonl"
+    lines = [line for _, line in read_lines(file)]
+    assert [(line["status"], line["studies"], line["series"]) for line in lines] == [
+        ("IN PROGRESS", ["1.2.3.1"], {}),
+        ("COMPLETED", ["1.2.3.1"], {"1.2.3.1.1": 3}),
+    ]
+    assert "Muster" not in file.read_text()

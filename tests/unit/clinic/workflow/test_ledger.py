@@ -1,0 +1,158 @@
+"""The ledger: derived from journals once a line, complete by silence or by what the scanner says."""
+
+from __future__ import annotations
+
+import json
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from isocenter.clinic.workflow import Completeness, Ledger, delivery_key, open_ledger
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1_700_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def ledger(request: pytest.FixtureRequest, tmp_path: Path):
+    if request.param == "postgresql":
+        url = os.environ.get("ISOCENTER_TEST_POSTGRESQL", "")
+        if not url:
+            pytest.skip("no PostgreSQL: set ISOCENTER_TEST_POSTGRESQL to an empty database")
+    else:
+        url = f"sqlite:///{tmp_path / 'ledger.db'}"
+    made = open_ledger(url)
+    yield Ledger(made.engine, Clock())
+    made.engine.dispose()
+
+
+def line(number: int, study: str = "1.2.1", at: float = 1_700_000_000.0, **more: object) -> dict[str, object]:
+    told = {
+        "study": study, "series": f"{study}.1", "sop": f"{study}.1.{number}", "class": "1.2.840.10008.5.1.4.1.1.2",
+        "syntax": "1.2.840.10008.1.2.1", "modality": "CT", "sha256": f"{number:064d}", "bytes": 100,
+        "calling": "SCANNER", "called": "NODE", "at": datetime.fromtimestamp(at, UTC).isoformat(),
+    }  # fmt: skip
+    return {**told, **more}
+
+
+def write(folder: Path, *lines: dict[str, object], name: str = "1-1.jsonl", end: str = "\n") -> None:
+    folder.mkdir(exist_ok=True)
+    with (folder / name).open("a") as stream:
+        stream.write("\n".join(json.dumps(entry) for entry in lines) + end)
+
+
+def clock(ledger: Ledger) -> Clock:
+    made = ledger._clock
+    assert isinstance(made, Clock)
+    return made
+
+
+def test_every_line_counts_once(ledger: Ledger, tmp_path: Path) -> None:
+    journals = tmp_path / "journal"
+    write(journals, line(1), line(2), line(2, again=True))
+    write(journals, line(2, again=True), line(3), name="2-2.jsonl", end="")  # the last line is not whole yet
+    assert ledger.take_in(journals) == 2
+    assert ledger.take_in(journals) == 0
+    write(journals, name="2-2.jsonl")
+    assert ledger.take_in(journals) == 1
+    state = ledger.study("1.2.1")
+    assert state is not None
+    assert (state.instances, state.bytes, state.modalities, state.version) == (3, 300, ("CT",), 1)
+    assert [row["sop"] for row in ledger.instances("1.2.1")] == [f"1.2.1.1.{n}" for n in (1, 2, 3)]
+
+
+def test_silence_completes_a_study_and_more_reopens_it(ledger: Ledger, tmp_path: Path) -> None:
+    journals, rule = tmp_path / "journal", Completeness(quiet_s=10)
+    write(journals, line(1))
+    ledger.take_in(journals)
+    clock(ledger).now += 9
+    assert not ledger.complete(rule)
+    clock(ledger).now += 1
+    assert [s.study for s in ledger.complete(rule)] == ["1.2.1"]
+    assert ledger.mark("1.2.1", 1, "working")
+    write(journals, line(2, at=clock(ledger).now))
+    ledger.take_in(journals)
+    assert not ledger.mark("1.2.1", 1, "answered"), "an answer to fewer instances must not close the study"
+    state = ledger.study("1.2.1")
+    assert state is not None
+    assert (state.state, state.version) == ("arriving", 2)
+    clock(ledger).now += 10
+    assert [s.version for s in ledger.complete(rule)] == [2]
+    assert ledger.mark("1.2.1", 2, "answered")
+    assert [e["kind"] for e in reversed(ledger.events())] == ["complete", "working", "reopened", "complete", "answered"]
+
+
+def test_the_scanner_says_how_many_there_are(ledger: Ledger, tmp_path: Path) -> None:
+    journals, rule = tmp_path / "journal", Completeness(quiet_s=1000, told_s=0.5)
+    at = datetime.fromtimestamp(1_700_000_000.0, UTC).isoformat()
+    steps = tmp_path / "steps.jsonl"
+    first = {"step": "9", "status": "IN PROGRESS", "studies": ["1.2.1"], "series": {}, "calling": "CT", "at": at}
+    steps.write_text(json.dumps(first) + "\n")
+    write(journals, line(1))
+    ledger.take_in(journals)
+    assert ledger.take_in_steps(steps) == 1
+    clock(ledger).now += 5
+    assert not ledger.complete(rule)
+    with steps.open("a") as stream:
+        stream.write(json.dumps({**first, "status": "COMPLETED", "series": {"1.2.1.1": 2}}) + "\n")
+    assert ledger.take_in_steps(steps) == 1
+    assert not ledger.complete(rule), "one of two instances is not here yet"
+    write(journals, line(2))
+    ledger.take_in(journals)
+    assert [s.study for s in ledger.complete(rule)] == ["1.2.1"]
+
+
+def test_a_study_that_never_falls_quiet_is_answered(ledger: Ledger, tmp_path: Path) -> None:
+    journals = tmp_path / "journal"
+    for second in range(0, 100, 5):
+        write(journals, line(second, at=1_700_000_000.0 + second))
+    ledger.take_in(journals)
+    clock(ledger).now += 100
+    assert not ledger.complete(Completeness(quiet_s=10, longest_s=200))
+    assert ledger.complete(Completeness(quiet_s=10, longest_s=100))
+
+
+def test_the_urgent_come_first(ledger: Ledger, tmp_path: Path) -> None:
+    write(tmp_path / "journal", line(1, "1.2.1"), line(1, "1.2.2"), line(1, "1.2.3"))
+    ledger.take_in(tmp_path / "journal")
+    ledger.prioritise("1.2.3", 5)
+    clock(ledger).now += 60
+    assert [s.study for s in ledger.complete(Completeness())] == ["1.2.3", "1.2.1", "1.2.2"]
+
+
+def test_conflicts_are_seen_once(ledger: Ledger, tmp_path: Path) -> None:
+    write(
+        tmp_path / "journal", line(1), line(1, sha256="f" * 64, conflict=True), line(1, sha256="f" * 64, conflict=True)
+    )
+    assert ledger.take_in(tmp_path / "journal") == 1
+    (conflict,) = ledger.conflicts()
+    assert (conflict["sop"], conflict["sha256"], conflict["calling"]) == ("1.2.1.1.1", "f" * 64, "SCANNER")
+
+
+def test_deliveries_are_tried_again_given_up_and_replayed(ledger: Ledger, tmp_path: Path) -> None:
+    write(tmp_path / "journal", line(1))
+    ledger.take_in(tmp_path / "journal")
+    key = delivery_key("1.2.1", "1", "PACS", "seg", "a")
+    row = {"delivery": key, "study": "1.2.1", "version": 1, "destination": "PACS", "form": "seg", "file": "a.dcm"}
+    assert (ledger.queue([row]), ledger.queue([row])) == (1, 0)
+    assert [d["delivery"] for d in ledger.due()] == [key]
+    ledger.failed(key, "refused: out of resources", wait_s=30)
+    assert not ledger.due()
+    clock(ledger).now += 30
+    assert [d["tries"] for d in ledger.due()] == [1]
+    ledger.failed(key, "refused: out of resources", wait_s=None)
+    assert not ledger.due()
+    assert [d["error"] for d in ledger.dead_letters()] == ["refused: out of resources"]
+    assert ledger.counts() == {"arriving": 1, "delivery dead": 1}
+    assert ledger.replay(["other"]) == 0
+    assert ledger.replay([key]) == 1
+    ledger.delivered(key)
+    assert ledger.counts() == {"arriving": 1, "delivery delivered": 1}
+    assert ledger.events()[0]["kind"] == "dead letter"

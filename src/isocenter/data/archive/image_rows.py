@@ -18,9 +18,10 @@ from isocenter.core.errors import PixelError
 from isocenter.core.image import Image
 from isocenter.data.archive.datasets import Belonging
 from isocenter.data.archive.naming import mask_word, named, one_person
-from isocenter.data.archive.record_rows import number_of
-from isocenter.data.deidentify import Pseudonyms
+from isocenter.data.archive.record_rows import capped, number_of
+from isocenter.data.deidentify import Policy, Pseudonyms
 from isocenter.data.images import read_nifti, read_nrrd, read_picture
+from isocenter.data.records.tables import is_age
 
 __all__ = ["Case", "arrays_of", "case_of", "image_row", "label_rows", "read_plain"]
 
@@ -159,7 +160,7 @@ def read_plain(path: Path, kind: str, name: str) -> Image:
     return read_nrrd(path, name=name)
 
 
-def label_rows(case: Case, row: dict[str, Any], where: Belonging) -> Iterator[dict[str, Any]]:
+def label_rows(case: Case, row: dict[str, Any], where: Belonging, policy: Policy) -> Iterator[dict[str, Any]]:
     """Return what a table says of a file, a row for each column."""
     base = {k: row[k] for k in ("patient_key", "study_uid", "series_uid", "sop_uid")}
     if case.role == "mask":
@@ -171,6 +172,8 @@ def label_rows(case: Case, row: dict[str, Any], where: Belonging) -> Iterator[di
     for name, value in where.row.values.items():
         for one in value.split(_MANY):
             number = number_of(one)
+            if is_age(name) and number != (number := capped(number, policy)):
+                one = f"{number:g}"
             kind = "class" if number is None else "number"
             yield {**base, "name": name, "value": one.strip(), "number": number, "kind": kind, "form": "table"}
 

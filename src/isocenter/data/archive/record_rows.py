@@ -17,10 +17,13 @@ from isocenter.data.archive.naming import stem
 from isocenter.data.archive.rows import IN_TEXT, Rows
 from isocenter.data.deidentify import KnownIdentity, Policy, Pseudonyms, clean_text
 from isocenter.data.records import Found, ManifestRow, RawLabel, RawPatient, RawRecord, RawReport, RawStudy
+from isocenter.data.records.tables import is_age
 
-__all__ = ["Speaker", "add_found", "number_of", "shift_moment"]
+__all__ = ["Speaker", "add_found", "capped", "number_of", "shift_moment"]
 
 _MOMENT = re.compile(r"(\d{4})-(\d{2})-(\d{2})(.*)")
+_OLDEST = 89.0
+_AGE_LOINC = "30525-0"
 _SHORT = 3
 """A text of so few letters is a code, and names nobody."""
 
@@ -198,6 +201,7 @@ def _report_row(report: RawReport, speaker: Speaker, known: dict[str, KnownIdent
 def _record_row(record: RawRecord, number: int, speaker: Speaker, known: dict[str, KnownIdentity]) -> dict[str, Any]:
     key = speaker.key(record.issuer, record.patient, record.identifier or f"row {number}")
     who = known.get(key, KnownIdentity(patient_key=key))
+    age = record.unit in ("", "a") and (is_age(record.code) or record.code == _AGE_LOINC)
     # Rows of a table are told apart by their place; entries of a record by the identifier that the source gives.
     own = record.identifier or f"{record.time} {record.number} {record.text}"
     return {
@@ -212,7 +216,7 @@ def _record_row(record: RawRecord, number: int, speaker: Speaker, known: dict[st
         "system": record.system or None,
         "code": record.code or None,
         "display": record.display or None,
-        "number": record.number,
+        "number": capped(record.number, speaker.policy) if age else record.number,
         "unit": record.unit or None,
         "text": speaker.clean(record.text, who, key) or None,
         "value_time": speaker.moment(record.value_time, key) if record.value_time else None,
@@ -244,6 +248,8 @@ def _told(row: ManifestRow, values: Mapping[str, str], speaker: Speaker) -> Iter
     """Yield what a table says of a file, without whose it is: it counts where a report of that name is found."""
     for name, value in values.items():
         number = number_of(value)
+        if is_age(name) and number != (number := capped(number, speaker.policy)):
+            value = f"{number:g}"
         kind = "class" if number is None else "number"
         if number is None:
             value = speaker.clean(
@@ -257,6 +263,19 @@ def _told(row: ManifestRow, values: Mapping[str, str], speaker: Speaker) -> Iter
             "kind": kind,
             "form": "table",
         }
+
+
+def capped(years: float | None, policy: Policy) -> float | None:
+    """Return an age, where it is not kept in full: above 89 all are 90.
+
+    Source:
+        The Safe Harbor rule of HIPAA (45 CFR 164.514(b)(2)(i)(C)).
+
+    Example:
+        >>> capped(93, Policy()), capped(89, Policy()), capped(93, Policy(off=True))
+        (90.0, 89, 93)
+    """
+    return years if policy.off or years is None or years <= _OLDEST else _OLDEST + 1
 
 
 def number_of(text: str) -> float | None:

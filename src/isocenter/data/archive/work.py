@@ -411,7 +411,7 @@ class _Worker:
 
     def _add_image(self, row: dict[str, Any], case: Any, where: Belonging) -> None:
         self.rows.add("instances", row)
-        for label in label_rows(case, row, where):
+        for label in label_rows(case, row, where, self.setup.policy):
             if label["kind"] == "class" and label["value"]:
                 who = KnownIdentity(patient_key=row["patient_key"])
                 speaker = Speaker(self.names, self.setup.policy, where.domain, where.inner, where.collection, self.rows)
@@ -459,7 +459,7 @@ class _Worker:
                     "labels", {**base, "name": member, "value": "", "kind": "mask", "form": "npz", "path": path}
                 )
             elif not many:
-                for label in label_rows(case, row, where):
+                for label in label_rows(case, row, where, self.setup.policy):
                     self.rows.add("labels", label)
             if split:
                 self._split(row, split, where)

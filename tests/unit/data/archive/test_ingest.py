@@ -418,3 +418,19 @@ def test_building_twice_is_the_same(tmp_path: Path, archive: Path) -> None:
     renamed = tmp_path / archive.parent.name
     made = ingest([str(again)], renamed, workers=1)
     assert made.tables["instances"].rows == open_catalog(archive).tables["instances"]["rows"]
+
+
+def test_tables_neither_number_people_nor_tell_who_is_very_old(tmp_path: Path) -> None:
+    row = {"MRN": "88123411", "mobile": "4915112345678", "age": "93", "hb": "12.5"}
+    table(tmp_path / "s" / "clinic" / "lab.csv", [{"patient_id": "P1", **row}])
+    picture(tmp_path / "s" / "pictures" / "one.png", 1)
+    table(tmp_path / "s" / "pictures" / "list.csv", [{"image": "one.png", "patient": "P1", **row}])
+    ingest([str(tmp_path / "s")], tmp_path / "a", workers=1)
+    catalog = open_catalog(tmp_path / "a")
+    kept = {"age": 90.0, "hb": 12.5}
+    for query in (
+        "SELECT code, number FROM records",
+        "SELECT name, number FROM labels",
+        "SELECT name, value FROM labels",
+    ):
+        assert {name: float(value) for name, value in map(dict.values, catalog.sql(query).to_pylist())} == kept

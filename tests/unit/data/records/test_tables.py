@@ -195,3 +195,17 @@ def test_parquet_gives_what_csv_gives(tmp_path):
     (tmp_path / "b.parquet").write_bytes(b"PAR1 no")
     with pytest.raises(DataError, match="Parquet"):
         merge(stream_parquet(tmp_path / "b.parquet", "b"))
+
+
+def test_columns_that_say_who_somebody_is_give_no_value():
+    heading = "patient_id,MRN,mobile,nhsNumber,Emergency contact,surgeon,Name,year of birth,hb,drug name,insurance"
+    found = read_table(
+        f"{heading}\n1,88123411,15112345,9434765919,Maria,Zebrowski,Jonas,1931,12.5,cisplatin,private\n"
+        "2,88123412,15112346,9434765918,Anna,Zebrowski,Petra,1951,11.5,none,public\n".encode(),
+        "a.csv",
+    )
+    assert {r.code for r in found.records} == {"hb", "drug name", "insurance"}
+    assert sum("says who somebody is" in note for note in found.notes) == 7
+    # A number of a surgeon, and a reader's answer, name nobody.
+    codes = read_table(b"patient,surgeon,reader1\n1,3,yes\n2,4,no\n", "b.csv")
+    assert {r.code for r in codes.records} == {"surgeon", "reader1"}

@@ -16,7 +16,7 @@ from isocenter.core.errors import ConfigError, UnitsError
 from isocenter.data.records.moments import table_moment
 from isocenter.data.tables.columns import MISSING, split_heading
 
-__all__ = ["ROLES", "SECTIONS", "ColumnRole", "day_comes_first", "is_missing", "tell_roles"]
+__all__ = ["ROLES", "SECTIONS", "ColumnRole", "day_comes_first", "is_age", "is_missing", "tell_roles"]
 
 SECTIONS = ("indication", "technique", "comparison", "findings", "impression", "addendum")
 """Roles that are sections of a report."""
@@ -89,6 +89,33 @@ _SPELLINGS: dict[str, tuple[str, ...]] = {
 ROLES = tuple(_SPELLINGS)
 _BY_NAME = {name: role for role, names in reversed(_SPELLINGS.items()) for name in names}
 _ONCE = frozenset(ROLES) - {"person"}
+_OF_A_PERSON = ("patient", "accession", "study_uid", "birth_date", "name")
+"""Roles whose columns say who somebody is, also where another column has taken the role."""
+_WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[^\W\d_A-Z]+|[^\W\d_]+")
+_NUMBERED = frozenset(
+    [
+        "mrn", "ssn", "nhs", "nhsno", "cpr", "bsn", "nhc", "passport", "passnummer", "phone", "phoneno", "telephone",
+        "mobile", "handy", "cellphone", "fax", "email", "mail", "address", "addr", "anschrift", "street", "strasse",
+        "postcode", "postalcode", "zip", "plz", "city", "town", "iban", "kin", "birthplace", "yob", "birthyear",
+        "yearofbirth", "geburtsjahr", "geburtsort", "medicalrecord", "medicalrecordno", "medicalrecordnumber",
+        "hospitalnumber", "hospitalno", "socialsecurity", "emergencycontact", "insurancenumber", "insuranceno",
+        "insuranceid", "policynumber", "versichertennummer", "telefonnummer", "rufnummer",
+    ]
+)  # fmt: skip
+"""Words of a heading, alone or one after another, under which stands whose a row is, where they live, how they are
+reached, or the year of their birth, which can't be moved as a date is."""
+_PEOPLE = frozenset(
+    [
+        "", "given", "first", "middle", "last", "family", "maiden", "mother", "father", "spouse", "referring",
+        "reading", "performing", "attending", "ordering", "referrer", "physician", "doctor", "radiologist", "surgeon",
+        "operator", "technologist", "nurse", "reader", "rater", "reporter", "employer", "contact",
+    ]
+)  # fmt: skip
+_CALLED = frozenset([f"{who}name" for who in _PEOPLE])
+_ALONE = (_PEOPLE | {"forename", "surname", "initials", "name"}) - {
+    *("", "first", "middle", "last", "family", "reading", "reader", "rater", "performing")
+}
+"""Headings under which names stand, and what they end with: only where cells are words, and not codes or numbers."""
 _IMAGE_ENDINGS = re.compile(
     r"\.(dcm|dicom|ima|nii|nii\.gz|nrrd|mha|mhd|png|jpe?g|tiff?|bmp|gif|npz|npy|webp|txt|xml)$", re.IGNORECASE
 )
@@ -173,6 +200,9 @@ def tell_roles(
     out = []
     for column in columns:
         role = roles.get(column.place, "")
+        if not role and _says_who(column.name, cells[column.place]):
+            role = "person"
+            notes.append(f"column {column.heading!r} says who somebody is, by its heading: no value is taken from it")
         if not role and _all_moments(cells[column.place]):
             role = "moment"
         out.append(ColumnRole(column.place, column.heading, column.name, column.unit, role))
@@ -283,6 +313,36 @@ def _settle(roles: dict[int, str], texts: Sequence[int], cells: Mapping[int, lis
         for place, role in list(roles.items()):
             if role == "unit":
                 del roles[place]
+
+
+def is_age(heading: str) -> bool:
+    """Tell whether a heading is that of a person's age.
+
+    Example:
+        >>> is_age("Patient Age"), is_age("age of the lesion")
+        (True, False)
+    """
+    return _BY_NAME.get(_folded(heading), "") == "age"
+
+
+def _says_who(heading: str, known: Sequence[str]) -> bool:
+    """Tell whether a column without a role names or numbers people by its heading.
+
+    Example:
+        >>> _says_who("Mobile no.", ["0151"]), _says_who("surgeon", ["3"]), _says_who("surgeon", ["Miller"])
+        (True, False, True)
+        >>> _says_who("birth weight", ["3100"]), _says_who("nhsNumber", ["9434765919"]), _says_who("MRN2", ["7"])
+        (False, True, True)
+    """
+    role = _BY_NAME.get(_folded(heading), "")
+    if role in _OF_A_PERSON:
+        return True
+    words = [_folded(word) for word in _WORDS.findall(heading)]
+    runs = {"".join(words[first:last]) for first in range(len(words)) for last in range(first + 1, first + 4)}
+    if runs & _NUMBERED:
+        return True
+    called = bool(runs & (_CALLED - {"name"})) or "".join(words) in _ALONE
+    return called and any(re.search(r"[^\W\d_]{3}", cell) for cell in known)
 
 
 def _folded(name: str) -> str:

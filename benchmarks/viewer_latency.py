@@ -261,7 +261,7 @@ def head(count: int, version: str) -> list[str]:
         "",
         "Opened: from the click in the list of a server that was just started to the first picture on the screen",
         f"(median of 3). Click: from the click to the drawn mask, {count} first clicks at random places of the middle,",
-        "each taken back; p50 / p95. Server: of that, what the server took. One and eight: the same by the Python client,",
+        "each taken back; p50 / p95. Server: of that, what the server took. One and eight: the same by the client,",
         "half a second between an answer and the next click, by one person or eight at once. All in milliseconds.",
         "",
         "| image | opened | click to drawn | server | one session | eight at once | p95, eight to one |",

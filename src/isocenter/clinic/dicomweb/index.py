@@ -13,7 +13,8 @@ from typing import Any, Final, Literal, Protocol, runtime_checkable
 
 from pydicom import Dataset
 from pydicom.datadict import dictionary_VR, tag_for_keyword
-from sqlalchemy import Column, Engine, Index as TableIndex, MetaData, String, Table, Text, func, select
+from sqlalchemy import Column, Engine, MetaData, String, Table, Text, func, select
+from sqlalchemy import Index as TableIndex
 from sqlalchemy.dialects import postgresql, sqlite
 
 from isocenter.clinic.dimse.holding import place_of
@@ -164,7 +165,8 @@ class Catalog:
             rows.append(
                 {
                     "sop": sop, "study": study, "series": series, "sop_class": sop_class, "syntax": syntax,
-                    "modality": modality, "file": str(file.relative_to(self._root)), "attributes": json.dumps(attributes),
+                    "modality": modality, "file": str(file.relative_to(self._root)),
+                    "attributes": json.dumps(attributes),
                 }
             )  # fmt: skip
         self._put(rows)

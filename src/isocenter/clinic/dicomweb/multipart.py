@@ -1,7 +1,7 @@
 r"""A multipart body read as it arrives, whatever its pieces are, and written part by part.
 
-`retrieve.multipart` pulls an answer from a server that we asked; here a stranger pushes a request into us, so nothing of
-it is held but the head of a part.
+`retrieve.multipart` pulls an answer from a server that we asked; here a stranger pushes a request into us, so nothing
+of it is held but the head of a part.
 
 Source:
     RFC 2046, 5.1.1; DICOM PS3.18, 8.6.1.2.1.

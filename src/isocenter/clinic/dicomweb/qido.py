@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from pydicom import Dataset
 from pydicom.datadict import dictionary_VR, keyword_for_tag, tag_for_keyword
 
 from isocenter.clinic.dicomweb.index import INSTANCE_WORDS, SERIES_WORDS, STUDY_WORDS, Entry, Index, Level, tag_of
@@ -207,7 +208,7 @@ def _of_file(entry: Entry, asked: Search) -> dict[str, Any]:
             asked.everything and asked.level == "instances" and found.VR not in ("OB", "OW")
         )
         if wanted:
-            made = type(header)({found.tag: found})
+            made = Dataset({found.tag: found})
             told |= made.to_json_dict(suppress_invalid_tags=True)
     return told
 

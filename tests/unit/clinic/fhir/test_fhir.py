@@ -188,7 +188,7 @@ def changed(resource, path, value):
         (read_service_request, ORDER, ["code"], "x"),
         (read_service_request, ORDER, ["identifier"], "x"),
         (read_service_request, ORDER, ["identifier"], ["x"]),
-        (read_service_request, ORDER, ["occurrenceDateTime"], "4711"),
+        (read_service_request, ORDER, ["occurrenceDateTime"], "x4711"),
         (read_service_request, ORDER, ["resourceType"], "Patient"),
         (read_service_request, ORDER, ["modifierExtension"], [{}]),
         (read_imaging_study, STUDY, ["status"], None),

@@ -267,7 +267,7 @@ def test_results_are_read_back_by_our_reader(tmp_path, server):
     file = tmp_path / "result.hl7"
     file.write_bytes(message)
     read = read_records(file)
-    volumes = [(r.value, r.unit) for r in read.records if r.code == "118565006"]
+    volumes = [(r.number, r.unit) for r in read.records if r.code == "118565006"]
     assert sorted(volumes) == [(0.000001, "mL"), (1234.5678, "mL")]
     assert send(peer(server), message).taken
     assert kept(server)[0].kind == "ORU^R01"

@@ -386,6 +386,6 @@ def test_dicomweb_client_speaks_with_it(filled):
     assert len(client.retrieve_series_metadata("1.2.3.1", "1.2.3.1.1")) == 2
     frame = client.retrieve_instance_frames("1.2.3.1", "1.2.3.1.1", "1.2.3.1.1.1", [1])
     assert frame == [instance(1, 1, 1).PixelData]
-    answer = client.store_instances([instance(3, 1, 1)])
+    answer = client.store_instances([pydicom.dcmread(BytesIO(encoded(instance(3, 1, 1))))])
     assert "FailedSOPSequence" not in answer
     assert len(answer.ReferencedSOPSequence) == 1

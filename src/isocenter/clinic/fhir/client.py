@@ -167,6 +167,7 @@ def _json(answer: Any) -> object:
     if len(answer.content) > _MOST_ANSWER:
         return None
     try:
-        return answer.json()  # type: ignore[no-any-return]
+        found: object = answer.json()
+        return found
     except (ValueError, RecursionError):
         return None

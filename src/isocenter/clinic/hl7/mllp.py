@@ -25,8 +25,8 @@ from isocenter.core.errors import ConfigError, DataError, TransportError
 from isocenter.data.records.hl7 import Message, parse_message
 
 __all__ = [
-    "Framing",
     "Frames",
+    "Framing",
     "MllpLimits",
     "MllpPeer",
     "MllpServer",
@@ -368,8 +368,8 @@ class Reply:
 def send(peer: MllpPeer, message: bytes) -> Reply:
     """Send a message, and wait for its answer.
 
-    AA: taken. AE: the message is wrong, and stays so. AR: not taken, perhaps later, unless the peer says that it does not
-    know this kind of message (200, 201), processing id (202) or version (203).
+    AA: taken. AE: the message is wrong, and stays so. AR: not taken, perhaps later, unless the peer says that it does
+    not know this kind of message (200, 201), processing id (202) or version (203).
 
     Args:
         peer: To whom.
@@ -404,6 +404,6 @@ def _reply(answer: bytes, control: str) -> Reply:
         raise TransportError("the answer does not say whether the message was taken (MSA-1)")
     if told.raw(2) != control:
         raise TransportError("the answer is to another message (MSA-2)")
-    error = next((s for s in message.segments if s.name == "ERR"), None)
-    condition = "" if error is None else re.sub(r"[^0-9A-Za-z]", "", error.text(3))[:8]
+    wrong = next((s for s in message.segments if s.name == "ERR"), None)
+    condition = "" if wrong is None else re.sub(r"[^0-9A-Za-z]", "", wrong.text(3))[:8]
     return Reply(code, condition, again=code == "AR" and condition not in ("200", "201", "202", "203"))

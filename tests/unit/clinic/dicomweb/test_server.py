@@ -1,4 +1,4 @@
-"""The DICOMweb server over HTTP: searched, retrieved from and stored to by our own client, dicomweb-client and Orthanc."""
+"""The DICOMweb server over HTTP: searched, read and stored to by our own client, dicomweb-client and Orthanc."""
 
 from __future__ import annotations
 

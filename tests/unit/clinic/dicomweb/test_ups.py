@@ -186,7 +186,9 @@ def test_cancel_and_what_subscribers_are_told(http):
 
     def told(who, after=0):
         answer = http.get(f"/subscribers/{who}/events?after={after}").json()
-        return [(e["workitem"], e["kind"], e["dataset"].get(tag_of("ProcedureStepState"), {}).get("Value")) for e in answer]
+        return [
+            (e["workitem"], e["kind"], e["dataset"].get(tag_of("ProcedureStepState"), {}).get("Value")) for e in answer
+        ]
 
     assert told("VIEWER") == [
         ("1.2.2", "state report", ["SCHEDULED"]), ("1.2.1", "state report", ["IN PROGRESS"]),

@@ -103,11 +103,15 @@ class Held:
         sop_uid: Its SOP Instance UID.
         sha256: Of its data set as it came.
         again: Whether it was held before.
+        study: Its Study Instance UID.
+        series: Its Series Instance UID.
     """
 
     sop_uid: str
     sha256: str
     again: bool
+    study: str = ""
+    series: str = ""
 
 
 def place_of(folder: Path, study_uid: str, sop_uid: str) -> Path:
@@ -248,14 +252,17 @@ class Arrival:
         if self._waiting > _IN_MEMORY:
             self._spill()
 
-    def finish(self) -> Held:
+    def finish(self, study: str = "") -> Held:
         """Hold the instance: it is on the disk, and in the journal, when this returns.
+
+        Args:
+            study: Study Instance UID that it must have; "" for any.
 
         Raises:
             Refused: It is not what was announced, another of its UID is held, or there is no room.
         """
         try:
-            return self._finish()
+            return self._finish(study)
         except OutputError as error:
             raise Refused(OUT_OF_RESOURCES, "can't be written; send again later") from error
         finally:
@@ -289,10 +296,12 @@ class Arrival:
             raise Refused(OUT_OF_RESOURCES, "can't be written; send again later") from error
         self._pieces, self._waiting = [], 0
 
-    def _finish(self) -> Held:
+    def _finish(self, wanted: str) -> Held:
         holding, command = self._holding, self._command
         self._spill()
         study, series, modality = self._checked()
+        if wanted and study != wanted:
+            raise Refused(DOES_NOT_MATCH, "Study Instance UID of request and data set differ")
         place = place_of(holding.folder, study, command.sop_instance)
         digest = self._digest.hexdigest()
         again = place.exists() or not self._link(place)
@@ -300,7 +309,7 @@ class Arrival:
             self._note(study, series, modality, digest, conflict=True)
             raise Refused(OTHER_CONTENT, "another object of this SOP Instance UID is held")
         self._note(study, series, modality, digest, again=again)
-        return Held(command.sop_instance, digest, again)
+        return Held(command.sop_instance, digest, again, study, series)
 
     def _link(self, place: Path) -> bool:
         """Give the instance its name; return whether that was free."""

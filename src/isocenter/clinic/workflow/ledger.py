@@ -288,10 +288,8 @@ class Ledger:
         with self.engine.begin() as connection:
             for row in rows:
                 values = {**row, "state": "waiting", "tries": 0, "next_at": now, "error": "", "at": now}
-                done = connection.execute(
-                    self._insert(DELIVERIES).values(values).on_conflict_do_nothing(index_elements=["delivery"])
-                )
-                new += done.rowcount
+                put = self._insert(DELIVERIES).values(values).on_conflict_do_nothing(index_elements=["delivery"])
+                new += connection.execute(put.returning(DELIVERIES.c.delivery)).first() is not None
         return new
 
     def made(self, study: str, instances: Iterable[str]) -> None:
@@ -415,8 +413,9 @@ class Ledger:
             "syntax": line["syntax"], "modality": line["modality"][:16], "sha256": line["sha256"],
             "bytes": line["bytes"], "calling": line["calling"], "at": at,
         }  # fmt: skip
-        done = connection.execute(self._insert(INSTANCES).values(row).on_conflict_do_nothing(index_elements=["sop"]))
-        if not done.rowcount:
+        # What an INSERT returns is what it put in; its count of rows is -1 with psycopg.
+        put = self._insert(INSTANCES).values(row).on_conflict_do_nothing(index_elements=["sop"])
+        if connection.execute(put.returning(INSTANCES.c.sop)).first() is None:
             return 0
         current = connection.execute(select(STUDIES).where(STUDIES.c.study == study)).one()
         modalities = sorted({*current.modalities.split(), *row["modality"].split()})

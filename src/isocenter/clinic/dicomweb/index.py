@@ -1,0 +1,285 @@
+"""What the node can show by DICOMweb: an index of the instances that it holds and makes.
+
+Any object with these two methods will do; `Catalog` is ours, two tables beside the ledger.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal, Protocol, runtime_checkable
+
+from pydicom import Dataset
+from pydicom.datadict import dictionary_VR, tag_for_keyword
+from sqlalchemy import Column, Engine, MetaData, String, Table, Text, func, select
+from sqlalchemy import Index as TableIndex
+from sqlalchemy.dialects import postgresql, sqlite
+
+from isocenter.clinic.dimse.holding import place_of
+from isocenter.clinic.retrieve.plan import is_uid
+from isocenter.clinic.workflow.tables import INSTANCES
+from isocenter.core.errors import DataError
+from isocenter.data.images.instance import open_instance
+from isocenter.data.images.quiet import quiet
+
+__all__ = ["INSTANCE_WORDS", "SERIES_WORDS", "STUDY_WORDS", "Catalog", "Entry", "Index", "Level", "element", "tag_of"]
+
+Level = Literal["studies", "series", "instances"]
+STUDY_WORDS: Final = (
+    "StudyDate", "StudyTime", "AccessionNumber", "ReferringPhysicianName", "PatientName", "PatientID",
+    "IssuerOfPatientID", "PatientBirthDate", "PatientSex", "StudyInstanceUID", "StudyID", "StudyDescription",
+    "TimezoneOffsetFromUTC",
+)  # fmt: skip
+SERIES_WORDS: Final = (
+    "Modality", "SeriesDescription", "SeriesInstanceUID", "SeriesNumber", "BodyPartExamined", "Laterality",
+    "PerformedProcedureStepStartDate", "PerformedProcedureStepStartTime", "RequestAttributesSequence",
+)  # fmt: skip
+INSTANCE_WORDS: Final = (
+    "SOPClassUID", "SOPInstanceUID", "InstanceNumber", "Rows", "Columns", "BitsAllocated", "NumberOfFrames",
+)  # fmt: skip
+"""Attributes that are kept and matched: those that PS3.18 tables 10.6.3-3 to 10.6.3-5 require, and a few."""
+
+_META: Final = MetaData()
+_UID = String(64)
+_TABLE = Table(
+    "web_instances",
+    _META,
+    Column("sop", _UID, primary_key=True),
+    Column("study", _UID, nullable=False),
+    Column("series", _UID, nullable=False),
+    Column("sop_class", _UID, nullable=False),
+    Column("syntax", _UID, nullable=False),
+    Column("modality", String(16), nullable=False),
+    Column("file", Text, nullable=False),
+    Column("attributes", Text, nullable=False),
+    TableIndex("web_instances_by_study", "study", "series"),
+)
+_BATCH = 500
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An instance that can be shown.
+
+    Args:
+        study: Study Instance UID.
+        series: Series Instance UID.
+        sop: SOP Instance UID.
+        sop_class: SOP Class UID.
+        syntax: Transfer syntax of the file.
+        file: Where it is.
+    """
+
+    study: str
+    series: str
+    sop: str
+    sop_class: str
+    syntax: str
+    file: Path
+
+
+@runtime_checkable
+class Index(Protocol):
+    """What the server asks."""
+
+    def find(self, level: Level, study: str = "", series: str = "") -> Iterator[tuple[Mapping[str, Any], Entry]]:
+        """Yield studies, series or instances, always in the same order, each once.
+
+        Args:
+            level: Which of them.
+            study: Only of this study; "" for all.
+            series: Only of this series; "" for all.
+
+        Yields:
+            Attributes as in the DICOM JSON model, and one instance of it.
+        """
+        ...
+
+    def instances(self, study: str, series: str = "", sop: str = "") -> Sequence[Entry]:
+        """Return the instances of a study, series, or one."""
+        ...
+
+
+def tag_of(keyword: str) -> str:
+    """Return the tag of a keyword as DICOM JSON writes it.
+
+    Example:
+        >>> tag_of("StudyInstanceUID")
+        '0020000D'
+    """
+    number = tag_for_keyword(keyword)
+    if number is None:
+        raise KeyError(keyword)
+    return f"{number:08X}"
+
+
+def element(keyword: str, *values: Any) -> dict[str, Any]:
+    """Return an element in the DICOM JSON model; no value for an empty one."""
+    number = tag_for_keyword(keyword)
+    if number is None:
+        raise KeyError(keyword)
+    made: dict[str, Any] = {"vr": dictionary_VR(number)}
+    if values:
+        made["Value"] = list(values)
+    return made
+
+
+class Catalog:
+    """The index in a database.
+
+    Args:
+        engine: The ledger's.
+        root: Folder of the node; files are kept as paths below it, so that it can be moved.
+    """
+
+    def __init__(self, engine: Engine, root: Path) -> None:
+        self._engine, self._root = engine, root
+        self._insert = postgresql.insert if engine.dialect.name == "postgresql" else sqlite.insert
+        _META.create_all(engine)
+
+    def take_in(self, *, limit: int = 2000) -> int:
+        """Index what the ledger knows to be held and the index does not yet; return how many.
+
+        Instances that can't be read are indexed by what the ledger says of them, so that they are not tried for ever.
+        """
+        columns = (INSTANCES.c.study, INSTANCES.c.series, INSTANCES.c.sop, INSTANCES.c.sop_class, INSTANCES.c.syntax)
+        with self._engine.connect() as connection:
+            missing = connection.execute(
+                select(*columns, INSTANCES.c.modality)
+                .outerjoin(_TABLE, _TABLE.c.sop == INSTANCES.c.sop)
+                .where(_TABLE.c.sop.is_(None))
+                .order_by(INSTANCES.c.at, INSTANCES.c.sop)
+                .limit(limit)
+            ).all()
+        rows = []
+        for study, series, sop, sop_class, syntax, modality in missing:
+            file = place_of(self._root, study, sop)
+            try:
+                attributes = _attributes(open_instance(file, pixels=False))
+            except DataError:
+                attributes = {}
+            given = {"StudyInstanceUID": study, "SeriesInstanceUID": series, "SOPInstanceUID": sop}
+            attributes |= {tag_of(word): element(word, uid) for word, uid in given.items()}
+            rows.append(
+                {
+                    "sop": sop, "study": study, "series": series, "sop_class": sop_class, "syntax": syntax,
+                    "modality": modality, "file": str(file.relative_to(self._root)),
+                    "attributes": json.dumps(attributes),
+                }
+            )  # fmt: skip
+        self._put(rows)
+        return len(rows)
+
+    def add(self, file: Path) -> None:
+        """Index an instance that the node made, or replace it.
+
+        Args:
+            file: Below the root.
+
+        Raises:
+            DataError: Not DICOM, without its UIDs, or not below the root.
+        """
+        if not file.resolve().is_relative_to(self._root.resolve()):
+            raise DataError("only what is below the node's folder can be indexed", source=file.name)
+        header = open_instance(file, pixels=False)
+        uids = [str(header.get(word) or "") for word in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")]
+        if not all(is_uid(uid) for uid in uids):
+            raise DataError("an instance without the UIDs of study, series and instance", source=file.name)
+        row = {
+            "study": uids[0], "series": uids[1], "sop": uids[2], "sop_class": str(header.get("SOPClassUID") or ""),
+            "syntax": str(header.file_meta.get("TransferSyntaxUID") or ""),
+            "modality": str(header.get("Modality") or "")[:16],
+            "file": str(file.resolve().relative_to(self._root.resolve())),
+            "attributes": json.dumps(_attributes(header)),
+        }  # fmt: skip
+        self._put([row])
+
+    def _put(self, rows: Sequence[dict[str, str]]) -> None:
+        with self._engine.begin() as connection:
+            for row in rows:
+                rest = {name: value for name, value in row.items() if name != "sop"}
+                connection.execute(
+                    self._insert(_TABLE).values(row).on_conflict_do_update(index_elements=["sop"], set_=rest)
+                )
+
+    def find(self, level: Level, study: str = "", series: str = "") -> Iterator[tuple[Mapping[str, Any], Entry]]:
+        """Yield studies, series or instances; see `Index`."""
+        table = _TABLE.c
+        keys = {"studies": (table.study,), "series": (table.study, table.series), "instances": (table.sop,)}[level]
+        counts = select(
+            *keys, func.min(table.sop).label("first"), func.count().label("instances"),
+            func.count(table.series.distinct()).label("series_count"),
+        ).group_by(*keys)  # fmt: skip
+        if study:
+            counts = counts.where(table.study == study)
+        if series:
+            counts = counts.where(table.series == series)
+        groups = counts.subquery()
+        query = (
+            select(_TABLE, groups.c.instances, groups.c.series_count)
+            .join(groups, groups.c.first == table.sop)
+            .order_by(table.study, table.series, table.sop)
+            .execution_options(yield_per=_BATCH)
+        )
+        with self._engine.connect() as connection:
+            modalities = self._modalities(connection, study) if level == "studies" else {}
+            for row in connection.execute(query):
+                yield self._told(level, row, modalities), self._entry(row)
+
+    def instances(self, study: str, series: str = "", sop: str = "") -> Sequence[Entry]:
+        """Return the instances of a study, series, or one."""
+        query = select(_TABLE).where(_TABLE.c.study == study).order_by(_TABLE.c.series, _TABLE.c.sop)
+        if series:
+            query = query.where(_TABLE.c.series == series)
+        if sop:
+            query = query.where(_TABLE.c.sop == sop)
+        with self._engine.connect() as connection:
+            return [self._entry(row) for row in connection.execute(query)]
+
+    @staticmethod
+    def _modalities(connection: Any, study: str) -> dict[str, list[str]]:
+        query = select(_TABLE.c.study, _TABLE.c.modality).distinct().order_by(_TABLE.c.study, _TABLE.c.modality)
+        found: dict[str, list[str]] = {}
+        for uid, modality in connection.execute(query.where(_TABLE.c.study == study) if study else query):
+            if modality:
+                found.setdefault(uid, []).append(modality)
+        return found
+
+    def _entry(self, row: Any) -> Entry:
+        return Entry(row.study, row.series, row.sop, row.sop_class, row.syntax, self._root / row.file)
+
+    @staticmethod
+    def _told(level: Level, row: Any, modalities: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+        kept: dict[str, Any] = json.loads(row.attributes)
+        words = {
+            "studies": STUDY_WORDS,
+            "series": (*STUDY_WORDS, *SERIES_WORDS),
+            "instances": (*STUDY_WORDS, *SERIES_WORDS, *INSTANCE_WORDS),
+        }[level]
+        told = {tag: kept[tag] for tag in map(tag_of, words) if tag in kept}
+        told[tag_of("InstanceAvailability")] = element("InstanceAvailability", "ONLINE")
+        if level == "studies":
+            told |= {
+                tag_of("ModalitiesInStudy"): element("ModalitiesInStudy", *modalities.get(row.study, ())),
+                tag_of("NumberOfStudyRelatedSeries"): element("NumberOfStudyRelatedSeries", row.series_count),
+                tag_of("NumberOfStudyRelatedInstances"): element("NumberOfStudyRelatedInstances", row.instances),
+            }
+        if level == "series":
+            word = "NumberOfSeriesRelatedInstances"
+            told[tag_of(word)] = element(word, row.instances)
+        if level == "instances":
+            told[tag_of("AvailableTransferSyntaxUID")] = element("AvailableTransferSyntaxUID", row.syntax)
+        return told
+
+
+@quiet()
+def _attributes(header: Dataset) -> dict[str, Any]:
+    """Return what is kept of a header, in the DICOM JSON model; what can't be told in it is left out."""
+    kept = Dataset()
+    for word in (*STUDY_WORDS, *SERIES_WORDS, *INSTANCE_WORDS):
+        if word in header:
+            kept[word] = header[word]
+    made: dict[str, Any] = kept.to_json_dict(suppress_invalid_tags=True)
+    return made

@@ -639,10 +639,10 @@ def page(plan: Plan, figures: Figures) -> str:
 
 
 _EARLIER = (
-    "An earlier form, with a silence of 4 s and kills 1 to 11 s apart, failed one run (27 November 2026): 4 studies were",
-    "amended, 2 of them answered from a half, with a second result at the archive: the silence of senders that were being",
-    "refused had been taken for the end. Since then silence counts only where a sender could have been heard, and it is",
-    "6 s; how much of the cure each of the two is was not measured, nor was another seed run.",
+    "An earlier form, with a silence of 4 s and kills 1 to 11 s apart, failed one run (27 November 2026): 4 studies",
+    "were amended, 2 of them answered from a half, with a second result at the archive: the silence of senders that",
+    "were being refused had been taken for the end. Since then silence counts only where a sender could have been",
+    "heard, and it is 6 s; how much of the cure each of the two is was not measured, nor was another seed run.",
 )
 
 

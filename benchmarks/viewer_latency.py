@@ -19,7 +19,6 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import nilearn.datasets
 import numpy as np
@@ -40,9 +39,9 @@ _DRAWN = """(number) => {
   const entry = performance.getEntriesByName("isocenter.click-to-drawn")[number];
   return {ms: entry.duration, server: entry.detail?.total ?? NaN};
 }"""
-_FIRST_PICTURE = """async (row) => {
+_FIRST_PICTURE = """async (study) => {
   const begin = performance.now();
-  row.click();
+  document.querySelector(`tr[data-study='${study}']`).click();
   for (;;) {
     await new Promise(requestAnimationFrame);
     const canvas = document.querySelector("[data-plane=axial] canvas");
@@ -216,8 +215,8 @@ def main() -> None:
     PAGE.write_text("\n".join([*head(count, version), *rows, "", *foot(light, heavy)]) + "\n", "utf-8")
 
 
-def study_row(page: Page, address: str, name: str) -> Any:
-    """Return the row of a study of ours."""
+def study_row(page: Page, address: str, name: str) -> str:
+    """Open the list; return which of the studies it is."""
     page.goto(f"{address}/#token={TOKEN}")
     page.wait_for_selector("tr[data-study]")
     until(page, "document.querySelectorAll('tr[data-study]').length >= 3")
@@ -225,9 +224,8 @@ def study_row(page: Page, address: str, name: str) -> Any:
         for study in client.studies().items:
             depth = client.study(study.id).images[0].shape_zyx[0]
             if depth == {"p": 1, "C": 300}.get(name[0], depth) and (name[0] != "b" or depth not in (1, 300)):
-                handle = page.locator(f"tr[data-study='{study.id}']").element_handle()
-                if handle is not None:
-                    return handle
+                page.wait_for_selector(f"tr[data-study='{study.id}']")
+                return str(study.id)
     raise LookupError(name)
 
 

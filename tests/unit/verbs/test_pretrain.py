@@ -31,6 +31,7 @@ from isocenter.learn.pretraining.parallel import World
 from isocenter.plugins import find
 from isocenter.tasks.interact.engine import Engine
 from isocenter.verbs.adapt_data import AdaptDataConfig
+from isocenter.verbs.clinic.config import load_clinic_config
 from isocenter.verbs.phenotype import PhenotypeConfig
 from isocenter.verbs.pretrain import pretrain
 from isocenter.verbs.shipped import SHIPPED
@@ -67,7 +68,9 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("configuration", sorted(CONFIGS.glob("*.yaml")), ids=lambda p: p.name)
 def test_every_shipped_configuration_is_valid(configuration: Path) -> None:
     settings = yaml.safe_load(configuration.read_text())
-    if settings.get("verb") == "align":
+    if configuration.stem == "clinic":
+        assert load_clinic_config(configuration).entities
+    elif settings.get("verb") == "align":
         assert check_config(settings).name.startswith("aligned-")
     elif configuration.stem.startswith("multimodal-"):
         assert settings["verb"] == "adapt" and check_pairs(settings).name == configuration.stem

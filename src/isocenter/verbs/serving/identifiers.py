@@ -16,7 +16,7 @@ def identifier(*parts: str) -> str:
 
     Example:
         >>> identifier("study", "1.2.3")
-        'e2d1cb2a8e4b1d5b'
+        'd00b29bc9add9ad1'
     """
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 

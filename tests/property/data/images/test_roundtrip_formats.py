@@ -200,8 +200,8 @@ def test_a_nifti_writer_that_confuses_the_world_is_caught(sign, make, tmp_path, 
 def test_a_nrrd_writer_that_confuses_the_world_is_caught(make, tmp_path, monkeypatch):
     honest = nrrd._nrrd_header
 
-    def confused(item, array):
-        return honest(item, array).replace("left-posterior-superior", "right-anterior-superior")
+    def confused(item, array, *form):
+        return honest(item, array, *form).replace("left-posterior-superior", "right-anterior-superior")
 
     monkeypatch.setattr(nrrd, "_nrrd_header", confused)
     with pytest.raises(GeometryError, match="nothing was kept"):

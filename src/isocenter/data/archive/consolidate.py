@@ -61,8 +61,8 @@ def live_items(database: duckdb.DuckDBPyConnection, archive: Archive) -> None:
     """Make the table `live`: the items that count, and the part of the journal that each stands in.
 
     Of a file that is not DICOM, the last state that was read counts; of DICOM every state does, since folders that
-    images are sent to are used again and again. What could not be read, or was no image, counts no more once the file in
-    its place was read.
+    images are sent to are used again and again. What could not be read, or was no image, counts no more once DICOM was
+    read in its place.
     """
     _journal(database, archive, "items")
     database.execute(

@@ -61,7 +61,8 @@ def live_items(database: duckdb.DuckDBPyConnection, archive: Archive) -> None:
     """Make the table `live`: the items that count, and the part of the journal that each stands in.
 
     Of a file that is not DICOM, the last state that was read counts; of DICOM every state does, since folders that
-    images are sent to are used again and again.
+    images are sent to are used again and again. What could not be read, or was no image, counts no more once DICOM was
+    read in its place.
     """
     _journal(database, archive, "items")
     database.execute(
@@ -69,8 +70,8 @@ def live_items(database: duckdb.DuckDBPyConnection, archive: Archive) -> None:
         CREATE TABLE live AS SELECT item, hint, part, outcome, locator, name FROM (
             SELECT *, row_number() OVER (
                 PARTITION BY CASE WHEN outcome = 'dicom' THEN item ELSE locator END ORDER BY part DESC, item, hint
-            ) AS place FROM journal_items
-        ) WHERE place = 1
+            ) AS place, max(part) FILTER (outcome = 'dicom') OVER (PARTITION BY locator) AS read_in FROM journal_items
+        ) WHERE place = 1 AND (outcome = 'dicom' OR read_in IS NULL OR read_in <= part)
         """
     )
 
@@ -175,6 +176,8 @@ def _instances(database: duckdb.DuckDBPyConnection, same_pixels: SamePixels) -> 
     if same:
         database.executemany("INSERT INTO equal_pixels VALUES (?)", [[uid] for uid in same])
     columns = ", ".join(f'"{c}"' for c in TABLES["instances"].columns if c != "held")
+    # Equal copies may be of files that differ in what is not kept; which of them is told must not hang on their order.
+    told = ", ".join(f'coalesce(n."{c}"::VARCHAR, chr(0))' for c in JOURNAL["instances"] if c not in ("item", "hint"))
     database.execute(
         f"""
         CREATE TABLE told AS SELECT {columns}, name_key, birth_key, item, held FROM (
@@ -182,7 +185,8 @@ def _instances(database: duckdb.DuckDBPyConnection, same_pixels: SamePixels) -> 
                 row_number() OVER (
                     PARTITION BY n.sop_uid, CASE WHEN c.sop_uid IS NULL THEN '' ELSE concat_ws(' ',
                         coalesce(pixel_sha256, header_sha256), patient_key, study_uid, series_uid) END
-                    ORDER BY coalesce(lossy, false), transfer_syntax, header_sha256, pixel_sha256, path
+                    ORDER BY coalesce(lossy, false), transfer_syntax, header_sha256, pixel_sha256, path,
+                        accession_key NULLS LAST, collection NULLS LAST, concat_ws(' ', {told}), item
                 ) AS place
             FROM (FROM new_instances SEMI JOIN several USING (sop_uid)) n
             LEFT JOIN (FROM conflicts ANTI JOIN equal_pixels USING (sop_uid)) c USING (sop_uid)
@@ -334,8 +338,9 @@ def _numbers(database: duckdb.DuckDBPyConnection) -> None:
         """
         CREATE TABLE numbers AS
         WITH said AS (
-            SELECT DISTINCT accession_key, patient_key, study_uid, 'accession' AS study_from FROM told
-            WHERE accession_key IS NOT NULL
+            SELECT accession_key, patient_key, study_uid, 'accession' AS study_from FROM (
+                SELECT DISTINCT accession_key, patient_key, study_uid FROM new_instances WHERE accession_key IS NOT NULL
+            ) SEMI JOIN studies_bare USING (patient_key, study_uid)
             UNION SELECT accession_key, patient_key, study_uid, 'record' FROM new_links
             UNION SELECT l.accession_key, s.patient_key, every.study_uid, 'record' FROM new_links l
                 JOIN studies_bare s USING (study_uid) JOIN new_links every

@@ -428,9 +428,36 @@ def test_tables_neither_number_people_nor_tell_who_is_very_old(tmp_path: Path) -
     ingest([str(tmp_path / "s")], tmp_path / "a", workers=1)
     catalog = open_catalog(tmp_path / "a")
     kept = {"age": 90.0, "hb": 12.5}
-    for query in (
-        "SELECT code, number FROM records",
-        "SELECT name, number FROM labels",
-        "SELECT name, value FROM labels",
-    ):
-        assert {name: float(value) for name, value in map(dict.values, catalog.sql(query).to_pylist())} == kept
+    for what in ("code, number FROM records", "name, number FROM labels", "name, value FROM labels"):
+        rows = [tuple(row.values()) for row in catalog.sql(f"SELECT {what}").to_pylist()]
+        assert {name: float(value) for name, value in rows} == kept
+
+
+def test_what_a_copy_does_not_show_depends_on_no_order(tmp_path: Path) -> None:
+    # De-identified, the two copies are the same: nothing of an accession number is left in them.
+    series(tmp_path / "early", "s", patient="P1", person="Ann")
+    series(tmp_path / "late", "s", patient="P1", person="Ann", accession="ACC9")
+    said = {"patient_id": "P1", "accession": "ACC9", "report": "FINDINGS: A nodule of 8 mm."}
+    table(tmp_path / "reports.csv", [said])
+    told = []
+    for order in (("early", "late"), ("late", "early")):
+        archive = tmp_path / "-".join(order)
+        for name in (*order, "reports.csv"):
+            found = ingest([str(tmp_path / name)], archive, workers=1)
+        told.append(found.catalog_hash)
+        assert open_catalog(archive).sql("SELECT study_from FROM reports").column(0).to_pylist() == ["accession"]
+    assert told[0] == told[1]
+
+
+def test_a_file_that_was_repaired_is_refused_no_more(tmp_path: Path) -> None:
+    first = series(tmp_path / "s", "s", patient="P1", person="Ann")[0]
+    whole = first.read_bytes()
+    first.write_bytes(whole[:-20])
+    assert ingest([str(tmp_path / "s")], tmp_path / "a", workers=1).refused == 1
+    first.write_bytes(whole)
+    again = ingest([str(tmp_path / "s")], tmp_path / "a", workers=1)
+    assert (again.refused, again.tables["instances"].rows, again.troubles) == (0, 3, ())
+    # Cut off anew, it is told; what was taken in stays.
+    first.write_bytes(whole[:-30])
+    last = ingest([str(tmp_path / "s")], tmp_path / "a", workers=1)
+    assert (last.refused, last.catalog_hash) == (1, again.catalog_hash)

@@ -17,8 +17,8 @@ import secrets
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -264,7 +264,7 @@ class SessionDesk:
             live.stopping.clear()
             tell = _teller(live, loop, told)
             try:
-                return await loop.run_in_executor(self._long if long else self._pool, work, tell)
+                return await _finished((self._long if long else self._pool).submit(work, tell), live.stopping)
             finally:
                 live.used, live.acts = self.clock(), live.acts + 1
                 self.renew(live)
@@ -293,6 +293,22 @@ class SessionDesk:
             await asyncio.to_thread(live.work.close)
             if code in ("session_expired", "ended"):
                 await asyncio.to_thread(self.interactions.forget, live.id)
+
+
+async def _finished(job: Future[T], stopping: threading.Event) -> T:
+    """Wait for a thread; whoever stops waiting leaves it only when it has ended, so that nothing else begins before."""
+    waiting = asyncio.wrap_future(job)
+    try:
+        return await asyncio.shield(waiting)
+    except asyncio.CancelledError:
+        job.cancel()
+        stopping.set()  # what can be done again is stopped; a mask that is being written is written
+        while not waiting.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([waiting])
+        if not waiting.cancelled():
+            waiting.exception()
+        raise
 
 
 def _teller(live: Live, loop: asyncio.AbstractEventLoop, told: Callable[[str, float], None] | None) -> Tell:

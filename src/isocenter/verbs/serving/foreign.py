@@ -24,6 +24,8 @@ from isocenter.data.images.nifti import read_nifti, read_nifti_mask, write_nifti
 from isocenter.data.images.nrrd import read_nrrd, read_nrrd_mask, write_nrrd
 from isocenter.verbs.serving.identifiers import identifier, random_identifier
 from isocenter.verbs.serving.interaction import SessionInteractions
+from isocenter.verbs.serving.plain import check_promise
+from isocenter.verbs.serving.sources import PlainFile
 from isocenter.viewer.ports import Library, MaskItem, OutlineFile, OutlineRequest
 from isocenter.viewer.settings import Limits
 
@@ -113,6 +115,7 @@ class LabelFiles:
         with tempfile.TemporaryDirectory(prefix="isocenter-") as folder:
             file = Path(folder) / f"image{suffix}"
             file.write_bytes(content)
+            check_promise(_plain(file, suffix), self.limits.image_bytes)
             image = (read_nifti if suffix.startswith(".nii") else read_nrrd)(file, name="image")
         if image.array.nbytes > self.limits.image_bytes:
             raise TooLarge(
@@ -142,7 +145,7 @@ class LabelFiles:
     ) -> tuple[MaskItem, ...]:
         """Take masks that were drawn elsewhere."""
         whole = self.library.image(image)
-        mask = _read_mask(content, name, whole)
+        mask = _read_mask(content, name, whole, most_bytes=self.limits.image_bytes)
         known = whole.geometry.affine is not None
         # Where the place is not known, what another program made of that counts for nothing: voxels are compared.
         same = mask.geometry.same_grid(whole.geometry, tolerance_mm=_TOLERANCE_MM) if known else (
@@ -251,7 +254,7 @@ def _written(mask: Mask, suffix: str, *, packed: bool) -> bytes:
         return file.read_bytes()
 
 
-def _read_mask(content: bytes, name: str, image: Image) -> Mask:
+def _read_mask(content: bytes, name: str, image: Image, *, most_bytes: int) -> Mask:
     if name.lower().endswith(".bin"):
         shape = image.geometry.shape
         if len(content) != int(np.prod(shape)):
@@ -265,7 +268,12 @@ def _read_mask(content: bytes, name: str, image: Image) -> Mask:
     with tempfile.TemporaryDirectory(prefix="isocenter-") as folder:
         file = Path(folder) / f"label{suffix}"
         file.write_bytes(content)
+        check_promise(_plain(file, suffix), most_bytes)
         return (read_nifti_mask if suffix.startswith(".nii") else read_nrrd_mask)(file, name="label")
+
+
+def _plain(file: Path, suffix: str) -> PlainFile:
+    return PlainFile(file, "nifti" if suffix.startswith(".nii") else "nrrd", file.name)
 
 
 def _parts(mask: Mask, labels: Mapping[int, str]) -> list[tuple[str, np.ndarray]]:

@@ -77,6 +77,7 @@ def _promised_bytes(file: PlainFile) -> int:
         EOFError,
         zlib.error,
         nib.spatialimages.HeaderDataError,
+        nib.wrapstruct.WrapStructError,
         PIL.Image.DecompressionBombError,
     ):
         return 0

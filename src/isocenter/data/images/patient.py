@@ -5,7 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-__all__ = ["Patient", "doubtful", "two_patients"]
+__all__ = ["Patient", "doubtful", "identifies", "two_patients"]
+
+_NOBODY = frozenset(
+    ["anon", "anonym", "anonymous", "anonymized", "anonymised", "deidentified", "noid", "nopatientid", "none", "null",
+     "na", "unknown", "unnamed", "noname", "patient", "patientid", "test", "tbd", "removed", "redacted"]
+)  # fmt: skip
+
+
+def identifies(identifier: str) -> bool:
+    """Tell whether a Patient ID names somebody, and is not what devices and programs write for everybody.
+
+    Example:
+        >>> [identifies(i) for i in ("4711", "ANONYMOUS", "0000", "", "N/A")]
+        [True, False, False, False, False]
+    """
+    letters = "".join(c for c in identifier.casefold() if c.isalnum())
+    return bool(letters.strip("0")) and letters not in _NOBODY and set(letters) != {"x"}
 
 
 @dataclass(frozen=True)

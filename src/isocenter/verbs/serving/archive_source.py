@@ -122,6 +122,10 @@ class ArchiveSource:
         """Return None: an archive's series have other UIDs than those that a viewer outside it knows."""
         return None
 
+    def names(self, study: str) -> frozenset[str]:
+        """Return nothing: in an archive a patient is found by the pseudonym, and files have names of no meaning."""
+        return frozenset()
+
     def parts(self, study: str) -> StudyParts:
         """Return the files of a study."""
         with self._asked() as database:

@@ -33,7 +33,7 @@ from isocenter.verbs.provenance import created_now
 from isocenter.verbs.reports import composed
 from isocenter.verbs.result import read_result
 from isocenter.verbs.serving.draft_store import DraftStore, PlaceBook, VersionTaken, version_bytes
-from isocenter.verbs.serving.judging import Judged, Part, judged, split_sentences
+from isocenter.verbs.serving.judging import GIVEN, Judged, Part, judged, split_sentences
 from isocenter.verbs.serving.places import Places
 from isocenter.verbs.serving.signing import Signing, sign_report
 from isocenter.viewer.report_models import (
@@ -54,6 +54,7 @@ __all__ = ["DRAFT_MARK", "DraftKeeper", "ReadingPlace", "Readings"]
 DRAFT_MARK = "AI draft for a radiologist to correct and sign. Not signed. Research software, not a medical device."
 _FILE_URL = "/api/v1/drafts/{draft}/files/{version}/{name}"
 _MEDIA = {"sr": "application/dicom", "fhir": "application/fhir+json", "pdf": "application/pdf"}
+_MOVED = "it was no part of the request, which is printed as given; write it where it is judged, or remove it"
 _SECTIONS: tuple[SectionName, ...] = ("indication", "technique", "comparison", "findings", "impression", "limits")
 
 
@@ -253,10 +254,14 @@ def _parts(pairs: Sequence[tuple[Composed, Ledger]]) -> list[Part]:
     return [Part(number, draft, ledger) for number, (draft, ledger) in enumerate(pairs, start=1)]
 
 
-def _sentences(draft: Draft) -> Iterator[DraftSentence]:
+def _sections(draft: Draft) -> Iterator[DraftSection]:
     for part in draft.parts:
-        for section in part.sections:
-            yield from section.sentences
+        yield from part.sections
+
+
+def _sentences(draft: Draft) -> Iterator[DraftSentence]:
+    for section in _sections(draft):
+        yield from section.sentences
 
 
 def _judged_all(given: Sequence[EditedSentence], parts: Sequence[Part], before: Draft) -> list[list[_Told]]:
@@ -265,6 +270,10 @@ def _judged_all(given: Sequence[EditedSentence], parts: Sequence[Part], before: 
     ids = [e.id for e in given if e.id is not None]
     if len(set(ids)) < len(ids) or set(ids) - set(known):
         raise ConfigError("a sentence is named twice, or is not of this version")
+    withheld = [s for s in _sentences(before) if s.verdict == "withheld"]
+    claimed = {s.id for sec in _sections(before) if sec.name not in GIVEN for s in sec.sentences}
+    claimed |= {s.id for s in withheld}
+    refused = {s.text for s in withheld}
     told: list[list[_Told]] = [[] for _ in parts]
     for one in given:
         number = one.part if one.id is None else known[one.id]
@@ -275,6 +284,8 @@ def _judged_all(given: Sequence[EditedSentence], parts: Sequence[Part], before: 
         whole = any(plain == said.text for _, said in parts[number].written)
         for place, text in enumerate((plain,) if whole else split_sentences(plain)):
             verdict = judged(text, one.section, parts[number], before.language)
+            if verdict.verdict == "given" and (one.id in claimed or text in refused):
+                verdict = Judged(text, "withheld", (), _MOVED)
             told[number].append(_Told(one.section, one.id if place == 0 else None, verdict))
     for number, part in enumerate(parts):
         said = {t.judged.text for t in told[number] if t.section == "limits"}

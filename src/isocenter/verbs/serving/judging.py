@@ -2,7 +2,8 @@
 
 What the embedded composer writes of the reading may always stand, in any language. English words of a person are
 judged by `safety.claims.judge`; the ledger reads no other language, so words in another are withheld unless they are
-the composer's. Indication and comparison are the request's, claim nothing of the images, and are printed as given.
+the composer's. Indication and comparison are the request's and are printed as given; what stood elsewhere, or was
+withheld, can't be moved there.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ from typing import Literal
 from isocenter.safety.claims import Ledger, judge
 from isocenter.tasks.report.compose import Draft, Language, SectionName
 
-__all__ = ["Judged", "Part", "judged", "split_sentences"]
+__all__ = ["GIVEN", "Judged", "Part", "judged", "split_sentences"]
 
 Verdict = Literal["held", "edited", "given", "withheld"]
-_GIVEN = frozenset({"indication", "comparison"})
+GIVEN = frozenset({"indication", "comparison"})
+"""Sections of the request, which are printed as given."""
 _END = re.compile(r"(?<=[.!?。！？])\s+(?=\S)")
 _OTHER_LANGUAGE = "the ledger reads English alone: in this language only the composer's own sentences can be signed"
 
@@ -73,7 +75,7 @@ class Part:
                 if s.withheld:
                     yield section.name, Judged(s.text, "withheld", (), "; ".join(s.withheld))
                 else:
-                    given: Verdict = "given" if section.name in _GIVEN else "held"
+                    given: Verdict = "given" if section.name in GIVEN else "held"
                     yield section.name, Judged(s.text, given, self.named(s.claims))
 
 
@@ -100,7 +102,7 @@ def judged(text: str, section: str, part: Part, language: Language) -> Judged:
     own = [one for where, one in part.written if (where, one.text) == (section, text)]
     if own:
         return own[0]
-    if section in _GIVEN:
+    if section in GIVEN:
         return Judged(text, "given")
     elsewhere = [one for _, one in part.written if one.text == text and one.verdict == "held" and one.claims]
     if elsewhere:  # moved from findings to the impression, or back

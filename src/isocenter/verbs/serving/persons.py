@@ -15,7 +15,7 @@ class StudyPerson:
     Args:
         study_uid: Study Instance UID, "" where there is none.
         patient_key: Pseudonym, "" where it is not known.
-        names: Further names that the table may use for the study (of its folder or file); never shown.
+        names: Further names that the table may use for this study and no other (of its file); never shown.
     """
 
     study_uid: str

@@ -59,9 +59,8 @@ class ReadingPlaces:
         """
         item = self._library.study_item(study)
         parts = self._library.source.parts(study)
-        names = {Path(f.name).name for f in parts.plain} | {Path(f.name).name.partition(".")[0] for f in parts.plain}
         uid = str(_header(parts.dicom[0]).get("StudyInstanceUID", "")) if parts.dicom else ""
-        return StudyPerson(uid, item.patient_key, tuple(sorted(names - {""})))
+        return StudyPerson(uid, item.patient_key, tuple(sorted(self._library.source.names(study))))
 
     def _headers(self, study: str, series_uid: str) -> list[Dataset]:
         """Return the headers of a series, in the order of its instances."""

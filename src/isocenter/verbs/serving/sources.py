@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal, Protocol, runtime_checkable
 
 from isocenter.core.errors import NotFound
@@ -83,6 +83,10 @@ class StudySource(Protocol):
         """
         ...
 
+    def names(self, study: str) -> frozenset[str]:
+        """Return the names that a table may call a study by, and no other study: of files that are not DICOM."""
+        ...
+
     def study_of_series(self, series_uid: str) -> str | None:
         """Return the study of a DICOM series, None where it is not known."""
         ...
@@ -149,6 +153,14 @@ class FolderSource:
         dicom = tuple(self.root / f.name for f in found.files if f.kind == "dicom")
         return StudyParts(self.root, dicom, plain, (), found.patient_key)
 
+    def names(self, study: str) -> frozenset[str]:
+        """Return the relative path of a plain file; its own name and stem too, where no other study has them."""
+        names = {name: _names_of(found) for name, found in self.scan.studies.items()}
+        if not self.scan.complete:  # another study of this name may still be found
+            return frozenset(f.name for f in self._found(study).files if f.kind != "dicom")
+        others = set().union(*(some for name, some in names.items() if name != study))
+        return frozenset(names.get(study, set()) - others)
+
     def study_of_series(self, series_uid: str) -> str | None:
         """Return the study of a DICOM series."""
         studies = self.scan.studies
@@ -185,3 +197,14 @@ def _item(study: FoundStudy) -> StudyItem:
         instances=len(study.files),
         accession=study.first("accession") or None,
     )
+
+
+def _names_of(study: FoundStudy) -> set[str]:
+    """Return the ways in which somebody may write the files of a study that are not DICOM."""
+    found: set[str] = set()
+    for file in study.files:
+        if file.kind != "dicom":
+            place = PurePosixPath(file.name)
+            found |= {str(place), str(place.parent / place.name.partition(".")[0]), place.name}
+            found.add(place.name.partition(".")[0])
+    return found - {""}

@@ -96,6 +96,31 @@ def test_a_sentence_leads_to_a_voxel_of_its_outline(keeper: DraftKeeper, read: P
     assert not any(marker in draft.model_dump_json() for marker in MARKERS)
 
 
+@pytest.mark.parametrize("section", ["indication", "comparison"])
+def test_nothing_withheld_or_found_is_moved_to_where_it_is_printed_as_given(keeper: DraftKeeper, section: str) -> None:
+    draft, _ = keeper.create(STUDY, DraftRequest(indication="Pain.", fresh=True), "ab")
+    (said,) = sentences(draft, "findings")
+    wrong = said.text.replace("Left", "Right")
+    rest = [e for e in left_as_it_is(draft).sentences if e.id != said.id]
+
+    def moved(before: Draft, **one: str | None) -> Draft:
+        new = EditedSentence.model_validate({"section": section, **one})
+        return keeper.edit(before.id, DraftEdit(version=before.version, sentences=(*rest, new)), "ab")
+
+    at_once = moved(draft, id=said.id, text=wrong)
+    assert at_once.withheld == 1
+    turned = keeper.edit(
+        draft.id,
+        DraftEdit(version=2, sentences=(*rest, EditedSentence(id=said.id, section="findings", text=wrong))),
+        "ab",
+    )
+    assert turned.withheld == 1
+    later = moved(turned, id=said.id, text=wrong)
+    assert later.withheld == 1 and moved(later, id=None, text=wrong).withheld == 1
+    last = keeper.get(draft.id)
+    assert moved(last, id=None, text="Pain since May.").withheld == 0, "words of the request may be written"
+
+
 def test_a_changed_side_is_refused_and_a_draft_with_it_is_not_signed(keeper: DraftKeeper) -> None:
     draft, _ = keeper.create(STUDY, DraftRequest(), "ab")
     (said,) = sentences(draft, "findings")

@@ -349,3 +349,32 @@ def test_a_folder_of_work_inside_the_sources_is_left_out(tmp_path: Path) -> None
     write_study(tmp_path / "in" / "a", ramp(), study="1.2.9.1")
     write_study(tmp_path / "in" / "work" / "readings", ramp(), study="1.2.9.2")
     assert len(make(tmp_path / "in", tmp_path / "in" / "work").studies_now()) == 1
+
+
+def test_a_table_calls_a_plain_file_by_a_name_that_no_other_study_has(tmp_path: Path) -> None:
+    root = tmp_path / "in"
+    for place in ("a/12.png", "b/12.png", "b/13.png", "7.png"):
+        (root / place).parent.mkdir(parents=True, exist_ok=True)
+        PIL.Image.fromarray(np.full((8, 8), 9, np.uint8)).save(root / place)
+    source = FolderSource(root, tmp_path / "work")
+    source.start()
+    try:
+        assert source.scan.wait(20) or source.scan.complete
+        names = {f.files[0].name: source.names(study) for study, f in source.scan.studies.items()}
+    finally:
+        source.close()
+    assert names == {
+        "a/12.png": {"a/12.png", "a/12"},
+        "b/12.png": {"b/12.png", "b/12"},
+        "b/13.png": {"b/13.png", "b/13", "13.png", "13"},
+        "7.png": {"7.png", "7"},
+    }
+
+
+def test_an_identifier_that_everybody_gets_makes_nobody_s_priors(tmp_path: Path) -> None:
+    for number, date in enumerate(("20230102", "20240304")):
+        place = tmp_path / "in" / str(number)
+        write_study(place, ramp((3, 4, 5)), study=f"1.2.9.{number}", date=date, patient="ANONYMOUS")
+    with served(tmp_path / "in", tmp_path / "work") as client:
+        found = studies(client)
+    assert [s["prior"] for s in found] == [0, 0] and len({s["patient_key"] for s in found}) == 2

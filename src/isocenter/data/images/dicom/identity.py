@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from isocenter.core.errors import IdentityLeak
 from isocenter.data.images.dicom.header import Header
-from isocenter.data.images.patient import Patient, doubtful, two_patients
+from isocenter.data.images.patient import Patient, doubtful, identifies, two_patients
 from isocenter.data.images.pseudonym import KEY_VARIABLE, pseudonym, pseudonym_key
 
 __all__ = ["check_one_patient", "patient_key"]
@@ -38,7 +38,8 @@ def patient_key(headers: Sequence[Header], *, key: bytes | None = None) -> tuple
     """Return a pseudonym: a keyed hash of the patient's identifier and its issuer.
 
     Nobody without the key can look it up by trying identifiers. On one installation, all studies of one patient have
-    one pseudonym; where no file has an identifier, the Study Instance UID stands for it, and each study has its own.
+    one pseudonym; where no file has an identifier (or one that everybody gets, as "ANONYMOUS"), the Study Instance UID
+    stands for it, and each study has its own.
 
     Args:
         headers: Files of one patient.
@@ -50,9 +51,9 @@ def patient_key(headers: Sequence[Header], *, key: bytes | None = None) -> tuple
     lasting = True
     if key is None:
         key, lasting = pseudonym_key()
-    header = next((h for h in headers if h.text("PatientID")), headers[0])
+    header = next((h for h in headers if identifies(h.text("PatientID"))), headers[0])
     parts = [header.text("PatientID"), header.text("IssuerOfPatientID")]
-    if not parts[0]:
+    if not identifies(parts[0]):
         parts.append(min(h.text("StudyInstanceUID") for h in headers))
     note = f"no key for pseudonyms could be kept, so this one holds for this run alone; set {KEY_VARIABLE}"
     return pseudonym(key, *parts), () if lasting else (note,)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BytesIO
@@ -23,7 +24,7 @@ from isocenter.data.deidentify import Policy, Pseudonyms
 from isocenter.data.images import read_nifti, read_nrrd, read_picture
 from isocenter.data.records.tables import is_age
 
-__all__ = ["Case", "arrays_of", "case_of", "image_row", "label_rows", "read_plain"]
+__all__ = ["Case", "arrays_of", "case_of", "clean_arrays", "image_row", "label_rows", "read_plain"]
 
 _SEX = {"m": "M", "male": "M", "1": "", "f": "F", "female": "F", "w": "F", "o": "O", "other": "O"}
 _ARRAY = re.compile(r"^(?:(train|val|validation|test)_)?(images?|imgs?|segs?|masks?|labels?|scribbles?)$")
@@ -176,6 +177,29 @@ def label_rows(case: Case, row: dict[str, Any], where: Belonging, policy: Policy
                 one = f"{number:g}"
             kind = "class" if number is None else "number"
             yield {**base, "name": name, "value": one.strip(), "number": number, "kind": kind, "form": "table"}
+
+
+def clean_arrays(content: bytes, name: str) -> bytes:
+    """Return a `.npz` file with its images, masks and labels alone, as numbers; the same for the same arrays.
+
+    Raises:
+        PixelError: As `arrays_of`, or an array of these names holds something else than numbers.
+    """
+    out = BytesIO()
+    try:
+        with np.load(BytesIO(content), allow_pickle=False) as arrays, zipfile.ZipFile(out, "w") as packed:
+            for key in sorted(key for key in arrays.files if _ARRAY.match(key)):
+                if arrays[key].dtype.kind not in "biuf":
+                    raise PixelError("holds words where numbers of images, masks or labels belong", source=name)
+                member = zipfile.ZipInfo(f"{key}.npy", (1980, 1, 1, 0, 0, 0))
+                member.compress_type = zipfile.ZIP_DEFLATED
+                with packed.open(member, "w", force_zip64=True) as stream:
+                    np.lib.format.write_array(stream, arrays[key], allow_pickle=False)
+    except (ValueError, OSError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        if isinstance(error, PixelError):
+            raise
+        raise PixelError("is damaged, or holds objects that are not read (they could run code)", source=name) from error
+    return out.getvalue()
 
 
 def arrays_of(content: bytes, name: str) -> Iterator[tuple[str, str, str, Shaped[np.ndarray, "..."], str]]:

@@ -172,7 +172,7 @@ def _not_done(archive: Archive, counts: dict[str, int], heads: int) -> Iterator[
             f"Burnt-in text was not looked for: {screens} DICOM images of kinds that carry it, and {pictures} pictures."
         )
     if counts["arrays"] and archive.pixels:
-        yield f"Arrays are kept as they are: {counts['arrays']} images in .npz files were not looked at."
+        yield f"Voxels of arrays are kept as they are: {counts['arrays']} images in .npz files were not looked at."
     texts = counts["reports"] + counts["records"]
     if texts:
         yield f"Texts were cleaned by rules: in {texts} reports and records, a bare name that no rule knows stays."

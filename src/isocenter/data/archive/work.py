@@ -30,7 +30,15 @@ from isocenter.data.archive.content import Lost, as_file, read_content, read_hea
 from isocenter.data.archive.datasets import DESCRIPTIONS, Belonging
 from isocenter.data.archive.dicom_rows import ARCHIVE_WANTED, Person, instance_row, person_of, short
 from isocenter.data.archive.doubts import doubts_of, refuse_cut_off
-from isocenter.data.archive.image_rows import arrays_of, case_of, image_row, label_rows, pixel_facts, read_plain
+from isocenter.data.archive.image_rows import (
+    arrays_of,
+    case_of,
+    clean_arrays,
+    image_row,
+    label_rows,
+    pixel_facts,
+    read_plain,
+)
 from isocenter.data.archive.layout import STAGE
 from isocenter.data.archive.near import Near
 from isocenter.data.archive.plain_files import clean_file
@@ -426,8 +434,10 @@ class _Worker:
 
     def _arrays(self, entry: Entry, content: bytes) -> None:
         listed, where = entry.listed, entry.where
-        digest = hashlib.sha256(content).hexdigest()
         found = list(arrays_of(content, listed.name))
+        if not self.setup.policy.off:
+            content = clean_arrays(content, listed.name)
+        digest = hashlib.sha256(content).hexdigest()
         path = self._store(f"sets/{digest[:2]}", f"{digest[:32]}.npz", content) if self.setup.pixels else None
         for member, split, role, array, told in found:
             many = "/" in member

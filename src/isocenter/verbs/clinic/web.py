@@ -10,18 +10,18 @@ import json
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from fastapi import APIRouter, FastAPI
 from starlette.middleware import Middleware
 
-from isocenter.clinic.workflow import Ledger, open_ledger
+from isocenter.clinic.workflow import open_ledger
 from isocenter.core.errors import ConfigError
 from isocenter.data.images.atomic import atomic_path
+from isocenter.verbs.clinic import web_dicom
 from isocenter.verbs.clinic.config import ClinicConfig
 from isocenter.verbs.clinic.config_web import WebConfig
+from isocenter.verbs.clinic.web_node import NodeWeb
 from isocenter.verbs.serving.running import listen, run_server
 from isocenter.version import __version__
 from isocenter.viewer.problems import add_handlers
@@ -37,32 +37,6 @@ WEB_FILE: Final = "web.json"
 """Where the node's web server says on which port it listens."""
 
 
-@dataclass(frozen=True)
-class NodeWeb:
-    """What the routes of a node act on.
-
-    Args:
-        config: The node's settings.
-        ledger: What was received, answered and sent.
-        store: The node's folder.
-    """
-
-    config: ClinicConfig
-    ledger: Ledger
-    store: Path
-
-    @property
-    def web(self) -> WebConfig:
-        """The section `web:`.
-
-        Raises:
-            ConfigError: There is none.
-        """
-        if self.config.web is None:
-            raise ConfigError("the node has no web server: clinic.yaml has no section web")
-        return self.config.web
-
-
 def _health(_web: NodeWeb) -> APIRouter:
     """Say that the process answers; the one route that asks for no token."""
     routes = APIRouter(tags=["Node"])
@@ -74,7 +48,7 @@ def _health(_web: NodeWeb) -> APIRouter:
     return routes
 
 
-ROUTERS: tuple[Callable[[NodeWeb], APIRouter], ...] = (_health,)
+ROUTERS: tuple[Callable[[NodeWeb], APIRouter], ...] = (_health, web_dicom.router)
 """One per section, in the order of the documentation."""
 
 

@@ -7,9 +7,11 @@ import shutil
 import ssl
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+
+from sqlalchemy.exc import DBAPIError
 
 from isocenter.clinic.dimse import (
     N_ACTION,
@@ -27,12 +29,12 @@ from isocenter.clinic.dimse.association import Service
 from isocenter.clinic.node import Part
 from isocenter.clinic.ports import Deliverer, Route, Verdict, Work
 from isocenter.clinic.retrieve import DimseNode
-from isocenter.clinic.workflow import Completeness, open_ledger
+from isocenter.clinic.workflow import Completeness, Ledger, open_ledger
 from isocenter.clinic.workflow.commitments import report_commitments
 from isocenter.clinic.workflow.deliver import Insistence, StoreDestination, StowDestination
 from isocenter.clinic.workflow.engine import Engine, EngineSettings, Ports
 from isocenter.clinic.workflow.rules import Rule, Rules
-from isocenter.core.errors import CapabilityError, ConfigError
+from isocenter.core.errors import CapabilityError, ConfigError, IsocenterError
 from isocenter.data.deidentify import Policy, Pseudonyms, deidentify_bytes
 from isocenter.data.images.atomic import explain_os_error
 from isocenter.data.images.dicom.header import Wanted, scan
@@ -46,6 +48,7 @@ __all__ = ["Deidentifier", "LogNotifier", "OnePatient", "destinations_of", "part
 
 _LOG = logging.getLogger(__name__)
 _COMMITMENT_S = 2.0
+_LOOK_S = 0.5
 _PATIENT: Wanted = {
     0x00080005: ("SpecificCharacterSet", "text"),
     0x00100020: ("PatientID", "text"),
@@ -234,6 +237,7 @@ def work_of(config: ClinicConfig, stopped: Callable[[], bool]) -> None:
     ports = Ports(
         Deidentifier(names, Policy()), rules_of(config), OnePatient(), runner, LogNotifier(), destinations_of(config)
     )
+    ports, looks = _shown(config, ledger, ports)
     peers = {
         caller.title: (caller.title, caller.host or caller.hosts[0], caller.port)
         for entity in config.entities
@@ -246,15 +250,38 @@ def work_of(config: ClinicConfig, stopped: Callable[[], bool]) -> None:
         while not ended.wait(_COMMITMENT_S):
             report_commitments(config.store / "commitments", ledger, peers)
 
-    reports = threading.Thread(target=commit, name="commitments", daemon=True)
+    def look() -> None:
+        while not ended.wait(_LOOK_S):
+            for one in looks:
+                try:
+                    one()
+                except (DBAPIError, OSError, IsocenterError) as error:
+                    _LOG.warning("tried again: %s", type(error).__name__)  # busy or full; it is looked at again soon
+
     engine = Engine(settings, ledger, ports)
-    reports.start()
+    for name, work in (("commitments", commit), ("looks", look)):
+        threading.Thread(target=work, name=name, daemon=True).start()
     try:
         engine.serve(stopped)
     finally:
         ended.set()
         engine.close()
         runner.close()
+
+
+def _shown(config: ClinicConfig, ledger: Ledger, ports: Ports) -> tuple[Ports, tuple[Callable[[], object], ...]]:
+    """Return ports whose work the web server shows, and what is to be called now and then."""
+    if config.web is None:
+        return ports, ()
+    from isocenter.clinic.dicomweb import Catalog, Worklist
+    from isocenter.clinic.workflow.worksteps import Worksteps
+    from isocenter.verbs.clinic.shown import ClaimingRouter, ShowingRunner
+
+    url = f"{config.web.public_url.rstrip('/')}/dicomweb" if config.web.public_url else ""
+    rules = [rule.name for rule in config.rules if not rule.shadow and rule.identity == "keep"]
+    steps = Worksteps(ledger, Worklist(ledger.engine), config.store, rules, url)
+    runner = ShowingRunner(ports.runner, Catalog(ledger.engine, config.store))
+    return replace(ports, router=ClaimingRouter(ports.router, steps), runner=runner), (steps.follow,)
 
 
 def _lasting_key() -> bytes:

@@ -6,8 +6,8 @@ import errno
 import logging
 import os
 import socket
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -40,9 +40,14 @@ class _Server(uvicorn.Server):
     async def on_tick(self, counter: int) -> bool:
         return await super().on_tick(counter) or (self._stopped is not None and self._stopped())
 
-    def capture_signals(self) -> AbstractContextManager[None]:
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
         """Take signals, unless another process decides when this one stops."""
-        return super().capture_signals() if self._stopped is None else nullcontext()
+        if self._stopped is not None:
+            yield
+            return
+        with super().capture_signals():
+            yield
 
 
 def run_server(

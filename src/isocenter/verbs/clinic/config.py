@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from isocenter.core.errors import ConfigError
 from isocenter.verbs.clinic.config_base import Name, Port, Secret, Strict, Title, TlsConfig
+from isocenter.verbs.clinic.config_messages import FhirDestination, Hl7Destination
 from isocenter.verbs.clinic.config_web import WebConfig
 from isocenter.verbs.read import Coded
 
@@ -156,7 +157,9 @@ class DicomWebDestination(Strict):
     timeout_s: Annotated[float, Field(gt=0)] = 60.0
 
 
-Destination = Annotated[DimseDestination | DicomWebDestination, Field(discriminator="kind")]
+Destination = Annotated[
+    DimseDestination | DicomWebDestination | FhirDestination | Hl7Destination, Field(discriminator="kind")
+]
 
 
 class RuleConfig(Strict):
@@ -262,6 +265,13 @@ class ClinicConfig(Strict):
         unknown = sorted({to for rule in self.rules for to in rule.to} - set(self.destinations))
         if unknown:
             raise ValueError(f"no destination is named {', '.join(unknown)}")
+        for rule in self.rules:
+            records = [to for to in rule.to if isinstance(self.destinations[to], FhirDestination | Hl7Destination)]
+            if rule.identity == "remove" and records:
+                raise ValueError(
+                    f"rule {rule.name} removes identities, and {records[0]} is a hospital's record, where nobody has "
+                    "a pseudonym"
+                )
         return self
 
     def database_url(self, file: str) -> str:

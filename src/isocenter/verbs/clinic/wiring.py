@@ -26,6 +26,8 @@ from isocenter.clinic.dimse import (
     TlsFiles,
 )
 from isocenter.clinic.dimse.association import Service
+from isocenter.clinic.fhir.client import FhirServer
+from isocenter.clinic.hl7.mllp import MllpPeer
 from isocenter.clinic.node import Part
 from isocenter.clinic.ports import Deliverer, Route, Verdict, Work
 from isocenter.clinic.retrieve import DimseNode
@@ -33,6 +35,7 @@ from isocenter.clinic.workflow import Completeness, Ledger, open_ledger
 from isocenter.clinic.workflow.commitments import report_commitments
 from isocenter.clinic.workflow.deliver import Insistence, StoreDestination, StowDestination
 from isocenter.clinic.workflow.engine import Engine, EngineSettings, Ports
+from isocenter.clinic.workflow.messages import BundleDestination, MllpDestination
 from isocenter.clinic.workflow.rules import Rule, Rules
 from isocenter.core.errors import CapabilityError, ConfigError, IsocenterError
 from isocenter.data.deidentify import Policy, Pseudonyms, deidentify_bytes
@@ -41,6 +44,8 @@ from isocenter.data.images.dicom.header import Wanted, scan
 from isocenter.data.images.identity import derive_uid
 from isocenter.data.images.pseudonym import pseudonym_key
 from isocenter.verbs.clinic.config import ClinicConfig, DicomWebDestination, DimseDestination, TlsConfig
+from isocenter.verbs.clinic.config_messages import FhirDestination, Hl7Destination
+from isocenter.verbs.clinic.messages import MessagingRunner
 from isocenter.verbs.clinic.tasks import TaskRunner
 from isocenter.version import __version__
 
@@ -172,7 +177,22 @@ def destinations_of(config: ClinicConfig) -> dict[str, Deliverer]:
         elif isinstance(to, DicomWebDestination):
             token = "" if to.token is None else to.token.read()
             made[name] = StowDestination(to.url, token, verify=to.authorities or True, timeout_s=to.timeout_s)
+        elif isinstance(to, FhirDestination):
+            token = "" if to.token is None else to.token.read()
+            server = FhirServer(to.url, token, to.authorities or True, timeout_s=to.timeout_s, retries=0)
+            made[name] = BundleDestination(server)
+        else:
+            made[name] = MllpDestination(_mllp(to))
     return made
+
+
+def _mllp(to: Hl7Destination) -> MllpPeer:
+    tls = to.tls
+    if tls is None:
+        return MllpPeer(to.host, to.port, timeout_s=to.timeout_s)
+    _client_tls(tls)  # files that can't be used are told now, not at the first message
+    pair = None if tls.certificate is None or tls.key is None else (tls.certificate, tls.key)
+    return MllpPeer(to.host, to.port, True, tls.authorities, pair, to.timeout_s)
 
 
 def rules_of(config: ClinicConfig) -> Rules:
@@ -237,6 +257,10 @@ def work_of(config: ClinicConfig, stopped: Callable[[], bool]) -> None:
     ports = Ports(
         Deidentifier(names, Policy()), rules_of(config), OnePatient(), runner, LogNotifier(), destinations_of(config)
     )
+    messages = {
+        name: to for name, to in config.destinations.items() if isinstance(to, FhirDestination | Hl7Destination)
+    }
+    ports = replace(ports, runner=MessagingRunner(ports.runner, messages))
     ports, looks = _shown(config, ledger, ports)
     peers = {
         caller.title: (caller.title, caller.host or caller.hosts[0], caller.port)

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydicom.dataset import FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian
 
 pytest.importorskip("fastapi")
 
@@ -71,6 +73,8 @@ def test_a_study_is_scheduled_claimed_and_completed(desk: Desk) -> None:
     folder = result_folder(desk.store, STUDY, 1, "ct")
     folder.mkdir(parents=True)
     made = dataset(STUDY, 9)
+    made.file_meta = FileMetaDataset()
+    made.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     made.save_as(folder / "a.seg.dcm", enforce_file_format=True)
     desk.ledger.mark(STUDY, 1, "answered")
     assert desk.steps.follow() == 1

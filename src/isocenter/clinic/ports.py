@@ -112,18 +112,32 @@ class Said:
 
 @dataclass(frozen=True)
 class ResultFile:
-    """A file to be sent; its form is "dicom", "fhir" or "hl7"."""
+    """A file to be sent.
+
+    Args:
+        path: Where it is.
+        form: "dicom", "fhir" or "hl7".
+        to: Names of the destinations that it is for; None: all those of the route.
+    """
 
     path: Path
     form: Literal["dicom", "fhir", "hl7"] = "dicom"
+    to: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
 class Worked:
-    """All that came of a study."""
+    """All that came of a study.
+
+    Args:
+        said: By task.
+        files: To be sent.
+        told: What somebody who looks after the node should know of it; without a patient's value.
+    """
 
     said: tuple[Said, ...]
     files: tuple[ResultFile, ...] = ()
+    told: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,23 @@ from dataclasses import dataclass
 
 from pydicom import Dataset
 
-__all__ = ["Subject"]
+from isocenter.core.mask import Segment
+
+__all__ = ["Subject", "sided"]
+
+
+def sided(segment: Segment) -> str:
+    """Return a segment's name for people, never without its side where it has one.
+
+    Example:
+        >>> from isocenter.core.units import Code
+        >>> sided(Segment(1, "Kidney", laterality=Code("7771000", "SCT", "Left")))
+        'Kidney (Left)'
+    """
+    side = segment.laterality
+    if side is None or side.meaning.casefold() in segment.label.casefold():
+        return segment.label
+    return f"{segment.label} ({side.meaning})"
 
 
 @dataclass(frozen=True)

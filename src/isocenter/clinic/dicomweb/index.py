@@ -19,7 +19,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from isocenter.clinic.dimse.holding import place_of
 from isocenter.clinic.retrieve.plan import is_uid
-from isocenter.clinic.workflow.tables import INSTANCES
+from isocenter.clinic.workflow.tables import INSTANCES, make_tables
 from isocenter.core.errors import DataError
 from isocenter.data.images.instance import open_instance
 from isocenter.data.images.quiet import quiet
@@ -137,7 +137,7 @@ class Catalog:
     def __init__(self, engine: Engine, root: Path) -> None:
         self._engine, self._root = engine, root
         self._insert = postgresql.insert if engine.dialect.name == "postgresql" else sqlite.insert
-        _META.create_all(engine)
+        make_tables(_META, engine)
 
     def take_in(self, *, limit: int = 2000) -> int:
         """Index what the ledger knows to be held and the index does not yet; return how many.

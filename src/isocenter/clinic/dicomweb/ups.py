@@ -35,6 +35,7 @@ from isocenter.clinic.dicomweb.ups_rules import (
     first,
 )
 from isocenter.clinic.retrieve.plan import is_uid
+from isocenter.clinic.workflow.tables import make_tables
 
 __all__ = ["FILTERED", "GLOBAL", "UPS_PUSH", "Event", "Worklist"]
 
@@ -107,7 +108,7 @@ class Worklist:
     def __init__(self, engine: Engine, clock: Callable[[], float] = time.time) -> None:
         self._engine, self._clock = engine, clock
         self._insert = postgresql.insert if engine.dialect.name == "postgresql" else sqlite.insert
-        _META.create_all(engine)
+        make_tables(_META, engine)
 
     def create(self, body: object, uid: str = "") -> str:
         """Create a workitem; return its UID.

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, Literal
 
-from isocenter.clinic.subject import Subject
+from isocenter.clinic.subject import Subject, sided
 from isocenter.core.errors import ConfigError, DataError
 from isocenter.core.report import Finding
 from isocenter.core.units import Code, Measurement
@@ -36,6 +36,7 @@ _SYSTEMS: Final = {
 }  # fmt: skip
 _UCUM: Final = "http://unitsofmeasure.org"
 _TERMINOLOGY: Final = "http://terminology.hl7.org/CodeSystem/"
+_LATERALITY: Final = Code("272741003", "SCT", "Laterality")
 _PRESENCE: Final = {
     "present": ("52101004", "Present"),
     "absent": ("2667000", "Absent"),
@@ -69,11 +70,13 @@ class _Made:
         """Add a resource with its identifier; return what refers to it."""
         kind = resource["resourceType"]
         url = f"urn:uuid:{uuid.uuid5(_NAMES, '|'.join((kind, identifier['system'], identifier['value'])))}"
-        if kind != "Provenance":  # which has no identifier in R4
+        named = f"{identifier['system']}|{identifier['value']}"
+        request = {"method": "POST", "url": kind, "ifNoneExist": f"identifier={named}"}
+        if kind == "Provenance":  # it has no identifier in R4, so that a tag tells whether it is there
+            resource["meta"] = {"tag": [{"system": identifier["system"], "code": identifier["value"]}]}
+            request["ifNoneExist"] = f"_tag={named}"
+        else:
             resource["identifier"] = [identifier] if several else identifier
-        request = {"method": "POST", "url": kind}
-        if kind != "Provenance":
-            request["ifNoneExist"] = f"identifier={identifier['system']}|{identifier['value']}"
         self.entries.append({"fullUrl": url, "resource": resource, "request": request})
         return url
 
@@ -90,6 +93,7 @@ def result_bundle(
     at: datetime,
     status: Status = "preliminary",
     objects: Sequence[tuple[str, str, str, str]] = (),
+    mark: str = "",
 ) -> dict[str, Any]:
     """Return a transaction bundle; the same input gives the same bundle.
 
@@ -100,6 +104,7 @@ def result_bundle(
         at: When they were made.
         status: Of the report and its observations.
         objects: DICOM objects that hold the result: SOP class, SOP instance, series and modality of each.
+        mark: What every reader must know; each observation and the report's conclusion say it.
 
     Raises:
         ConfigError: A time without a zone, or no system of patient identifiers.
@@ -131,6 +136,8 @@ def result_bundle(
                 "category": [_term("observation-category", "imaging", "Imaging")],
                 "derivedFrom": [{"reference": study}], "device": {"reference": device},
             }  # fmt: skip
+            if mark:
+                observation["note"] = [{"text": mark}]
             observations.append(made.add(observation, key))
     for abstention in content.abstentions:
         key = made.name("abstention", subject.study_uid, abstention.task, when, status, abstention.reason)
@@ -141,7 +148,7 @@ def result_bundle(
         "code": _concept(Code("18748-4", "LN", "Diagnostic imaging study")), "issued": when,
         "imagingStudy": [{"reference": study}], "result": [{"reference": one} for one in observations],
     }  # fmt: skip
-    said = _said(content)
+    said = "\n".join(part for part in (mark, _said(content)) if part)
     if said:
         report["conclusion"] = said
     if not observations:
@@ -213,7 +220,10 @@ def _observed(answer: Answer) -> Iterable[tuple[dict[str, Any], tuple[str, ...]]
         what: dict[str, Any] = {"code": _concept(measured.name), "valueQuantity": _quantity(measured)}
         segment = names.get(measured.segment) if measured.segment is not None else None
         if segment is not None:
-            what["bodySite"] = _concept(segment.type, segment.label)
+            what["bodySite"] = _concept(segment.type, sided(segment))
+            if segment.laterality is not None:
+                side = {"code": _concept(_LATERALITY), "valueCodeableConcept": _concept(segment.laterality)}
+                what["component"] = [side]
         if measured.derivation is not None:
             what["method"] = _concept(measured.derivation)
         yield what, ("measurement", str(number), repr(measured))

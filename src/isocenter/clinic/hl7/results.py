@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Final, Literal
 
-from isocenter.clinic.subject import Subject
+from isocenter.clinic.subject import Subject, sided
 from isocenter.core.errors import ConfigError, DataError
 from isocenter.core.units import Code, Measurement
 from isocenter.data.images.sr.content import Answer, SrContent
@@ -32,6 +32,7 @@ _PRESENCE: Final = {
 }
 _REPORT: Final = ("18748-4", "Diagnostic imaging study", "LN")
 _COMMENT: Final = ("121106", "Comment", "DCM")
+_LATERALITY: Final = ("272741003", "Laterality", "SCT")
 
 
 def escaped(text: str) -> str:
@@ -54,6 +55,7 @@ def oru_r01(
     status: Status = "P",
     charset: Charset = "UNICODE UTF-8",
     receiver: tuple[str, str] = ("", ""),
+    mark: str = "",
 ) -> bytes:
     """Return a message of results; the same input gives the same message, control id and all.
 
@@ -64,6 +66,7 @@ def oru_r01(
         status: P preliminary, F final, C a correction of what was sent before.
         charset: As MSH-18 names it; what it can't hold is written as "?" (and never is with UTF-8).
         receiver: Receiving application and facility.
+        mark: What every reader must know of all of it; the first observation says it.
 
     Raises:
         ConfigError: A time without a zone.
@@ -74,7 +77,7 @@ def oru_r01(
     if not subject.patient_id:
         raise DataError("a result without a patient's identifier can't be sent; the receiver could not file it")
     when = at.strftime("%Y%m%d%H%M%S%z")
-    body = [*_order(subject, when, status), *_observations(content, status, when)]
+    body = [*_order(subject, when, status), *_observations(content, status, when, mark)]
     identity = "\r".join((*body, *receiver, subject.patient_id, subject.study_uid))
     control = hashlib.sha256(identity.encode()).hexdigest()[:20].upper()
     to = "|".join(escaped(part) for part in receiver)
@@ -100,7 +103,7 @@ def _order(subject: Subject, when: str, status: str) -> Iterator[str]:
     yield "OBR|" + "|".join(fields.get(number, "") for number in range(1, 26))
 
 
-def _observations(content: SrContent, status: str, when: str) -> Iterator[str]:
+def _observations(content: SrContent, status: str, when: str, mark: str) -> Iterator[str]:
     number = 0
 
     def line(kind: str, name: str, value: str, unit: str = "", *, part: str = "", told: str = status) -> str:
@@ -110,6 +113,8 @@ def _observations(content: SrContent, status: str, when: str) -> Iterator[str]:
         return "OBX|" + "|".join(fields.get(place, "") for place in range(1, 15))
 
     comment = "^".join(_COMMENT)
+    if mark:
+        yield line("TX", comment, escaped(mark))
     for group, answer in enumerate(content.answers, start=1):
         yield from _answered(answer, group, line)
     for abstention in content.abstentions:
@@ -122,11 +127,14 @@ def _answered(answer: Answer, group: int, line: Callable[..., str]) -> Iterator[
     comment = "^".join(_COMMENT)
     model = f"{answer.model.name} {answer.model.version}"
     yield line("TX", comment, escaped(f"Task {answer.task} answered with {model}."), part=str(group))
-    names = {segment.number: segment.label for segment in answer.segments}
+    names = {segment.number: segment for segment in answer.segments}
     for found in answer.measurements:
         part = str(group) if found.segment is None else f"{group}.{found.segment}"
         if found.segment in names:
-            yield line("TX", comment, escaped(f"Segment {found.segment}: {names[found.segment]}"), part=part)
+            segment = names[found.segment]
+            yield line("TX", comment, escaped(f"Segment {found.segment}: {sided(segment)}"), part=part)
+            if segment.laterality is not None:
+                yield line("CWE", "^".join(_LATERALITY), _concept(segment.laterality), part=part)
         yield line("NM", _concept(found.name), _number(found), _unit(found.unit), part=part)
     for finding in answer.report.findings:
         yield line("CWE", _concept(finding.code), "^".join(_PRESENCE[finding.presence]), part=str(group))

@@ -335,6 +335,8 @@ class Engine:
             return len(said)
         worked = self._ports.runner.run(work)
         self._write_answers(work, worked.said)
+        for told in worked.told:
+            self._ledger.tell("result", study, told)
         own = [scan(file.path, "a result", wanted=_OWN) for file in worked.files if file.form == "dicom"]
         self._ledger.made(study, [header.text("SOPInstanceUID") for header in own])
         if not route.shadow:
@@ -347,6 +349,7 @@ class Engine:
                     }
                     for destination in route.destinations
                     for file in worked.files
+                    if file.to is None or destination in file.to
                 ]
             )  # fmt: skip
         return len(worked.said)

@@ -30,6 +30,7 @@ from isocenter.clinic.workflow.tables import (
     OWN,
     STEPS,
     STUDIES,
+    make_tables,
 )
 
 __all__ = ["Completeness", "Ledger", "StudyState", "delivery_key", "open_ledger"]
@@ -85,7 +86,7 @@ def open_ledger(url: str) -> Ledger:
     engine = create_engine(url, pool_pre_ping=True)
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _settle_sqlite)
-    LEDGER.create_all(engine)
+    make_tables(LEDGER, engine)
     return Ledger(engine)
 
 

@@ -18,8 +18,22 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
 )
+from sqlalchemy.engine import Engine
+from sqlalchemy.exc import DBAPIError
 
-__all__ = ["ANSWERS", "CONFLICTS", "CURSORS", "DELIVERIES", "EVENTS", "INSTANCES", "LEDGER", "OWN", "STEPS", "STUDIES"]
+__all__ = [
+    "ANSWERS",
+    "CONFLICTS",
+    "CURSORS",
+    "DELIVERIES",
+    "EVENTS",
+    "INSTANCES",
+    "LEDGER",
+    "OWN",
+    "STEPS",
+    "STUDIES",
+    "make_tables",
+]
 
 LEDGER: Final = MetaData()
 _UID = String(64)
@@ -144,3 +158,14 @@ EVENTS = Table(
     Index("events_by_time", "at"),
 )
 """What the panel shows; never a patient's value."""
+
+
+def make_tables(tables: MetaData, engine: Engine) -> None:
+    """Make the tables that are not there. Two processes of a node that start at once may both find that one is not."""
+    for last in (False, False, True):
+        try:
+            tables.create_all(engine)
+            return
+        except DBAPIError:
+            if last:
+                raise

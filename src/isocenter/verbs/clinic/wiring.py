@@ -7,9 +7,11 @@ import shutil
 import ssl
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+
+from sqlalchemy.exc import DBAPIError
 
 from isocenter.clinic.dimse import (
     N_ACTION,
@@ -24,21 +26,26 @@ from isocenter.clinic.dimse import (
     TlsFiles,
 )
 from isocenter.clinic.dimse.association import Service
+from isocenter.clinic.fhir.client import FhirServer
+from isocenter.clinic.hl7.mllp import MllpPeer
 from isocenter.clinic.node import Part
 from isocenter.clinic.ports import Deliverer, Route, Verdict, Work
 from isocenter.clinic.retrieve import DimseNode
-from isocenter.clinic.workflow import Completeness, open_ledger
+from isocenter.clinic.workflow import Completeness, Ledger, open_ledger
 from isocenter.clinic.workflow.commitments import report_commitments
 from isocenter.clinic.workflow.deliver import Insistence, StoreDestination, StowDestination
 from isocenter.clinic.workflow.engine import Engine, EngineSettings, Ports
+from isocenter.clinic.workflow.messages import BundleDestination, MllpDestination
 from isocenter.clinic.workflow.rules import Rule, Rules
-from isocenter.core.errors import CapabilityError, ConfigError
+from isocenter.core.errors import CapabilityError, ConfigError, IsocenterError
 from isocenter.data.deidentify import Policy, Pseudonyms, deidentify_bytes
 from isocenter.data.images.atomic import explain_os_error
 from isocenter.data.images.dicom.header import Wanted, scan
 from isocenter.data.images.identity import derive_uid
 from isocenter.data.images.pseudonym import pseudonym_key
 from isocenter.verbs.clinic.config import ClinicConfig, DicomWebDestination, DimseDestination, TlsConfig
+from isocenter.verbs.clinic.config_messages import FhirDestination, Hl7Destination
+from isocenter.verbs.clinic.messages import MessagingRunner
 from isocenter.verbs.clinic.tasks import TaskRunner
 from isocenter.version import __version__
 
@@ -46,6 +53,7 @@ __all__ = ["Deidentifier", "LogNotifier", "OnePatient", "destinations_of", "part
 
 _LOG = logging.getLogger(__name__)
 _COMMITMENT_S = 2.0
+_LOOK_S = 0.5
 _PATIENT: Wanted = {
     0x00080005: ("SpecificCharacterSet", "text"),
     0x00100020: ("PatientID", "text"),
@@ -169,7 +177,22 @@ def destinations_of(config: ClinicConfig) -> dict[str, Deliverer]:
         elif isinstance(to, DicomWebDestination):
             token = "" if to.token is None else to.token.read()
             made[name] = StowDestination(to.url, token, verify=to.authorities or True, timeout_s=to.timeout_s)
+        elif isinstance(to, FhirDestination):
+            token = "" if to.token is None else to.token.read()
+            server = FhirServer(to.url, token, to.authorities or True, timeout_s=to.timeout_s, retries=0)
+            made[name] = BundleDestination(server)
+        else:
+            made[name] = MllpDestination(_mllp(to))
     return made
+
+
+def _mllp(to: Hl7Destination) -> MllpPeer:
+    tls = to.tls
+    if tls is None:
+        return MllpPeer(to.host, to.port, timeout_s=to.timeout_s)
+    _client_tls(tls)  # files that can't be used are told now, not at the first message
+    pair = None if tls.certificate is None or tls.key is None else (tls.certificate, tls.key)
+    return MllpPeer(to.host, to.port, True, tls.authorities, pair, to.timeout_s)
 
 
 def rules_of(config: ClinicConfig) -> Rules:
@@ -204,7 +227,17 @@ def runner_of(config: ClinicConfig) -> TaskRunner:
 
 def parts_of(config: ClinicConfig) -> tuple[Part, ...]:
     """Return what runs beside the acceptors."""
-    return (Part("workflow", partial(work_of, config)),)
+    parts = [Part("workflow", partial(work_of, config))]
+    if config.web is not None:
+        parts.append(Part("web", partial(web_of, config)))
+    return tuple(parts)
+
+
+def web_of(config: ClinicConfig, stopped: Callable[[], bool]) -> None:
+    """Run the web server, in this process, until told to stop."""
+    from isocenter.verbs.clinic.web import run_web  # FastAPI is not needed by a node without it
+
+    run_web(config, stopped)
 
 
 def work_of(config: ClinicConfig, stopped: Callable[[], bool]) -> None:
@@ -224,6 +257,11 @@ def work_of(config: ClinicConfig, stopped: Callable[[], bool]) -> None:
     ports = Ports(
         Deidentifier(names, Policy()), rules_of(config), OnePatient(), runner, LogNotifier(), destinations_of(config)
     )
+    messages = {
+        name: to for name, to in config.destinations.items() if isinstance(to, FhirDestination | Hl7Destination)
+    }
+    ports = replace(ports, runner=MessagingRunner(ports.runner, messages))
+    ports, looks = _shown(config, ledger, ports)
     peers = {
         caller.title: (caller.title, caller.host or caller.hosts[0], caller.port)
         for entity in config.entities
@@ -236,15 +274,38 @@ def work_of(config: ClinicConfig, stopped: Callable[[], bool]) -> None:
         while not ended.wait(_COMMITMENT_S):
             report_commitments(config.store / "commitments", ledger, peers)
 
-    reports = threading.Thread(target=commit, name="commitments", daemon=True)
+    def look() -> None:
+        while not ended.wait(_LOOK_S):
+            for one in looks:
+                try:
+                    one()
+                except (DBAPIError, OSError, IsocenterError) as error:
+                    _LOG.warning("tried again: %s", type(error).__name__)  # busy or full; it is looked at again soon
+
     engine = Engine(settings, ledger, ports)
-    reports.start()
+    for name, work in (("commitments", commit), ("looks", look)):
+        threading.Thread(target=work, name=name, daemon=True).start()
     try:
         engine.serve(stopped)
     finally:
         ended.set()
         engine.close()
         runner.close()
+
+
+def _shown(config: ClinicConfig, ledger: Ledger, ports: Ports) -> tuple[Ports, tuple[Callable[[], object], ...]]:
+    """Return ports whose work the web server shows, and what is to be called now and then."""
+    if config.web is None:
+        return ports, ()
+    from isocenter.clinic.dicomweb import Catalog, Worklist
+    from isocenter.clinic.workflow.worksteps import Worksteps
+    from isocenter.verbs.clinic.shown import ClaimingRouter, ShowingRunner
+
+    url = f"{config.web.public_url.rstrip('/')}/dicomweb" if config.web.public_url else ""
+    rules = [rule.name for rule in config.rules if not rule.shadow and rule.identity == "keep"]
+    steps = Worksteps(ledger, Worklist(ledger.engine), config.store, rules, url)
+    runner = ShowingRunner(ports.runner, Catalog(ledger.engine, config.store))
+    return replace(ports, router=ClaimingRouter(ports.router, steps), runner=runner), (steps.follow,)
 
 
 def _lasting_key() -> bytes:

@@ -1,0 +1,59 @@
+"""Destinations of `clinic.yaml` that are no archive: a FHIR server, and a system that takes HL7 messages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from isocenter.verbs.clinic.config_base import Secret, Strict, TlsConfig
+
+__all__ = ["FhirDestination", "Hl7Destination"]
+
+
+class FhirDestination(Strict):
+    """Results as one FHIR R4 transaction: DiagnosticReport, Observation, ImagingStudy, Device, Provenance.
+
+    Attributes:
+        kind: "fhir".
+        url: Base of the server.
+        token: Bearer token; over https alone, or to this machine.
+        authorities: Who signs the server's certificate, where the system does not know them (PEM).
+        patient_system: System of patient identifiers, urn:oid:1.2.3 say: the same number means another patient in
+            another hospital.
+        accession_system: System of accession numbers; "" leaves them out.
+        timeout_s: Of each step.
+    """
+
+    kind: Literal["fhir"]
+    url: Annotated[str, Field(pattern=r"^https?://")]
+    token: Secret | None = None
+    authorities: Path | None = None
+    patient_system: Annotated[str, Field(pattern=r"^(urn:|https?://)\S+$")]
+    accession_system: Annotated[str, Field(pattern=r"^((urn:|https?://)\S+)?$")] = ""
+    timeout_s: Annotated[float, Field(gt=0)] = 30.0
+
+
+class Hl7Destination(Strict):
+    """Results as ORU^R01 by MLLP.
+
+    Attributes:
+        kind: "hl7".
+        host: Its address.
+        port: Its port.
+        application: Receiving application (MSH-5).
+        facility: Receiving facility (MSH-6).
+        charset: As MSH-18 names it: "UNICODE UTF-8", "8859/1" or "ASCII"; what it can't hold is sent as "?".
+        tls: TLS; certificate and key are ours, where it asks for them.
+        timeout_s: Without an answer for so long is none.
+    """
+
+    kind: Literal["hl7"]
+    host: str
+    port: Annotated[int, Field(ge=1, le=65535)]
+    application: str = ""
+    facility: str = ""
+    charset: Literal["UNICODE UTF-8", "8859/1", "ASCII"] = "UNICODE UTF-8"
+    tls: TlsConfig | None = None
+    timeout_s: Annotated[float, Field(gt=0)] = 30.0

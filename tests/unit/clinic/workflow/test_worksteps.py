@@ -1,0 +1,155 @@
+"""The node's own workitems go where its studies go, whoever is killed or faster in between."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydicom.dataset import FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian
+
+pytest.importorskip("fastapi")
+
+from isocenter.clinic.dicomweb import UpsRefused, Worklist
+from isocenter.clinic.dicomweb.index import tag_of
+from isocenter.clinic.dicomweb.ups_rules import first
+from isocenter.clinic.workflow import Completeness, Ledger, open_ledger
+from isocenter.clinic.workflow.engine import result_folder
+from isocenter.clinic.workflow.worksteps import Worksteps, workitem_uid
+from isocenter.core.errors import DataError
+from unit.clinic.workflow.test_engine import dataset, hold
+
+STUDY = "1.2.1"
+
+
+class Desk:
+    """A ledger with a study that is complete, and who tells of it."""
+
+    def __init__(self, store: Path) -> None:
+        self.store = store
+        hold(store, dataset(STUDY, 1), dataset(STUDY, 2))
+        self.ledger: Ledger = open_ledger(f"sqlite:///{store}/ledger.db")
+        self.worklist = Worklist(self.ledger.engine)
+        self.complete()
+        self.steps = Worksteps(self.ledger, self.worklist, store, ("ct",), "https://node/dicomweb/")
+
+    def complete(self) -> None:
+        self.ledger.take_in(self.store / "journal")
+        self.ledger.complete(Completeness(quiet_s=0.0))
+
+    def item(self, version: int = 1) -> dict[str, Any]:
+        return self.worklist.retrieve(workitem_uid(STUDY, version))
+
+    def state(self, version: int = 1) -> str:
+        return str(first(self.item(version), "ProcedureStepState"))
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    made = Desk(tmp_path)
+    yield made
+    made.ledger.engine.dispose()
+
+
+def test_a_study_is_scheduled_claimed_and_completed(desk: Desk) -> None:
+    assert desk.steps.follow() == 1
+    item = desk.item()
+    assert first(item, "ProcedureStepState") == "SCHEDULED"
+    assert first(item, "StudyInstanceUID") == STUDY
+    assert first(item, "PatientID") == str(dataset(STUDY, 1).PatientID)
+    (given,) = item[tag_of("InputInformationSequence")]["Value"]
+    assert len(given[tag_of("ReferencedSOPSequence")]["Value"]) == 2
+    assert desk.steps.follow() == 0
+
+    desk.ledger.mark(STUDY, 1, "working")
+    desk.steps.claim(STUDY)
+    assert desk.state() == "IN PROGRESS"
+    desk.steps.claim(STUDY)  # a step may be run twice
+    with pytest.raises(UpsRefused, match="Transaction UID"):
+        desk.worklist.change(workitem_uid(STUDY, 1), {}, "1.2.3")
+
+    folder = result_folder(desk.store, STUDY, 1, "ct")
+    folder.mkdir(parents=True)
+    made = dataset(STUDY, 9)
+    made.file_meta = FileMetaDataset()
+    made.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    made.save_as(folder / "a.seg.dcm", enforce_file_format=True)
+    desk.ledger.mark(STUDY, 1, "answered")
+    assert desk.steps.follow() == 1
+    assert desk.state() == "COMPLETED"
+    performed = first(desk.item(), "UnifiedProcedureStepPerformedProcedureSequence")
+    (output,) = performed[tag_of("OutputInformationSequence")]["Value"]
+    (one,) = output[tag_of("ReferencedSOPSequence")]["Value"]
+    assert first(one, "ReferencedSOPInstanceUID") == made.SOPInstanceUID
+    where = first(output, "WADORSRetrievalSequence")
+    assert first(where, "RetrieveURL").startswith(f"https://node/dicomweb/studies/{STUDY}/series/")
+
+
+def test_one_that_was_quick_passes_all_states(desk: Desk) -> None:
+    desk.ledger.mark(STUDY, 1, "working")
+    desk.steps.claim(STUDY)
+    desk.ledger.mark(STUDY, 1, "failed", "no task can run")
+    desk.steps.follow()
+    assert desk.state() == "CANCELED"
+    progress = first(desk.item(), "ProcedureStepProgressInformationSequence")
+    assert first(progress, "ReasonForCancellation") == "no task can run"
+
+
+def test_more_of_a_study_supersedes_its_workitem(desk: Desk) -> None:
+    desk.ledger.mark(STUDY, 1, "working")
+    desk.steps.claim(STUDY)
+    hold(desk.store, dataset(STUDY, 3))
+    desk.ledger.take_in(desk.store / "journal")
+    desk.steps.follow()
+    assert desk.state() == "CANCELED"
+    desk.complete()
+    desk.steps.follow()
+    assert desk.state(2) == "SCHEDULED"
+
+
+def test_a_workitem_that_was_canceled_is_not_worked_on(desk: Desk) -> None:
+    desk.steps.follow()
+    desk.worklist.request_cancel(workitem_uid(STUDY, 1), "not needed")
+    desk.ledger.mark(STUDY, 1, "working")
+    with pytest.raises(DataError, match="canceled on request"):
+        desk.steps.claim(STUDY)
+    desk.ledger.mark(STUDY, 1, "failed")
+    assert desk.steps.follow() == 0
+
+
+def test_a_workitem_that_another_performs_is_theirs(desk: Desk) -> None:
+    desk.steps.follow()
+    desk.worklist.change_state(workitem_uid(STUDY, 1), "IN PROGRESS", "1.2.3.4")
+    desk.ledger.mark(STUDY, 1, "working")
+    for _ in range(2):
+        with pytest.raises(DataError, match="another performer"):
+            desk.steps.claim(STUDY)
+    desk.ledger.mark(STUDY, 1, "failed")
+    desk.steps.follow()
+    assert desk.state() == "IN PROGRESS"
+
+
+def test_a_node_that_was_killed_goes_on(desk: Desk) -> None:
+    desk.steps.follow()
+    desk.ledger.mark(STUDY, 1, "working")
+    write = Worksteps._write
+    try:
+        Worksteps._write = lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)  # type: ignore[assignment]
+        with pytest.raises(KeyboardInterrupt):
+            desk.steps.claim(STUDY)
+    finally:
+        Worksteps._write = write  # type: ignore[method-assign]
+    assert desk.state() == "IN PROGRESS"
+    again = Worksteps(desk.ledger, desk.worklist, desk.store, ("ct",))
+    again.claim(STUDY)
+    desk.ledger.mark(STUDY, 1, "answered")
+    again.follow()
+    assert desk.state() == "COMPLETED"
+
+
+def test_what_was_answered_before_anybody_looked_is_no_work(desk: Desk) -> None:
+    desk.ledger.mark(STUDY, 1, "working")
+    desk.ledger.mark(STUDY, 1, "answered")
+    assert desk.steps.follow() == 0

@@ -1,37 +1,21 @@
 """Who ran what on what, what came out, and what a person changed: a chain of lines that can't be altered unseen.
 
-A record is a text file of JSON lines. Each line holds the sha256 of the line before it and its own, over the canonical
-form of its content, so that a line which is altered, removed, added or moved breaks the chain at a line number that is
-told. Lines cut off at the end leave a whole, shorter chain: they are found with the head (the last line's hash) that
-was noted elsewhere, in another system or on paper. Whoever can write the file and knows the rule can write a new chain
-from the start; only a head that is kept elsewhere finds that out too.
-
 No patient's value can stand in it: every field is known beforehand, and holds a hash, a number, a time or a short name
 of a task; anything else is refused.
 
-Lines are appended under a lock and flushed to the disk before the call returns, so several processes can share a file.
+How lines are kept, and what finds out that one was altered, is `chain`'s affair.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 import re
-import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-from isocenter.core.errors import DataError, OutputError
-
-if sys.platform == "win32":
-    import msvcrt
-else:
-    import fcntl
+from isocenter.core.errors import DataError
+from isocenter.safety.chain import START, Chain, append_lines, last_line, read_chain
 
 __all__ = [
     "START",
@@ -45,14 +29,10 @@ __all__ = [
     "verify",
 ]
 
-START = "0" * 64
-"""What the first line names as the hash of the line before it."""
 _FORMAT = "isocenter-audit/1"
-_LARGEST_LINE = 1 << 20
 _HASH = re.compile(r"[0-9a-f]{64}")
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _WHO = re.compile(r"[0-9a-f]{32}")
-_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00")
 _OUTCOMES = ("answered", "abstained", "failed", "changed", "accepted", "rejected")
 
 
@@ -219,29 +199,6 @@ def _plain(event: object) -> dict[str, Any]:
     return found
 
 
-@dataclass(frozen=True)
-class Chain:
-    """What a record holds.
-
-    Args:
-        lines: How many.
-        head: Hash of the last one; `START` of an empty record. Note it elsewhere to find lines that are cut off later.
-    """
-
-    lines: int
-    head: str
-
-
-def _canonical(content: Mapping[str, Any]) -> bytes:
-    return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode()
-
-
-def _line(number: int, before: str, time: str, event: AuditEvent) -> tuple[bytes, str]:
-    content = {"format": _FORMAT, "line": number, "before": before, "time": time, **_plain(event)}
-    own = hashlib.sha256(before.encode() + _canonical(content)).hexdigest()
-    return _canonical({**content, "hash": own}) + b"\n", own
-
-
 def append_event(path: Path, event: AuditEvent) -> Chain:
     """Append one line, on the disk before this returns.
 
@@ -256,19 +213,7 @@ def append_event(path: Path, event: AuditEvent) -> Chain:
         DataError: The record is not whole: its last line is cut off or altered.
         OutputError: The operating system refused.
     """
-    time = datetime.now(UTC).replace(microsecond=0).isoformat()
-    with _opened(path) as stream:
-        number, before = _last(stream, path)
-        line, own = _line(number + 1, before, time, event)
-        end = stream.seek(0, os.SEEK_END)
-        try:
-            stream.write(line)
-            stream.flush()
-            os.fsync(stream.fileno())
-        except OSError:
-            stream.truncate(end)  # a full disk: half a line would end the record for good
-            raise
-    return Chain(number + 1, own)
+    return append_lines(path, _FORMAT, [_plain(event)])
 
 
 def check_record(path: Path) -> Chain:
@@ -284,78 +229,7 @@ def check_record(path: Path) -> Chain:
         DataError: Its last line is cut off or altered.
         OutputError: The operating system refused.
     """
-    with _opened(path) as stream:
-        return Chain(*_last(stream, path))
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[BinaryIO]:
-    """Open and hold the record for appending, and say plainly why that can't be done."""
-    try:
-        with path.open("a+b") as stream, _locked(stream):
-            yield stream
-    except OSError as error:
-        raise OutputError(
-            f"cannot write the audit record: {error.strerror or type(error).__name__}; make room, or choose another "
-            "file that this user may write",
-            source=path,
-        ) from error
-
-
-@contextmanager
-def _locked(stream: BinaryIO, *, shared: bool = False) -> Iterator[None]:
-    """Hold the file, for this process alone or with other readers; the lock goes with the process, however it ends."""
-    if sys.platform == "win32":
-        stream.seek(0)
-        msvcrt.locking(stream.fileno(), msvcrt.LK_LOCK, 1)
-        try:
-            yield
-        finally:
-            stream.seek(0)
-            msvcrt.locking(stream.fileno(), msvcrt.LK_UNLCK, 1)
-    else:
-        fcntl.flock(stream.fileno(), fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
-        try:
-            yield
-        finally:
-            fcntl.flock(stream.fileno(), fcntl.LOCK_UN)
-
-
-def _last(stream: BinaryIO, path: Path) -> tuple[int, str]:
-    """Return number and hash of the last line, which must be whole and true to itself."""
-    size = stream.seek(0, os.SEEK_END)
-    if not size:
-        return 0, START
-    start = max(0, size - _LARGEST_LINE)
-    stream.seek(start)
-    tail = stream.read()
-    if not tail.endswith(b"\n"):
-        raise DataError(
-            "the last line of the audit record is cut off; keep the file, and go on in a new one", source=path
-        )
-    last = tail[:-1].rsplit(b"\n", 1)[-1]
-    number, _, own, _ = _parsed(last, path, "the last line")
-    return number, own
-
-
-def _parsed(raw: bytes, path: Path, where: str) -> tuple[int, str, str, AuditEvent]:
-    """Return number, hash before, own hash and content of a line that is true to itself."""
-    try:
-        content = json.loads(raw)
-        own, number, before, time = (content[k] for k in ("hash", "line", "before", "time"))
-        rest = {k: v for k, v in content.items() if k != "hash"}
-        true = content["format"] == _FORMAT and _canonical(content) == raw and bool(_TIME.fullmatch(time))
-        true = true and hashlib.sha256(before.encode() + _canonical(rest)).hexdigest() == own
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        true = False
-    if not true or type(number) is not int:
-        raise DataError(f"{where} is not what was written: it was altered, or is not of this kind", source=path)
-    values = {k: v for k, v in rest.items() if k not in ("format", "line", "before", "time")}
-    try:
-        event = AuditEvent.from_fields(values)
-    except DataError as error:
-        raise DataError(f"{where} holds what a record does not take", source=path) from error
-    return number, before, own, event
+    return last_line(path, _FORMAT)
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, str, str, AuditEvent]]:
@@ -364,22 +238,12 @@ def read_lines(path: Path) -> Iterator[tuple[int, str, str, AuditEvent]]:
     Raises:
         DataError: The file can't be read, or a line was altered, removed, added or moved, with its number.
     """
-    try:
-        stream = path.open("rb")
-    except OSError as error:
-        raise DataError(f"no audit record can be read here: {error.strerror}", source=path) from error
-    expected, count = START, 0
-    with stream, _locked(stream, shared=True):
-        while raw := stream.readline(_LARGEST_LINE):
-            count += 1
-            if not raw.endswith(b"\n"):
-                raise DataError(f"line {count} is cut off", source=path)
-            number, before, own, event = _parsed(raw[:-1], path, f"line {count}")
-            if number != count or before != expected:
-                what = "a line before it was removed, added or moved" if count > 1 else "lines before it were removed"
-                raise DataError(f"line {count} does not follow the one before it: {what}", source=path)
-            yield number, str(json.loads(raw)["time"]), own, event
-            expected = own
+    for line in read_chain(path, _FORMAT):
+        try:
+            event = AuditEvent.from_fields(line.content)
+        except DataError as error:
+            raise DataError(f"line {line.number} holds what a record does not take", source=path) from error
+        yield line.number, line.time, line.hash, event
 
 
 def verify(path: Path, *, head: str | None = None) -> Chain:

@@ -158,7 +158,7 @@ def test_a_line_with_a_key_of_its_own_is_refused_though_its_hash_is_right(record
     """Whoever knows the rule can make a true line; it still can't hold what a record does not take."""
     import hashlib
 
-    from isocenter.safety.audit import _canonical
+    from isocenter.safety.chain import canonical as _canonical
 
     head = verify(record).head
     content = {**json.loads(record.read_bytes().splitlines()[-1]), "line": 7, "before": head, "note": "Doe^Jane"}

@@ -19,7 +19,19 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-__all__ = ["ANSWERS", "CONFLICTS", "CURSORS", "DELIVERIES", "EVENTS", "INSTANCES", "LEDGER", "OWN", "STEPS", "STUDIES"]
+__all__ = [
+    "ANSWERS",
+    "CONFLICTS",
+    "COUNTERS",
+    "CURSORS",
+    "DELIVERIES",
+    "EVENTS",
+    "INSTANCES",
+    "LEDGER",
+    "OWN",
+    "STEPS",
+    "STUDIES",
+]
 
 LEDGER: Final = MetaData()
 _UID = String(64)
@@ -144,3 +156,12 @@ EVENTS = Table(
     Index("events_by_time", "at"),
 )
 """What the panel shows; never a patient's value."""
+
+COUNTERS = Table(
+    "counters",
+    LEDGER,
+    Column("name", String(40), primary_key=True),
+    Column("labels", String(400), primary_key=True),
+    Column("value", Float, nullable=False),
+)
+"""What metrics count; labels are a list in JSON. They never shrink."""

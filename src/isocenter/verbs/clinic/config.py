@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from isocenter.core.errors import ConfigError
 from isocenter.verbs.clinic.config_base import Name, Port, Secret, Strict, Title, TlsConfig
+from isocenter.verbs.clinic.config_observe import ObserveConfig
 from isocenter.verbs.clinic.config_web import WebConfig
 from isocenter.verbs.read import Coded
 
@@ -80,11 +81,14 @@ class LimitsConfig(Strict):
         quota_gb: Most that is held; null for no limit.
         reserve_mb: Room on the disk that receiving never takes.
         instance_mb: Longest instance.
+        queue_studies: With so many studies waiting to be answered instances are refused (A700), and their senders try
+            again later; null for no limit.
     """
 
     quota_gb: Annotated[float, Field(gt=0)] | None = None
     reserve_mb: Annotated[int, Field(ge=1)] = 256
     instance_mb: Annotated[int, Field(ge=1)] = 8192
+    queue_studies: Annotated[int, Field(ge=1)] | None = None
 
 
 class CompletenessConfig(Strict):
@@ -236,6 +240,7 @@ class ClinicConfig(Strict):
         tasks: The processes that run tasks.
         audit: Record that a line is appended to for every answer; "auto" for one in the store, null for none.
         web: The node's web server (DICOMweb, worklist); null for none.
+        observe: Logs, readiness, events and traces.
     """
 
     store: Path
@@ -250,6 +255,7 @@ class ClinicConfig(Strict):
     tasks: TasksConfig = TasksConfig()
     audit: Literal["auto"] | Path | None = "auto"
     web: WebConfig | None = None
+    observe: ObserveConfig = ObserveConfig()
 
     @model_validator(mode="after")
     def _consistent(self) -> ClinicConfig:

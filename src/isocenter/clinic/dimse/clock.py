@@ -29,7 +29,7 @@ def minutes_from_now(date: str, time: str, offset: str = "", *, now: datetime | 
     if len(date.strip()) != 8 or len(time.strip()) < 4:
         return 0
     try:
-        made = datetime.strptime(date.strip() + time.strip()[:4], "%Y%m%d%H%M")  # noqa: DTZ007 - its zone comes below
+        made = datetime.strptime(date.strip() + time.strip()[:4], "%Y%m%d%H%M")
         found = _OFFSET.fullmatch(offset.strip())
         if found:
             sign = -1 if found[1] == "-" else 1

@@ -55,7 +55,7 @@ def metrics_text(store: Path, ledger: Ledger, needs: Needs, found: tuple[Check, 
 def _reception(made: Exposition, tally: Tally) -> None:
     made.family(
         "isocenter_instances_total", "counter",
-        "Instances that came whole, by title called: received, duplicate (held already), conflict (another of its UID).",
+        "Instances that came whole, by title called: received, duplicate (held before), conflict (another of its UID).",
     )  # fmt: skip
     for (called, outcome), value in _of(tally, "instances", 2):
         made.sample({"called": called, "outcome": outcome}, value)
@@ -70,7 +70,11 @@ def _reception(made: Exposition, tally: Tally) -> None:
         made.sample({"called": called}, value)
     for kind, name, told in (
         ("association refused", "isocenter_associations_refused_total", "Associations refused, by title and reason."),
-        ("association broken", "isocenter_associations_broken_total", "Associations that ended badly, by title and how."),
+        (
+            "association broken",
+            "isocenter_associations_broken_total",
+            "Associations that ended badly, by title and how.",
+        ),
     ):
         made.family(name, "counter", told)
         for (called, reason), value in _of(tally, "noted", 2, kind):
@@ -110,7 +114,9 @@ def _studies(made: Exposition, ledger: Ledger) -> None:
     waiting = [found[state] for state in (COMPLETE, WORKING) if state in found]
     made.family("isocenter_queue_studies", "gauge", "Studies that are complete and not answered yet.")
     made.sample({}, sum(count for count, _ in waiting))
-    made.family("isocenter_queue_oldest_seconds", "gauge", "Since the first instance of the oldest of them; 0 for none.")
+    made.family(
+        "isocenter_queue_oldest_seconds", "gauge", "Since the first instance of the oldest of them; 0 for none."
+    )
     made.sample({}, max((max(0.0, now - first) for _, first in waiting), default=0.0))
     made.family("isocenter_conflicts", "gauge", "Instances refused because another of their UID is held.")
     made.sample({}, conflicts)
@@ -148,7 +154,9 @@ def _deliveries(made: Exposition, ledger: Ledger, tally: Tally) -> None:
     made.family("isocenter_deliveries", "gauge", "Deliveries by destination and state; dead: a dead letter.")
     for destination, state, count in sorted((str(d), str(s), int(n)) for d, s, n in rows):
         made.sample({"destination": destination, "state": state}, count)
-    made.family("isocenter_deliveries_waiting_seconds", "gauge", "Since the oldest waiting delivery was queued or tried.")
+    made.family(
+        "isocenter_deliveries_waiting_seconds", "gauge", "Since the oldest waiting delivery was queued or tried."
+    )
     for destination, at in sorted((str(d), float(a)) for d, a in oldest):
         made.sample({"destination": destination}, max(0.0, now - at))
     made.family("isocenter_delivery_tries_total", "counter", "Tries by destination and what came of them.")

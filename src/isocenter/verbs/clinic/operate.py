@@ -7,8 +7,8 @@ import logging
 import signal
 import threading
 from collections.abc import Callable, Sequence
-from importlib.util import find_spec
 from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 

@@ -91,7 +91,9 @@ class _Process:
             self.end()
             context = multiprocessing.get_context("spawn")
             self._line, theirs = context.Pipe()
-            self._process = context.Process(target=_serve, args=(theirs, self._prepare), name="isocenter-tasks", daemon=True)
+            self._process = context.Process(
+                target=_serve, args=(theirs, self._prepare), name="isocenter-tasks", daemon=True
+            )
             self._process.start()
             theirs.close()
         try:

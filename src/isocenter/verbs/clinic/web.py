@@ -20,6 +20,7 @@ from starlette.middleware import Middleware
 from isocenter.clinic.workflow import Ledger, open_ledger
 from isocenter.core.errors import ConfigError
 from isocenter.data.images.atomic import atomic_path
+from isocenter.verbs.clinic import panel
 from isocenter.verbs.clinic.config import ClinicConfig
 from isocenter.verbs.clinic.config_web import WebConfig
 from isocenter.verbs.serving.running import listen, run_server
@@ -63,18 +64,7 @@ class NodeWeb:
         return self.config.web
 
 
-def _health(_web: NodeWeb) -> APIRouter:
-    """Say that the process answers; the one route that asks for no token."""
-    routes = APIRouter(tags=["Node"])
-
-    @routes.get("/health")
-    def health() -> dict[str, str]:
-        return {"status": "ok", "isocenter": __version__}
-
-    return routes
-
-
-ROUTERS: tuple[Callable[[NodeWeb], APIRouter], ...] = (_health,)
+ROUTERS: tuple[Callable[[NodeWeb], APIRouter], ...] = (panel.router,)
 """One per section, in the order of the documentation."""
 
 
@@ -98,7 +88,7 @@ def node_app(web: NodeWeb) -> FastAPI:
         port=settings.port,
         names=(*settings.names, *_public_name(settings)),
         limits=Limits(body_bytes=_BODY_BYTES, upload_bytes=settings.upload_mb << 20),
-        open_paths=("/health",),
+        open_paths=("/health", "/ready"),
         upload_paths=("/dicomweb/studies",),
     )
     app = FastAPI(

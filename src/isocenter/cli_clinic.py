@@ -26,12 +26,13 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON documen
 @app.command()
 def run(config: ConfigArgument) -> None:
     """Run the node until it is told to stop (SIGTERM, Ctrl-C)."""
-    import logging
+    from isocenter.clinic.observe import setup_logs
+    from isocenter.verbs.clinic import clinic_run, load_clinic_config
+    from isocenter.verbs.clinic.observing import logs_of
 
-    from isocenter.verbs.clinic import clinic_run
-
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(processName)s %(name)s %(message)s")
-    clinic_run(config, ready=lambda node: out(f"listening: {', '.join(f'{t} {p}' for t, p in node.ports.items())}"))
+    settings = load_clinic_config(config)
+    setup_logs(logs_of(settings))
+    clinic_run(settings, ready=lambda node: out(f"listening: {', '.join(f'{t} {p}' for t, p in node.ports.items())}"))
 
 
 @app.command()
@@ -44,6 +45,7 @@ def status(config: ConfigArgument, as_json: JsonOption = False) -> None:
         out(found.model_dump_json(indent=2))
         return
     lines = ["running" if found.running else "not running"]
+    lines += [f"{one['name']}: {'' if one['ok'] else 'NOT WELL: '}{one['detail']}" for one in found.checks]
     lines += [f"{title} listens on port {port}" for title, port in found.ports.items() if found.running]
     lines += [f"studies {state}: {count}" for state, count in sorted(found.studies.items())]
     lines += [f"deliveries {state}: {count}" for state, count in sorted(found.deliveries.items())]

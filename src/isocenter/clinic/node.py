@@ -26,6 +26,7 @@ from typing import Final
 from isocenter.clinic.children import StoreLock, follow_parent
 from isocenter.clinic.dimse import Acceptors, Reception
 from isocenter.clinic.dimse.holding import HINDERED
+from isocenter.clinic.dimse.notes import Note, Notes
 from isocenter.core.errors import ConfigError, OutputError, TransportError
 from isocenter.data.images.atomic import atomic_path
 
@@ -80,6 +81,8 @@ class Node:
         self._acceptors = _open(reception, acceptors)
         self._lock.shared()
         self._since = time.time()
+        self._notes = Notes(self._folder)
+        self._notes.tell(Note("node started", detail=f"process {os.getpid()}"))
         self.ports, self.recovered = self._acceptors.ports, self._acceptors.recovered
         self._context = multiprocessing.get_context("spawn")
         self._stop: Event = self._context.Event()
@@ -100,15 +103,19 @@ class Node:
         started = self._acceptors.watch()
         if started:
             self._since = time.time()
+            self._notes.tell(Note("process ended", "acceptor", detail="started again"), started)
         for running in self._running:
             if running.process.is_alive() or not running.is_time():
                 continue
             _LOG.error("%s ended with %s; started again", running.part.name, running.process.exitcode)
+            told = f"with {running.process.exitcode}; started again"
+            self._notes.tell(Note("process ended", running.part.name, detail=told))
             running.process = self._start(running.part)
             running.began = time.monotonic()
             started += 1
         if started:
             self._tell()
+        self._notes.flush()
         return started
 
     def serve(self, stopped: Stopped, look_s: float = 0.2) -> None:
@@ -129,6 +136,8 @@ class Node:
                 running.process.kill()
                 running.process.join()
         (self._folder / STATE_FILE).unlink(missing_ok=True)
+        self._notes.tell(Note("node stopped"))
+        self._notes.close()
         self._lock.release()
 
     @property

@@ -25,6 +25,7 @@ from isocenter.clinic.children import StoreLock, follow_parent
 from isocenter.clinic.dimse.association import Association, Counters, Service
 from isocenter.clinic.dimse.entities import LocalEntity
 from isocenter.clinic.dimse.holding import Holding, Limits, recover
+from isocenter.clinic.dimse.notes import Note, Notes
 from isocenter.clinic.dimse.upper_layer import Line
 from isocenter.core.errors import TransportError
 
@@ -47,6 +48,7 @@ class Reception:
         implementation: Our implementation class UID and version name.
         limits: When to refuse.
         services: Makes, in each process, what handles other messages; None for none.
+        prepare: Called first in each process, to set up its log say; None for nothing.
     """
 
     entities: tuple[LocalEntity, ...]
@@ -54,6 +56,7 @@ class Reception:
     implementation: tuple[str, str]
     limits: Limits = field(default_factory=Limits)
     services: Services | None = None
+    prepare: Callable[[], None] | None = None
 
 
 def listen(entity: LocalEntity) -> socket.socket:
@@ -158,6 +161,8 @@ def _run(reception: Reception, sockets: Sequence[socket.socket], stop: Event) ->
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor decides
     follow_parent()
     StoreLock(reception.folder).shared()
+    if reception.prepare is not None:
+        reception.prepare()
     serve(reception, sockets, stop.is_set)
 
 
@@ -179,13 +184,18 @@ def serve(
     """
     holding = Holding(reception.folder, reception.implementation, reception.limits)
     services = reception.services() if reception.services is not None else {}
-    desk = _Desk(reception.entities, holding, services, counters or Counters())
+    notes = Notes(reception.folder)
+    counters = counters or Counters()
+    counters.notes = notes
+    desk = _Desk(reception.entities, holding, services, counters)
     poller = select.poll()
     by_number = {made.fileno(): (made, entity) for made, entity in zip(sockets, reception.entities, strict=True)}
     for number in by_number:
         poller.register(number, select.POLLIN)
     holding.hindered()  # before now there may have been nobody
+    notes.start()
     while not stopped():
+        notes.turned(desk.open)
         for number, _ in poller.poll(_LOOK_S * 1000):
             # Who is busy waits a moment, so that a process with fewer associations takes this one.
             time.sleep(0.002 * min(desk.active, 10))
@@ -196,6 +206,7 @@ def serve(
     until = time.monotonic() + patience_s
     while desk.active and time.monotonic() < until:
         time.sleep(0.02)
+    notes.close()
 
 
 class _Desk:
@@ -208,6 +219,11 @@ class _Desk:
         self._tls = {e.title: None if e.tls is None else e.tls.context() for e in entities}
         self._lock = threading.Lock()
         self._open: dict[str, int] = {}
+
+    @property
+    def open(self) -> dict[str, int]:
+        with self._lock:
+            return dict(self._open)
 
     @property
     def active(self) -> int:
@@ -234,12 +250,16 @@ class _Desk:
             )
             if full:
                 self._counters.add("rejected", "too many associations")
+                self._refused(entity, host, "too many associations")
                 association.reject(*_TOO_MANY)
             else:
                 association.serve()
+        except ssl.SSLEOFError:
+            self._counters.add("looked at")  # who only looks whether the port is open has not called
         except ssl.SSLError as error:
             _LOG.warning("TLS with %s failed: %s", host, error.reason)
             self._counters.add("rejected", "TLS")
+            self._refused(entity, host, "TLS failed", str(error.reason))
         except OSError as error:
             _LOG.warning("a connection from %s was cut: %s", host, error.strerror)
         finally:
@@ -247,3 +267,6 @@ class _Desk:
                 connection.close()
             with self._lock:
                 self._open[entity.title] -= 1
+
+    def _refused(self, entity: LocalEntity, host: str, reason: str, detail: str = "") -> None:
+        self._counters.tell(Note("association refused", entity.title, reason, host=host, detail=detail))

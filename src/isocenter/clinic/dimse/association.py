@@ -16,6 +16,7 @@ from typing import Final, Protocol, runtime_checkable
 from isocenter.clinic.dimse.entities import LocalEntity, negotiated
 from isocenter.clinic.dimse.holding import OUT_OF_RESOURCES, Arrival, Holding, Refused
 from isocenter.clinic.dimse.messages import C_ECHO, C_STORE, Command, parse_command, response_bytes
+from isocenter.clinic.dimse.notes import Note, Notes
 from isocenter.clinic.dimse.upper_layer import (
     ABORT,
     ACCEPTED,
@@ -43,6 +44,8 @@ _SUCCESS: Final = 0x0000
 _UNRECOGNISED: Final = 0x0211
 _MOST_COMMAND = 1 << 16
 _MOST_DATA = 1 << 24
+_AHEAD_MIN: Final = 10
+_CONTEXT_REASONS: Final = {3: "no such service or object is taken", 4: "none of its transfer syntaxes is taken"}
 
 
 @dataclass(frozen=True)
@@ -83,15 +86,27 @@ class Service(Protocol):
 
 @dataclass(eq=False)
 class Counters:
-    """What happened, by kind; for metrics. Safe for threads."""
+    """What happened, by kind; safe for threads.
+
+    Args:
+        values: How often, by kind, in this process.
+        lock: Of `values`.
+        notes: Where it is told for the ledger, which metrics and panel read; None: nowhere.
+    """
 
     values: dict[tuple[str, ...], int] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
+    notes: Notes | None = None
 
     def add(self, *kind: str, count: int = 1) -> None:
         """Count something."""
         with self.lock:
             self.values[kind] = self.values.get(kind, 0) + count
+
+    def tell(self, note: Note, count: int = 1) -> None:
+        """Say that something happened that an administrator should be able to see."""
+        if self.notes is not None:
+            self.notes.tell(note, count)
 
 
 class Association:
@@ -131,20 +146,28 @@ class Association:
         try:
             if self._begin():
                 self._counters.add("associations", self._peer.calling)
+                self._tell("association")
                 while self._next():
                     pass
         except Malformed as error:
             _LOG.warning("association from %s aborted: %s", self._host, error)
             self._counters.add("aborted", str(error))
+            self._tell("association broken", "aborted by us", detail=str(error))
             self._abort()
         except PeerGone as error:
+            if self._line.untouched and not error.silent:
+                # Who only looks whether the port is open, as monitors do, has not called.
+                self._counters.add("looked at")
+                return
             _LOG.warning("association from %s ended: %s", self._host, error)
             self._counters.add("cut", str(error))
+            self._tell("association broken", "silence" if error.silent else "cut off", detail=str(error))
         finally:
             if self._arrival is not None:
                 # Half an instance: the sender was told nothing, and sends it again.
                 self._arrival.abandon()
                 self._counters.add("unfinished", self._peer.calling)
+                self._tell("half an instance", "what had come of it was dropped; its sender was told nothing")
 
     def reject(self, result: int, source: int, reason: int) -> None:
         """Read the request, and refuse it."""
@@ -167,6 +190,8 @@ class Association:
             _LOG.warning("association refused: %s (%r called %r from %s)", rejection.words, request.calling,
                          request.called, self._host)  # fmt: skip
             self._counters.add("rejected", rejection.words)
+            self._peer = Peer(request.calling, request.called, self._host)
+            self._tell("association refused", rejection.words)
             self._line.send(reject_pdu(rejection.result, rejection.source, rejection.reason))
             return False
         self._accept(request)
@@ -180,6 +205,11 @@ class Association:
         if refused:
             self._counters.add("contexts refused", request.calling, count=refused)
         self._peer = Peer(request.calling, request.called, self._host, request.implementation_version)
+        for result, reason in _CONTEXT_REASONS.items():
+            why = sorted({abstract[number] for number, refusal, _ in results if refusal == result})
+            if why:
+                more = f" and {len(why) - 1} more" if len(why) > 1 else ""
+                self._tell("syntax refused", reason, detail=f"{why[0][:40]}{more}")
         # Below 12 bytes no piece of a message fits; such a limit is none.
         self._most = request.max_length if request.max_length >= 12 else 0
         self._line.send(
@@ -198,6 +228,7 @@ class Association:
             return False
         if kind == ABORT:
             self._counters.add("aborted by the caller", self._peer.calling)
+            self._tell("association broken", "aborted by the caller")
             return False
         raise Malformed("a data unit that may not come here")
 
@@ -263,6 +294,9 @@ class Association:
                 raise self._refused
             held = arrival.finish()
             self._counters.add("held again" if held.again else "held", calling)
+            if arrival.ahead_min >= _AHEAD_MIN:
+                told = f"an instance was made {arrival.ahead_min} minutes after now; a clock or a time zone is wrong"
+                self._tell("clock", detail=told)
         except Refused as refused:
             arrival.abandon()
             status, comment = refused.status, refused.comment
@@ -270,6 +304,7 @@ class Association:
                 self._holding.hindered()
             _LOG.warning("instance from %r refused with %04XH: %s", calling, status, comment)
             self._counters.add("refused", f"{status:04X}", comment)
+            self._tell("instance refused", f"{status:04X}", detail=comment)
         self._send(context, response_bytes(command, status, comment=comment), None)
 
     def _answer(self) -> None:
@@ -287,6 +322,7 @@ class Association:
         service = self._services.get(command.kind)
         if service is None:
             self._counters.add("not offered", f"{command.kind:04X}")
+            self._tell("message not offered", f"{command.kind:04X}")
             self._send(context, response_bytes(command, _UNRECOGNISED), None)
             return
         began = time.monotonic()
@@ -299,6 +335,12 @@ class Association:
         )
         if answer.after is not None:
             answer.after()
+
+    def _tell(self, kind: str, reason: str = "", *, detail: str = "") -> None:
+        """Say what happened on this association."""
+        peer, title = self._peer, self._entity.title
+        called = "" if peer.called == title else peer.called
+        self._counters.tell(Note(kind, title, reason, peer.calling, called, self._host, detail))
 
     def _send(self, context: int, command: bytes, data: bytes | None) -> None:
         self._line.send(data_pdus(context, command, data, self._most))

@@ -27,6 +27,7 @@ from typing import Final
 
 import pydicom.filereader
 
+from isocenter.clinic.dimse.clock import minutes_from_now
 from isocenter.clinic.dimse.journal import Journal, read_lines
 from isocenter.clinic.dimse.messages import Command
 from isocenter.core.errors import DataError, OutputError
@@ -36,6 +37,7 @@ from isocenter.data.images.dicom.header import Wanted, scan, scan_head
 __all__ = [
     "HINDERED",
     "OUT_OF_RESOURCES",
+    "QUEUE_FULL",
     "Arrival",
     "Held",
     "Holding",
@@ -49,9 +51,12 @@ __all__ = [
 
 _WANTED: Wanted = {
     0x00080005: ("SpecificCharacterSet", "text"),
+    0x00080012: ("InstanceCreationDate", "text"),
+    0x00080013: ("InstanceCreationTime", "text"),
     0x00080016: ("SOPClassUID", "text"),
     0x00080018: ("SOPInstanceUID", "text"),
     0x00080060: ("Modality", "text"),
+    0x00080201: ("TimezoneOffsetFromUTC", "text"),
     0x0020000D: ("StudyInstanceUID", "text"),
     0x0020000E: ("SeriesInstanceUID", "text"),
 }
@@ -61,9 +66,13 @@ _UID = frozenset("0123456789.")
 _COUNT_EVERY_S = 30.0
 _SEAL = struct.Struct("<Q32s")
 _UNSURE_S = 600.0
+_FRESH_S = 60.0
 
 HINDERED: Final = "hindered"
 """A file whose time says when a sender was last turned away for want of room, or found nobody."""
+
+QUEUE_FULL: Final = "queue-full"
+"""A file that the workflow keeps fresh while more studies wait than may; nothing is taken then."""
 
 OUT_OF_RESOURCES: Final = 0xA700
 DOES_NOT_MATCH: Final = 0xA900
@@ -194,11 +203,20 @@ class Holding:
         with self._lock:
             now = time.monotonic()
             if now - self._looked > 1 or self._room < size:
+                if self._queue_is_full():
+                    raise Refused(OUT_OF_RESOURCES, "too many studies wait; send again later")
                 self._room, self._looked = self._measure(now), now
             if self._room < size:
                 raise Refused(OUT_OF_RESOURCES, "no room; send again later")
             self._room -= size
             self._used += size
+
+    def _queue_is_full(self) -> bool:
+        """Tell whether the workflow says so, and lately: one that is down is no reason to refuse."""
+        try:
+            return time.time() - (self.folder / QUEUE_FULL).stat().st_mtime < _FRESH_S
+        except OSError:
+            return False
 
     def _measure(self, now: float) -> int:
         """Return the room that is left. All that is held is counted twice a minute, what we add ourselves always."""
@@ -224,13 +242,16 @@ class Arrival:
         command: The C-STORE request.
         transfer_syntax: Of its presentation context.
         titles: Calling and called application entity.
+
+    Attributes:
+        ahead_min: How many minutes after now its header says that it was made; 0 where it does not.
     """
 
     def __init__(self, holding: Holding, command: Command, transfer_syntax: str, titles: tuple[str, str]) -> None:
         self._holding, self._command, self._titles, self._syntax = holding, command, titles, transfer_syntax
         self._meta, self._seal_at = _file_meta(command, transfer_syntax, titles[0], holding.implementation)
         self._pieces: list[bytes] = []
-        self._size = self._waiting = self._length = 0
+        self._size = self._waiting = self._length = self.ahead_min = 0
         self._digest = hashlib.sha256()
         self._head = b""
         self._descriptor: int | None = None
@@ -344,6 +365,8 @@ class Arrival:
         for uid in (study, series, self._command.sop_instance):
             if not uid or len(uid) > 64 or not _UID.issuperset(uid):
                 raise Refused(NOT_UNDERSTOOD, "a UID of study, series or instance is missing or none")
+        made = (header.text(f"InstanceCreation{part}") for part in ("Date", "Time"))
+        self.ahead_min = max(0, minutes_from_now(*made, header.text("TimezoneOffsetFromUTC")))
         return study, series, header.text("Modality")
 
     def _note(

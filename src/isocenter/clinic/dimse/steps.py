@@ -17,6 +17,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
 from isocenter.clinic.dimse.association import Answer, Peer
+from isocenter.clinic.dimse.clock import minutes_from_now
 from isocenter.clinic.dimse.journal import Journal, read_lines
 from isocenter.clinic.dimse.messages import N_CREATE, Command
 from isocenter.core.errors import OutputError
@@ -24,6 +25,7 @@ from isocenter.data.images.quiet import quiet
 
 __all__ = ["PerformedSteps", "decoded"]
 
+_FAR_MIN: Final = 10
 _FINAL: Final = ("COMPLETED", "DISCONTINUED")
 _SUCCESS, _FAILURE, _DUPLICATE, _UNKNOWN, _INVALID, _MISSING = 0x0000, 0x0110, 0x0111, 0x0112, 0x0106, 0x0120
 
@@ -87,10 +89,11 @@ class PerformedSteps:
             if before["status"] in _FINAL:
                 return Answer(_FAILURE, "the step may no longer be updated")
             studies, status = list(before["studies"]), status or str(before["status"])
+        clock = _clock(step) if command.kind == N_CREATE else {}
         try:
             self._note(
                 {
-                    "step": command.sop_instance, "status": status, "studies": [s for s in studies if s],
+                    **clock, "step": command.sop_instance, "status": status, "studies": [s for s in studies if s],
                     "series": _series(step), "calling": peer.calling,
                     "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
                 }
@@ -113,6 +116,13 @@ class PerformedSteps:
             if line.get("step") == uid:
                 found = line
         return found
+
+
+def _clock(step: Dataset) -> dict[str, int]:
+    """Return how far a step that begins is from now, where that is far; in minutes, as nothing finer is to be kept."""
+    when = [_text(step.get(f"PerformedProcedureStepStart{part}")) for part in ("Date", "Time")]
+    minutes = minutes_from_now(when[0], when[1], _text(step.get("TimezoneOffsetFromUTC")))
+    return {"clock_min": minutes} if abs(minutes) >= _FAR_MIN else {}
 
 
 def _series(step: Dataset) -> dict[str, int]:

@@ -52,7 +52,11 @@ class Malformed(Exception):
 
 
 class PeerGone(Exception):
-    """The line was closed, cut, or silent for too long."""
+    """The line was closed, cut, or silent for too long; the last where `silent`."""
+
+    def __init__(self, words: str, *, silent: bool = False) -> None:
+        super().__init__(words)
+        self.silent = silent
 
 
 @dataclass(frozen=True)
@@ -154,10 +158,15 @@ class Line:
             try:
                 got = self.connection.recv_into(self._view[self._end :])
             except OSError as error:
-                raise PeerGone(_told(error)) from error
+                raise PeerGone(_told(error), silent=isinstance(error, TimeoutError)) from error
             if not got:
                 raise PeerGone("closed by the other side")
             self._end += got
+
+    @property
+    def untouched(self) -> bool:
+        """Whether nothing at all has come."""
+        return self._start == self._end == 0
 
 
 def _told(error: OSError) -> str:

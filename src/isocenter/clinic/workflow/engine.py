@@ -25,21 +25,27 @@ from typing import Any, Final
 
 from sqlalchemy.exc import OperationalError
 
-from isocenter.clinic.dimse.holding import place_of
+from isocenter.clinic.dimse.holding import QUEUE_FULL, place_of
 from isocenter.clinic.node import receiving_since
 from isocenter.clinic.ports import Deliverer, Facts, Gate, Notifier, Preparer, Route, Router, Runner, Said, Work
 from isocenter.clinic.workflow.deliver import Deliveries, Insistence
-from isocenter.clinic.workflow.ledger import ANSWERED, FAILED, WORKING, Completeness, Ledger, delivery_key
+from isocenter.clinic.workflow.ledger import ANSWERED, COMPLETE, FAILED, WORKING, Completeness, Ledger, delivery_key
+from isocenter.clinic.workflow.noted import forget_events, take_in_notes
+from isocenter.clinic.workflow.turning import OwnClock, touch
 from isocenter.core.errors import CapabilityError, IsocenterError, OutputError, TransportError
 from isocenter.data.images.atomic import explain_os_error
 from isocenter.data.images.dicom.header import Wanted, scan
 
-__all__ = ["Engine", "EngineSettings", "Ports", "derived_uid", "result_folder"]
+__all__ = ["TURNED", "Engine", "EngineSettings", "Ports", "derived_uid", "result_folder"]
 
 _LOG = logging.getLogger(__name__)
 _WORKFLOW: Final = "answer-study"
 _QUEUE: Final = "studies"
 _SWEEP_S = 5.0
+_TOUCH_S = 1.0
+_FORGET_S = 3600.0
+TURNED: Final = "turned"
+"""A file whose time says when the workflow last turned."""
 _ALIVE = ("PENDING", "ENQUEUED", "DELAYED")
 _WANTED: Wanted = {
     0x00080005: ("SpecificCharacterSet", "text"),
@@ -75,6 +81,8 @@ class EngineSettings:
         poll_s: Between looks at journals and ledger.
         reserve_bytes: With less room than that on the disk instances are refused, so silence does not make complete.
         tries: Of a step that fails for a passing reason.
+        queue_studies: With more studies than that waiting to be answered, instances are refused; None for no limit.
+        events_s: How long events are kept; None for ever.
     """
 
     store: Path
@@ -85,6 +93,8 @@ class EngineSettings:
     poll_s: float = 0.25
     reserve_bytes: int = 256 << 20
     tries: int = 12
+    queue_studies: int | None = None
+    events_s: float | None = None
 
 
 def derived_uid(inputs: str, *parts: str) -> str:
@@ -141,7 +151,9 @@ class Engine:
         self._asked: set[str] = set()
         self._missing: set[str] = set()
         self._began = self._swept = time.time()
-        self._short = 0.0
+        self._short = self._touched = self._forgot = 0.0
+        self._clock = OwnClock()
+        (settings.store / QUEUE_FULL).unlink(missing_ok=True)
         self._launch()
 
     def _launch(self) -> None:
@@ -192,6 +204,7 @@ class Engine:
         since = max(self._short, receiving_since(settings.store, self._began))
         ledger.take_in(settings.store / "journal")
         ledger.take_in_steps(settings.store / "steps" / "steps.jsonl")
+        take_in_notes(ledger, settings.store)
         # The order of work is the ledger's, which may change: only as many are handed over as are worked on.
         with self._lock:
             room = 2 * settings.at_once - len(self._asked)
@@ -203,6 +216,31 @@ class Engine:
         if time.time() - self._swept > _SWEEP_S:
             self._swept = time.time()
             self._sweep()
+        self._look_after()
+
+    def _look_after(self) -> None:
+        """Say that the workflow turns, whether its queue is full, and whether our own clock was set."""
+        settings, ledger, now = self._settings, self._ledger, time.time()
+        set_by = self._clock.set_by()
+        if set_by:
+            ledger.tell("clock", "", f"this machine's clock was set by {set_by:+.0f} s; silence is judged by it")
+        if 0 <= now - self._touched < _TOUCH_S:
+            return
+        self._touched = now
+        touch(settings.store / TURNED)
+        if settings.queue_studies is not None:
+            waiting = sum(ledger.counts().get(state, 0) for state in (COMPLETE, WORKING))
+            was = (settings.store / QUEUE_FULL).exists()
+            if waiting >= settings.queue_studies:
+                touch(settings.store / QUEUE_FULL)
+                if not was:
+                    ledger.tell("queue full", "", f"{waiting} studies wait; instances are refused until fewer do")
+            elif was:
+                (settings.store / QUEUE_FULL).unlink(missing_ok=True)
+                ledger.tell("queue open", "", "instances are taken again")
+        if settings.events_s is not None and now - self._forgot > _FORGET_S:
+            self._forgot = now
+            forget_events(ledger, now - settings.events_s)
 
     def close(self, patience_s: float = 10.0) -> None:
         """Let what is under way come to its next checkpoint, then end."""

@@ -32,6 +32,7 @@ from isocenter.clinic.workflow.tables import (
     STUDIES,
     make_tables,
 )
+from isocenter.clinic.workflow.tally import add_counts, answer_counts, received_counts, tally_of
 
 __all__ = ["Completeness", "Ledger", "StudyState", "delivery_key", "open_ledger"]
 
@@ -111,7 +112,7 @@ class Ledger:
 
     def __init__(self, engine: Engine, clock: Callable[[], float] = time.time) -> None:
         self.engine, self._clock = engine, clock
-        self._insert = postgresql.insert if engine.dialect.name == "postgresql" else sqlite.insert
+        self.insert: Any = postgresql.insert if engine.dialect.name == "postgresql" else sqlite.insert
 
     def take_in(self, journals: Path) -> int:
         """Take in what the journals of receiving say since the last time.
@@ -133,7 +134,7 @@ class Ledger:
                     if not read:
                         break
                     new += self._taken(connection, [line for _, line in read])
-                    self._put(connection, CURSORS, {"journal": file.name, "position": read[-1][0]}, "journal")
+                    self.put(connection, CURSORS, {"journal": file.name, "position": read[-1][0]}, "journal")
         return new
 
     def take_in_steps(self, file: Path) -> int:
@@ -149,8 +150,11 @@ class Ledger:
                         "study": study, "step": line["step"], "status": line["status"],
                         "expected": sum(line["series"].values()), "at": _seconds(line["at"]),
                     }  # fmt: skip
-                    self._put(connection, STEPS, row, "study", "step")
-                self._put(connection, CURSORS, {"journal": _STEPS, "position": end}, "journal")
+                    self.put(connection, STEPS, row, "study", "step")
+                if line.get("clock_min"):
+                    told = f"{line['calling']}: a step begins {line['clock_min']:+} minutes from our time"
+                    self._event(connection, "clock", "", f"{told}; a clock or a time zone is wrong")
+                self.put(connection, CURSORS, {"journal": _STEPS, "position": end}, "journal")
                 count += 1
         return count
 
@@ -272,7 +276,10 @@ class Ledger:
     def answered(self, row: Mapping[str, Any]) -> None:
         """Write down what a task answered; the same answer again replaces it."""
         with self.engine.begin() as connection:
-            self._put(connection, ANSWERS, {**row, "at": self._clock()}, "answer")
+            before = connection.scalar(select(ANSWERS.c.state).where(ANSWERS.c.answer == row["answer"]))
+            self.put(connection, ANSWERS, {**row, "at": self._clock()}, "answer")
+            if before != row["state"]:
+                add_counts(connection, self.insert, answer_counts(row))
 
     def answers(self, study: str) -> list[dict[str, Any]]:
         """Return what was answered about a study."""
@@ -289,7 +296,7 @@ class Ledger:
         with self.engine.begin() as connection:
             for row in rows:
                 values = {**row, "state": "waiting", "tries": 0, "next_at": now, "error": "", "at": now}
-                put = self._insert(DELIVERIES).values(values).on_conflict_do_nothing(index_elements=["delivery"])
+                put = self.insert(DELIVERIES).values(values).on_conflict_do_nothing(index_elements=["delivery"])
                 new += connection.execute(put.returning(DELIVERIES.c.delivery)).first() is not None
         return new
 
@@ -298,7 +305,7 @@ class Ledger:
         with self.engine.begin() as connection:
             for sop in instances:
                 connection.execute(
-                    self._insert(OWN).values(sop=sop, study=study).on_conflict_do_nothing(index_elements=["sop"])
+                    self.insert(OWN).values(sop=sop, study=study).on_conflict_do_nothing(index_elements=["sop"])
                 )
 
     def due(self, *, limit: int = 100, destination: str | None = None) -> list[dict[str, Any]]:
@@ -318,6 +325,7 @@ class Ledger:
     def delivered(self, delivery: str) -> None:
         """Say that a delivery was taken."""
         with self.engine.begin() as connection:
+            self._count_delivery(connection, delivery, "delivered")
             connection.execute(
                 update(DELIVERIES)
                 .where(DELIVERIES.c.delivery == delivery)
@@ -334,6 +342,7 @@ class Ledger:
         """
         now = self._clock()
         with self.engine.begin() as connection:
+            self._count_delivery(connection, delivery, "dead" if wait_s is None else "put off")
             connection.execute(
                 update(DELIVERIES)
                 .where(DELIVERIES.c.delivery == delivery)
@@ -368,6 +377,13 @@ class Ledger:
             )
         return done.rowcount
 
+    def put(self, connection: Connection, table: Any, row: Mapping[str, Any], *keys: str) -> None:
+        """Insert a row, or replace the one of its keys."""
+        rest = {name: value for name, value in row.items() if name not in keys}
+        connection.execute(
+            self.insert(table).values(dict(row)).on_conflict_do_update(index_elements=list(keys), set_=rest)
+        )
+
     def tell(self, kind: str, study: str, detail: str) -> None:
         """Write an event for the panel; without a patient's value."""
         with self.engine.begin() as connection:
@@ -384,6 +400,16 @@ class Ledger:
         with self.engine.connect() as connection:
             return [dict(row._mapping) for row in connection.execute(select(CONFLICTS).order_by(CONFLICTS.c.at)).all()]
 
+    def tally(self) -> dict[tuple[str, ...], float]:
+        """Return all counters, by name and labels; see `workflow.tally`."""
+        with self.engine.connect() as connection:
+            return tally_of(connection)
+
+    def _count_delivery(self, connection: Connection, delivery: str, outcome: str) -> None:
+        before = connection.execute(select(DELIVERIES).where(DELIVERIES.c.delivery == delivery)).first()
+        if before is not None and before.state != outcome:
+            add_counts(connection, self.insert, {("deliveries", before.destination, outcome): 1})
+
     def _taken(self, connection: Connection, lines: Sequence[Mapping[str, Any]]) -> int:
         new = 0
         for line in lines:
@@ -392,11 +418,12 @@ class Ledger:
                 row = {"sop": line["sop"], "study": line["study"], "sha256": line["sha256"],
                        "calling": line["calling"], "at": at, "seen": False}  # fmt: skip
                 connection.execute(
-                    self._insert(CONFLICTS).values(row).on_conflict_do_nothing(index_elements=["sop", "sha256"])
+                    self.insert(CONFLICTS).values(row).on_conflict_do_nothing(index_elements=["sop", "sha256"])
                 )
                 self._event(connection, "conflict", line["study"], "another instance of a UID that is held was refused")
                 continue
             new += self._instance(connection, line, at)
+        add_counts(connection, self.insert, received_counts(lines))
         return new
 
     def _instance(self, connection: Connection, line: Mapping[str, Any], at: float) -> int:
@@ -408,14 +435,14 @@ class Ledger:
             "study": study, "state": ARRIVING, "version": 1, "instances": 0, "bytes": 0, "first_at": at, "last_at": at,
             "calling": line["calling"], "called": line["called"], "modalities": "", "priority": 0,
         }  # fmt: skip
-        connection.execute(self._insert(STUDIES).values(first).on_conflict_do_nothing(index_elements=["study"]))
+        connection.execute(self.insert(STUDIES).values(first).on_conflict_do_nothing(index_elements=["study"]))
         row = {
             "sop": line["sop"], "study": study, "series": line["series"], "sop_class": line["class"],
             "syntax": line["syntax"], "modality": line["modality"][:16], "sha256": line["sha256"],
             "bytes": line["bytes"], "calling": line["calling"], "at": at,
         }  # fmt: skip
         # What an INSERT returns is what it put in; its count of rows is -1 with psycopg.
-        put = self._insert(INSTANCES).values(row).on_conflict_do_nothing(index_elements=["sop"])
+        put = self.insert(INSTANCES).values(row).on_conflict_do_nothing(index_elements=["sop"])
         if connection.execute(put.returning(INSTANCES.c.sop)).first() is None:
             return 0
         current = connection.execute(select(STUDIES).where(STUDIES.c.study == study)).one()
@@ -430,13 +457,6 @@ class Ledger:
             self._event(connection, "reopened", study, f"version {current.version + 1}")
         connection.execute(update(STUDIES).where(STUDIES.c.study == study).values(values))
         return 1
-
-    def _put(self, connection: Connection, table: Any, row: Mapping[str, Any], *keys: str) -> None:
-        """Insert a row, or replace the one of its keys."""
-        rest = {name: value for name, value in row.items() if name not in keys}
-        connection.execute(
-            self._insert(table).values(dict(row)).on_conflict_do_update(index_elements=list(keys), set_=rest)
-        )
 
     def _event(self, connection: Connection, kind: str, study: str, detail: str) -> None:
         connection.execute(EVENTS.insert().values(at=self._clock(), kind=kind, study=study, detail=detail))

@@ -24,6 +24,7 @@ from sqlalchemy.exc import DBAPIError
 __all__ = [
     "ANSWERS",
     "CONFLICTS",
+    "COUNTERS",
     "CURSORS",
     "DELIVERIES",
     "EVENTS",
@@ -169,3 +170,13 @@ def make_tables(tables: MetaData, engine: Engine) -> None:
         except DBAPIError:
             if last:
                 raise
+
+
+COUNTERS = Table(
+    "counters",
+    LEDGER,
+    Column("name", String(40), primary_key=True),
+    Column("labels", String(400), primary_key=True),
+    Column("value", Float, nullable=False),
+)
+"""What metrics count; labels are a list in JSON. They never shrink."""

@@ -12,6 +12,7 @@ from pydantic import Field, ValidationError, model_validator
 from isocenter.core.errors import ConfigError
 from isocenter.verbs.clinic.config_base import Name, Port, Secret, Strict, Title, TlsConfig
 from isocenter.verbs.clinic.config_messages import FhirDestination, Hl7Destination
+from isocenter.verbs.clinic.config_observe import ObserveConfig
 from isocenter.verbs.clinic.config_orders import FhirConfig, Hl7Config, WorklistConfig
 from isocenter.verbs.clinic.config_web import WebConfig
 from isocenter.verbs.read import Coded
@@ -82,11 +83,14 @@ class LimitsConfig(Strict):
         quota_gb: Most that is held; null for no limit.
         reserve_mb: Room on the disk that receiving never takes.
         instance_mb: Longest instance.
+        queue_studies: With so many studies waiting to be answered instances are refused (A700), and their senders try
+            again later; null for no limit.
     """
 
     quota_gb: Annotated[float, Field(gt=0)] | None = None
     reserve_mb: Annotated[int, Field(ge=1)] = 256
     instance_mb: Annotated[int, Field(ge=1)] = 8192
+    queue_studies: Annotated[int, Field(ge=1)] | None = None
 
 
 class CompletenessConfig(Strict):
@@ -243,6 +247,7 @@ class ClinicConfig(Strict):
         hl7: Where orders are taken by HL7; null for nowhere.
         fhir: Where orders are asked for by FHIR; null for nowhere.
         worklist: The modality worklist that is asked for what is scheduled; null for none.
+        observe: Logs, readiness, events and traces.
     """
 
     store: Path
@@ -260,6 +265,7 @@ class ClinicConfig(Strict):
     hl7: Hl7Config | None = None
     fhir: FhirConfig | None = None
     worklist: WorklistConfig | None = None
+    observe: ObserveConfig = ObserveConfig()
 
     @model_validator(mode="after")
     def _consistent(self) -> ClinicConfig:

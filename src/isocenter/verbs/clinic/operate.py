@@ -7,6 +7,7 @@ import logging
 import signal
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,12 @@ from pydantic import BaseModel, ConfigDict
 from isocenter.clinic.children import StoreLock
 from isocenter.clinic.dimse.holding import Recovered, recover
 from isocenter.clinic.node import STATE_FILE, Node
+from isocenter.clinic.observe import checks
+from isocenter.clinic.observe import ready as all_well
 from isocenter.clinic.workflow import Ledger, open_ledger
 from isocenter.core.errors import CapabilityError
 from isocenter.verbs.clinic.config import ClinicConfig, load_clinic_config
+from isocenter.verbs.clinic.observing import Rotation, logs_of, needs_of
 from isocenter.verbs.clinic.wiring import destinations_of, parts_of, reception_of, rules_of
 
 __all__ = ["ClinicStatus", "clinic_recover", "clinic_replay", "clinic_run", "clinic_status"]
@@ -37,6 +41,8 @@ class ClinicStatus(BaseModel):
         dead_letters: Deliveries that were given up: key, study, destination, reason, tries.
         failed: Studies that could not be answered: study, version, reason.
         conflicts: Instances that were refused because another of their UID is held.
+        checks: As `/ready` has them: name, whether it is well, and in words.
+        ready: Whether all of them are well.
         events: The latest, newest first.
     """
 
@@ -49,6 +55,8 @@ class ClinicStatus(BaseModel):
     dead_letters: tuple[dict[str, Any], ...]
     failed: tuple[dict[str, Any], ...]
     conflicts: int
+    checks: tuple[dict[str, Any], ...]
+    ready: bool
     events: tuple[dict[str, Any], ...]
 
 
@@ -87,7 +95,7 @@ def clinic_run(
         _LOG.info("listening: %s; found at the start: %s", node.ports, node.recovered)
         if ready is not None:
             ready(node)
-        node.serve(stopped)
+        node.serve(Rotation(logs_of(config), stopped))
 
 
 def clinic_status(config: Path | str | ClinicConfig) -> ClinicStatus:
@@ -99,6 +107,7 @@ def clinic_status(config: Path | str | ClinicConfig) -> ClinicStatus:
     config = config if isinstance(config, ClinicConfig) else load_clinic_config(config)
     ledger = _ledger(config)
     try:
+        found = checks(config.store, ledger, needs_of(config))
         counts = ledger.counts()
         events = ledger.events(limit=500)
         reasons = {e["study"]: e["detail"] for e in reversed(events) if e["kind"] == "failed"}
@@ -116,6 +125,8 @@ def clinic_status(config: Path | str | ClinicConfig) -> ClinicStatus:
                 for s in ledger.in_state("failed")
             ),
             conflicts=len(ledger.conflicts()),
+            checks=tuple(asdict(check) for check in found),
+            ready=all_well(found),
             events=tuple(events[:20]),
         )
     finally:

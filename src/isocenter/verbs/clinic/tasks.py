@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import queue
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -30,13 +30,20 @@ class TaskRunner:
         settings: Fields of `ReadConfig` by the name of the route.
         processes: How many.
         longest_s: Longest that a study may take.
+        prepare: Called first in each process, to set up its log say; must be picklable. None for nothing.
     """
 
-    def __init__(self, settings: Mapping[str, Mapping[str, Any]], processes: int, longest_s: float) -> None:
+    def __init__(
+        self,
+        settings: Mapping[str, Mapping[str, Any]],
+        processes: int,
+        longest_s: float,
+        prepare: Callable[[], None] | None = None,
+    ) -> None:
         self._settings, self._longest_s = settings, longest_s
         self._free: queue.SimpleQueue[_Process] = queue.SimpleQueue()
         for _ in range(processes):
-            self._free.put(_Process())
+            self._free.put(_Process(prepare))
 
     def run(self, work: Work) -> Worked:
         """Answer a study; see `Runner`.
@@ -69,7 +76,8 @@ class TaskRunner:
 class _Process:
     """A process that answers one study after the other."""
 
-    def __init__(self) -> None:
+    def __init__(self, prepare: Callable[[], None] | None) -> None:
+        self._prepare = prepare
         self._process: BaseProcess | None = None
         self._line: Connection | None = None
 
@@ -83,7 +91,9 @@ class _Process:
             self.end()
             context = multiprocessing.get_context("spawn")
             self._line, theirs = context.Pipe()
-            self._process = context.Process(target=_serve, args=(theirs,), name="isocenter-tasks", daemon=True)
+            self._process = context.Process(
+                target=_serve, args=(theirs, self._prepare), name="isocenter-tasks", daemon=True
+            )
             self._process.start()
             theirs.close()
         try:
@@ -113,8 +123,10 @@ class _Process:
         self._process, self._line = None, None
 
 
-def _serve(line: Connection) -> None:
+def _serve(line: Connection, prepare: Callable[[], None] | None) -> None:
     follow_parent()
+    if prepare is not None:
+        prepare()
     while True:
         work, settings = line.recv()
         try:

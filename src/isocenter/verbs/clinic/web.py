@@ -18,7 +18,7 @@ from starlette.middleware import Middleware
 from isocenter.clinic.workflow import open_ledger
 from isocenter.core.errors import ConfigError
 from isocenter.data.images.atomic import atomic_path
-from isocenter.verbs.clinic import web_dicom
+from isocenter.verbs.clinic import panel, web_dicom
 from isocenter.verbs.clinic.config import ClinicConfig
 from isocenter.verbs.clinic.config_web import WebConfig
 from isocenter.verbs.clinic.web_node import NodeWeb
@@ -37,18 +37,7 @@ WEB_FILE: Final = "web.json"
 """Where the node's web server says on which port it listens."""
 
 
-def _health(_web: NodeWeb) -> APIRouter:
-    """Say that the process answers; the one route that asks for no token."""
-    routes = APIRouter(tags=["Node"])
-
-    @routes.get("/health")
-    def health() -> dict[str, str]:
-        return {"status": "ok", "isocenter": __version__}
-
-    return routes
-
-
-ROUTERS: tuple[Callable[[NodeWeb], APIRouter], ...] = (_health, web_dicom.router)
+ROUTERS: tuple[Callable[[NodeWeb], APIRouter], ...] = (panel.router, web_dicom.router)
 """One per section, in the order of the documentation."""
 
 
@@ -72,7 +61,7 @@ def node_app(web: NodeWeb) -> FastAPI:
         port=settings.port,
         names=(*settings.names, *_public_name(settings)),
         limits=Limits(body_bytes=_BODY_BYTES, upload_bytes=settings.upload_mb << 20),
-        open_paths=("/health",),
+        open_paths=("/health", "/ready"),
         upload_paths=("/dicomweb/studies",),
     )
     app = FastAPI(

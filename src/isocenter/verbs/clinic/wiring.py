@@ -29,6 +29,7 @@ from isocenter.clinic.dimse.association import Service
 from isocenter.clinic.fhir.client import FhirServer
 from isocenter.clinic.hl7.mllp import MllpPeer
 from isocenter.clinic.node import Part
+from isocenter.clinic.observe import setup_logs
 from isocenter.clinic.ports import Deliverer, Route, Verdict, Work
 from isocenter.clinic.retrieve import DimseNode
 from isocenter.clinic.workflow import Completeness, Ledger, open_ledger
@@ -46,6 +47,7 @@ from isocenter.data.images.pseudonym import pseudonym_key
 from isocenter.verbs.clinic.config import ClinicConfig, DicomWebDestination, DimseDestination, TlsConfig
 from isocenter.verbs.clinic.config_messages import FhirDestination, Hl7Destination
 from isocenter.verbs.clinic.messages import MessagingRunner
+from isocenter.verbs.clinic.observing import logs_of, observed
 from isocenter.verbs.clinic.tasks import TaskRunner
 from isocenter.version import __version__
 
@@ -133,7 +135,12 @@ def reception_of(config: ClinicConfig) -> Reception:
     )
     uid = derive_uid("implementation class", "clinic")
     return Reception(
-        entities, config.store, (str(uid), f"ISOCENTER {__version__}"[:16]), limits, partial(services_of, config.store)
+        entities,
+        config.store,
+        (str(uid), f"ISOCENTER {__version__}"[:16]),
+        limits,
+        partial(services_of, config.store),
+        partial(setup_logs, logs_of(config)),
     )
 
 
@@ -222,15 +229,16 @@ def runner_of(config: ClinicConfig) -> TaskRunner:
         rule.name: {**rule.model_dump(include=set(fields)), "audit": audit, "seed": config.tasks.seed}
         for rule in config.rules
     }
-    return TaskRunner(settings, config.tasks.processes, config.tasks.minutes * 60)
+    prepare = partial(setup_logs, logs_of(config))
+    return TaskRunner(settings, config.tasks.processes, config.tasks.minutes * 60, prepare)
 
 
 def parts_of(config: ClinicConfig) -> tuple[Part, ...]:
     """Return what runs beside the acceptors."""
-    parts = [Part("workflow", partial(work_of, config))]
+    parts = {"workflow": partial(work_of, config)}
     if config.web is not None:
-        parts.append(Part("web", partial(web_of, config)))
-    return tuple(parts)
+        parts["web"] = partial(web_of, config)
+    return tuple(Part(name, partial(observed, logs_of(config), run)) for name, run in parts.items())
 
 
 def web_of(config: ClinicConfig, stopped: Callable[[], bool]) -> None:
@@ -251,6 +259,8 @@ def work_of(config: ClinicConfig, stopped: Callable[[], bool]) -> None:
         Insistence(insistence.first_wait_s, insistence.longest_wait_s, insistence.tries),
         at_once=config.tasks.processes,
         reserve_bytes=config.limits.reserve_mb << 20,
+        queue_studies=config.limits.queue_studies,
+        events_s=None if config.observe.events_days is None else config.observe.events_days * 86400.0,
     )
     runner = runner_of(config)
     names = Pseudonyms(_lasting_key() if any(rule.identity == "remove" for rule in config.rules) else b"unused")

@@ -11,10 +11,12 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from isocenter.core.errors import ConfigError
+from isocenter.verbs.clinic.config_vigilance import CanaryConfig, MarginsConfig, VigilanceConfig
 from isocenter.verbs.read import Coded
 
 __all__ = [
     "CallerConfig",
+    "CanaryConfig",
     "ClinicConfig",
     "CompletenessConfig",
     "DicomWebDestination",
@@ -22,10 +24,12 @@ __all__ = [
     "EntityConfig",
     "InsistenceConfig",
     "LimitsConfig",
+    "MarginsConfig",
     "RuleConfig",
     "Secret",
     "TasksConfig",
     "TlsConfig",
+    "VigilanceConfig",
     "load_clinic_config",
 ]
 
@@ -240,6 +244,7 @@ class RuleConfig(_Strict):
         modality: Modality of images whose header says none.
         body_part: Body part of images whose header says none.
         shadow: Answered and kept, sent nowhere: to see how a task would do.
+        canary: A new model that answers a share of the studies in place of the tasks; null for none.
     """
 
     name: Name
@@ -257,6 +262,7 @@ class RuleConfig(_Strict):
     modality: Coded | None = None
     body_part: Coded | None = None
     shadow: bool = False
+    canary: CanaryConfig | None = None
 
     @model_validator(mode="after")
     def _sensible(self) -> RuleConfig:
@@ -296,6 +302,7 @@ class ClinicConfig(_Strict):
         insistence: How often a delivery is tried.
         tasks: The processes that run tasks.
         audit: Record that a line is appended to for every answer; "auto" for one in the store, null for none.
+        vigilance: How the node watches over its own answers.
     """
 
     store: Path
@@ -309,6 +316,7 @@ class ClinicConfig(_Strict):
     insistence: InsistenceConfig = InsistenceConfig()
     tasks: TasksConfig = TasksConfig()
     audit: Literal["auto"] | Path | None = "auto"
+    vigilance: VigilanceConfig = VigilanceConfig()
 
     @model_validator(mode="after")
     def _consistent(self) -> ClinicConfig:

@@ -40,6 +40,7 @@ from isocenter.data.images.identity import derive_uid
 from isocenter.data.images.pseudonym import pseudonym_key
 from isocenter.verbs.clinic.config import ClinicConfig, DicomWebDestination, DimseDestination, TlsConfig
 from isocenter.verbs.clinic.tasks import TaskRunner
+from isocenter.verbs.clinic.vigilance.wire import trial_settings, vigilance_of
 from isocenter.version import __version__
 
 __all__ = ["Deidentifier", "LogNotifier", "OnePatient", "destinations_of", "parts_of", "reception_of", "work_of"]
@@ -195,10 +196,12 @@ def runner_of(config: ClinicConfig) -> TaskRunner:
     if audit is not None:
         audit.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     fields = ("evidence", "rtstruct", "on_irregular", "modality", "body_part")
+    watched = {"mark": config.vigilance.mark, "gate": config.vigilance.gate}
     settings = {
-        rule.name: {**rule.model_dump(include=set(fields)), "audit": audit, "seed": config.tasks.seed}
+        rule.name: {**rule.model_dump(include=set(fields)), "audit": audit, "seed": config.tasks.seed, **watched}
         for rule in config.rules
     }
+    settings |= trial_settings(config, settings)
     return TaskRunner(settings, config.tasks.processes, config.tasks.minutes * 60)
 
 
@@ -221,9 +224,11 @@ def work_of(config: ClinicConfig, stopped: Callable[[], bool]) -> None:
     )
     runner = runner_of(config)
     names = Pseudonyms(_lasting_key() if any(rule.identity == "remove" for rule in config.rules) else b"unused")
+    vigilance = vigilance_of(config, ledger)
     ports = Ports(
-        Deidentifier(names, Policy()), rules_of(config), OnePatient(), runner, LogNotifier(), destinations_of(config)
-    )
+        Deidentifier(names, Policy()), vigilance.router(rules_of(config)), OnePatient(), vigilance.runner(runner),
+        LogNotifier(), destinations_of(config),
+    )  # fmt: skip
     peers = {
         caller.title: (caller.title, caller.host or caller.hosts[0], caller.port)
         for entity in config.entities
@@ -237,8 +242,10 @@ def work_of(config: ClinicConfig, stopped: Callable[[], bool]) -> None:
             report_commitments(config.store / "commitments", ledger, peers)
 
     reports = threading.Thread(target=commit, name="commitments", daemon=True)
+    watch = threading.Thread(target=vigilance.watch.run, args=(ended.wait,), name="vigilance", daemon=True)
     engine = Engine(settings, ledger, ports)
     reports.start()
+    watch.start()
     try:
         engine.serve(stopped)
     finally:

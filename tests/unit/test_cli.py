@@ -56,7 +56,9 @@ BELOW = {
     "models": ("add", "list", "check", "card"),
     "audit": ("verify", "show"),
     "labels": ("export", "convert", "agreement"),
-    "clinic": ("run", "status", "replay", "recover"),
+    "clinic": (
+        "run", "status", "replay", "recover", "vigilance", "compare", "promote", "rollback", "resume", "feedback", "reference",
+    ),  # fmt: skip
     "align": ("train", "classify", "retrieve"),
 }
 

@@ -21,6 +21,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right, insort
 from collections import Counter
 from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -28,9 +29,9 @@ from scipy import stats
 
 from isocenter.core.errors import DataError
 
-__all__ = ["conformal_of_numbers", "conformal_of_words", "exchangeability", "rate_beyond", "window_p"]
+__all__ = ["PATIENCE", "conformal_of_numbers", "conformal_of_words", "exchangeability", "rate_beyond", "window_p"]
 
-_PATIENCE = 50.0
+PATIENCE: Final = 50.0
 """After so many values half of the capital has begun to bet."""
 _FEW = 5
 
@@ -103,7 +104,7 @@ def exchangeability(p: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
         DataError: One lies outside (0, 1).
 
     Example:
-        >>> calm, moved = np.linspace(0.05, 0.95, 19), np.full(19, 0.97)
+        >>> calm, moved = np.tile([0.3, 0.8, 0.1, 0.6], 5), np.full(20, 0.97)
         >>> bool(exchangeability(calm)[-1] < 0), bool(exchangeability(moved)[-1] > np.log(100))
         (True, True)
     """
@@ -120,15 +121,18 @@ def exchangeability(p: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
         -np.log(np.pi) - 0.5 * (low + high),
         np.log(6.0) + low + high,
     ]
-    return _capital(bets, len(p))
+    return _capital(bets, len(p), PATIENCE)
 
 
-def rate_beyond(happened: Sequence[bool] | Bool[np.ndarray, " n"], limit: float) -> Float[np.ndarray, " n"]:
+def rate_beyond(
+    happened: Sequence[bool] | Bool[np.ndarray, " n"], limit: float, *, patience: float = PATIENCE
+) -> Float[np.ndarray, " n"]:
     """Return the evidence after each case that something happens more often than the limit allows: log of the capital.
 
     Args:
         happened: In the order of time.
         limit: Rate that is allowed, between 0 and 1.
+        patience: After so many cases half of the capital has begun to bet; few where the rate may be wrong at once.
 
     Raises:
         DataError: The limit is no rate.
@@ -144,10 +148,10 @@ def rate_beyond(happened: Sequence[bool] | Bool[np.ndarray, " n"], limit: float)
     for part in (0.03, 0.08, 0.2, 0.4, 0.75):
         rate = limit + (1 - limit) * part
         bets.append(np.where(yes, np.log(rate / limit), np.log((1 - rate) / (1 - limit))))
-    return _capital(bets, len(yes))
+    return _capital(bets, len(yes), patience)
 
 
-def _capital(bets: Sequence[Float[np.ndarray, " n"]], count: int) -> Float[np.ndarray, " n"]:
+def _capital(bets: Sequence[Float[np.ndarray, " n"]], count: int, patience: float) -> Float[np.ndarray, " n"]:
     """Return the log of the capital of a gambler who begins every bet, with some of it, at every value.
 
     What has not begun yet stays as it is, so the whole is a martingale where each bet is fair.
@@ -155,8 +159,8 @@ def _capital(bets: Sequence[Float[np.ndarray, " n"]], count: int) -> Float[np.nd
     if not count:
         return np.zeros(0)
     times = np.arange(1, count + 1)
-    kept = _PATIENCE / (_PATIENCE + times)
-    begins = np.log(_PATIENCE / ((_PATIENCE + times) * (_PATIENCE + times - 1)))
+    kept = patience / (patience + times)
+    begins = np.log(patience / ((patience + times) * (patience + times - 1)))
     parts = [np.log(kept)]
     for bet in bets:
         grown = np.cumsum(bet)

@@ -316,4 +316,3 @@ def _observation(row: dict[str, Any]) -> Observation:
     if found.key != key and len(found.task) < 64 and len(found.rule) < 64:
         raise DataError("a row of the node's observations was changed from outside")
     return found
-

@@ -184,7 +184,7 @@ def assess(stream: Stream, settings: VigilanceConfig) -> Assessment:
         stream: What was observed.
         settings: Of the node.
     """
-    studies = [s for s in studies_of(stream.rows, stream.said)]
+    studies = studies_of(stream.rows, stream.said)
     weights, model = _present(studies)
     fixed = None if stream.reference is None else studies_of(stream.reference, {})
     usable = [s for s in studies if s.row.state != "failed" and s.row.reason not in ("misfit", "prompt", "missing")]
@@ -228,7 +228,7 @@ def _features(
     watched = features_of(reference)
     if len(own) < 30:  # too few of the present model's answers to know them by
         watched = [f for f in watched if not f.output]
-    limit = math.log(len(watched) / settings.alpha)
+    limit = math.log(2 * len(watched) / settings.alpha)  # half of alpha is for features, half for rates
     found = [
         _feature(f, (own, same_after) if f.output else (reference, after), stream, settings, limit) for f in watched
     ]
@@ -284,9 +284,7 @@ class _Calm:
         return not any(a <= study.row.number <= b for a, b in self._spans)
 
 
-def _begin(
-    stream: Stream, feature: str, studies: Sequence[Study], settings: VigilanceConfig
-) -> tuple[int, _Calm]:
+def _begin(stream: Stream, feature: str, studies: Sequence[Study], settings: VigilanceConfig) -> tuple[int, _Calm]:
     """Return the observation at which the present process begins: of this period, and after the last alarm."""
     mine = [e for e in stream.episodes if e.feature == feature]
     spans = [(e.opened, e.closed) for e in mine if e.closed is not None]
@@ -321,7 +319,7 @@ def _rate(
     begin, _ = _begin(stream, f"rate {name}", [s for s, _ in cases], settings)
     live = [(s, y) for s, y in cases if s.row.number >= begin]
     path = rate_beyond([y for _, y in live], limit) if limit is not None else np.zeros(0)
-    alarm_at = math.log(max(asked, 1) / settings.alpha)
+    alarm_at = math.log(2 * max(asked, 1) / settings.alpha)
     beyond = np.nonzero(path >= alarm_at)[0]
     window = [y for _, y in cases[-settings.window :]]
     share = share_by_patient(window, [str(n) for n in range(len(window))]) if window else None

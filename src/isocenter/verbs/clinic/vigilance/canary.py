@@ -220,7 +220,7 @@ def beyond(rows: Sequence[Observation], canary: CanaryConfig) -> str:
         if not any(r.state == "failed" for r in mine)
     ]
     for name, happened, limit in (("failed", failed, canary.failed), ("abstained", abstained, canary.abstained)):
-        path = rate_beyond(happened, limit)
+        path = rate_beyond(happened, limit, patience=1.0)
         if len(path) and path.max() >= np.log(2 / canary.alpha):
             return f"{sum(happened)} of {len(happened)} studies {name}, limit {limit:.0%}"
     return ""
@@ -233,4 +233,3 @@ def trials_of(rules: Sequence[tuple[str, tuple[str, ...], CanaryConfig | None]])
         rules: Name, tasks and canary of each.
     """
     return {name: Trial(name, tasks, canary) for name, tasks, canary in rules if canary is not None}
-

@@ -144,7 +144,9 @@ def _scanner(header: Dataset | None) -> dict[str, str]:
     if header is None:
         return {"manufacturer": "unknown", "scanner": "unknown"}
     maker = str(header.get("Manufacturer", "") or "").strip().lower()
-    known = next((name for word, name in _VENDORS.items() if f"{maker} ".startswith(word)), "other" if maker else "unknown")
+    known = next(
+        (name for word, name in _VENDORS.items() if f"{maker} ".startswith(word)), "other" if maker else "unknown"
+    )
     told = [str(header.get(k, "") or "").strip().lower() for k in ("Manufacturer", "ManufacturerModelName")]
     model = re.sub(r"\s+", " ", "\0".join(told))
     scanner = hashlib.sha256(f"isocenter scanner\0{model}".encode()).hexdigest()[:8] if any(told) else "unknown"

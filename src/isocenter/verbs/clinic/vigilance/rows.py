@@ -15,7 +15,13 @@ from isocenter.verbs.result import PredictionEntry, ResultDocument, read_result
 __all__ = ["category", "failed_rows", "rows_of"]
 
 _MOST_OUTPUTS: Final = 24
-_MISFIT: Final = ("needs modality ", "needs body part ", "needs a volume", "needs a single plane", "needs voxel spacing")
+_MISFIT: Final = (
+    "needs modality ",
+    "needs body part ",
+    "needs a volume",
+    "needs a single plane",
+    "needs voxel spacing",
+)
 
 
 def category(prediction: PredictionEntry) -> str:

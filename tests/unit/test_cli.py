@@ -57,8 +57,18 @@ BELOW = {
     "audit": ("verify", "show"),
     "labels": ("export", "convert", "agreement"),
     "clinic": (
-        "run", "status", "replay", "recover", "vigilance", "compare", "promote", "rollback", "resume", "feedback", "reference",
-    ),  # fmt: skip
+        "run",
+        "status",
+        "replay",
+        "recover",
+        "vigilance",
+        "compare",
+        "promote",
+        "rollback",
+        "resume",
+        "feedback",
+        "reference",
+    ),
     "align": ("train", "classify", "retrieve"),
 }
 

@@ -1,10 +1,10 @@
 """Evidence that a stream has changed, which may be looked at every day: e-processes, no false alarm from looking often.
 
-Each new value is ranked among the reference and all that came since (a conformal p value). While values are exchangeable
-these ranks are uniform and independent, whatever the values' distribution; a gambler who bets against that cannot
-expect to win. His capital is the evidence: it begins at 1, and that it ever reaches 1/alpha has a chance of at most
-alpha (Ville), however often it is looked at. With K features an alarm at K/alpha keeps the chance of any false alarm at
-alpha, however they depend on each other (Bonferroni).
+Each new value is ranked among the reference and all that came since (a conformal p value). While values are
+exchangeable these ranks are uniform and independent, whatever the values' distribution; a gambler who bets against
+that cannot expect to win. His capital is the evidence: it begins at 1, and that it ever reaches 1/alpha has a chance of
+at most alpha (Ville), however often it is looked at. With K features an alarm at K/alpha keeps the chance of any false
+alarm at alpha, however they depend on each other (Bonferroni).
 
 The gambler does not know when a change comes: a part of his capital begins anew at every value, so that a long calm
 costs little (a mixture over the time of change, as in Shiryaev's rule). He does not know its kind either: equal parts
@@ -68,7 +68,7 @@ def conformal_of_numbers(
 def conformal_of_words(
     reference: Sequence[str], stream: Sequence[str], ties: Sequence[float]
 ) -> Float[np.ndarray, " n"]:
-    """Return the rank of each word by how common it is among the reference and what came so far: near 0 where it is rare.
+    """Return the rank of each word by how common it is in the reference and what came so far: near 0 where it is rare.
 
     Args:
         reference: In any order.
@@ -144,10 +144,10 @@ def rate_beyond(
     if not 0 < limit < 1:
         raise DataError(f"the limit of a rate lies between 0 and 1, got {limit}")
     yes = np.asarray(happened, dtype=bool)
-    bets = []
+    bets: list[Float[np.ndarray, " n"]] = []
     for part in (0.03, 0.08, 0.2, 0.4, 0.75):
         rate = limit + (1 - limit) * part
-        bets.append(np.where(yes, np.log(rate / limit), np.log((1 - rate) / (1 - limit))))
+        bets.append(np.asarray(np.where(yes, np.log(rate / limit), np.log((1 - rate) / (1 - limit)))))
     return _capital(bets, len(yes), patience)
 
 

@@ -68,7 +68,7 @@ EPISODES = Table(
     Column("action", String(32), nullable=False),
     Index("episodes_by_stream", "rule", "arm", "task", "feature"),
 )
-"""Alarms from when they were told to when what they speak of was as before; opened and closed are observations' numbers."""
+"""Alarms, from when they were told to when all was as before; opened and closed are numbers of observations."""
 
 CHOICES = Table(
     "choices",

@@ -1,4 +1,4 @@
-"""`vigilance:` and `canary:` of `clinic.yaml`: what stands in results, when the node is alarmed, and what it does then."""
+"""`vigilance:` and `canary:` of `clinic.yaml`: what stands in results, when there is an alarm, what is done then."""
 
 from __future__ import annotations
 
@@ -39,17 +39,18 @@ class VigilanceConfig(_Strict):
         mark: Stands in every result that is sent: in reports as a comment, in series descriptions of SEG and SR, in the
             description of an RT Structure Set. ASCII, at most 44 characters.
         gate: "own": each task's gate decides; "required": an answer to an image that no gate looked at is withheld.
-        reference: File that `isocenter clinic reference` wrote, of studies that a task is known to do well on; without it
-            the first answered studies of each rule and task are the reference.
+        reference: File that `isocenter clinic reference` wrote, of studies that a task is known to do well on; without
+            it the first answered studies of each rule and task are the reference.
         reference_studies: How many of them.
         window: Studies that the panel shows beside the reference, and that end an alarm when they are like it again.
         alpha: Chance of any false alarm of a rule and task in a period, where studies are alike.
         period_days: Length of a period.
         look_s: Time between two looks.
         failed: Rate of failed studies above which there is an alarm.
-        abstained: Rate of abstentions above which there is an alarm; null for none. A change of the rate is told anyway.
+        abstained: Rate of abstentions above which there is an alarm; null for none. A change of it is told anyway.
         overridden: Rate of answers that readers override, above which there is an alarm; null for none.
-        uncovered: Rate of promised sets and intervals that miss the truth, above which there is an alarm; null for none.
+        uncovered: Rate of promised sets and intervals that miss the truth, above which there is an alarm; null for
+            none.
         on_alarm: "none", or "shadow": the rule's answers are kept and sent nowhere, until `isocenter clinic resume`.
         margins: What `isocenter clinic compare` asks of a candidate.
     """

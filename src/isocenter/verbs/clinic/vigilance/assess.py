@@ -232,7 +232,9 @@ def _features(
     found = [
         _feature(f, (own, same_after) if f.output else (reference, after), stream, settings, limit) for f in watched
     ]
-    corrected = benjamini_hochberg([f.window_p for f in found]) if found else []
+    if not found:
+        return []
+    corrected = benjamini_hochberg([f.window_p for f in found])
     return [
         FeatureState(**{**vars(f), "window_q": float(q), "is_like_again": bool(q > _LIKE_AGAIN)})
         for f, q in zip(found, corrected, strict=True)

@@ -123,7 +123,7 @@ class TrialRouter:
 
 
 class ObservingRunner:
-    """A `Runner` around another: it records what went in and came out, and has the live model answer where the candidate can't.
+    """A `Runner` around another: it records what went in and came out; where a candidate can't, the live model answers.
 
     Args:
         inner: Asks the tasks.

@@ -1,8 +1,8 @@
 """A candidate in shadow beside the live rule, on the same studies: how far they agree, and whether margins are kept.
 
 Both answered the same studies, so everything is paired. Agreement with the live model is no proof of being right: where
-both differ, the studies are listed, to be looked at. A margin is kept where the whole 95 % interval keeps it; all must be
-kept (no correction is needed then), and with fewer than 10 patients nothing is said.
+both differ, the studies are listed, to be looked at. A margin is kept where the whole 95 % interval keeps it; all must
+be kept (no correction is needed then), and with fewer than 10 patients nothing is said.
 """
 
 from __future__ import annotations
@@ -333,8 +333,8 @@ def compared(
 
 def _text(verdict: Word, studies: int, patients: int, discordant: int) -> str:
     told: dict[str, str] = {
-        "within the margins": "Every interval keeps its margin: the candidate is not inferior, as far as agreement with "
-        "the live model shows.",
+        "within the margins": "Every interval keeps its margin: the candidate is not inferior, as far as agreement "
+        "with the live model shows.",
         "beyond the margins": "At least one interval lies beyond its margin as a whole: the candidate differs.",
         "not shown": "At least one interval reaches beyond its margin: neither is shown.",
         "too few studies": f"With fewer than {LEAST_PATIENTS} patients no interval is given, and nothing is concluded.",

@@ -33,7 +33,8 @@ _VENDORS: Final = {
     "agfa": "Agfa", "canon": "Canon", "carestream": "Carestream", "esaote": "Esaote", "fujifilm": "Fujifilm",
     "fuji": "Fujifilm", "ge ": "GE", "ge-": "GE", "gehealthcare": "GE", "hitachi": "Hitachi", "hologic": "Hologic",
     "konica": "Konica Minolta", "mindray": "Mindray", "neusoft": "Neusoft", "philips": "Philips", "samsung": "Samsung",
-    "shimadzu": "Shimadzu", "siemens": "Siemens", "toshiba": "Canon", "united imaging": "United Imaging", "uih": "United Imaging",
+    "shimadzu": "Shimadzu", "siemens": "Siemens", "toshiba": "Canon", "united imaging": "United Imaging",
+    "uih": "United Imaging",
 }  # fmt: skip
 _LAPLACE = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], dtype=np.float64)
 
@@ -140,7 +141,7 @@ def noise_of(values: Shaped[np.ndarray, "z y x"]) -> float:
 
 
 def _scanner(header: Dataset | None) -> dict[str, str]:
-    """Name the maker where it is one of a list; of its model and software only a hash, which is the same for the same."""
+    """Name the maker where it is one of a list; of its model there is only a hash, the same for the same model."""
     if header is None:
         return {"manufacturer": "unknown", "scanner": "unknown"}
     maker = str(header.get("Manufacturer", "") or "").strip().lower()

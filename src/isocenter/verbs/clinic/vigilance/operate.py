@@ -95,7 +95,7 @@ def _without_nan(value: Any) -> Any:
         return {k: _without_nan(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
         return [_without_nan(v) for v in value]
-    return None if isinstance(value, float) and value != value else value  # noqa: PLR0124 - NaN alone differs from itself
+    return None if isinstance(value, float) and value != value else value
 
 
 @contextmanager

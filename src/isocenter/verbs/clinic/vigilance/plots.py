@@ -74,7 +74,8 @@ def words_plot(state: FeatureState, words: str) -> Markup:
             if width > 0.4:
                 inner += f'<rect class="word{n}" x="{x:.1f}" y="{y}" width="{width:.1f}" height="17"/>'
                 if n < len(names) and width > 34:
-                    inner += f'<text class="on{n}" x="{x + 4:.1f}" y="{y + 12.5}">{escape(names[n][: int(width / 7)])}</text>'
+                    label = escape(names[n][: int(width / 7)])
+                    inner += f'<text x="{x + 4:.1f}" y="{y + 12.5}">{label}</text>'
             x += width
     return _svg(inner, words)
 
@@ -124,10 +125,10 @@ def agreement_plot(
 
 
 def _svg(inner: str, words: str, width: int = _WIDTH, height: int = _HEIGHT) -> Markup:
-    return Markup(
+    return Markup(  # noqa: S704 - all that is not ours is escaped
         f'<svg role="img" width="{width}" height="{height}" viewBox="0 0 {width} {height}" '
         f'aria-label="{escape(words)}"><title>{escape(words)}</title>{inner}</svg>'
-    )  # noqa: S704 - all that is not ours is escaped above
+    )
 
 
 def _place(value: float, low: float, high: float) -> float:

@@ -18,7 +18,7 @@ from isocenter.verbs.clinic.tasks import answer
 from isocenter.verbs.clinic.vigilance.rows import rows_of
 from isocenter.verbs.clinic.vigilance.streams import studies_of
 
-__all__ = ["reference_of_archive", "reference_of_record", "read_reference", "write_reference"]
+__all__ = ["read_reference", "reference_of_archive", "reference_of_record", "write_reference"]
 
 _FORMAT: Final = "isocenter vigilance reference 1"
 _LEAST: Final = 30
@@ -89,7 +89,7 @@ def write_reference(rows: Sequence[Observation], file: Path) -> None:
         OutputError: It can't be written.
     """
     numbers: dict[str, str] = {}
-    lines = []
+    lines: list[dict[str, Any]] = []
     for row in rows:
         name = numbers.setdefault(row.study, f"reference {len(numbers) + 1}")
         lines.append({**asdict(row), "study": name, "at": 1.0, "number": len(lines) + 1})

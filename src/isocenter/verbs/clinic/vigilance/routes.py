@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from fastapi import APIRouter, Response
 
@@ -16,6 +16,7 @@ from isocenter.verbs.clinic.vigilance.page import page_policy
 __all__ = ["router"]
 
 
+@runtime_checkable
 class _Web(Protocol):
     @property
     def config(self) -> ClinicConfig: ...

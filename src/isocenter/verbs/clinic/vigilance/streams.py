@@ -1,8 +1,8 @@
 """One rule and task as a stream of studies: what is compared with the reference, and in which order.
 
 A study counts once, with the version that was answered first and the image that its task answered (else the first that
-was for it), for images of one study resemble each other. What came in and how often the task abstains is of all studies;
-what comes out is of the present weights alone: another model's numbers are no drift.
+was for it), for images of one study resemble each other. What came in and how often the task abstains is of all
+studies; what comes out is of the present weights alone: another model's numbers are no drift.
 """
 
 from __future__ import annotations

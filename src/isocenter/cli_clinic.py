@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from isocenter.cli_vigilance import add
 from isocenter.terminal import out
 
 __all__ = ["app"]
@@ -86,3 +87,6 @@ def recover(config: ConfigArgument) -> None:
         f"{found.unfinished} instances on their way in removed, {found.broken} that were never answered for removed, "
         f"{found.noted} written into the journal again"
     )
+
+
+add(app)

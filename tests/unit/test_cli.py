@@ -56,7 +56,19 @@ BELOW = {
     "models": ("add", "list", "check", "card"),
     "audit": ("verify", "show"),
     "labels": ("export", "convert", "agreement"),
-    "clinic": ("run", "status", "replay", "recover"),
+    "clinic": (
+        "run",
+        "status",
+        "replay",
+        "recover",
+        "vigilance",
+        "compare",
+        "promote",
+        "rollback",
+        "resume",
+        "feedback",
+        "reference",
+    ),
     "align": ("train", "classify", "retrieve"),
 }
 

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from isocenter.core import Image, Mask, Study
+from isocenter.core import Image, Mask, Prediction, Study
 from isocenter.core.errors import ConfigError, DataError, OutputError
 from isocenter.data.images.atomic import atomic_folder, explain_os_error
 from isocenter.data.images.quality import inspect
@@ -78,6 +78,8 @@ class ReadConfig(BaseModel):
         prior: An earlier result of the same patient, to compare with; its folder, or result.json.
         overwrite: Whether an older result under `out` is replaced.
         audit: Record that a line is appended to; without it the environment's ISOCENTER_AUDIT names one, or none is.
+        mark: Stands in every DICOM object that is written ("AI result, not for diagnosis"); "" for none.
+        gate: "own": each task's gate decides; "required": an answer to an image that no gate let pass is withheld.
         seed: Seed of everything random.
     """
 
@@ -97,6 +99,8 @@ class ReadConfig(BaseModel):
     prior: Path | None = None
     overwrite: bool = False
     audit: Path | None = None
+    mark: Annotated[str, Field(max_length=64, pattern=r"^[ -\[\]-~]*$")] = ""
+    gate: Literal["own", "required"] = "own"
     seed: int = Field(default=0, ge=0)
 
 
@@ -140,14 +144,31 @@ def read(path: Path | str, out: Path | str, *, progress: Progress | None = None,
 
 
 def run(
-    config: ReadConfig, progress: Progress | None = None, *, verb: Literal["read", "diagnose"] = "read"
+    config: ReadConfig,
+    progress: Progress | None = None,
+    *,
+    verb: Literal["read", "diagnose"] = "read",
+    look: Callable[[StudyFiles, Path], None] | None = None,
 ) -> ResultDocument:
-    """Do what a `ReadConfig` says; see `read`. The verb is the name under which it is recorded."""
+    """Do what a `ReadConfig` says; see `read`.
+
+    Args:
+        config: What is to be done.
+        progress: Called with the stage and how much is done.
+        verb: The name under which it is recorded.
+        look: Shown the study before it is answered, and the result's folder, where it may leave a file of its own.
+    """
     with audited(config.audit, verb) as audit:
-        return _run(config, progress or (lambda _stage, _done: None), audit, verb)
+        return _run(config, progress or (lambda _stage, _done: None), audit, (verb, look))
 
 
-def _run(config: ReadConfig, tell: Progress, audit: Path | None, verb: Literal["read", "diagnose"]) -> ResultDocument:
+def _run(
+    config: ReadConfig,
+    tell: Progress,
+    audit: Path | None,
+    asked: tuple[Literal["read", "diagnose"], Callable[[StudyFiles, Path], None] | None],
+) -> ResultDocument:
+    verb, look = asked
     clock = _Clock()
     chosen = choose_tasks(None if config.tasks == "auto" else config.tasks)
     prompts = load_prompts(config.prompts) if config.prompts is not None else None
@@ -162,11 +183,14 @@ def _run(config: ReadConfig, tell: Progress, audit: Path | None, verb: Literal["
         with clock.stage("inspect"):
             tell("inspecting", 0.35)
             images = _inspect(replace(files, study=study), stated)
+            if look is not None:
+                look(replace(files, study=study), folder)
         with clock.stage("answer"):
             answers = _ask(study, chosen, prompts, config.seed, tell)
+            answers = [_withheld(answer, required=config.gate == "required") for answer in answers]
         with clock.stage("write"):
             tell("writing", 0.9)
-            predictions, written = _write(answers, folder, files, rtstruct=config.rtstruct)
+            predictions, written = _write(answers, folder, files, config)
         why = Evidence()
         if config.evidence:
             with clock.stage("explain"):
@@ -311,13 +335,25 @@ def _ask(study: Study, chosen: Chosen, prompts: Prompts | None, seed: int, tell:
     return answers
 
 
+def _withheld(answer: Answer, *, required: bool) -> Answer:
+    """Turn an answer to an image that its gate refused, or that no gate saw where one is required, to an abstention."""
+    found, like = answer.prediction, answer.prediction.likeness
+    if found.abstained is not None or (like is None and not required):
+        return answer
+    if like is not None and like.p_value > like.refused_share:
+        return answer
+    why = "an answer was withheld: no gate found the image to be like those that this task learnt from"
+    name = answer.entry.card.name
+    return replace(answer, prediction=Prediction.abstain(name, why, inputs=found.inputs, likeness=like))
+
+
 def _write(
-    answers: Sequence[Answer], folder: Path, files: StudyFiles, *, rtstruct: bool
+    answers: Sequence[Answer], folder: Path, files: StudyFiles, config: ReadConfig
 ) -> tuple[list[PredictionEntry], Written]:
     predictions, everything = [], Written()
     for index in sorted({a.index for a in answers}):
         here = [a for a in answers if a.index == index]
-        written = write_image(here, folder, files.headers, rtstruct=rtstruct)
+        written = write_image(here, folder, files.headers, rtstruct=config.rtstruct, mark=config.mark)
         everything.shared += written.shared
         everything.not_done += written.not_done
         predictions += [

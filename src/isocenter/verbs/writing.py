@@ -15,7 +15,7 @@ from isocenter.data.images.nifti import write_nifti
 from isocenter.data.images.nrrd import write_metaimage, write_nrrd
 from isocenter.data.images.proof import Proof
 from isocenter.data.images.rtstruct import write_rtstruct
-from isocenter.data.images.seg import write_seg
+from isocenter.data.images.seg import SegOptions, write_seg
 from isocenter.data.images.sr import SegReference, SrContent, write_sr
 from isocenter.data.images.study_files import Headers
 from isocenter.verbs.entries import file_entry
@@ -42,7 +42,9 @@ class Written:
     not_done: list[NotDone] = field(default_factory=list)
 
 
-def write_image(answers: Sequence[Answer], folder: Path, headers: Headers | None, *, rtstruct: bool) -> Written:
+def write_image(
+    answers: Sequence[Answer], folder: Path, headers: Headers | None, *, rtstruct: bool, mark: str = ""
+) -> Written:
     """Write the files of all answers for one image into the result's folder.
 
     A format that refuses (an image without a frame of reference has no SEG) is told in `not_done`, and the others are
@@ -53,6 +55,7 @@ def write_image(answers: Sequence[Answer], folder: Path, headers: Headers | None
         folder: The result's folder.
         headers: DICOM headers of the study, None where nothing was DICOM.
         rtstruct: Whether RT Structure Sets were asked for.
+        mark: Stands in every DICOM object ("AI result, not for diagnosis"); "" for none.
 
     Raises:
         ProofError: A file was not read back as it was meant; nothing of the result is kept then.
@@ -77,12 +80,17 @@ def write_image(answers: Sequence[Answer], folder: Path, headers: Headers | None
             if dicom:
                 path = folder / f"{answer.stem}.seg.dcm"
                 with _or_not_done(written, f"DICOM SEG of {name}, image {index}"):
-                    proof = write_seg(mask, path, headers=datasets, series_description=answer.entry.card.title[:64])
+                    title = answer.entry.card.title
+                    proof = write_seg(
+                        mask, path, headers=datasets,
+                        series_description=(f"{mark}: {title}" if mark else title)[:64],
+                        options=SegOptions(content_description=mark),
+                    )  # fmt: skip
                     files.append(file_entry(path, folder, "DICOM SEG", proof))
                     segs[name] = SegReference.from_file(path)
             if rtstruct:
                 with _or_not_done(written, f"RTSTRUCT of {name}, image {index}"):
-                    files.append(_write_rtstruct(answer, mask, folder, datasets))
+                    files.append(_write_rtstruct(answer, folder, datasets, mark))
         written.by_task[name] = tuple(files)
     if not dicom:
         why = "the image did not come as DICOM, and patient and study would have to be invented"
@@ -90,7 +98,7 @@ def write_image(answers: Sequence[Answer], folder: Path, headers: Headers | None
         return written
     with _or_not_done(written, f"DICOM SR of image {index}"):
         content = SrContent.from_predictions(
-            [a.prediction for a in answers], [segs.get(a.entry.card.name) for a in answers]
+            [a.prediction for a in answers], [segs.get(a.entry.card.name) for a in answers], mark=mark
         )
         path = folder / f"image-{index}.sr.dcm"
         write_sr(content, path, headers=datasets)
@@ -109,13 +117,15 @@ def _or_not_done(written: Written, what: str) -> Iterator[None]:
         written.not_done.append(NotDone(what=what, why=str(error).removeprefix(f"{error.source}: ")))
 
 
-def _write_rtstruct(answer: Answer, mask: Mask, folder: Path, datasets: Sequence[Dataset]) -> FileEntry:
-    if not datasets:
+def _write_rtstruct(answer: Answer, folder: Path, datasets: Sequence[Dataset], mark: str) -> FileEntry:
+    mask = answer.prediction.value
+    if not datasets or not isinstance(mask, Mask):
         raise DataError("the image did not come as DICOM")
     if mask.geometry.affine is None or mask.geometry.stack != "space":
         raise DataError("contours need a place in patient millimetres, and the image has none")
     path = folder / f"{answer.stem}.rtstruct.dcm"
-    return file_entry(path, folder, "DICOM RTSTRUCT", write_rtstruct(mask, path, headers=datasets))
+    proof = write_rtstruct(mask, path, headers=datasets, mark=mark)
+    return file_entry(path, folder, "DICOM RTSTRUCT", proof)
 
 
 def check_suffix(path: Path) -> None:

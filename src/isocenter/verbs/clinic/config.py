@@ -14,11 +14,13 @@ from isocenter.verbs.clinic.config_base import Name, Port, Secret, Strict, Title
 from isocenter.verbs.clinic.config_messages import FhirDestination, Hl7Destination
 from isocenter.verbs.clinic.config_observe import ObserveConfig
 from isocenter.verbs.clinic.config_orders import FhirConfig, Hl7Config, WorklistConfig
+from isocenter.verbs.clinic.config_vigilance import CanaryConfig, MarginsConfig, VigilanceConfig
 from isocenter.verbs.clinic.config_web import WebConfig
 from isocenter.verbs.read import Coded
 
 __all__ = [
     "CallerConfig",
+    "CanaryConfig",
     "ClinicConfig",
     "CompletenessConfig",
     "DicomWebDestination",
@@ -26,10 +28,12 @@ __all__ = [
     "EntityConfig",
     "InsistenceConfig",
     "LimitsConfig",
+    "MarginsConfig",
     "RuleConfig",
     "Secret",
     "TasksConfig",
     "TlsConfig",
+    "VigilanceConfig",
     "load_clinic_config",
 ]
 
@@ -187,6 +191,7 @@ class RuleConfig(Strict):
         modality: Modality of images whose header says none.
         body_part: Body part of images whose header says none.
         shadow: Answered and kept, sent nowhere: to see how a task would do.
+        canary: A new model that answers a share of the studies in place of the tasks; null for none.
     """
 
     name: Name
@@ -204,6 +209,7 @@ class RuleConfig(Strict):
     modality: Coded | None = None
     body_part: Coded | None = None
     shadow: bool = False
+    canary: CanaryConfig | None = None
 
     @model_validator(mode="after")
     def _sensible(self) -> RuleConfig:
@@ -248,6 +254,7 @@ class ClinicConfig(Strict):
         fhir: Where orders are asked for by FHIR; null for nowhere.
         worklist: The modality worklist that is asked for what is scheduled; null for none.
         observe: Logs, readiness, events and traces.
+        vigilance: How the node watches over its own answers.
     """
 
     store: Path
@@ -266,6 +273,7 @@ class ClinicConfig(Strict):
     fhir: FhirConfig | None = None
     worklist: WorklistConfig | None = None
     observe: ObserveConfig = ObserveConfig()
+    vigilance: VigilanceConfig = VigilanceConfig()
 
     @model_validator(mode="after")
     def _consistent(self) -> ClinicConfig:

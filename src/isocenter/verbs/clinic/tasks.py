@@ -5,20 +5,25 @@ from __future__ import annotations
 import multiprocessing
 import queue
 import time
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Any
 
 from isocenter.clinic.children import follow_parent
-from isocenter.clinic.ports import ResultFile, Said, Work, Worked
+from isocenter.clinic.ports import ResultFile, Route, Said, Work, Worked
 from isocenter.core.errors import DataError, IsocenterError, ModelError, OutputError, TransportError
 from isocenter.data.images.instance import open_instance
 from isocenter.data.images.sr import Abstention, SrContent, write_sr
+from isocenter.data.images.study_files import StudyFiles
+from isocenter.verbs.clinic.vigilance.inputs import look_at
+from isocenter.verbs.clinic.vigilance.rows import category
 from isocenter.verbs.read import ReadConfig, run
 from isocenter.verbs.result import ResultDocument, read_result
 
-__all__ = ["TaskRunner", "answer"]
+__all__ = ["TaskRunner", "answer", "trial_name"]
 
 _DEATHS = 2
 
@@ -27,7 +32,7 @@ class TaskRunner:
     """A `Runner` over processes that are kept, so that a model is loaded once.
 
     Args:
-        settings: Fields of `ReadConfig` by the name of the route.
+        settings: Fields of `ReadConfig` by the name of the route, or by `trial_name` for a model on trial.
         processes: How many.
         longest_s: Longest that a study may take.
         prepare: Called first in each process, to set up its log say; must be picklable. None for nothing.
@@ -55,7 +60,7 @@ class TaskRunner:
         """
         if (work.out / "result.json").is_file():
             return worked(work, read_result(work.out / "result.json"))
-        asked = (work, dict(self._settings[work.route.name]))
+        asked = (work, dict(self._settings.get(trial_name(work.route)) or self._settings[work.route.name]))
         process = self._free.get()
         try:
             for _ in range(_DEATHS):
@@ -142,6 +147,11 @@ def _serve(line: Connection, prepare: Callable[[], None] | None) -> None:
         line.send(found)
 
 
+def trial_name(route: Route) -> str:
+    """Return the name of the settings under which a route's tasks are asked, where they have some of their own."""
+    return "\n".join((route.name, *route.tasks))
+
+
 def answer(work: Work, settings: Mapping[str, Any]) -> Worked:
     """Answer a study, in this process.
 
@@ -150,11 +160,20 @@ def answer(work: Work, settings: Mapping[str, Any]) -> Worked:
         settings: Fields of `ReadConfig` beside path, folder and tasks.
     """
     config = ReadConfig(path=work.folder, out=work.out, tasks=work.route.tasks, **settings)
-    return worked(work, run(config, verb="diagnose" if config.evidence else "read"))
+
+    def look(files: StudyFiles, folder: Path) -> None:
+        look_at(files, folder, work.route.tasks)
+
+    return worked(work, run(config, verb="diagnose" if config.evidence else "read", look=look))
 
 
 def worked(work: Work, result: ResultDocument) -> Worked:
-    """Return what a result says of each task, and its DICOM objects; where every task abstained, a report of that."""
+    """Return what a result says of each task, and its DICOM objects; every abstention stands in one of them.
+
+    An image that some task answered has a report, which holds the abstentions of the others. Those of images that no
+    task answered stand in one report more, apart from what a task says of images that are for others (a localizer)
+    where it answered another.
+    """
     said = []
     for task in dict.fromkeys(p.task for p in result.predictions):
         mine = [p for p in result.predictions if p.task == task]
@@ -163,16 +182,32 @@ def worked(work: Work, result: ResultDocument) -> Worked:
         said.append(Said(task, "answered" if given else "abstained", reason[:1000], sum(p.seconds for p in mine)))
     entries = [*(f for p in result.predictions for f in p.files), *result.files]
     files = [ResultFile(work.out / entry.path) for entry in entries if entry.format.startswith("DICOM")]
-    if not files and said:
-        files = _abstentions(work, said)
+    reported = {image.index for image in result.images if (work.out / f"image-{image.index}.sr.dcm").is_file()}
+    told = {p.task for p in result.predictions if p.image in reported}
+    untold = [
+        (p.task, p.abstained)
+        for p in result.predictions
+        if p.abstained is not None and p.image not in reported and not (category(p) == "misfit" and p.task in told)
+    ]
+    if not files:  # answers that no DICOM object can hold: whoever waits is told so
+        why = "; ".join(dict.fromkeys(item.why for item in result.not_done)) or "no DICOM object can hold it"
+        untold += [(one.task, f"it answered, and {why}"[:1000]) for one in said if one.state == "answered"]
+    if untold:
+        files += _abstentions(work, result, untold)
     return Worked(tuple(said), tuple(files))
 
 
-def _abstentions(work: Work, said: list[Said]) -> list[ResultFile]:
-    """Write that nothing was answered, and why, for whoever waits for an answer."""
+def _abstentions(work: Work, result: ResultDocument, untold: Sequence[tuple[str, str]]) -> list[ResultFile]:
+    """Write which tasks did not answer, and why, for whoever waits for an answer."""
     path = work.out / "abstained.sr.dcm"
     if not path.is_file():
+        images = len(result.images)
+        abstentions = [
+            Abstention(task, f"{count} of {images} images: {reason}" if images > 1 else reason)
+            for (task, reason), count in Counter(untold).items()
+        ]
         received = sorted(work.folder.iterdir())
-        content = SrContent((), tuple(Abstention(one.task, one.reason) for one in said))
+        mark = str(result.provenance.config.get("mark", ""))
+        content = SrContent((), tuple(abstentions), mark=mark)
         write_sr(content, path, headers=[open_instance(received[0], pixels=False)] if received else [])
     return [ResultFile(path)]

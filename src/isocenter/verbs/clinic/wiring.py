@@ -49,6 +49,7 @@ from isocenter.verbs.clinic.config_messages import FhirDestination, Hl7Destinati
 from isocenter.verbs.clinic.messages import MessagingRunner
 from isocenter.verbs.clinic.observing import logs_of, observed
 from isocenter.verbs.clinic.tasks import TaskRunner
+from isocenter.verbs.clinic.vigilance.wire import trial_settings, vigilance_of
 from isocenter.version import __version__
 
 __all__ = ["Deidentifier", "LogNotifier", "OnePatient", "destinations_of", "parts_of", "reception_of", "work_of"]
@@ -225,10 +226,12 @@ def runner_of(config: ClinicConfig) -> TaskRunner:
     if audit is not None:
         audit.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     fields = ("evidence", "rtstruct", "on_irregular", "modality", "body_part")
+    watched = {"mark": config.vigilance.mark, "gate": config.vigilance.gate}
     settings = {
-        rule.name: {**rule.model_dump(include=set(fields)), "audit": audit, "seed": config.tasks.seed}
+        rule.name: {**rule.model_dump(include=set(fields)), "audit": audit, "seed": config.tasks.seed, **watched}
         for rule in config.rules
     }
+    settings |= trial_settings(config, settings)
     prepare = partial(setup_logs, logs_of(config))
     return TaskRunner(settings, config.tasks.processes, config.tasks.minutes * 60, prepare)
 
@@ -264,9 +267,11 @@ def work_of(config: ClinicConfig, stopped: Callable[[], bool]) -> None:
     )
     runner = runner_of(config)
     names = Pseudonyms(_lasting_key() if any(rule.identity == "remove" for rule in config.rules) else b"unused")
+    vigilance = vigilance_of(config, ledger)
     ports = Ports(
-        Deidentifier(names, Policy()), rules_of(config), OnePatient(), runner, LogNotifier(), destinations_of(config)
-    )
+        Deidentifier(names, Policy()), vigilance.router(rules_of(config)), OnePatient(), vigilance.runner(runner),
+        LogNotifier(), destinations_of(config),
+    )  # fmt: skip
     messages = {
         name: to for name, to in config.destinations.items() if isinstance(to, FhirDestination | Hl7Destination)
     }
@@ -293,7 +298,8 @@ def work_of(config: ClinicConfig, stopped: Callable[[], bool]) -> None:
                     _LOG.warning("tried again: %s", type(error).__name__)  # busy or full; it is looked at again soon
 
     engine = Engine(settings, ledger, ports)
-    for name, work in (("commitments", commit), ("looks", look)):
+    watch = partial(vigilance.watch.run, ended.wait)
+    for name, work in (("commitments", commit), ("looks", look), ("vigilance", watch)):
         threading.Thread(target=work, name=name, daemon=True).start()
     try:
         engine.serve(stopped)

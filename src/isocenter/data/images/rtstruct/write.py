@@ -42,6 +42,7 @@ def write_rtstruct(
     label: str = "ISOCENTER",
     holes: Literal["keyhole", "xor"] = "keyhole",
     created: datetime | None = None,
+    mark: str = "",
 ) -> Proof:
     """Write a mask as contours along voxel edges, in the planes of its slices.
 
@@ -54,6 +55,7 @@ def write_rtstruct(
         holes: "keyhole" joins a hole to its outline by a channel of no width, which every program reads; "xor" writes
             it as an outline of its own, of kind CLOSEDPLANAR_XOR, which the standard knows since 2020.
         created: Date and time of making; None leaves them empty.
+        mark: Stands in the description of the structure set and of the series; at most 44 characters of ASCII.
 
     Returns:
         The proof: every voxel was read back.
@@ -78,10 +80,13 @@ def write_rtstruct(
     digest = hashlib.sha256(np.ascontiguousarray(solid.array).data)
     digest.update(repr((np.asarray(geometry.affine).tolist(), mask.segments, label, holes, created)).encode())
     content = (digest.hexdigest(),)
-    origin = Origin(RTStructureSetStorage, "RTSTRUCT", "Isocenter RT Structure Set", 9101, content, created)
+    title = f"{mark}: RT Structure Set"[:64] if mark else "Isocenter RT Structure Set"
+    origin = Origin(RTStructureSetStorage, "RTSTRUCT", title, 9101, content, created)
     dataset = new_object(headers, origin)
     frame_uid = _frame_uid(mask, headers, str(dataset.StudyInstanceUID))
     _structure_set(dataset, solid.segments, headers, (frame_uid, label), created)
+    if mark:
+        dataset.StructureSetDescription = mark
     on_slice = slice_of(geometry, planes(headers))
     dataset.ROIContourSequence = [_roi_contour(solid, segment, on_slice, holes) for segment in solid.segments]
     dataset.RTROIObservationsSequence = [_observation(segment) for segment in solid.segments]

@@ -144,6 +144,8 @@ class SrContent:
         language: BCP 47 tag of the texts, e.g. "en" or "en-US".
         procedure: Coded imaging procedure; None takes the plain one of the modality.
         signed: Who signed what; None leaves the report unverified and preliminary.
+        mark: Stands first among the outcomes and in the series description ("AI result, not for diagnosis"); "" for
+            none. At most 44 characters of ASCII.
     """
 
     answers: tuple[Answer, ...] = ()
@@ -151,10 +153,16 @@ class SrContent:
     language: str = "en"
     procedure: Code | None = None
     signed: Attestation | None = None
+    mark: str = ""
 
     @classmethod
     def from_predictions(
-        cls, predictions: Sequence[Prediction], segs: Sequence[SegReference | None] = (), *, language: str = "en"
+        cls,
+        predictions: Sequence[Prediction],
+        segs: Sequence[SegReference | None] = (),
+        *,
+        language: str = "en",
+        mark: str = "",
     ) -> SrContent:
         """Sort predictions into answers and abstentions.
 
@@ -162,6 +170,7 @@ class SrContent:
             predictions: In the order of the report.
             segs: For each prediction the SEG its mask is stored in, or None; empty for none at all.
             language: BCP 47 tag.
+            mark: Stands first among the outcomes and in the series description.
 
         Raises:
             DataError: Another number of SEGs than of predictions.
@@ -173,4 +182,5 @@ class SrContent:
             tuple(Answer.from_prediction(p, seg) for p, seg in pairs if p.abstained is None),
             tuple(Abstention(p.task, p.abstained) for p, _ in pairs if p.abstained is not None),
             language,
+            mark=mark,
         )

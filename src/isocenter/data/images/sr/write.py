@@ -92,6 +92,8 @@ def write_sr(
         raise DataError("a report needs an answer or an abstention, and there is neither")
     digest = hashlib.sha256(repr((content, created)).encode()).hexdigest()
     title = "Isocenter measurement report" if content.signed is None else "Isocenter signed report"
+    if content.mark:
+        title = f"{content.mark}: Isocenter report"[:64]
     number = 9201 if content.signed is None else 9202
     origin = Origin(Comprehensive3DSRStorage, "SR", title, number, (digest,), created)
     dataset = new_object(headers, origin)
@@ -231,7 +233,7 @@ def _segment_group(
 
 def _outcomes(content: SrContent) -> list[hd.ContentItem]:
     """Return for every task whether it answered, by what, and what its reader should know."""
-    out: list[hd.ContentItem] = []
+    out: list[hd.ContentItem] = [_text(content.mark)] if content.mark else []
     for answer in content.answers:
         model = answer.model
         weights = f", weights sha256 {model.weights_sha256}" if model.weights_sha256 else ""
@@ -347,5 +349,7 @@ def _check(content: SrContent, document: SrDocument) -> None:
             "the report read back does not hold the measurements that were to be written; nothing was kept"
         )
     texts = "\n".join(document.texts)
+    if content.mark and content.mark not in document.texts:
+        raise ProofError("the report read back lacks the mark that it was to carry; nothing was kept")
     if any(_abstained(a) not in texts for a in content.abstentions):
         raise ProofError("the report read back lacks a reason for abstaining; nothing was kept")

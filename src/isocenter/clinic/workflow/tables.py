@@ -19,7 +19,19 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-__all__ = ["ANSWERS", "CONFLICTS", "CURSORS", "DELIVERIES", "EVENTS", "INSTANCES", "LEDGER", "OWN", "STEPS", "STUDIES"]
+__all__ = [
+    "ANSWERS",
+    "CONFLICTS",
+    "CRITICAL",
+    "CURSORS",
+    "DELIVERIES",
+    "EVENTS",
+    "INSTANCES",
+    "LEDGER",
+    "OWN",
+    "STEPS",
+    "STUDIES",
+]
 
 LEDGER: Final = MetaData()
 _UID = String(64)
@@ -132,6 +144,15 @@ OWN = Table(
     Column("study", _UID, nullable=False),
 )
 """Instances that the node made itself: an archive that sends all it gets sends them back, and they are no news."""
+
+CRITICAL = Table(
+    "critical",
+    LEDGER,
+    Column("study", _UID, primary_key=True),
+    Column("at", Float, nullable=False),
+    Column("reason", Text, nullable=False),
+)
+"""Studies that are worked on before others, and why; never a patient's value."""
 
 EVENTS = Table(
     "events",

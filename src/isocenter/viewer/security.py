@@ -158,7 +158,7 @@ class Guard:
         if int(length) > self._limit(scope["path"]):
             return 413, "too_large", self._limit_in_words(scope["path"])
         if not self._is_open(scope["path"]) and not self._has_token(scope, headers):
-            return 401, "unauthorized", "send the token that was printed when the server started"
+            return 401, "unauthorized", "send the server's token: Authorization: Bearer TOKEN"
         return None
 
     def _is_guest(self, path: str, origin: str) -> bool:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from isocenter.core.errors import ConfigError
+from isocenter.verbs.clinic.config_base import Name, Port, Secret, Strict, Title, TlsConfig
+from isocenter.verbs.clinic.config_web import WebConfig
 from isocenter.verbs.read import Coded
 
 __all__ = [
@@ -29,70 +30,8 @@ __all__ = [
     "load_clinic_config",
 ]
 
-Title = Annotated[str, Field(min_length=1, max_length=16, pattern=r"^[ -\[\]-~]+$")]
-Name = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[a-z0-9][a-z0-9_.-]*$")]
-Port = Annotated[int, Field(ge=0, le=65535)]
 
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Secret(_Strict):
-    """A secret, never written into the configuration itself.
-
-    Attributes:
-        file: File that holds it; a newline at its end is no part of it. Must be readable by its owner alone.
-        env: Environment variable that holds it.
-    """
-
-    file: Path | None = None
-    env: str | None = None
-
-    @model_validator(mode="after")
-    def _one(self) -> Secret:
-        if (self.file is None) == (self.env is None):
-            raise ValueError("a secret is {file: PATH} or {env: NAME}")
-        return self
-
-    def read(self) -> str:
-        """Return the secret.
-
-        Raises:
-            ConfigError: It is not there, or others may read its file.
-        """
-        if self.env is not None:
-            value = os.environ.get(self.env, "")
-            if not value:
-                raise ConfigError(f"the environment variable {self.env} is to hold a secret, and is empty")
-            return value
-        file = Path(self.file or "")
-        try:
-            mode = file.stat().st_mode
-            value = file.read_text("utf-8").rstrip("\r\n")
-        except OSError as error:
-            raise ConfigError(f"the secret in {file} can't be read: {error.strerror}") from error
-        if mode & 0o077:
-            raise ConfigError(f"others may read the secret in {file}; give it to its owner alone: chmod 600")
-        return value
-
-
-class TlsConfig(_Strict):
-    """Files of DICOM TLS (PEM).
-
-    Attributes:
-        certificate: Ours, with its chain.
-        key: Its key.
-        authorities: Who signs the other side's certificates. Of callers none is asked for without it; of destinations
-            the system's authorities are taken without it.
-    """
-
-    certificate: Path | None = None
-    key: Path | None = None
-    authorities: Path | None = None
-
-
-class CallerConfig(_Strict):
+class CallerConfig(Strict):
     """Somebody who may call.
 
     Attributes:
@@ -108,7 +47,7 @@ class CallerConfig(_Strict):
     host: str = ""
 
 
-class EntityConfig(_Strict):
+class EntityConfig(Strict):
     """An application entity of ours.
 
     Attributes:
@@ -134,7 +73,7 @@ class EntityConfig(_Strict):
         return self
 
 
-class LimitsConfig(_Strict):
+class LimitsConfig(Strict):
     """When instances are refused rather than lost.
 
     Attributes:
@@ -148,7 +87,7 @@ class LimitsConfig(_Strict):
     instance_mb: Annotated[int, Field(ge=1)] = 8192
 
 
-class CompletenessConfig(_Strict):
+class CompletenessConfig(Strict):
     """When a study has all its instances.
 
     Attributes:
@@ -163,7 +102,7 @@ class CompletenessConfig(_Strict):
     longest_s: Annotated[float, Field(gt=0)] = 3600.0
 
 
-class InsistenceConfig(_Strict):
+class InsistenceConfig(Strict):
     """How often a delivery is tried.
 
     Attributes:
@@ -177,7 +116,7 @@ class InsistenceConfig(_Strict):
     tries: Annotated[int, Field(ge=1)] = 500
 
 
-class DimseDestination(_Strict):
+class DimseDestination(Strict):
     """Results by C-STORE.
 
     Attributes:
@@ -199,7 +138,7 @@ class DimseDestination(_Strict):
     timeout_s: Annotated[float, Field(gt=0)] = 30.0
 
 
-class DicomWebDestination(_Strict):
+class DicomWebDestination(Strict):
     """Results by STOW-RS.
 
     Attributes:
@@ -220,7 +159,7 @@ class DicomWebDestination(_Strict):
 Destination = Annotated[DimseDestination | DicomWebDestination, Field(discriminator="kind")]
 
 
-class RuleConfig(_Strict):
+class RuleConfig(Strict):
     """Which studies are answered, by what, and where the answers go. What is not stated matches everything.
 
     Attributes:
@@ -267,7 +206,7 @@ class RuleConfig(_Strict):
         return self
 
 
-class TasksConfig(_Strict):
+class TasksConfig(Strict):
     """The processes that run tasks.
 
     Attributes:
@@ -281,7 +220,7 @@ class TasksConfig(_Strict):
     seed: Annotated[int, Field(ge=0)] = 0
 
 
-class ClinicConfig(_Strict):
+class ClinicConfig(Strict):
     """A node of the clinic.
 
     Attributes:
@@ -296,6 +235,7 @@ class ClinicConfig(_Strict):
         insistence: How often a delivery is tried.
         tasks: The processes that run tasks.
         audit: Record that a line is appended to for every answer; "auto" for one in the store, null for none.
+        web: The node's web server (DICOMweb, worklist); null for none.
     """
 
     store: Path
@@ -309,6 +249,7 @@ class ClinicConfig(_Strict):
     insistence: InsistenceConfig = InsistenceConfig()
     tasks: TasksConfig = TasksConfig()
     audit: Literal["auto"] | Path | None = "auto"
+    web: WebConfig | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> ClinicConfig:

@@ -7,6 +7,7 @@ import logging
 import signal
 import threading
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from isocenter.clinic.children import StoreLock
 from isocenter.clinic.dimse.holding import Recovered, recover
 from isocenter.clinic.node import STATE_FILE, Node
 from isocenter.clinic.workflow import Ledger, open_ledger
+from isocenter.core.errors import CapabilityError
 from isocenter.verbs.clinic.config import ClinicConfig, load_clinic_config
 from isocenter.verbs.clinic.wiring import destinations_of, parts_of, reception_of, rules_of
 
@@ -71,6 +73,11 @@ def clinic_run(
     config = config if isinstance(config, ClinicConfig) else load_clinic_config(config)
     destinations_of(config)  # files and secrets that are missing are told before anything is received
     rules_of(config)
+    if config.web is not None:
+        _require_web()
+        from isocenter.verbs.clinic.web import check_web
+
+        check_web(config)
     if stopped is None:
         ended = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -165,6 +172,12 @@ def clinic_recover(config: Path | str | ClinicConfig) -> Recovered:
         lock.release()
 
 
+def _require_web() -> None:
+    missing = [name for name in ("fastapi", "uvicorn") if find_spec(name) is None]
+    if missing:
+        raise CapabilityError(f'the node\'s web server needs {", ".join(missing)}: pip install "isocenter[clinic]"')
+
+
 def _ledger(config: ClinicConfig) -> Ledger:
     config.store.mkdir(mode=0o700, parents=True, exist_ok=True)
     return open_ledger(config.database_url("ledger.db"))
@@ -183,4 +196,12 @@ def _ports(store: Path) -> dict[str, int]:
         found = json.loads((store / STATE_FILE).read_text("utf-8"))
     except (OSError, ValueError):
         return {}
-    return {str(k): int(v) for k, v in found["ports"].items()}
+    return {**_web_port(store), **{str(k): int(v) for k, v in found["ports"].items()}}
+
+
+def _web_port(store: Path) -> dict[str, int]:
+    try:
+        found = json.loads((store / "web.json").read_text("utf-8"))
+        return {str(found["scheme"]): int(found["port"])}
+    except (OSError, ValueError, KeyError):
+        return {}

@@ -204,7 +204,17 @@ def runner_of(config: ClinicConfig) -> TaskRunner:
 
 def parts_of(config: ClinicConfig) -> tuple[Part, ...]:
     """Return what runs beside the acceptors."""
-    return (Part("workflow", partial(work_of, config)),)
+    parts = [Part("workflow", partial(work_of, config))]
+    if config.web is not None:
+        parts.append(Part("web", partial(web_of, config)))
+    return tuple(parts)
+
+
+def web_of(config: ClinicConfig, stopped: Callable[[], bool]) -> None:
+    """Run the web server, in this process, until told to stop."""
+    from isocenter.verbs.clinic.web import run_web  # FastAPI is not needed by a node without it
+
+    run_web(config, stopped)
 
 
 def work_of(config: ClinicConfig, stopped: Callable[[], bool]) -> None:

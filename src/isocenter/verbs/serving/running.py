@@ -7,7 +7,9 @@ import logging
 import os
 import socket
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import uvicorn
@@ -22,25 +24,43 @@ _MESSAGE_BYTES = 1 << 20
 
 
 class _Server(uvicorn.Server):
-    """A server that says when it listens."""
+    """A server that says when it listens, and may be told to stop by other means than a signal."""
 
-    def __init__(self, config: uvicorn.Config, listening: Callable[[], None]) -> None:
+    def __init__(
+        self, config: uvicorn.Config, listening: Callable[[], None], stopped: Callable[[], bool] | None
+    ) -> None:
         super().__init__(config)
-        self._listening = listening
+        self._listening, self._stopped = listening, stopped
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if not self.should_exit:
             self._listening()
 
+    async def on_tick(self, counter: int) -> bool:
+        return await super().on_tick(counter) or (self._stopped is not None and self._stopped())
 
-def run_server(app: Any, listener: socket.socket, started: Callable[[int], None]) -> None:
+    def capture_signals(self) -> AbstractContextManager[None]:
+        """Take signals, unless another process decides when this one stops."""
+        return super().capture_signals() if self._stopped is None else nullcontext()
+
+
+def run_server(
+    app: Any,
+    listener: socket.socket,
+    started: Callable[[int], None],
+    *,
+    stopped: Callable[[], bool] | None = None,
+    tls: tuple[Path, Path] | None = None,
+) -> None:
     """Run an app until the process is told to stop; requests that are open are finished first.
 
     Args:
         app: ASGI.
         listener: As `listen` returns it; whoever opened it closes it.
         started: Called with the port once it listens.
+        stopped: Tells when to stop; None: a signal does.
+        tls: Files of certificate and key (PEM); None: plain HTTP.
     """
     _log_to_standard_error()
     config = uvicorn.Config(
@@ -51,13 +71,15 @@ def run_server(app: Any, listener: socket.socket, started: Callable[[int], None]
         proxy_headers=False,
         timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-        ws="websockets-sansio",
+        ws="websockets-sansio" if find_spec("websockets") is not None else "none",
         ws_max_size=_MESSAGE_BYTES,
         lifespan="on",
+        ssl_certfile=None if tls is None else tls[0],
+        ssl_keyfile=None if tls is None else tls[1],
     )
     number = listener.getsockname()[1]
     with suppress(KeyboardInterrupt):
-        _Server(config, lambda: started(number)).run(sockets=[listener])
+        _Server(config, lambda: started(number), stopped).run(sockets=[listener])
 
 
 def _log_to_standard_error() -> None:

@@ -1,0 +1,176 @@
+"""The node's web server: one app of routers around its ledger and store, in a process of its own.
+
+A section of the node adds its routes by a function `(NodeWeb) -> APIRouter` in `ROUTERS`. Whoever may not come in is
+turned away before any of them is asked; errors are answered as problems, and never by a trace.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from fastapi import APIRouter, FastAPI
+from starlette.middleware import Middleware
+
+from isocenter.clinic.workflow import Ledger, open_ledger
+from isocenter.core.errors import ConfigError
+from isocenter.data.images.atomic import atomic_path
+from isocenter.verbs.clinic.config import ClinicConfig
+from isocenter.verbs.clinic.config_web import WebConfig
+from isocenter.verbs.serving.running import listen, run_server
+from isocenter.version import __version__
+from isocenter.viewer.problems import add_handlers
+from isocenter.viewer.security import Guard
+from isocenter.viewer.settings import NOT_FOR_CLINICAL_USE, Limits, Settings
+
+__all__ = ["ROUTERS", "WEB_FILE", "NodeWeb", "check_web", "node_app", "run_web"]
+
+_LOG = logging.getLogger(__name__)
+_LEAST_TOKEN: Final = 16
+_BODY_BYTES: Final = 4 << 20
+WEB_FILE: Final = "web.json"
+"""Where the node's web server says on which port it listens."""
+
+
+@dataclass(frozen=True)
+class NodeWeb:
+    """What the routes of a node act on.
+
+    Args:
+        config: The node's settings.
+        ledger: What was received, answered and sent.
+        store: The node's folder.
+    """
+
+    config: ClinicConfig
+    ledger: Ledger
+    store: Path
+
+    @property
+    def web(self) -> WebConfig:
+        """The section `web:`.
+
+        Raises:
+            ConfigError: There is none.
+        """
+        if self.config.web is None:
+            raise ConfigError("the node has no web server: clinic.yaml has no section web")
+        return self.config.web
+
+
+def _health(_web: NodeWeb) -> APIRouter:
+    """Say that the process answers; the one route that asks for no token."""
+    routes = APIRouter(tags=["Node"])
+
+    @routes.get("/health")
+    def health() -> dict[str, str]:
+        return {"status": "ok", "isocenter": __version__}
+
+    return routes
+
+
+ROUTERS: tuple[Callable[[NodeWeb], APIRouter], ...] = (_health,)
+"""One per section, in the order of the documentation."""
+
+
+def node_app(web: NodeWeb) -> FastAPI:
+    """Make the node's app, with its guard around it.
+
+    Raises:
+        ConfigError: The token is not there, or too short.
+    """
+    settings = web.web
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            stack.callback(web.ledger.engine.dispose)
+            yield
+
+    guard = Settings(
+        token=_token(settings),
+        host=settings.host,
+        port=settings.port,
+        names=(*settings.names, *_public_name(settings)),
+        limits=Limits(body_bytes=_BODY_BYTES, upload_bytes=settings.upload_mb << 20),
+        open_paths=("/health",),
+        upload_paths=("/dicomweb/studies",),
+    )
+    app = FastAPI(
+        title="Isocenter node",
+        summary="What the clinic's node holds and makes: DICOMweb, worklist, state.",
+        description=NOT_FOR_CLINICAL_USE,
+        version=__version__,
+        openapi_url="/node/v1/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lifespan,
+        middleware=[Middleware(Guard, settings=guard)],
+    )
+    add_handlers(app)
+    for router in ROUTERS:
+        app.include_router(router(web))
+    return app
+
+
+def run_web(config: ClinicConfig, stopped: Callable[[], bool]) -> None:
+    """Serve a node's app until told to stop; requests that are open are finished first.
+
+    Raises:
+        ConfigError: There is no section `web:`, or its token is not there.
+        OutputError: The address is taken.
+    """
+    ledger = open_ledger(config.database_url("ledger.db"))
+    web = NodeWeb(config, ledger, config.store)
+    settings, app = web.web, node_app(web)
+    tls = None
+    if settings.tls is not None and settings.tls.certificate is not None and settings.tls.key is not None:
+        tls = (settings.tls.certificate, settings.tls.key)
+    place = config.store / WEB_FILE
+
+    def started(port: int) -> None:
+        with atomic_path(place) as temporary:
+            temporary.write_text(json.dumps({"port": port, "scheme": "http" if tls is None else "https"}))
+        _LOG.info("the web server listens on port %d", port)
+
+    try:
+        with listen(settings.host, settings.port) as listener:
+            run_server(app, listener, started, stopped=stopped, tls=tls)
+    finally:
+        place.unlink(missing_ok=True)
+
+
+def check_web(config: ClinicConfig) -> None:
+    """Tell, before anything is received, that the web server could not be: token, certificate or address.
+
+    Raises:
+        ConfigError: The token or a file is not there.
+        OutputError: The address is taken.
+    """
+    if config.web is None:
+        return
+    _token(config.web)
+    tls = config.web.tls
+    for file in () if tls is None else (tls.certificate, tls.key):
+        if file is not None and not file.is_file():
+            raise ConfigError(f"{file} of the web server's TLS is not there")
+    listen(config.web.host, config.web.port).close()
+
+
+def _token(settings: WebConfig) -> str:
+    token = settings.token.read()
+    if len(token) < _LEAST_TOKEN or not token.isascii() or not token.isprintable() or " " in token or "," in token:
+        raise ConfigError(
+            f"the web server's token has {_LEAST_TOKEN} or more ASCII letters, digits and signs, without space or comma"
+        )
+    return token
+
+
+def _public_name(settings: WebConfig) -> tuple[str, ...]:
+    host = settings.public_url.partition("://")[2].partition("/")[0]
+    return (host.rpartition(":")[0] if ":" in host and not host.endswith("]") else host,) if host else ()

@@ -50,11 +50,13 @@ class FolderMemo:
         folder: Made when something is kept; readable by its owner alone.
         limit_bytes: Nothing more is kept beyond it.
         reserve_bytes: Room on the disk that is left to what is received.
+        read_only: Whether nothing more is kept: for the last answer, after which all of it goes.
     """
 
     folder: Path
     limit_bytes: int = 4 << 30
     reserve_bytes: int = 512 << 20
+    read_only: bool = False
     _held: int = field(default=0, init=False, repr=False)
     _counted: float = field(default=-_COUNT_EVERY_S, init=False, repr=False)
 
@@ -72,8 +74,10 @@ class FolderMemo:
 
     def put(self, key: str, value: np.ndarray) -> None:
         """Keep an array, where there is room; a disk that refuses is no error, as nothing depends on it."""
+        if self.read_only or value.dtype.kind not in _KINDS:
+            return
         content = _sealed(key, value)
-        if value.dtype.kind not in _KINDS or not self._has_room(len(content)):
+        if not self._has_room(len(content)):
             return
         temporary = self.folder / f".{secrets.token_hex(8)}"
         try:

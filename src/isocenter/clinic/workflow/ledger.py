@@ -338,6 +338,14 @@ class Ledger:
                     self._insert(OWN).values(sop=sop, study=study).on_conflict_do_nothing(index_elements=["sop"])
                 )
 
+    def withdraw(self, study: str, folder: str) -> int:
+        """Give up deliveries of a study that wait and whose files lie in a folder of the store; return how many."""
+        wanted = (DELIVERIES.c.study == study) & (DELIVERIES.c.state == "waiting")
+        wanted &= DELIVERIES.c.file.startswith(f"{folder}/", autoescape=True)
+        with self.engine.begin() as connection:
+            done = connection.execute(update(DELIVERIES).where(wanted).values(state="withdrawn", at=self._clock()))
+        return done.rowcount
+
     def due(self, *, limit: int = 100, destination: str | None = None) -> list[dict[str, Any]]:
         """Return the deliveries whose time has come, all or those of a destination, oldest first."""
         wanted = DELIVERIES.c.state == "waiting"

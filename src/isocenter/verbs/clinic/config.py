@@ -10,6 +10,7 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from isocenter.core.errors import ConfigError
+from isocenter.verbs.clinic.config_arrival import ArrivalConfig
 from isocenter.verbs.clinic.config_base import Name, Port, Secret, Strict, Title, TlsConfig
 from isocenter.verbs.clinic.config_web import WebConfig
 from isocenter.verbs.read import Coded
@@ -236,6 +237,7 @@ class ClinicConfig(Strict):
         tasks: The processes that run tasks.
         audit: Record that a line is appended to for every answer; "auto" for one in the store, null for none.
         web: The node's web server (DICOMweb, worklist); null for none.
+        arrival: What is done with studies that are still arriving; null for nothing.
     """
 
     store: Path
@@ -250,6 +252,7 @@ class ClinicConfig(Strict):
     tasks: TasksConfig = TasksConfig()
     audit: Literal["auto"] | Path | None = "auto"
     web: WebConfig | None = None
+    arrival: ArrivalConfig | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> ClinicConfig:

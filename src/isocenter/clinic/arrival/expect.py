@@ -135,7 +135,9 @@ class Expectation:
         if self.delay_s is not None and stated.delay_s is not None:
             least, longest = self.delay_s
             if not least <= stated.delay_s <= longest:
-                what = f"taken {stated.delay_s:.0f} s after the bolus began, where {least:g} to {longest:g} s are expected"
+                what = (
+                    f"taken {stated.delay_s:.0f} s after the bolus began, where {least:g} to {longest:g} s are expected"
+                )
                 alerts.append(("wrong-phase", what))
         return [Alert(code, series, f"{what} ({self.name})") for code, what in alerts]
 

@@ -146,7 +146,7 @@ def tidy(store: Path, alive: Collection[str], limit_bytes: int) -> int:
         if left <= limit_bytes:
             break
         with suppress(OSError):
-            os.unlink(path)
+            Path(path).unlink()
         left -= size
     return left
 

@@ -14,13 +14,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pydicom import Dataset
 from sqlalchemy import select
 
 from isocenter.clinic.arrival.expect import Expected, stated_of
 from isocenter.clinic.arrival.series import Alert, Patience, Series
 from isocenter.clinic.arrival.warm import FolderMemo, arrival_folder
 from isocenter.clinic.dimse.holding import place_of
-from isocenter.clinic.workflow.ledger import ARRIVING, FAILED, Ledger, StudyState
+from isocenter.clinic.workflow.ledger import ARRIVING, COMPLETE, FAILED, WORKING, Ledger, StudyState
 from isocenter.clinic.workflow.tables import INSTANCES, STEPS
 from isocenter.core.errors import DataError
 from isocenter.core.memo import remembering
@@ -68,6 +69,7 @@ class ArrivingStudy:
         series: Its series, by UID.
         sops: Its instances.
         since: When the last instance that was looked at landed.
+        began: When the first one did.
     """
 
     study: str
@@ -75,10 +77,14 @@ class ArrivingStudy:
     series: dict[str, Series] = field(default_factory=dict)
     sops: set[str] = field(default_factory=set)
     since: float = 0.0
-    calling: str = ""
-    called: str = ""
+    began: float = 0.0
     patients: set[tuple[str, str]] = field(default_factory=set, repr=False)
     told: set[str] = field(default_factory=set)
+
+    @property
+    def patients_mixed(self) -> bool:
+        """Whether its instances are of more than one patient."""
+        return len(self.patients) > 1
 
 
 class Watch:
@@ -97,6 +103,11 @@ class Watch:
         self._settings, self._ledger, self._tell, self._clock = settings, ledger, tell, clock
         self.studies: dict[str, ArrivingStudy] = {}
 
+    def take_up(self) -> None:
+        """Look at what was received before this process began: what is complete by now is told of as such."""
+        for state in (*self._ledger.in_state(COMPLETE), *self._ledger.in_state(WORKING)):
+            self._follow(self.studies.setdefault(state.study, ArrivingStudy(state.study, state.version)), state)
+
     def turn(self) -> bool:
         """Look at what is new; return whether there may be more at once."""
         arriving = {state.study: state for state in self._ledger.in_state(ARRIVING)}
@@ -111,7 +122,6 @@ class Watch:
         return more
 
     def _follow(self, known: ArrivingStudy, state: StudyState) -> bool:
-        known.calling, known.called = state.calling, state.called
         new = self._landed(known, state)
         with remembering(self.memo(known.study)):
             for row in new[:_AT_ONCE]:
@@ -135,21 +145,18 @@ class Watch:
     def memo(self, study: str) -> FolderMemo:
         """Return where arrays of a study are kept while it arrives."""
         settings = self._settings
-        return FolderMemo(
-            arrival_folder(settings.store, study) / "memo", settings.memo_bytes, settings.reserve_bytes
-        )
+        return FolderMemo(arrival_folder(settings.store, study) / "memo", settings.memo_bytes, settings.reserve_bytes)
 
     def _take(self, known: ArrivingStudy, row: dict[str, Any]) -> None:
         """Look at one instance."""
         known.sops.add(row["sop"])
-        known.since = max(known.since, row["at"])
+        known.since, known.began = max(known.since, row["at"]), known.began or row["at"]
         file = place_of(self._settings.store, known.study, row["sop"])
         try:
             with whole_header("an instance"):
                 dataset = read_dataset(file, name="an instance")
-                number = dataset.get("InstanceNumber")
                 stated = stated_of(dataset)
-            header = scan(file, "an instance" if number is None else f"image {int(number)}")
+            header = scan(file, _called(dataset))
             self._patient(known, header.text("IssuerOfPatientID"), header.text("PatientID"))
             if not header.has_pixels:
                 return
@@ -162,9 +169,8 @@ class Watch:
             self._alert(known, series.add(planes, row["at"]))
         except OSError:
             _LOG.warning("an instance of a study that is arriving can't be opened")
-        except (DataError, ValueError) as error:
-            what = str(error) if isinstance(error, DataError) else "its header can't be read"
-            self._alert(known, [Alert("unreadable", row["series"], what)])
+        except DataError as error:
+            self._alert(known, [Alert("unreadable", row["series"], str(error))])
 
     def _patient(self, known: ArrivingStudy, issuer: str, patient: str) -> None:
         known.patients.add((issuer, patient))
@@ -199,3 +205,9 @@ class Watch:
             known.told.add(alert.line)
             if self._ledger.tell_once("alert", known.study, alert.line):
                 self._tell("alert", known.study, alert.line)
+
+
+def _called(dataset: Dataset) -> str:
+    """Return what a technologist calls an instance by."""
+    number = str(dataset.get("InstanceNumber") or "")
+    return f"image {number}" if number.isdecimal() else "an image"

@@ -295,7 +295,9 @@ def _motion(view: _View) -> Check:
         name = view.image.modality or "an unknown modality"
         return Check("motion", "unknown", f"no test for {name} that one image without a reference allows")
     ratios = [
-        r for plane, body in zip(view.planes, view.foreground, strict=True) if (r := ghost_sign(plane, body)) is not None
+        r
+        for plane, body in zip(view.planes, view.foreground, strict=True)
+        if (r := ghost_sign(plane, body)) is not None
     ]
     if not ratios:
         return Check("motion", "unknown", "not tested: too little air around the body, or its values were removed")

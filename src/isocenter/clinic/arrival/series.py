@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -26,6 +27,8 @@ __all__ = ["Alert", "Patience", "Series"]
 _LEAST_PLANES: Final = 4
 _CT_ENDS: Final = (-200.0, 300.0)
 _CERTAIN: Final = ("tilt", "shifted-slices", "mixed-orientation", "size-changes")
+_ONCE: Final = (*_CERTAIN, "duplicate-slice", "irregular-slices", "field-of-view")
+_MOST_OF_A_KIND: Final = 3
 _AT_THE_END: Final = ("repeated-positions",)
 _LEAST_CUT: Final = 12
 _CUT_SHARE: Final = 0.25
@@ -95,7 +98,7 @@ class Series:
     _since: dict[str, float] = field(default_factory=dict)
     _looks: dict[int, _Looks] = field(default_factory=dict)
     _pairs: dict[tuple[int, int], Jump | None] = field(default_factory=dict)
-    _told: set[tuple[str, str]] = field(default_factory=set)
+    _told: dict[str, set[str]] = field(default_factory=dict)
 
     @property
     def modality(self) -> str:
@@ -213,7 +216,7 @@ class Series:
             if isinstance(part, GeometryError) or len(part.channels) > 1:
                 continue
             planes = part.channels[0]
-            pairs = [self._pair(one, other) for one, other in zip(planes, planes[1:], strict=False)]
+            pairs = [self._pair(one, other) for one, other in pairwise(planes)]
             for number in jumps(pairs):
                 where = f"{planes[number].where} and {planes[number + 1].where}"
                 found.append(Alert("motion", self.uid, f"the body jumps between {where}, as if the patient had moved"))
@@ -233,8 +236,13 @@ class Series:
         return max(first.between or 0.0, first.thickness or 0.0) or float("inf")
 
     def _new(self, alerts: Sequence[Alert]) -> list[Alert]:
-        new = [alert for alert in alerts if (alert.code, alert.detail) not in self._told]
-        self._told |= {(alert.code, alert.detail) for alert in new}
+        """Return what was not told; of what many slices say alike, no more than the first few."""
+        new = []
+        for alert in alerts:
+            told = self._told.setdefault(alert.code, set())
+            if alert.detail not in told and len(told) < (1 if alert.code in _ONCE else _MOST_OF_A_KIND):
+                told.add(alert.detail)
+                new.append(alert)
         return new
 
 

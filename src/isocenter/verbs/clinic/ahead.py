@@ -2,7 +2,8 @@
 
 A provisional answer is `isocenter read` on the instances that are there, by the very function that will answer the
 whole study, at low priority. What it leaves behind for the final answer is a memo (`core.memo`): decoded frames and
-looks of networks, each under the hash of what it was made from. So the final answer may be sooner, and can't be another.
+looks of networks, each under the hash of what it was made from. The final answer may be sooner for it; it can't be
+another.
 
     STORE/provisional/STUDY/ROUTE/provisional.json   what was said, of how much, and that it is provisional
     STORE/provisional/STUDY/ROUTE/N/                 the result as `isocenter read` writes it; gone once superseded

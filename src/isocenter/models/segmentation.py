@@ -17,6 +17,7 @@ from jaxtyping import Float, UInt16
 
 from isocenter.core.errors import ConfigError, WeightsError
 from isocenter.models.preparation import Letterbox, keep_largest, normalise, pad_to_multiple
+from isocenter.models.recall import look_once
 from isocenter.models.unet import UNet, UNetSettings
 from isocenter.models.weights import Weights
 
@@ -74,8 +75,8 @@ def predict(net: UNet, prepared: Float[np.ndarray, "*space"]) -> Probabilities:
     padded, inner = pad_to_multiple(np.asarray(prepared, dtype=np.float32), net.settings.multiple)
     x = torch.from_numpy(padded)[None, None]
     with torch.inference_mode():
-        straight = net(x).softmax(1)[0]
-        mirrored = net(x.flip(-1)).softmax(1)[0].flip(-1)
+        straight = look_once(net, x, "softmax", lambda given: net(given).softmax(1)[0])
+        mirrored = look_once(net, x, "mirrored softmax", lambda given: net(given.flip(-1)).softmax(1)[0].flip(-1))
     views = tuple(np.ascontiguousarray(view.numpy()[(slice(None), *inner)]) for view in (straight, mirrored))
     return Probabilities((views[0] + views[1]) / 2, views)
 

@@ -16,7 +16,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import BrokenExecutor
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -29,14 +29,23 @@ from isocenter.clinic.dimse.holding import QUEUE_FULL, place_of
 from isocenter.clinic.node import receiving_since
 from isocenter.clinic.ports import Deliverer, Facts, Gate, Notifier, Preparer, Route, Router, Runner, Said, Work
 from isocenter.clinic.workflow.deliver import Deliveries, Insistence
-from isocenter.clinic.workflow.ledger import ANSWERED, COMPLETE, FAILED, WORKING, Completeness, Ledger, delivery_key
+from isocenter.clinic.workflow.ledger import (
+    ANSWERED,
+    COMPLETE,
+    FAILED,
+    WORKING,
+    Completeness,
+    Ledger,
+    StudyState,
+    delivery_key,
+)
 from isocenter.clinic.workflow.noted import forget_events, take_in_notes
 from isocenter.clinic.workflow.turning import OwnClock, touch
 from isocenter.core.errors import CapabilityError, IsocenterError, OutputError, TransportError
 from isocenter.data.images.atomic import explain_os_error
 from isocenter.data.images.dicom.header import Wanted, scan
 
-__all__ = ["TURNED", "Engine", "EngineSettings", "Ports", "derived_uid", "result_folder"]
+__all__ = ["TURNED", "Engine", "EngineSettings", "Ports", "derived_uid", "facts_of", "result_folder"]
 
 _LOG = logging.getLogger(__name__)
 _WORKFLOW: Final = "answer-study"
@@ -125,6 +134,25 @@ def result_folder(store: Path, study: str, version: int, route: str) -> Path:
 def _name(text: str) -> str:
     """Return a name of a folder for a text that came from outside."""
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def facts_of(store: Path, state: StudyState, rows: Sequence[Mapping[str, Any]]) -> Facts:
+    """Return what routes are chosen by: of a study in the ledger, and one header of each of its series.
+
+    Args:
+        store: The node's folder.
+        state: Of the study.
+        rows: Its instances, as the ledger has them.
+    """
+    body_parts, descriptions = set(), set()
+    for row in {row["series"]: row for row in rows}.values():
+        header = scan(place_of(store, state.study, row["sop"]), "an instance", wanted=_WANTED)
+        body_parts.add(header.text("BodyPartExamined"))
+        descriptions |= {header.text("StudyDescription"), header.text("SeriesDescription")}
+    return Facts(
+        state.study, state.calling, state.called, state.modalities, tuple(sorted(body_parts - {""})),
+        tuple(sorted(descriptions - {""})), len(rows),
+    )  # fmt: skip
 
 
 class Engine:
@@ -328,7 +356,6 @@ class Engine:
             return {}
         folder = store / "work" / _name(study) / f"v{version}" / "received"
         digest = hashlib.sha256()
-        body_parts, descriptions = set(), set()
         try:
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(mode=0o700, parents=True)
@@ -338,14 +365,7 @@ class Engine:
                 digest.update(f"{row['sop']} {row['sha256']}\n".encode())
         except OSError as error:
             raise explain_os_error(error, folder, doing="write") from error
-        for row in _one_a_series(rows):
-            header = scan(place_of(store, study, row["sop"]), "an instance", wanted=_WANTED)
-            body_parts.add(header.text("BodyPartExamined"))
-            descriptions |= {header.text("StudyDescription"), header.text("SeriesDescription")}
-        facts = Facts(
-            study, state.calling, state.called, state.modalities, tuple(sorted(body_parts - {""})),
-            tuple(sorted(descriptions - {""})), len(rows),
-        )  # fmt: skip
+        facts = facts_of(store, state, rows)
         routes = self._ports.router.routes(facts)
         if not routes:
             ledger.tell("no rule", study, "no rule matches this study; it is held, and nothing is answered")
@@ -419,10 +439,6 @@ def _route_line(route: Route) -> dict[str, Any]:
         "name": route.name, "tasks": list(route.tasks), "destinations": list(route.destinations),
         "identity": route.identity, "shadow": route.shadow,
     }  # fmt: skip
-
-
-def _one_a_series(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return list({row["series"]: row for row in rows}.values())
 
 
 def _passing(error: BaseException) -> bool:

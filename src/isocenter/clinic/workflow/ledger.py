@@ -15,13 +15,15 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, create_engine, event, func, select, update
+from sqlalchemy import Connection, Engine, create_engine, delete, event, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from isocenter.clinic.dimse.journal import read_lines
+from isocenter.clinic.workflow.order import Waiting, order_of_work
 from isocenter.clinic.workflow.tables import (
     ANSWERS,
     CONFLICTS,
+    CRITICAL,
     CURSORS,
     DELIVERIES,
     EVENTS,
@@ -54,11 +56,13 @@ class Completeness:
         told_s: The scanner said how many there are, they are there, and nothing came for so long.
         longest_s: A study that never falls quiet is answered all the same after so long; what comes later is a new
             version of it.
+        patience_s: A complete study is overtaken by more urgent ones for no longer than that.
     """
 
     quiet_s: float = 10.0
     told_s: float = 0.5
     longest_s: float = 3600.0
+    patience_s: float = 1800.0
 
 
 @dataclass(frozen=True)
@@ -190,11 +194,13 @@ class Ledger:
                 for study in ready:
                     self._event(connection, "complete", study, "")
             found = connection.execute(
-                select(STUDIES)
+                select(STUDIES, CRITICAL.c.at.label("critical"))
+                .outerjoin(CRITICAL, CRITICAL.c.study == STUDIES.c.study)
                 .where(STUDIES.c.state == COMPLETE)
-                .order_by(STUDIES.c.priority.desc(), STUDIES.c.last_at, STUDIES.c.study)
             ).all()
-        return [_state(row) for row in found]
+        states = {row.study: _state(row) for row in found}
+        waiting = [Waiting(row.study, row.critical is not None, row.priority, row.last_at) for row in found]
+        return [states[one.study] for one in order_of_work(waiting, now, rule.patience_s)]
 
     def study(self, study: str) -> StudyState | None:
         """Return a study; None where it is not known."""
@@ -273,6 +279,38 @@ class Ledger:
             connection.execute(update(STUDIES).where(STUDIES.c.study == study).values(priority=priority))
             self._event(connection, "priority", study, str(priority))
 
+    def mark_critical(self, study: str, reason: str) -> bool:
+        """Have a study worked on before others; return whether it was not before.
+
+        Args:
+            study: Its UID.
+            reason: What was seen, without a patient's value.
+        """
+        with self.engine.begin() as connection:
+            put = self.insert(CRITICAL).values(study=study, at=self._clock(), reason=reason)
+            new = connection.execute(put.on_conflict_do_nothing(index_elements=["study"]).returning(CRITICAL.c.study))
+            if new.first() is None:
+                return False
+            self._event(connection, "critical", study, reason)
+        return True
+
+    def mark_uncritical(self, study: str, reason: str) -> bool:
+        """Take that back; return whether it was critical."""
+        with self.engine.begin() as connection:
+            done = connection.execute(delete(CRITICAL).where(CRITICAL.c.study == study))
+            if done.rowcount:
+                self._event(connection, "not critical", study, reason)
+        return bool(done.rowcount)
+
+    def tell_once(self, kind: str, study: str, detail: str) -> bool:
+        """Write an event, unless the same was written of this study before; return whether it was not."""
+        with self.engine.begin() as connection:
+            same = (EVENTS.c.kind == kind) & (EVENTS.c.study == study) & (EVENTS.c.detail == detail)
+            if connection.scalar(select(EVENTS.c.number).where(same).limit(1)) is not None:
+                return False
+            self._event(connection, kind, study, detail)
+        return True
+
     def answered(self, row: Mapping[str, Any]) -> None:
         """Write down what a task answered; the same answer again replaces it."""
         with self.engine.begin() as connection:
@@ -307,6 +345,14 @@ class Ledger:
                 connection.execute(
                     self.insert(OWN).values(sop=sop, study=study).on_conflict_do_nothing(index_elements=["sop"])
                 )
+
+    def withdraw(self, study: str, folder: str) -> int:
+        """Give up deliveries of a study that wait and whose files lie in a folder of the store; return how many."""
+        wanted = (DELIVERIES.c.study == study) & (DELIVERIES.c.state == "waiting")
+        wanted &= DELIVERIES.c.file.startswith(f"{folder}/", autoescape=True)
+        with self.engine.begin() as connection:
+            done = connection.execute(update(DELIVERIES).where(wanted).values(state="withdrawn", at=self._clock()))
+        return done.rowcount
 
     def due(self, *, limit: int = 100, destination: str | None = None) -> list[dict[str, Any]]:
         """Return the deliveries whose time has come, all or those of a destination, oldest first."""

@@ -25,6 +25,7 @@ __all__ = [
     "ANSWERS",
     "CONFLICTS",
     "COUNTERS",
+    "CRITICAL",
     "CURSORS",
     "DELIVERIES",
     "EVENTS",
@@ -147,6 +148,15 @@ OWN = Table(
     Column("study", _UID, nullable=False),
 )
 """Instances that the node made itself: an archive that sends all it gets sends them back, and they are no news."""
+
+CRITICAL = Table(
+    "critical",
+    LEDGER,
+    Column("study", _UID, primary_key=True),
+    Column("at", Float, nullable=False),
+    Column("reason", Text, nullable=False),
+)
+"""Studies that are worked on before others, and why; never a patient's value."""
 
 EVENTS = Table(
     "events",

@@ -21,7 +21,7 @@ from isocenter.core import Image, Quantity
 from isocenter.data.images.body_parts import BODY_PARTS
 from isocenter.data.images.glyphs import text_lines
 
-__all__ = ["Check", "Quality", "inspect"]
+__all__ = ["GHOST_LIMIT", "TRUNCATION_LIMIT", "Check", "Quality", "edge_share", "ghost_sign", "inspect"]
 
 Status = Literal["ok", "warning", "fail", "unknown"]
 
@@ -295,7 +295,9 @@ def _motion(view: _View) -> Check:
         name = view.image.modality or "an unknown modality"
         return Check("motion", "unknown", f"no test for {name} that one image without a reference allows")
     ratios = [
-        r for plane, body in zip(view.planes, view.foreground, strict=True) if (r := _ghost(plane, body)) is not None
+        r
+        for plane, body in zip(view.planes, view.foreground, strict=True)
+        if (r := ghost_sign(plane, body)) is not None
     ]
     if not ratios:
         return Check("motion", "unknown", "not tested: too little air around the body, or its values were removed")
@@ -307,7 +309,7 @@ def _motion(view: _View) -> Check:
     return Check("motion", "warning" if ratio > GHOST_LIMIT else "ok", detail)
 
 
-def _ghost(plane: Float[np.ndarray, "y x"], body: Bool[np.ndarray, "y x"]) -> float | None:
+def ghost_sign(plane: Float[np.ndarray, "y x"], body: Bool[np.ndarray, "y x"]) -> float | None:
     """Return (air left and right of the body - air above and below) / (2 x body), or None without enough air."""
     height, width = plane.shape
     body = ndimage.binary_opening(body, iterations=2)
@@ -333,7 +335,7 @@ def _truncation(view: _View) -> Check:
     if not view.is_ct:
         name = view.image.modality or "an unknown modality"
         return Check("truncation", "unknown", f"tested in CT alone, where air has a known value; this is {name}")
-    shares = [_edge_share(plane) for plane in view.planes]
+    shares = [edge_share(plane) for plane in view.planes]
     worst, touched = max(shares), sum(s > TRUNCATION_LIMIT for s in shares)
     detail = (
         f"the body covers {worst:.0%} of the edge of the field of view in the worst of {len(shares)} planes looked at"
@@ -342,7 +344,8 @@ def _truncation(view: _View) -> Check:
     return Check("truncation", "warning" if touched else "ok", detail)
 
 
-def _edge_share(plane: Float[np.ndarray, "y x"]) -> float:
+def edge_share(plane: Float[np.ndarray, "y x"]) -> float:
+    """Return the share of the edge of a CT plane's field of view (in HU) that is not air."""
     height, width = plane.shape
     y, x = np.ogrid[:height, :width]
     outside = plane[np.hypot(y - (height - 1) / 2, x - (width - 1) / 2) > 0.51 * max(height, width)]

@@ -12,6 +12,7 @@ from torch import nn
 
 from isocenter.models.learnt.network import VectorNet
 from isocenter.models.learnt.sliding import device_of
+from isocenter.models.recall import look_once
 
 __all__ = ["embeddings_of", "network_features"]
 
@@ -40,7 +41,8 @@ def network_features(
     with torch.inference_mode():
         parts = [torch.from_numpy(part)[None].to(device) for part in _windows(image, window)]
         see = net.embed if isinstance(net, VectorNet) else net.encoder.embed  # type: ignore[union-attr]
-        embedding = torch.stack([see(part)[0].float() for part in parts]).mean(0)  # type: ignore[operator]
+        seen = [look_once(net, part, "embedding", lambda x: see(x)[0].float()) for part in parts]  # type: ignore[operator]
+        embedding = torch.stack(seen).mean(0)
         out = {"embedding": embedding.cpu().numpy().astype(np.float64)}
         if isinstance(net, VectorNet):
             logits = net.head(embedding[None])[0]

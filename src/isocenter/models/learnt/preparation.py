@@ -7,6 +7,7 @@ are shapes of two values, by each image's own where they do not.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
@@ -67,6 +68,8 @@ class Prepared:
         whole: Of the turned image, where only a part of it is looked at.
         corner: Row and column of that part.
         negated: Whether larger values were darker, and the negative was taken.
+        first: Where the array begins on a lattice of its voxels that does not grow with the image
+            (`models.learnt.sliding`); () where it has no place.
     """
 
     array: Float[np.ndarray, "channel *space"]
@@ -75,6 +78,7 @@ class Prepared:
     whole: tuple[int, int, int] | None = None
     corner: tuple[int, int] = (0, 0)
     negated: bool = False
+    first: tuple[int, ...] = ()
 
     def _part(self) -> tuple[slice, slice, slice]:
         (row, column), (_, rows, columns) = self.corner, self.shape
@@ -103,6 +107,21 @@ class Prepared:
                 part = all_of_it
             found.append(self.turn.backward(part))
         return np.stack(found)
+
+
+def _lattice(image: Image, turn: Turned) -> tuple[int, ...]:
+    """Return where a turned image begins along each axis, in voxels from the origin of its frame of reference.
+
+    A series that grows at either end keeps its planes' places. Half a voxel, where centred images begin, is no edge.
+    """
+    geometry = image.geometry
+    if geometry.affine is None or geometry.spacing_mm is None or geometry.directions is None:
+        return ()
+    at = geometry.affine[:3, 3] @ geometry.directions / np.asarray(geometry.spacing_mm)
+    return tuple(
+        math.floor((-(float(at[axis]) + geometry.shape[axis] - 1) if flip else float(at[axis])) + 0.3)
+        for axis, flip in zip(turn.order, turn.flips, strict=True)
+    )
 
 
 def _upright(image: Image) -> None:
@@ -212,7 +231,10 @@ class Preparation:
             shape = (1, array.shape[2], array.shape[3])
         space = self._space(shape, turn, image)
         values = np.stack([resized(self._intensities(channel), space) for channel in array])
-        return Prepared(values[:, 0] if self.dims == 2 else values, turn, shape, whole, corner, self._negates(image))
+        first = _lattice(image, turn) if self.dims == 3 else ()
+        return Prepared(
+            values[:, 0] if self.dims == 2 else values, turn, shape, whole, corner, self._negates(image), first
+        )
 
     def _space(self, shape: tuple[int, int, int], turn: Turned, image: Image) -> tuple[int, int, int]:
         if self.size is not None:

@@ -1,6 +1,7 @@
 """Answers window by window for images larger than what a network looks at.
 
-Windows overlap by half; each counts most in its middle, so that no seam shows.
+Windows overlap by half or more; each counts most in its middle, so that no seam shows. Where they stand depends on the
+image's place, not on its extent: an image that grows at either end keeps its windows, all but those at its ends.
 
 Source:
     Isensee et al., Nature Methods 2021 (Gaussian weights).
@@ -16,6 +17,8 @@ import torch
 from jaxtyping import Float
 from torch import nn
 
+from isocenter.models.recall import look_once
+
 __all__ = ["device_of", "slide", "views_of"]
 
 Looks = Callable[[torch.Tensor], torch.Tensor]
@@ -27,12 +30,22 @@ def device_of(net: nn.Module) -> torch.device:
     return torch.device("cpu") if first is None else first.device
 
 
-def _starts(length: int, window: int) -> list[int]:
-    """Return where windows begin along an axis: evenly, overlapping by half or more."""
+def _starts(length: int, window: int, first: int = 0) -> list[int]:
+    """Return where windows begin along an axis: every half window of the lattice, and at both ends.
+
+    Args:
+        length: Of the axis.
+        window: Of the window.
+        first: Where the axis begins on the lattice.
+
+    Example:
+        >>> _starts(20, 8), _starts(23, 8, first=-3)
+        ([0, 4, 8, 12], [0, 3, 7, 11, 15])
+    """
     if length <= window:
         return [0]
-    count = int(np.ceil((length - window) / (window / 2))) + 1
-    return [round(i * (length - window) / (count - 1)) for i in range(count)]
+    step = max(1, window // 2)
+    return sorted({0, *range(-first % step, length - window + 1, step), length - window})
 
 
 def _bell(window: Sequence[int]) -> Float[np.ndarray, "*window"]:
@@ -45,7 +58,11 @@ def _bell(window: Sequence[int]) -> Float[np.ndarray, "*window"]:
 
 
 def slide(
-    look: Looks, image: Float[np.ndarray, "channel *space"], window: Sequence[int], classes: int
+    look: Looks,
+    image: Float[np.ndarray, "channel *space"],
+    window: Sequence[int],
+    classes: int,
+    first: Sequence[int] = (),
 ) -> Float[np.ndarray, "classes *space"]:
     """Return the probabilities of an image.
 
@@ -54,14 +71,17 @@ def slide(
         image: Prepared; sides smaller than the window are padded with 0 and cut again.
         window: What the network looks at.
         classes: Channels of an answer.
+        first: Where the image's first voxel lies on a lattice that does not grow with the image; zeros where not known.
     """
     space = image.shape[1:]
+    lattice = tuple(first) or (0,) * len(space)
     extra = [max(0, w - n) for n, w in zip(space, window, strict=True)]
     padded = np.pad(image, [(0, 0), *((e // 2, e - e // 2) for e in extra)])
     total = np.zeros((classes, *padded.shape[1:]), dtype=np.float32)
     weight = np.zeros(padded.shape[1:], dtype=np.float32)
     bell = _bell(window)
-    for corner in itertools.product(*(_starts(n, w) for n, w in zip(padded.shape[1:], window, strict=True))):
+    starts = [_starts(n, w, f) for n, w, f in zip(padded.shape[1:], window, lattice, strict=True)]
+    for corner in itertools.product(*starts):
         place = tuple(slice(c, c + w) for c, w in zip(corner, window, strict=True))
         part = torch.from_numpy(np.ascontiguousarray(padded[(slice(None), *place)]))[None]
         with torch.inference_mode():
@@ -78,6 +98,7 @@ def views_of(
     window: Sequence[int],
     classes: int,
     mirror: Sequence[bool] = (),
+    first: Sequence[int] = (),
 ) -> list[Float[np.ndarray, "classes *space"]]:
     """Return the probabilities of an image, and of each mirror image of it turned back; the answer is their mean.
 
@@ -87,16 +108,19 @@ def views_of(
         window: What it looks at.
         classes: Background included.
         mirror: Axes (the last ones of the image) along which it also looks at the mirror image.
+        first: See `slide`.
     """
     dims, device = image.ndim - 1, device_of(net)
     flips: list[tuple[int, ...]] = [(), *((axis - dims,) for axis in range(dims) if mirror and mirror[axis - dims])]
 
     def look(flip: tuple[int, ...]) -> Looks:
         def one(x: torch.Tensor) -> torch.Tensor:
-            x = x.to(device)
+            return look_once(net, x.to(device), f"softmax of {flip}", ask)
+
+        def ask(x: torch.Tensor) -> torch.Tensor:
             answer: torch.Tensor = net(x.flip(flip) if flip else x).float().softmax(1)
             return answer.flip(flip) if flip else answer
 
         return one
 
-    return [slide(look(flip), image, window, classes) for flip in flips]
+    return [slide(look(flip), image, window, classes, first) for flip in flips]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
@@ -38,6 +38,7 @@ from isocenter.core.units import UCUM
 from isocenter.models.learnt import LearntSettings, Preparation, Prepared, build_learnt, network_features, views_of
 from isocenter.models.learnt.agreement import answer_numbers, estimate_numbers
 from isocenter.models.orientation import Turned
+from isocenter.models.recall import look_once
 from isocenter.models.weights import Weights, WeightsCard
 from isocenter.safety.acquisition import Acquisition
 from isocenter.safety.calibration import Temperature
@@ -256,7 +257,9 @@ class LearntTask:
         strange = [{}] * len(self._nets) if settings.gate is None else settings.gate.strange_numbers(features)
         total = np.zeros((settings.network.outputs, *prepared.array.shape[1:]), dtype=np.float32)
         for number, net in enumerate(self._nets):
-            views = views_of(net, prepared.array, settings.window, settings.network.outputs, settings.mirror)
+            views = views_of(
+                net, prepared.array, settings.window, settings.network.outputs, settings.mirror, prepared.first
+            )
             each.append({**answer_numbers(views), **strange[number]})
             total += np.mean(views, axis=0) / len(self._nets)
         probabilities = np.clip(prepared.back(total), 0, 1)
@@ -300,7 +303,7 @@ class LearntTask:
         with torch.inference_mode():
             settings = self._settings
             for net, (mean, deviation), shift in zip(self._nets, settings.scales, settings.shifts, strict=True):
-                several = torch.stack([net(x.flip(v) if v else x).float() for v in views])[:, 0]
+                several = torch.stack([look_once(net, x, f"answer to {v}", _asked(net, v)) for v in views])[:, 0]
                 logits = several.mean(0)
                 if shift:
                     logits = logits + torch.tensor(shift)
@@ -352,6 +355,11 @@ class LearntTask:
             measurements=measured,
             further=further,
         )
+
+
+def _asked(net: nn.Module, flip: tuple[int, ...]) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Return what a network says of an input, or of its mirror image."""
+    return lambda x: net(x.flip(flip) if flip else x).float()
 
 
 def _possible(prediction: Prediction) -> tuple[Code, ...] | None:

@@ -10,6 +10,7 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from isocenter.core.errors import ConfigError
+from isocenter.verbs.clinic.config_arrival import ArrivalConfig
 from isocenter.verbs.clinic.config_base import Name, Port, Secret, Strict, Title, TlsConfig
 from isocenter.verbs.clinic.config_messages import FhirDestination, Hl7Destination
 from isocenter.verbs.clinic.config_observe import ObserveConfig
@@ -255,6 +256,7 @@ class ClinicConfig(Strict):
         worklist: The modality worklist that is asked for what is scheduled; null for none.
         observe: Logs, readiness, events and traces.
         vigilance: How the node watches over its own answers.
+        arrival: What is done with studies that are still arriving; null for nothing.
     """
 
     store: Path
@@ -274,6 +276,7 @@ class ClinicConfig(Strict):
     worklist: WorklistConfig | None = None
     observe: ObserveConfig = ObserveConfig()
     vigilance: VigilanceConfig = VigilanceConfig()
+    arrival: ArrivalConfig | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> ClinicConfig:

@@ -14,7 +14,7 @@ from typing import Any
 
 from isocenter.clinic.children import follow_parent
 from isocenter.clinic.ports import ResultFile, Route, Said, Work, Worked
-from isocenter.core.errors import DataError, IsocenterError, ModelError, OutputError, TransportError
+from isocenter.core.errors import DataError, IsocenterError, ModelError, OutputError, Stopped, TransportError
 from isocenter.data.images.instance import open_instance
 from isocenter.data.images.sr import Abstention, SrContent, write_sr
 from isocenter.data.images.study_files import StudyFiles
@@ -23,9 +23,11 @@ from isocenter.verbs.clinic.vigilance.rows import category
 from isocenter.verbs.read import ReadConfig, run
 from isocenter.verbs.result import ResultDocument, read_result
 
-__all__ = ["TaskRunner", "answer", "trial_name"]
+__all__ = ["Answering", "TaskRunner", "answer", "trial_name"]
 
 _DEATHS = 2
+_LOOK_S = 0.2
+Answering = Callable[[Work, Mapping[str, Any]], Worked]
 
 
 class TaskRunner:
@@ -36,6 +38,7 @@ class TaskRunner:
         processes: How many.
         longest_s: Longest that a study may take.
         prepare: Called first in each process, to set up its log say; must be picklable. None for nothing.
+        answering: What a process does, a function of a module or a `functools.partial` of one; None for `answer`.
     """
 
     def __init__(
@@ -44,28 +47,35 @@ class TaskRunner:
         processes: int,
         longest_s: float,
         prepare: Callable[[], None] | None = None,
+        answering: Answering | None = None,
     ) -> None:
-        self._settings, self._longest_s = settings, longest_s
+        self._settings, self._longest_s, self._answering = settings, longest_s, answering or answer
         self._free: queue.SimpleQueue[_Process] = queue.SimpleQueue()
         for _ in range(processes):
             self._free.put(_Process(prepare))
 
-    def run(self, work: Work) -> Worked:
+    def run(self, work: Work, cancelled: Callable[[], bool] = lambda: False) -> Worked:
         """Answer a study; see `Runner`.
 
+        Args:
+            work: Which.
+            cancelled: Tells that the answer is not wanted any more; its process is ended then.
+
         Raises:
+            Stopped: It was not wanted any more.
             DataError: The study can't be answered, or took too long.
             ModelError: A task can't run, or its process died more than once at this study.
             OutputError: The result can't be written.
         """
         if (work.out / "result.json").is_file():
             return worked(work, read_result(work.out / "result.json"))
-        asked = (work, dict(self._settings.get(trial_name(work.route)) or self._settings[work.route.name]))
+        settings = self._settings.get(trial_name(work.route)) or self._settings[work.route.name]
+        asked = (self._answering, work, dict(settings))
         process = self._free.get()
         try:
             for _ in range(_DEATHS):
                 try:
-                    return process.ask(asked, self._longest_s)
+                    return process.ask(asked, self._longest_s, cancelled)
                 except TransportError:
                     continue
         finally:
@@ -86,10 +96,13 @@ class _Process:
         self._process: BaseProcess | None = None
         self._line: Connection | None = None
 
-    def ask(self, asked: tuple[Work, dict[str, Any]], longest_s: float) -> Worked:
+    def ask(
+        self, asked: tuple[Answering, Work, dict[str, Any]], longest_s: float, cancelled: Callable[[], bool]
+    ) -> Worked:
         """Have a study answered.
 
         Raises:
+            Stopped: The answer is not wanted any more.
             TransportError: The process died.
         """
         if self._process is None or not self._process.is_alive() or self._line is None:
@@ -104,7 +117,10 @@ class _Process:
         try:
             self._line.send(asked)
             until = time.monotonic() + longest_s
-            while not self._line.poll(0.5):
+            while not self._line.poll(_LOOK_S):
+                if cancelled():
+                    self.end()
+                    raise Stopped("the answer is not wanted any more")
                 if time.monotonic() > until:
                     self.end()
                     raise DataError(f"the tasks took longer than {longest_s / 60:g} minutes; their process was ended")
@@ -133,9 +149,9 @@ def _serve(line: Connection, prepare: Callable[[], None] | None) -> None:
     if prepare is not None:
         prepare()
     while True:
-        work, settings = line.recv()
+        answering, work, settings = line.recv()
         try:
-            found: Any = answer(work, settings)
+            found: Any = answering(work, settings)
         except OutputError as error:
             found = OutputError(str(error))
         except DataError as error:

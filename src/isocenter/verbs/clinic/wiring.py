@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy.exc import DBAPIError
 
@@ -44,6 +45,8 @@ from isocenter.data.images.atomic import explain_os_error
 from isocenter.data.images.dicom.header import Wanted, scan
 from isocenter.data.images.identity import derive_uid
 from isocenter.data.images.pseudonym import pseudonym_key
+from isocenter.verbs.clinic.ahead import answer_warm
+from isocenter.verbs.clinic.arrival import memos_of, run_arrival
 from isocenter.verbs.clinic.config import ClinicConfig, DicomWebDestination, DimseDestination, TlsConfig
 from isocenter.verbs.clinic.config_messages import FhirDestination, Hl7Destination
 from isocenter.verbs.clinic.messages import MessagingRunner
@@ -220,8 +223,8 @@ def rules_of(config: ClinicConfig) -> Rules:
     )
 
 
-def runner_of(config: ClinicConfig) -> TaskRunner:
-    """Return what runs the tasks."""
+def task_settings(config: ClinicConfig) -> dict[str, dict[str, Any]]:
+    """Return fields of `ReadConfig` by the name of the route."""
     audit = config.store / "audit" / "read.jsonl" if config.audit == "auto" else config.audit
     if audit is not None:
         audit.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -231,9 +234,20 @@ def runner_of(config: ClinicConfig) -> TaskRunner:
         rule.name: {**rule.model_dump(include=set(fields)), "audit": audit, "seed": config.tasks.seed, **watched}
         for rule in config.rules
     }
-    settings |= trial_settings(config, settings)
+    return settings | trial_settings(config, settings)
+
+
+def runner_of(config: ClinicConfig) -> TaskRunner:
+    """Return what runs the tasks."""
+    memos = memos_of(config)
+    answering = None if memos is None else partial(answer_warm, memos)
     prepare = partial(setup_logs, logs_of(config))
-    return TaskRunner(settings, config.tasks.processes, config.tasks.minutes * 60, prepare)
+    return TaskRunner(task_settings(config), config.tasks.processes, config.tasks.minutes * 60, prepare, answering)
+
+
+def patience_of(config: ClinicConfig) -> float:
+    """Return for how long a complete study may be overtaken by more urgent ones."""
+    return Completeness.patience_s if config.arrival is None else config.arrival.patience_s
 
 
 def parts_of(config: ClinicConfig) -> tuple[Part, ...]:
@@ -241,7 +255,14 @@ def parts_of(config: ClinicConfig) -> tuple[Part, ...]:
     parts = {"workflow": partial(work_of, config)}
     if config.web is not None:
         parts["web"] = partial(web_of, config)
+    if config.arrival is not None:
+        parts["arrival"] = partial(arrival_of, config)
     return tuple(Part(name, partial(observed, logs_of(config), run)) for name, run in parts.items())
+
+
+def arrival_of(config: ClinicConfig, stopped: Callable[[], bool]) -> None:
+    """Look at studies that are arriving, in this process, until told to stop."""
+    run_arrival(config, rules_of(config), task_settings(config), stopped)
 
 
 def web_of(config: ClinicConfig, stopped: Callable[[], bool]) -> None:
@@ -258,7 +279,7 @@ def work_of(config: ClinicConfig, stopped: Callable[[], bool]) -> None:
     settings = EngineSettings(
         config.store,
         config.database_url("workflow.db"),
-        Completeness(told.quiet_s, told.told_s, told.longest_s),
+        Completeness(told.quiet_s, told.told_s, told.longest_s, patience_of(config)),
         Insistence(insistence.first_wait_s, insistence.longest_wait_s, insistence.tries),
         at_once=config.tasks.processes,
         reserve_bytes=config.limits.reserve_mb << 20,

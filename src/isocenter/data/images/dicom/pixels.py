@@ -26,6 +26,7 @@ from pydicom.pixels.utils import pixel_array
 from pydicom.uid import UID, RLELossless
 
 from isocenter.core.errors import PixelError
+from isocenter.core.memo import current_memo, key_of, recalled
 from isocenter.data.images.dicom.header import Header, read_dataset
 from isocenter.data.images.dicom.plane import Plane
 
@@ -314,6 +315,8 @@ class _Source:
         self._streams: dict[str, list[bytes]] = {}
         self._lock = threading.Lock()  # pydicom's plug-ins hold the GIL, and gdcm is not safe in threads
         self._codecs = importlib.import_module("imagecodecs") if importlib.util.find_spec("imagecodecs") else None
+        self._version = str(getattr(self._codecs, "__version__", ""))
+        self._memo = current_memo()  # here: the threads that decode have no context of their own
 
     def frame(self, plane: Plane) -> np.ndarray:
         """Return the stored values of one frame (Y, X); of a file with a Modality LUT, the mapped values."""
@@ -339,7 +342,12 @@ class _Source:
                 data = _encapsulated(file, header, plane.frame)
             if data is None:
                 data = self._regrouped(header)[plane.frame]
-            frame = np.asarray(getattr(self._codecs, codec)(data))
+            code = bytes(data)  # a frame of a series that was still arriving may have been decoded before
+            frame = recalled(
+                self._memo,
+                lambda: key_of(codec, self._version, code),
+                lambda: np.asarray(getattr(self._codecs, codec)(code)),
+            )
         except _DECODER_FAILURES:
             return None  # pydicom's plug-ins have the last word, and the better message
         if frame.ndim != 2 or frame.dtype.kind not in "iu":

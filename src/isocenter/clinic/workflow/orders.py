@@ -1,4 +1,4 @@
-"""Orders, wherever they come from: in the ledger's database, matched to studies, and used where the patient is the same.
+"""Orders, wherever they come from: kept beside the ledger, matched to studies, used where the patient is the same.
 
 An order says how urgent a study is, and why it was asked for. It never says whose a study is: that is in its images.
 An order of another patient than the images' is a conflict, which is told and changes nothing.
@@ -394,7 +394,7 @@ def _placed(row: Any) -> Placed:
 
 @quiet()
 def _header(file: Path) -> Mapping[str, str]:
-    """Return what orders are matched by; nothing of a file that can't be read, which then is matched by its UID alone."""
+    """Return what orders are matched by; nothing of a file that can't be read."""
     try:
         header = open_instance(file, pixels=False)
     except DataError:

@@ -32,7 +32,7 @@ from isocenter.clinic.workflow.deliver import Deliveries, Insistence
 from isocenter.clinic.workflow.ledger import ANSWERED, COMPLETE, FAILED, WORKING, Completeness, Ledger, delivery_key
 from isocenter.clinic.workflow.noted import forget_events, take_in_notes
 from isocenter.clinic.workflow.turning import OwnClock, touch
-from isocenter.core.errors import CapabilityError, IsocenterError, OutputError, TransportError
+from isocenter.core.errors import CapabilityError, DataError, IsocenterError, OutputError, TransportError
 from isocenter.data.images.atomic import explain_os_error
 from isocenter.data.images.dicom.header import Wanted, scan
 
@@ -336,6 +336,10 @@ class Engine:
                 held = place_of(store, study, row["sop"])
                 os.link(held, folder / held.name)
                 digest.update(f"{row['sop']} {row['sha256']}\n".encode())
+        except FileNotFoundError as error:
+            raise DataError(
+                "an instance of this study is not held here any more; send it again, then replay"
+            ) from error
         except OSError as error:
             raise explain_os_error(error, folder, doing="write") from error
         for row in _one_a_series(rows):

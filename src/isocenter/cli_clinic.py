@@ -127,4 +127,36 @@ def recover(config: ConfigArgument) -> None:
     )
 
 
+@app.command()
+def backup(
+    config: ConfigArgument,
+    to: Annotated[Path, typer.Option("--to", help="File to write; it must not be there.", show_default=False)],
+    instances: Annotated[
+        bool, typer.Option("--instances", help="With the instances that are held: most of a store's bytes.")
+    ] = False,
+) -> None:
+    """Write a backup of a node, which may run meanwhile: ledger, journals, results, audit record."""
+    from isocenter.verbs.clinic import clinic_backup
+
+    made = clinic_backup(config, to, instances=instances)
+    out(f"{made.file}: {made.files} files, {made.bytes / 1e6:.1f} MB, manifest {made.sha256}")
+
+
+@app.command()
+def restore(
+    config: ConfigArgument,
+    file: Annotated[Path, typer.Argument(help="The backup.", show_default=False, readable=False)],
+) -> None:
+    """Put a backup in place of an empty store, after all of it was checked."""
+    from isocenter.verbs.clinic import clinic_restore
+
+    found = clinic_restore(config, file)
+    lines = [f"restored: {found.files} files, {sum(found.rows.values())} rows of the ledger"]
+    if found.unheld:
+        lines.append(
+            f"{found.unheld} studies were not answered and their instances are not in the backup: send them again"
+        )
+    out("\n".join(lines))
+
+
 add(app)

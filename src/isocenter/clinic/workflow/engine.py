@@ -41,7 +41,7 @@ from isocenter.clinic.workflow.ledger import (
 )
 from isocenter.clinic.workflow.noted import forget_events, take_in_notes
 from isocenter.clinic.workflow.turning import OwnClock, touch
-from isocenter.core.errors import CapabilityError, IsocenterError, OutputError, TransportError
+from isocenter.core.errors import CapabilityError, DataError, IsocenterError, OutputError, TransportError
 from isocenter.data.images.atomic import explain_os_error
 from isocenter.data.images.dicom.header import Wanted, scan
 
@@ -363,6 +363,10 @@ class Engine:
                 held = place_of(store, study, row["sop"])
                 os.link(held, folder / held.name)
                 digest.update(f"{row['sop']} {row['sha256']}\n".encode())
+        except FileNotFoundError as error:
+            raise DataError(
+                "an instance of this study is not held here any more; send it again, then replay"
+            ) from error
         except OSError as error:
             raise explain_os_error(error, folder, doing="write") from error
         facts = facts_of(store, state, rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from isocenter.clinic.backup import Backup, Restored
 from isocenter.verbs.clinic.config import ClinicConfig, load_clinic_config
 from isocenter.verbs.clinic.operate import (
     ClinicStatus,
@@ -11,12 +12,17 @@ from isocenter.verbs.clinic.operate import (
     clinic_status,
     clinic_worklist,
 )
+from isocenter.verbs.clinic.safekeeping import clinic_backup, clinic_restore
 
 __all__ = [
+    "Backup",
     "ClinicConfig",
     "ClinicStatus",
+    "Restored",
+    "clinic_backup",
     "clinic_recover",
     "clinic_replay",
+    "clinic_restore",
     "clinic_run",
     "clinic_status",
     "clinic_worklist",

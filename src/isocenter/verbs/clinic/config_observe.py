@@ -26,7 +26,7 @@ class ObserveConfig(Strict):
         workflow_s: So does a workflow that did not turn for so long.
         ledger_s: So does a database that does not answer in that time.
         events_days: How long events are kept; null for ever.
-        traces_url: Where OpenTelemetry traces go (OTLP over HTTP: "http://localhost:4318/v1/traces" say); null: nowhere.
+        traces_url: Where OpenTelemetry traces go (OTLP, "http://localhost:4318/v1/traces" say); null for nowhere.
         traces_token: Bearer token for it.
     """
 

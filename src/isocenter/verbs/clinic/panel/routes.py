@@ -32,8 +32,8 @@ _KEEP_S: Final = 2.0
 _IDENTITY: Final = "isocenter.identity"
 """Where the layer of access puts who asks."""
 _POLICY: Final = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; base-uri 'none'; "
-    "form-action 'none'; frame-ancestors 'none'"
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 _LONGEST: Final = 1000
 Limit = Annotated[int, Query(ge=1, le=_LONGEST)]

@@ -209,8 +209,8 @@ def main() -> None:
         "## What this does not show",
         "",
         "Real streams are not exchangeable even where nothing is wrong: weekdays, seasons, wards that send in batches, "
-        "patients who come again. Then an alarm is right that studies are not as they were, and it may still be no "
-        "news to anybody. The rate above is of streams that are exchangeable. A small change of prevalence stays unseen "
+        "patients who come again. Then an alarm is right that studies are not as they were, and may still be no "
+        "news to anybody. The rate above is of exchangeable streams. A small change of prevalence stays unseen "
         "for long, and whether answers are right is not seen at all without readers: see override rate and coverage.",
         "",
         f"{time.monotonic() - begun:.0f} s.",

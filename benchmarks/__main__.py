@@ -31,6 +31,7 @@ NOT_SPEED = {
     "deidentify_letters",
     "deidentify_text",
     "diagnosis",
+    "drift",
     "duplicates",
     "evidence_maps",
     "evidence_sets",

@@ -32,11 +32,14 @@ from isocenter.clinic.ports import (
     Work,
     Worked,
 )
+from isocenter.clinic.vigilance import Record
 from isocenter.clinic.workflow import Completeness, Ledger, open_ledger
 from isocenter.clinic.workflow.deliver import Deliveries, Insistence
 from isocenter.clinic.workflow.engine import Engine, EngineSettings, Ports, derived_uid
 from isocenter.clinic.workflow.rules import Rule, Rules
 from isocenter.core.errors import ConfigError, DataError, OutputError
+from isocenter.verbs.clinic.config_vigilance import CanaryConfig
+from isocenter.verbs.clinic.vigilance.canary import Trial, TrialRouter, roll_back
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 # DBOS leaves connections of SQLite to the garbage collector.
@@ -119,14 +122,14 @@ def ledger_of(store: Path) -> Ledger:
 
 
 @contextmanager
-def engine(store: Path, world: World) -> Iterator[tuple[Engine, Ledger]]:
+def engine(store: Path, world: World, router: Router | None = None) -> Iterator[tuple[Engine, Ledger]]:
     store.mkdir(exist_ok=True)
     settings = EngineSettings(
         store, f"sqlite:///{store / 'workflow.db'}", Completeness(quiet_s=0.05), Insistence(0.01, 0.05, tries=3),
         at_once=2, reserve_bytes=1,
     )  # fmt: skip
     ledger = ledger_of(store)
-    made = Engine(settings, ledger, Ports(world, world, world, world, world, {"pacs": world}))
+    made = Engine(settings, ledger, Ports(world, router or world, world, world, world, {"pacs": world}))
     try:
         yield made, ledger
     finally:
@@ -226,6 +229,32 @@ def test_gate_shadow_identity_and_no_rule(tmp_path: Path) -> None:
         hold(store, dataset("1.2.3", 1))
         turn(made, lambda: state(ledger, "1.2.3") == ("answered", 1))
         assert "no rule" in [event["kind"] for event in ledger.events()]
+
+
+def test_a_study_under_way_keeps_the_model_that_it_was_given(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    store.mkdir()
+    decided = ledger_of(store)
+    record, trial = Record(decided.engine), Trial("ct", ("old",), CanaryConfig(tasks=("new",), share=1.0))
+
+    class Interrupted(World):
+        def run(self, work: Work) -> Worked:
+            if not self.ran:
+                self.errors = [OutputError("the disk is full")]
+                assert roll_back(record, decided, trial, "worse", "operator")
+            return super().run(work)
+
+    world = Interrupted()
+    world.route = Route("ct", ("old",), ("pacs",))
+    with engine(store, world, TrialRouter(world, {"ct": trial}, record, b"key")) as (made, ledger):
+        hold(store, dataset("1.2.1", 1))
+        turn(made, lambda: state(ledger, "1.2.1") == ("answered", 1))
+        hold(store, dataset("1.2.2", 1))
+        turn(made, lambda: state(ledger, "1.2.2") == ("answered", 1))
+        turn(made, lambda: len(world.sent) == 2)
+    assert [work.route.tasks for work in world.ran] == [("new",), ("new",), ("old",)]
+    assert "rollback" in [event["kind"] for event in decided.events()]
+    decided.engine.dispose()
 
 
 def test_deliveries_are_tried_again_or_become_dead_letters(tmp_path: Path) -> None:

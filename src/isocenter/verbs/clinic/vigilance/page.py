@@ -181,7 +181,7 @@ def render_comparison(comparison: Comparison, *, at: datetime | None = None) -> 
     marks = {"within the margins": "✓", "beyond the margins": "✕", "not shown": "?", "too few studies": "…"}
     title = f"{comparison.candidate} beside {comparison.live}"
     return page_environment("clinic/vigilance").get_template("compare.html.j2").render(
-        **_frame(title, at), c=comparison, css="quiet" if comparison.verdict == "within the margins" else "alarmed",
+        **_frame(title, at), c=comparison, tone="quiet" if comparison.verdict == "within the margins" else "alarmed",
         css_of=css_of.__getitem__, mark=marks[comparison.verdict], plots=plots,
     )  # fmt: skip
 

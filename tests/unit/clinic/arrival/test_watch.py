@@ -128,7 +128,11 @@ def test_what_is_not_stated_contradicts_nothing() -> None:
     expected = Expectation("x", body_parts=("HEAD",), phase="late", delay_s=(1.0, 2.0))
     assert expected.contradicted("1", stated_of(Dataset())) == []
     scout = Dataset()
-    scout.ImageType, scout.BodyPartExamined, scout.SeriesDescription = ["ORIGINAL", "PRIMARY", "LOCALIZER"], "CHEST", "x"
+    scout.ImageType, scout.BodyPartExamined, scout.SeriesDescription = (
+        ["ORIGINAL", "PRIMARY", "LOCALIZER"],
+        "CHEST",
+        "x",
+    )
     assert expected.contradicted("1", stated_of(scout)) == []
     with pytest.raises(ConfigError, match="no regular expression"):
         Expectation("x", order="(")

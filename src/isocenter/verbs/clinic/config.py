@@ -10,20 +10,24 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from isocenter.core.errors import ConfigError
-from isocenter.verbs.clinic.config_arrival import ArrivalConfig
+from isocenter.verbs.clinic.config_arrival import ArrivalConfig, CriticalConfig, ExpectConfig, NotifyConfig
 from isocenter.verbs.clinic.config_base import Name, Port, Secret, Strict, Title, TlsConfig
 from isocenter.verbs.clinic.config_web import WebConfig
 from isocenter.verbs.read import Coded
 
 __all__ = [
+    "ArrivalConfig",
     "CallerConfig",
     "ClinicConfig",
     "CompletenessConfig",
+    "CriticalConfig",
     "DicomWebDestination",
     "DimseDestination",
     "EntityConfig",
+    "ExpectConfig",
     "InsistenceConfig",
     "LimitsConfig",
+    "NotifyConfig",
     "RuleConfig",
     "Secret",
     "TasksConfig",

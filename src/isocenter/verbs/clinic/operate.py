@@ -17,6 +17,7 @@ from isocenter.clinic.children import StoreLock
 from isocenter.clinic.dimse.holding import Recovered, recover
 from isocenter.clinic.node import STATE_FILE, Node
 from isocenter.clinic.workflow import Ledger, open_ledger
+from isocenter.clinic.workflow.ledger import ARRIVING, COMPLETE, WORKING
 from isocenter.core.errors import CapabilityError
 from isocenter.verbs.clinic.config import ClinicConfig, load_clinic_config
 from isocenter.verbs.clinic.wiring import destinations_of, parts_of, reception_of, rules_of
@@ -38,6 +39,7 @@ class ClinicStatus(BaseModel):
         failed: Studies that could not be answered: study, version, reason.
         conflicts: Instances that were refused because another of their UID is held.
         events: The latest, newest first.
+        alerts: The latest about studies that are arriving or wait, newest first: study, detail.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -50,6 +52,7 @@ class ClinicStatus(BaseModel):
     failed: tuple[dict[str, Any], ...]
     conflicts: int
     events: tuple[dict[str, Any], ...]
+    alerts: tuple[dict[str, Any], ...] = ()
 
 
 def clinic_run(
@@ -117,6 +120,7 @@ def clinic_status(config: Path | str | ClinicConfig) -> ClinicStatus:
             ),
             conflicts=len(ledger.conflicts()),
             events=tuple(events[:20]),
+            alerts=_alerts(ledger, events),
         )
     finally:
         ledger.engine.dispose()
@@ -176,6 +180,13 @@ def _require_web() -> None:
     missing = [name for name in ("fastapi", "uvicorn") if find_spec(name) is None]
     if missing:
         raise CapabilityError(f'the node\'s web server needs {", ".join(missing)}: pip install "isocenter[clinic]"')
+
+
+def _alerts(ledger: Ledger, events: Sequence[dict[str, Any]]) -> tuple[dict[str, Any], ...]:
+    """Return what is wrong with studies that are not answered yet: it can still be mended."""
+    open_ = {state.study for name in (ARRIVING, COMPLETE, WORKING) for state in ledger.in_state(name)}
+    told = [e for e in events if e["kind"] in ("alert", "critical") and e["study"] in open_]
+    return tuple({k: e[k] for k in ("kind", "study", "detail")} for e in told)
 
 
 def _ledger(config: ClinicConfig) -> Ledger:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from isocenter.core import Image, TaskCard
@@ -15,7 +13,7 @@ from isocenter.models.layout import layout
 from isocenter.models.learnt import LearntSettings, Preparation, build_learnt
 from isocenter.models.orientation import Turned
 from isocenter.tasks.segment.adapted.channel import finite_channel
-from isocenter.verbs.adapted_folder import CONFIG, card_fields
+from isocenter.verbs.adapted_folder import card_fields
 from isocenter.verbs.learnt_folder import write_learnt
 
 __all__ = ["write_unskilled"]
@@ -81,6 +79,4 @@ def write_unskilled(
     arrays = {k: v.numpy() for k, v in net.state_dict().items() if v.dtype == torch.float32}
     config = {"data": {"cases": [{"sha256": "0" * 64}]}}
     write_learnt(folder, document, members=[(arrays, fields)], held_out=[], config=config)
-    if json.loads((folder / CONFIG).read_text("utf-8")) != config or not np.isfinite(list(arrays.values())[0]).all():
-        raise RuntimeError("the task was not written")
     return folder

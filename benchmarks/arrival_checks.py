@@ -2,8 +2,8 @@
 
     python -m benchmarks.arrival_checks --data ../shared/data [--page docs/results/arrival-checks.md]
 
-Motion: in each volume, all slices from one on are shifted in their plane, by a known way in a random direction; found is
-a jump at that very pair. False are jumps elsewhere, and any in the volume as it is. Volumes: CT and T1 MR of STS_002
+Motion: in each volume, all slices from one on are shifted in their plane, by a known way in a random direction; found
+is a jump at that very pair. False are jumps elsewhere, and any in the volume as it is. Volumes: CT and T1 MR of STS_002
 (CC BY 3.0), and anatomy of our own data engine (`isocenter.synth`), which is no patient's.
 """
 
@@ -33,6 +33,7 @@ from isocenter.data.images.motion import between, jumps, thumbnail
 from isocenter.synth import synthesise_volume
 from isocenter.testing.dicom_phantom import write_ct_series
 
+Planes = tuple[np.ndarray, tuple[float, float], tuple[float, float] | None]
 WAYS_MM = (0.0, 2.0, 3.0, 4.0, 6.0, 10.0)
 ORDERS: dict[str, Callable[[list[Path]], list[Path]]] = {
     "in order": lambda files: files,
@@ -46,7 +47,7 @@ def volumes(
     data: Path, count: int
 ) -> dict[str, list[tuple[np.ndarray, tuple[float, float], tuple[float, float] | None]]]:
     """Return planes, their spacing and the range of their values, by where they come from."""
-    found: dict[str, list[tuple[np.ndarray, tuple[float, float], tuple[float, float] | None]]] = {}
+    found: dict[str, list[Planes]] = {}
     for name, ends in (("CT", (-200.0, 300.0)), ("MR_T1", None)):
         image = read_study(data / f"ct_mr_pet_sts/dicom/STS_002/{name}/image").study.images[0]
         spacing = image.geometry.spacing_mm or (1.0, 1.0, 1.0)
@@ -151,22 +152,35 @@ def main() -> None:
 def page(rows: list[str], told: list[str], slices: int) -> str:
     """Return docs/results/arrival-checks.md."""
     ways = " | ".join(f"{way:g} mm" for way in WAYS_MM[1:])
-    return "\n".join([
+    how = """
+    All slices from one on are shifted in their plane, by a known way in a random direction, at every second slice of
+    each volume in turn; found is a jump at that very pair of slices. False: jumps told of at other pairs, or with no
+    motion at all.
+    """
+    limits = """
+    What this does not show: motion within a slice, along the normal, or by a bend; the sign says nothing of these. The
+    shifts are simulated; real motion of known extent was not at hand. The synthetic volumes change much from slice to
+    slice, more than patients do, and their limit rises with what is usual in a series: there motion is missed.
+    """
+    late = """
+    A slice lost within the last seconds of a series is told of after its end, and slices that come in no order are
+    judged in silence. The first and the last slice of a series can't be missed: nothing lies beyond them; for that there
+    is the number of images that the scanner said it made.
+    """
+    lines = [
         "# Checks of series that are arriving",
         "",
         f"`python -m benchmarks.arrival_checks --data DATA`, {datetime.date.today().isoformat()}, {machine()}.",
         "",
         "## A patient who moves between two slices",
         "",
-        "All slices from one on are shifted in their plane, by a known way in a random direction, at every second slice of each",
-        "volume in turn; found is a jump at that very pair of slices. False: jumps told of at other pairs, or with no motion at all.",
+        " ".join(how.split()),
         "",
         f"| volumes | {ways} | false |",
         f"| --- |{' --- |' * len(WAYS_MM)}",
         *rows,
         "",
-        "What this does not show: motion within a slice, along the normal, or by a bend; the sign says nothing of these. The shifts are",
-        "simulated; real motion of known extent was not at hand.",
+        " ".join(limits.split()),
         "",
         "## A slice that is lost",
         "",
@@ -176,10 +190,9 @@ def page(rows: list[str], told: list[str], slices: int) -> str:
         "| --- | --- | --- | --- |",
         *told,
         "",
-        "A slice lost within the last seconds of a series is told of after its end, and slices that come in no order are judged in silence.",
-        "The first and the last slice of a series can't be missed: nothing lies beyond them; for that there is the number of images",
-        "that the scanner said it made.",
-    ]) + "\n"  # fmt: skip
+        " ".join(late.split()),
+    ]
+    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":

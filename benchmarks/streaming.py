@@ -3,8 +3,8 @@
     python -m benchmarks.streaming --data ../shared/data [--quick] [--page docs/results/streaming.md]
 
 Two nodes in turn, `isocenter clinic run` each: one with `arrival:`, one without (the peer). Both get the same studies
-over the same association from a process that sends one slice after the other at a pace; each study is sent under UIDs of
-its own. What is timed is the ledger's: from the journal's line of the last instance to "answered". Completeness is by
+from a process that sends one slice after the other over one association at a pace; each study has UIDs of its own. What
+is timed is the ledger's: from the journal's line of the last instance to "answered". Completeness is by
 silence, the same in both, and part of the time. Every byte of every mask, SEG and SR must be the same from both, or
 there is no figure.
 
@@ -254,29 +254,36 @@ def page(figures: dict[str, Any]) -> str:
         ahead = f"{sum(streaming.before_end)} of {len(streaming.before_end)}"
         cells = (interval(batch.final[1:]), interval(streaming.final[1:]), interval(streaming.provisional[1:]), ahead)
         rows.append(f"| {name} | {' | '.join(cells)} |")
-    text = f"""# A study that arrives: from its last slice to its result
-
-`python -m benchmarks.streaming --data DATA`, {datetime.date.today().isoformat()}, {machine()}.
-
-A node with `arrival:` against one without, in turn, on the same machine; {figures["studies"]} studies of each kind sent to each by an
-association at a pace, the first of them to warm up and not counted. Seconds from the last instance's line in the journal:
-median (least to largest). Completeness is by silence of {QUIET_S:g} s, and within every figure but the provisional one.
-**All masks, SEG, SR, previews and predictions were the same from both nodes, byte for byte**; the run ends without figures where
-one is not.
-
-| series | batch: final | streaming: final | streaming: provisional, of all slices | studies with a provisional answer before the last slice |
-| --- | --- | --- | --- | --- |
-{chr(10).join(rows)}
-
-CT: STS_002 (CC BY 3.0), JPEG 2000, 3.27 mm; networks of the form and size that `isocenter adapt --data` makes for it, not
-trained: their masks mean nothing, and no gate stands before them. A gate's look at the network's embedding depends on the whole
-extent, and would be added to both columns. MR: a crop of the Medical Segmentation Decathlon (CC BY-SA 4.0), answered by
-`hippocampus-t1`, which prepares an image by numbers of all of it: nothing of its network's work can be done before the last slice,
-and what is gained is that the waiting time for silence is used.
-
-Two cores do all of this: the sender, both nodes' processes, and work ahead at low priority.
-"""
-    return text
+    said = f"""
+    A node with `arrival:` against one without, in turn, on the same machine; {figures["studies"]} studies of each kind
+    sent to each by an association at a pace, the first of them to warm up and not counted. Seconds from the last
+    instance's line in the journal: median (least to largest). Completeness is by silence of {QUIET_S:g} s, and within
+    every figure but the provisional one. **All masks, SEG, SR, previews and predictions were the same from both nodes,
+    byte for byte**; the run ends without figures where one is not.
+    """
+    what = """
+    CT: STS_002 (CC BY 3.0), JPEG 2000, 3.27 mm; networks of the form and size that `isocenter adapt --data` makes for
+    it, not trained: their masks mean nothing, and no gate stands before them. A gate's look at the network's embedding
+    depends on the whole extent, and would be added to both columns. MR: a crop of the Medical Segmentation Decathlon (CC
+    BY-SA 4.0), answered by `hippocampus-t1`, which prepares an image by numbers of all of it: none of its network's work
+    can be done before the last slice, and what is gained is that the wait for silence is used. Two cores do all of this:
+    the sender, the node's processes, and work ahead at low priority.
+    """
+    head = ("series", "batch: final", "streaming: final", "streaming: provisional, of all slices")
+    lines = [
+        "# A study that arrives: from its last slice to its result",
+        "",
+        f"`python -m benchmarks.streaming --data DATA`, {datetime.date.today().isoformat()}, {machine()}.",
+        "",
+        " ".join(said.split()),
+        "",
+        f"| {' | '.join(head)} | studies with a provisional answer before the last slice |",
+        "| --- | --- | --- | --- | --- |",
+        *rows,
+        "",
+        " ".join(what.split()),
+    ]
+    return "\n".join(lines) + "\n"
 
 
 def main() -> None:

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from benchmarks._streaming_task import write_unskilled
 from pydicom import dcmread
 
 from arrival_cases import body, files_of
-from benchmarks._streaming_task import write_unskilled
 from isocenter.clinic.arrival import FolderMemo
 from isocenter.clinic.ports import Route, Work
 from isocenter.verbs.clinic.ahead import Memos, answer_ahead, answer_warm, marked_provisional

@@ -164,8 +164,8 @@ def page(rows: list[str], told: list[str], slices: int) -> str:
     """
     late = """
     A slice lost within the last seconds of a series is told of after its end, and slices that come in no order are
-    judged in silence. The first and the last slice of a series can't be missed: nothing lies beyond them; for that there
-    is the number of images that the scanner said it made.
+    judged in silence. The first and the last slice of a series can't be missed: nothing lies beyond them; for that
+    there is the number of images that the scanner said it made.
     """
     lines = [
         "# Checks of series that are arriving",

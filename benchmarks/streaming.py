@@ -262,12 +262,12 @@ def page(figures: dict[str, Any]) -> str:
     byte for byte**; the run ends without figures where one is not.
     """
     what = """
-    CT: STS_002 (CC BY 3.0), JPEG 2000, 3.27 mm; networks of the form and size that `isocenter adapt --data` makes for
-    it, not trained: their masks mean nothing, and no gate stands before them. A gate's look at the network's embedding
-    depends on the whole extent, and would be added to both columns. MR: a crop of the Medical Segmentation Decathlon (CC
-    BY-SA 4.0), answered by `hippocampus-t1`, which prepares an image by numbers of all of it: none of its network's work
-    can be done before the last slice, and what is gained is that the wait for silence is used. Two cores do all of this:
-    the sender, the node's processes, and work ahead at low priority.
+    CT: STS_002 (CC BY 3.0), JPEG 2000, 3.27 mm; networks of the form and size that `isocenter adapt --data` makes
+    for it, not trained: their masks mean nothing, and no gate stands before them. A gate's look at the network's
+    embedding depends on the whole extent, and would be added to both columns. MR: a crop of the Medical
+    Segmentation Decathlon (CC BY-SA 4.0), answered by `hippocampus-t1`, which prepares an image by numbers of all
+    of it: none of its network's work can be done before the last slice, and what is gained is that the wait for
+    silence is used. Two cores do all of this: the sender, the node's processes, and work ahead at low priority.
     """
     head = ("series", "batch: final", "streaming: final", "streaming: provisional, of all slices")
     lines = [

@@ -50,6 +50,7 @@ def status(config: ConfigArgument, as_json: JsonOption = False) -> None:
     lines += [f"{title} listens on port {port}" for title, port in found.ports.items() if found.running]
     lines += [f"studies {state}: {count}" for state, count in sorted(found.studies.items())]
     lines += [f"deliveries {state}: {count}" for state, count in sorted(found.deliveries.items())]
+    lines += [f"{one['kind']}: {one['study']}: {one['detail']}" for one in found.alerts]
     lines += [f"failed: {one['study']} version {one['version']}: {one['reason']}" for one in found.failed]
     lines += [
         f"dead letter {one['delivery'][:12]}: {one['study']} to {one['destination']}: {one['error']}"

@@ -10,7 +10,7 @@ from isocenter.core.prediction import Effect, Estimate, Likeness, ModelRef, Pred
 from isocenter.core.prompt import Prompt
 from isocenter.core.report import Evidence, Finding, Report
 from isocenter.core.study import Record, Study
-from isocenter.core.task import Task, TaskCard, TaskEntry
+from isocenter.core.task import LooksAhead, Task, TaskCard, TaskEntry
 from isocenter.core.units import Code, Measurement, Quantity
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "Geometry",
     "Image",
     "Likeness",
+    "LooksAhead",
     "Mask",
     "Measurement",
     "ModelRef",

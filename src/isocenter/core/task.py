@@ -11,7 +11,7 @@ from isocenter.core.prediction import Prediction
 from isocenter.core.prompt import Prompt
 from isocenter.core.study import Study
 
-__all__ = ["Task", "TaskCard", "TaskEntry", "is_for_others"]
+__all__ = ["LooksAhead", "Task", "TaskCard", "TaskEntry", "is_for_others"]
 
 
 @dataclass(frozen=True)
@@ -94,6 +94,15 @@ class Task(Protocol):
 
     def run(self, study: Study, prompts: Sequence[Prompt] = ()) -> Prediction:
         """Answer for a study with one image (the verb picks it), or abstain with a reason."""
+        ...
+
+
+@runtime_checkable
+class LooksAhead(Protocol):
+    """What a task may offer beside `Task`: the work on an image that is still arriving that the whole image can use."""
+
+    def look_ahead(self, study: Study) -> None:
+        """Do that work, where somebody remembers it (`core.memo`); answers nothing."""
         ...
 
 

@@ -93,7 +93,7 @@ class FolderMemo:
 
     def _has_room(self, size: int) -> bool:
         try:
-            disk = os.statvfs(self.folder if self.folder.is_dir() else self.folder.parents[2])
+            disk = os.statvfs(next(place for place in (self.folder, *self.folder.parents) if place.is_dir()))
         except OSError:
             return False
         if time.monotonic() - self._counted > _COUNT_EVERY_S:  # other processes add to it too

@@ -19,7 +19,7 @@ from torch import nn
 
 from isocenter.models.recall import look_once
 
-__all__ = ["device_of", "slide", "views_of"]
+__all__ = ["device_of", "look_ahead", "slide", "views_of"]
 
 Looks = Callable[[torch.Tensor], torch.Tensor]
 
@@ -92,6 +92,43 @@ def slide(
     return np.ascontiguousarray((total / weight)[(slice(None), *inner)])
 
 
+def look_ahead(
+    net: nn.Module,
+    image: Float[np.ndarray, "channel *space"],
+    window: Sequence[int],
+    mirror: Sequence[bool],
+    first: Sequence[int],
+    grows: int,
+) -> int:
+    """Look at those windows of an image that it will keep when it grows; return how many they are.
+
+    Args:
+        net: From windows to logits.
+        image: Prepared, as far as it has come.
+        window: What the network looks at.
+        mirror: See `views_of`.
+        first: See `slide`.
+        grows: Axis along which more will come, at either end.
+    """
+    space = image.shape[1:]
+    if len(first) != len(space) or space[grows] < window[grows]:
+        return 0
+    extra = [max(0, w - n) for n, w in zip(space, window, strict=True)]
+    padded = np.pad(image, [(0, 0), *((e // 2, e - e // 2) for e in extra)])
+    starts = [_starts(n, w, f) for n, w, f in zip(padded.shape[1:], window, first, strict=True)]
+    step = max(1, window[grows] // 2)
+    starts[grows] = [start for start in starts[grows] if (start + first[grows]) % step == 0]
+    looks = _looks(net, len(space), mirror)
+    corners = list(itertools.product(*starts))
+    for corner in corners:
+        place = tuple(slice(c, c + w) for c, w in zip(corner, window, strict=True))
+        part = torch.from_numpy(np.ascontiguousarray(padded[(slice(None), *place)]))[None]
+        with torch.inference_mode():
+            for look in looks:
+                look(part)
+    return len(corners)
+
+
 def views_of(
     net: nn.Module,
     image: Float[np.ndarray, "channel *space"],
@@ -110,17 +147,20 @@ def views_of(
         mirror: Axes (the last ones of the image) along which it also looks at the mirror image.
         first: See `slide`.
     """
-    dims, device = image.ndim - 1, device_of(net)
+    looks = _looks(net, image.ndim - 1, mirror)
+    return [slide(look, image, window, classes, first) for look in looks]
+
+
+def _looks(net: nn.Module, dims: int, mirror: Sequence[bool]) -> list[Looks]:
+    """Return what a network says of a window: of itself, and of each mirror image turned back."""
+    device = device_of(net)
     flips: list[tuple[int, ...]] = [(), *((axis - dims,) for axis in range(dims) if mirror and mirror[axis - dims])]
 
     def look(flip: tuple[int, ...]) -> Looks:
-        def one(x: torch.Tensor) -> torch.Tensor:
-            return look_once(net, x.to(device), f"softmax of {flip}", ask)
-
         def ask(x: torch.Tensor) -> torch.Tensor:
             answer: torch.Tensor = net(x.flip(flip) if flip else x).float().softmax(1)
             return answer.flip(flip) if flip else answer
 
-        return one
+        return lambda x: look_once(net, x.to(device), f"softmax of {flip}", ask)
 
-    return [slide(look(flip), image, window, classes, first) for flip in flips]
+    return [look(flip) for flip in flips]

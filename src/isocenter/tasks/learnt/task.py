@@ -37,6 +37,7 @@ from isocenter.core.knowledge import PRESENCE_CODES
 from isocenter.core.units import UCUM
 from isocenter.models.learnt import LearntSettings, Preparation, Prepared, build_learnt, network_features, views_of
 from isocenter.models.learnt.agreement import answer_numbers, estimate_numbers
+from isocenter.models.learnt.sliding import look_ahead
 from isocenter.models.orientation import Turned
 from isocenter.models.recall import look_once
 from isocenter.models.weights import Weights, WeightsCard
@@ -178,6 +179,25 @@ class LearntTask:
         if image.sha256 in settings.learnt_from:
             found = replace(found, notes=(*found.notes, _SEEN))
         return replace(found, likeness=likeness)
+
+    def look_ahead(self, study: Study) -> None:
+        """Look at those windows of an image that is still arriving that the whole image will have too.
+
+        Nothing is to be gained where an image is prepared by numbers of all of it, or resized along its planes' axis.
+        """
+        settings, image = self._settings, only_image(study)
+        local = settings.preparation.intensity == "set" and settings.preparation.dims == 3
+        if isinstance(image, str) or settings.kind != "segment" or not local or self.card.misfit(image) is not None:
+            return
+        try:
+            prepared = settings.preparation.forward(image)
+        except DataError:
+            return
+        along = prepared.turn.order.index(0)
+        if prepared.array.shape[1:][along] != prepared.shape[along]:
+            return
+        for net in self._nets:
+            look_ahead(net, prepared.array, settings.window, settings.mirror, prepared.first, along)
 
     def explain(self, study: Study, prediction: Prediction) -> Explanation:
         """Return why it answered so: maps, nearest confirmed cases, what drove it; nothing for an abstention."""

@@ -18,9 +18,10 @@ import os
 import shutil
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,13 +33,17 @@ from isocenter.clinic.dimse.holding import place_of
 from isocenter.clinic.ports import Route, Router, Work, Worked
 from isocenter.clinic.workflow import Ledger, delivery_key
 from isocenter.clinic.workflow.engine import facts_of
+from isocenter.core import LooksAhead
 from isocenter.core.errors import IsocenterError, Stopped
 from isocenter.core.memo import remembering
 from isocenter.data.images.atomic import atomic_path
 from isocenter.data.images.identity import derive_uid
+from isocenter.plugins import load_task
 from isocenter.verbs.clinic.critical import CriticalRule, critical_findings
 from isocenter.verbs.clinic.tasks import TaskRunner, answer
+from isocenter.verbs.read import ReadConfig, read_study, state
 from isocenter.verbs.result import read_result
+from isocenter.verbs.running import choose_tasks
 
 __all__ = ["Ahead", "AheadSettings", "Memos", "answer_ahead", "answer_warm", "marked_provisional", "provisional_folder"]
 
@@ -78,7 +83,20 @@ def answer_ahead(memos: Memos, work: Work, settings: Mapping[str, Any]) -> Worke
     """Answer as much of a study as there is, without haste, and remember."""
     os.nice(max(0, _NICE - os.nice(0)))
     with remembering(memos.of(work.study)):
+        _look_ahead(work, settings)
         return answer(work, settings)
+
+
+def _look_ahead(work: Work, settings: Mapping[str, Any]) -> None:
+    """Have tasks look at what the whole study will show them too: a part of an image they may abstain from."""
+    entries = choose_tasks(work.route.tasks).entries.values()
+    tasks = [task for entry in entries if isinstance(task := load_task(entry), LooksAhead)]
+    if not tasks:
+        return
+    config = ReadConfig(path=work.folder, out=work.out, tasks=work.route.tasks, **settings)
+    study, _ = state(read_study(config, lambda _what, _done: None).study, config)
+    for task, image in product(tasks, study.images):
+        task.look_ahead(replace(study, images=(image,), masks=()))
 
 
 def provisional_folder(store: Path, study: str) -> Path:

@@ -10,7 +10,7 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from isocenter.core.errors import ConfigError
-from isocenter.verbs.clinic.config_arrival import ArrivalConfig
+from isocenter.verbs.clinic.config_arrival import ArrivalConfig, CriticalConfig, ExpectConfig, NotifyConfig
 from isocenter.verbs.clinic.config_base import Name, Port, Secret, Strict, Title, TlsConfig
 from isocenter.verbs.clinic.config_messages import FhirDestination, Hl7Destination
 from isocenter.verbs.clinic.config_observe import ObserveConfig
@@ -20,16 +20,20 @@ from isocenter.verbs.clinic.config_web import WebConfig
 from isocenter.verbs.read import Coded
 
 __all__ = [
+    "ArrivalConfig",
     "CallerConfig",
     "CanaryConfig",
     "ClinicConfig",
     "CompletenessConfig",
+    "CriticalConfig",
     "DicomWebDestination",
     "DimseDestination",
     "EntityConfig",
+    "ExpectConfig",
     "InsistenceConfig",
     "LimitsConfig",
     "MarginsConfig",
+    "NotifyConfig",
     "RuleConfig",
     "Secret",
     "TasksConfig",

@@ -20,6 +20,7 @@ from isocenter.clinic.node import STATE_FILE, Node
 from isocenter.clinic.observe import checks
 from isocenter.clinic.observe import ready as all_well
 from isocenter.clinic.workflow import Ledger, open_ledger
+from isocenter.clinic.workflow.ledger import ARRIVING, COMPLETE, WORKING
 from isocenter.clinic.worklist import Scheduled
 from isocenter.core.errors import CapabilityError, ConfigError
 from isocenter.verbs.clinic.config import ClinicConfig, load_clinic_config
@@ -45,6 +46,7 @@ class ClinicStatus(BaseModel):
         checks: As `/ready` has them: name, whether it is well, and in words.
         ready: Whether all of them are well.
         events: The latest, newest first.
+        alerts: The latest about studies that are arriving or wait, newest first: study, detail.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -59,6 +61,7 @@ class ClinicStatus(BaseModel):
     checks: tuple[dict[str, Any], ...]
     ready: bool
     events: tuple[dict[str, Any], ...]
+    alerts: tuple[dict[str, Any], ...] = ()
 
 
 def clinic_run(
@@ -132,6 +135,7 @@ def clinic_status(config: Path | str | ClinicConfig) -> ClinicStatus:
             checks=tuple(asdict(check) for check in found),
             ready=all_well(found),
             events=tuple(events[:20]),
+            alerts=_alerts(ledger, events),
         )
     finally:
         ledger.engine.dispose()
@@ -210,6 +214,13 @@ def _require_web() -> None:
     missing = [name for name in ("fastapi", "uvicorn") if find_spec(name) is None]
     if missing:
         raise CapabilityError(f'the node\'s web server needs {", ".join(missing)}: pip install "isocenter[clinic]"')
+
+
+def _alerts(ledger: Ledger, events: Sequence[dict[str, Any]]) -> tuple[dict[str, Any], ...]:
+    """Return what is wrong with studies that are not answered yet: it can still be mended."""
+    open_ = {state.study for name in (ARRIVING, COMPLETE, WORKING) for state in ledger.in_state(name)}
+    told = [e for e in events if e["kind"] in ("alert", "critical") and e["study"] in open_]
+    return tuple({k: e[k] for k in ("kind", "study", "detail")} for e in told)
 
 
 def _ledger(config: ClinicConfig) -> Ledger:

@@ -1,0 +1,243 @@
+"""The part of the node that looks at arrivals: provisional, critical, confirmed or not, superseded, cleaned up."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+from benchmarks._streaming_task import write_unskilled
+from pydicom import dcmread
+
+from arrival_cases import body, files_of, land
+from isocenter.clinic.arrival import arrival_folder
+from isocenter.clinic.arrival.notify import WebHook
+from isocenter.clinic.ports import Work, Worked
+from isocenter.clinic.workflow import Completeness, Ledger, open_ledger
+from isocenter.clinic.workflow.engine import result_folder
+from isocenter.core.errors import Stopped
+from isocenter.verbs.clinic import ahead, arrival
+from isocenter.verbs.clinic.ahead import answer_ahead, answer_warm, provisional_folder
+from isocenter.verbs.clinic.arrival import Arrivals, memos_of
+from isocenter.verbs.clinic.config import ClinicConfig
+from isocenter.verbs.clinic.operate import clinic_status
+from isocenter.verbs.clinic.wiring import parts_of, rules_of, task_settings
+
+VOLUME = "118565006"
+
+
+class Inline:
+    """Asks tasks in this process."""
+
+    def __init__(self, memos: ahead.Memos, settings: dict) -> None:
+        self.memos, self.settings, self.closed, self.stop = memos, settings, False, False
+
+    def run(self, work: Work, cancelled: Callable[[], bool]) -> Worked:
+        while self.stop:
+            if cancelled():
+                raise Stopped("not wanted")
+            time.sleep(0.01)
+        return answer_ahead(self.memos, work, self.settings[work.route.name])
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Node:
+    """A node without processes."""
+
+    def __init__(self, folder: Path, task: Path, **more: object) -> None:
+        self.config = ClinicConfig.model_validate(
+            {
+                "store": str(folder / "store"), "limits": {"reserve_mb": 1}, "audit": None,
+                "entities": [{"title": "NODE", "port": 0, "callers": [{"title": "SCANNER"}]}],
+                "destinations": {"pacs": {"kind": "dimse", "title": "PACS", "host": "127.0.0.1", "port": 104}},
+                "rules": [{"name": "ct", "modalities": ["CT"], "tasks": [str(task)], "to": ["pacs"]}],
+                "arrival": {"lull_s": 0.01, "every_s": 0.01, "grace_s": 60.0, "notify": None, **more},
+            }
+        )  # fmt: skip
+        self.store = self.config.store
+        self.store.mkdir()
+        made = open_ledger(self.config.database_url("ledger.db"))
+        self.ledger = Ledger(made.engine)
+        self.settings = task_settings(self.config)
+        self.begin()
+
+    def begin(self) -> None:
+        section = self.config.arrival
+        assert section is not None
+        self.arrivals = Arrivals(self.config, section, self.ledger, rules_of(self.config), self.settings)
+
+    def turn(self) -> None:
+        self.ledger.take_in(self.store / "journal")
+        time.sleep(0.02)
+        self.arrivals.turn()
+        working = self.arrivals._ahead._working if self.arrivals._ahead is not None else None
+        if working is not None:
+            working.join(60)
+
+    def events(self, kind: str) -> list[str]:
+        return [e["detail"] for e in reversed(self.ledger.events()) if e["kind"] == kind]
+
+    def finish(self, study: str) -> Path:
+        """Do what the workflow does."""
+        assert [s.study for s in self.ledger.complete(Completeness(quiet_s=0.0))][0] == study
+        assert self.ledger.mark(study, 1, "working")
+        received = self.store / "received"
+        received.mkdir()
+        for file in sorted((self.store / "held").rglob("*.dcm")):
+            os.link(file, received / file.name)
+        out = result_folder(self.store, study, 1, "ct")
+        out.parent.mkdir(parents=True)
+        memos = memos_of(self.config)
+        assert memos is not None
+        route = rules_of(self.config).rules[0].route
+        answer_warm(memos, Work(study, 1, route, received, "x", out), self.settings["ct"])
+        assert self.ledger.mark(study, 1, "answered")
+        return out
+
+
+@pytest.fixture(scope="module")
+def task(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_unskilled(tmp_path_factory.mktemp("task") / "t", body(), widths=(2, 4), window=(4, 64, 64))
+
+
+@pytest.fixture(autouse=True)
+def _inline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arrival, "ahead_runner", lambda memos, settings, _longest: Inline(memos, settings))
+    monkeypatch.setattr(os, "nice", lambda _by: 0)
+
+
+def study_of(files: list[Path]) -> str:
+    return str(dcmread(files[0], stop_before_pixels=True).StudyInstanceUID)
+
+
+def test_provisional_then_critical_then_superseded(tmp_path: Path, task: Path) -> None:
+    critical = {"task": "unskilled", "finding": VOLUME, "at_least": 0.0}
+    node = Node(tmp_path, task, critical=[critical], deliver_provisional=True)
+    other = files_of(tmp_path / "other", body((4, 8, 8)), name="earlier")
+    land(node.store, *other)
+    files = files_of(tmp_path / "in")
+    study = study_of(files)
+    land(node.store, *files[:8])
+    for _ in range(3):
+        node.turn()
+    told = node.events("provisional")
+    assert "1 of 1 tasks of ct answered for 8 instances so far" in told
+    assert "provisional: unskilled: Volume" in node.events("critical")
+    (file,) = provisional_folder(node.store, study).glob("*/provisional.json")
+    content = json.loads(file.read_text())
+    assert (content["provisional"], content["final"], content["superseded"]) == (True, False, False)
+    assert (content["instances"], content["study"]) == (8, study)
+    assert (file.parent / content["result"]).is_file()
+    waiting = node.ledger.due(limit=10)
+    assert len([row for row in waiting if row["study"] == study]) == 2
+    assert all(row["file"].startswith("provisional/") for row in waiting)
+    land(node.store, *files[8:])
+    node.turn()
+    assert clinic_status(node.config).alerts[-1]["kind"] == "critical"
+    out = node.finish(study)
+    assert not node.ledger.answers(study), "what was provisional is no answer"
+    node.turn()
+    content = json.loads(file.read_text())
+    assert (content["superseded"], content["superseded_by_version"], content["result"]) == (True, 1, None)
+    assert [p.name for p in file.parent.iterdir()] == ["provisional.json"]
+    assert not [row for row in node.ledger.due(limit=10) if row["study"] == study], "nothing provisional is sent now"
+    assert (out / "result.json").is_file()
+    node.arrivals._tidied = -100.0
+    node.turn()
+    assert not arrival_folder(node.store, study).exists()
+    node.arrivals.close()
+
+
+def test_what_the_final_answer_does_not_confirm_is_taken_back_after_a_restart_too(tmp_path: Path, task: Path) -> None:
+    # The part that came first is smaller than the whole.
+    limit = {"task": "unskilled", "finding": VOLUME, "at_most": 1e9}
+    node = Node(tmp_path, task, critical=[limit])
+    files = files_of(tmp_path / "in")
+    study = study_of(files)
+    land(node.store, *files[:8])
+    node.turn()
+    node.turn()
+    assert node.events("critical")
+    node.arrivals.close()
+    assert node.config.arrival is not None
+    never = node.config.arrival.critical[0].model_copy(update={"at_most": -1.0})
+    node.config = node.config.model_copy(
+        update={"arrival": node.config.arrival.model_copy(update={"critical": (never,), "provisional": False})}
+    )
+    land(node.store, *files[8:])
+    node.ledger.take_in(node.store / "journal")
+    node.finish(study)
+    node.begin()
+    node.turn()
+    assert node.events("not critical") == ["the final answer does not confirm it"]
+
+
+def test_work_ahead_stops_when_the_study_is_complete(tmp_path: Path, task: Path) -> None:
+    node = Node(tmp_path, task)
+    files = files_of(tmp_path / "in")
+    land(node.store, *files)
+    node.ledger.take_in(node.store / "journal")
+    ahead_ = node.arrivals._ahead
+    assert ahead_ is not None
+    ahead_._runner.stop = True
+    time.sleep(0.02)
+    node.arrivals.turn()
+    working = ahead_._working
+    assert working is not None
+    assert working.is_alive()
+    assert node.ledger.complete(Completeness(quiet_s=0.0))
+    node.arrivals.turn()
+    working.join(10)
+    assert not working.is_alive()
+    assert node.events("provisional") == []
+
+
+def test_a_node_without_the_section_has_no_such_part(tmp_path: Path, task: Path) -> None:
+    node = Node(tmp_path, task)
+    assert [part.name for part in parts_of(node.config)] == ["workflow", "arrival"]
+    plain = node.config.model_copy(update={"arrival": None})
+    assert [part.name for part in parts_of(plain)] == ["workflow"]
+    assert memos_of(plain) is None
+
+
+@pytest.fixture
+def hook() -> Iterator[tuple[str, list[dict]]]:
+    got: list[dict] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            got.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            got[-1]["token"] = self.headers["Authorization"]
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/hook", got
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.mark.enable_socket
+def test_alerts_are_posted(hook: tuple[str, list[dict]]) -> None:
+    url, got = hook
+    posted = WebHook(url, "secret")
+    posted("alert", "1.2.3", "missing-slices: 1 missing slice")
+    posted.close()
+    (told,) = got
+    assert told.pop("at")
+    assert told == {
+        "kind": "alert", "study": "1.2.3", "detail": "missing-slices: 1 missing slice", "token": "Bearer secret",
+    }  # fmt: skip

@@ -126,13 +126,13 @@ def template(side: int) -> bytes:
         return path.read_bytes()
 
 
-def write(folder: Path, count: int, side: int) -> list[str]:
-    """Write instances: a hundred a series, ten series a patient; return their SOP Instance UIDs."""
+def write(folder: Path, count: int, side: int, *, one_study: bool = False) -> list[str]:
+    """Write instances: a hundred a series, ten series a patient (or all of one); return their SOP Instance UIDs."""
     content = template(side)
     uids = []
     for number in range(count):
         series = number // _EACH_SERIES
-        patient = series // 10
+        patient = 0 if one_study else series // 10
         out = content
         for pattern, value in ((_SOP, number), (_SERIES, series), (_STUDY, patient), (_NAME, patient), (_ID, patient)):
             out = out.replace(pattern.format(0).encode(), pattern.format(value).encode())

@@ -440,7 +440,8 @@ def _set_sequence(connection: Connection, table: Table) -> None:
         if sequence:
             last = connection.scalar(select(func.coalesce(func.max(column), 0)))
             connection.execute(
-                text("SELECT setval(CAST(:name AS regclass), :last, false)"), {"name": sequence, "last": int(last or 0) + 1}
+                text("SELECT setval(CAST(:name AS regclass), :last, false)"),
+                {"name": sequence, "last": int(last or 0) + 1},
             )
 
 

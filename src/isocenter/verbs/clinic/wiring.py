@@ -6,7 +6,7 @@ import logging
 import shutil
 import ssl
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -15,18 +15,13 @@ from typing import Any
 from sqlalchemy.exc import DBAPIError
 
 from isocenter.clinic.dimse import (
-    N_ACTION,
-    N_CREATE,
-    N_SET,
     Allowed,
-    Commitments,
     Limits,
     LocalEntity,
-    PerformedSteps,
     Reception,
     TlsFiles,
 )
-from isocenter.clinic.dimse.association import Service
+from isocenter.clinic.dimse.services import services_of
 from isocenter.clinic.fhir.client import FhirServer
 from isocenter.clinic.hl7.mllp import MllpPeer
 from isocenter.clinic.node import Part
@@ -156,12 +151,6 @@ def reception_of(config: ClinicConfig) -> Reception:
         partial(services_of, config.store),
         partial(setup_logs, logs_of(config)),
     )
-
-
-def services_of(store: Path) -> Mapping[int, Service]:
-    """Return what handles other messages than C-STORE and C-ECHO."""
-    commitments, steps = Commitments(store / "commitments"), PerformedSteps(store / "steps")
-    return {N_ACTION: commitments, N_CREATE: steps, N_SET: steps}
 
 
 def _server_tls(tls: TlsConfig) -> TlsFiles:

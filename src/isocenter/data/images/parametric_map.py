@@ -23,6 +23,7 @@ from isocenter.core.units import UCUM, Code, Quantity
 from isocenter.data.images.atomic import atomic_path
 from isocenter.data.images.identity import MANUFACTURER, Origin, content_time, derive_uid, new_object
 from isocenter.data.images.instance import open_instance
+from isocenter.data.images.marks import Marks
 from isocenter.data.images.proof import Proof, prove_image
 from isocenter.data.images.quiet import quiet
 from isocenter.version import __version__
@@ -51,6 +52,7 @@ def write_parametric_map(
     description: str = "Isocenter parametric map",
     definition: Code | None = None,
     created: datetime | None = None,
+    marks: Marks | None = None,
 ) -> Proof:
     """Write a map of float values.
 
@@ -62,6 +64,7 @@ def write_parametric_map(
         description: Series and content description, at most 64 characters.
         definition: What the numbers are (DICOM PS3.16 CID 7180), None for what the unit alone says.
         created: Date and time of making; None takes those of the source.
+        marks: What it says of the algorithm behind it; None for nothing.
 
     Returns:
         The proof: every voxel was read back, bit for bit.
@@ -89,7 +92,7 @@ def write_parametric_map(
     digest = hashlib.sha256(np.ascontiguousarray(image.array).data)
     digest.update(repr((affine.tolist(), image.quantity, label, definition, created)).encode())
     content = (digest.hexdigest(),)
-    base = new_object(headers, Origin(ParametricMapStorage, "OT", description, 9301, content, created))
+    base = new_object(headers, Origin(ParametricMapStorage, "OT", description, 9301, content, created, marks))
     dataset = _map(image, headers, base, (label, description), definition)
     del dataset.InstanceCreationDate, dataset.InstanceCreationTime  # the clock's; those told come with `base`
     for element in base:

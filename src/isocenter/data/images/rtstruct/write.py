@@ -21,6 +21,7 @@ from isocenter.core.units import Code
 from isocenter.data.images.atomic import atomic_path
 from isocenter.data.images.identity import Origin, Plane, content_time, derive_uid, new_object, planes, slice_of
 from isocenter.data.images.labels import check_labels
+from isocenter.data.images.marks import Marks
 from isocenter.data.images.proof import Proof, prove
 from isocenter.data.images.quiet import quiet
 from isocenter.data.images.rtstruct.outline import trace_outlines
@@ -42,6 +43,7 @@ def write_rtstruct(
     label: str = "ISOCENTER",
     holes: Literal["keyhole", "xor"] = "keyhole",
     created: datetime | None = None,
+    marks: Marks | None = None,
 ) -> Proof:
     """Write a mask as contours along voxel edges, in the planes of its slices.
 
@@ -54,6 +56,7 @@ def write_rtstruct(
         holes: "keyhole" joins a hole to its outline by a channel of no width, which every program reads; "xor" writes
             it as an outline of its own, of kind CLOSEDPLANAR_XOR, which the standard knows since 2020.
         created: Date and time of making; None leaves them empty.
+        marks: What it says of the algorithm behind it; None for nothing.
 
     Returns:
         The proof: every voxel was read back.
@@ -78,7 +81,7 @@ def write_rtstruct(
     digest = hashlib.sha256(np.ascontiguousarray(solid.array).data)
     digest.update(repr((np.asarray(geometry.affine).tolist(), mask.segments, label, holes, created)).encode())
     content = (digest.hexdigest(),)
-    origin = Origin(RTStructureSetStorage, "RTSTRUCT", "Isocenter RT Structure Set", 9101, content, created)
+    origin = Origin(RTStructureSetStorage, "RTSTRUCT", "Isocenter RT Structure Set", 9101, content, created, marks)
     dataset = new_object(headers, origin)
     frame_uid = _frame_uid(mask, headers, str(dataset.StudyInstanceUID))
     _structure_set(dataset, solid.segments, headers, (frame_uid, label), created)

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 from pydicom import Dataset
 
-from isocenter.core import Mask
+from isocenter.core import Mask, ModelRef
 from isocenter.core.errors import ConfigError, DataError, OutputError, ProofError
+from isocenter.data.images.marks import Marks
 from isocenter.data.images.nifti import write_nifti
 from isocenter.data.images.nrrd import write_metaimage, write_nrrd
 from isocenter.data.images.proof import Proof
 from isocenter.data.images.rtstruct import write_rtstruct
-from isocenter.data.images.seg import write_seg
+from isocenter.data.images.seg import SegOptions, write_seg
 from isocenter.data.images.sr import SegReference, SrContent, write_sr
 from isocenter.data.images.study_files import Headers
 from isocenter.verbs.entries import file_entry
 from isocenter.verbs.result import FileEntry, NotDone
 from isocenter.verbs.running import Answer
 
-__all__ = ["Written", "check_suffix", "write_image", "write_mask"]
+__all__ = ["Marking", "Written", "check_suffix", "or_not_done", "write_image", "write_mask"]
 
 _SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".mha", ".dcm")
 
@@ -42,7 +44,18 @@ class Written:
     not_done: list[NotDone] = field(default_factory=list)
 
 
-def write_image(answers: Sequence[Answer], folder: Path, headers: Headers | None, *, rtstruct: bool) -> Written:
+Marking = Callable[[ModelRef | None], tuple[Marks, datetime | None]]
+"""Returns what an object says of the algorithm behind it, and when it was made."""
+
+
+def write_image(
+    answers: Sequence[Answer],
+    folder: Path,
+    headers: Headers | None,
+    *,
+    rtstruct: bool,
+    marking: Marking | None = None,
+) -> Written:
     """Write the files of all answers for one image into the result's folder.
 
     A format that refuses (an image without a frame of reference has no SEG) is told in `not_done`, and the others are
@@ -53,6 +66,8 @@ def write_image(answers: Sequence[Answer], folder: Path, headers: Headers | None
         folder: The result's folder.
         headers: DICOM headers of the study, None where nothing was DICOM.
         rtstruct: Whether RT Structure Sets were asked for.
+        marking: What objects say of their making, where they belong to a result set, which then has its report written
+            by `verbs.air`; None for objects and a report that stand alone.
 
     Raises:
         ProofError: A file was not read back as it was meant; nothing of the result is kept then.
@@ -72,23 +87,26 @@ def write_image(answers: Sequence[Answer], folder: Path, headers: Headers | None
         mask = answer.prediction.value
         if isinstance(mask, Mask):
             path = folder / f"{answer.stem}.nii.gz"
-            with _or_not_done(written, f"NIfTI of {name}, image {index}"):
+            with or_not_done(written, f"NIfTI of {name}, image {index}"):
                 files.append(file_entry(path, folder, "NIfTI", write_nifti(mask, path)))
             if dicom:
                 path = folder / f"{answer.stem}.seg.dcm"
-                with _or_not_done(written, f"DICOM SEG of {name}, image {index}"):
-                    proof = write_seg(mask, path, headers=datasets, series_description=answer.entry.card.title[:64])
+                with or_not_done(written, f"DICOM SEG of {name}, image {index}"):
+                    title, options = answer.entry.card.title[:64], _options(answer, marking)
+                    proof = write_seg(mask, path, headers=datasets, series_description=title, options=options)
                     files.append(file_entry(path, folder, "DICOM SEG", proof))
                     segs[name] = SegReference.from_file(path)
             if rtstruct:
-                with _or_not_done(written, f"RTSTRUCT of {name}, image {index}"):
-                    files.append(_write_rtstruct(answer, mask, folder, datasets))
+                with or_not_done(written, f"RTSTRUCT of {name}, image {index}"):
+                    files.append(_write_rtstruct(answer, mask, folder, datasets, marking))
         written.by_task[name] = tuple(files)
     if not dicom:
         why = "the image did not come as DICOM, and patient and study would have to be invented"
         written.not_done.append(NotDone(what=f"DICOM SEG and SR of image {index}", why=why))
         return written
-    with _or_not_done(written, f"DICOM SR of image {index}"):
+    if marking is not None:
+        return written
+    with or_not_done(written, f"DICOM SR of image {index}"):
         content = SrContent.from_predictions(
             [a.prediction for a in answers], [segs.get(a.entry.card.name) for a in answers]
         )
@@ -98,8 +116,16 @@ def write_image(answers: Sequence[Answer], folder: Path, headers: Headers | None
     return written
 
 
+def _options(answer: Answer, marking: Marking | None) -> SegOptions | None:
+    model = answer.prediction.model
+    if marking is None or model is None:
+        return None
+    marks, created = marking(model)
+    return SegOptions(created=created, algorithm_name=model.name, algorithm_version=model.version, marks=marks)
+
+
 @contextmanager
-def _or_not_done(written: Written, what: str) -> Iterator[None]:
+def or_not_done(written: Written, what: str) -> Iterator[None]:
     """Turn a writer's refusal into a line of what was not done; a failed proof or a full disk still ends everything."""
     try:
         yield
@@ -109,13 +135,17 @@ def _or_not_done(written: Written, what: str) -> Iterator[None]:
         written.not_done.append(NotDone(what=what, why=str(error).removeprefix(f"{error.source}: ")))
 
 
-def _write_rtstruct(answer: Answer, mask: Mask, folder: Path, datasets: Sequence[Dataset]) -> FileEntry:
+def _write_rtstruct(
+    answer: Answer, mask: Mask, folder: Path, datasets: Sequence[Dataset], marking: Marking | None
+) -> FileEntry:
     if not datasets:
         raise DataError("the image did not come as DICOM")
     if mask.geometry.affine is None or mask.geometry.stack != "space":
         raise DataError("contours need a place in patient millimetres, and the image has none")
     path = folder / f"{answer.stem}.rtstruct.dcm"
-    return file_entry(path, folder, "DICOM RTSTRUCT", write_rtstruct(mask, path, headers=datasets))
+    marks, created = (None, None) if marking is None else marking(answer.prediction.model)
+    proof = write_rtstruct(mask, path, headers=datasets, created=created, marks=marks)
+    return file_entry(path, folder, "DICOM RTSTRUCT", proof)
 
 
 def check_suffix(path: Path) -> None:

@@ -60,7 +60,7 @@ def write_mr_series(folder: Path, image: Image) -> list[Path]:
     for file in files:
         header = pydicom.dcmread(file)
         header.SOPClassUID = header.file_meta.MediaStorageSOPClassUID = MR
-        header.Modality = "MR"
+        header.Modality, header.BodyPartExamined = "MR", "BRAIN"
         header.ScanningSequence, header.SequenceVariant, header.ScanOptions = "GR", "NONE", ""
         header.MRAcquisitionType, header.EchoTime, header.EchoTrainLength, header.RepetitionTime = "3D", "3", "1", "10"
         for keyword in ("RescaleType", "KVP"):

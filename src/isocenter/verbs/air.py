@@ -1,7 +1,7 @@
 """A whole set of results as IHE's AI Results profile describes it: one report as root, and all that it refers to.
 
-For every image: what was found drawn over it (presentation state), the images that it is on (key object selection), where
-the networks looked (parametric maps), and the report (TID 1500) that names them all, the segmentations too.
+For every image: what was found drawn over it (presentation state), the images that it is on (key object selection),
+where the networks looked (parametric maps), and the report (TID 1500) that names them all, the segmentations too.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydicom import Dataset
 
 from isocenter.core import Code, EvidenceMap, Finding, Image, Mask, ModelRef, Prediction, Quantity, Report, Scores
-from isocenter.core.errors import DataError, GeometryError
+from isocenter.core.errors import GeometryError
 from isocenter.core.knowledge import PRESENCE_CODES
 from isocenter.core.task import is_for_others
 from isocenter.data.images.identity import derive_uid
@@ -77,8 +77,8 @@ class AirSettings(BaseModel):
         presentation: Whether what was found is drawn over the images (presentation states).
         key_images: Whether the images that it is on are selected (key object selections).
         parametric_maps: Whether maps of evidence are written as DICOM; only where tasks are asked why.
-        inference_time: Whether objects say when the algorithms ran. Without it the same input gives the same bytes on any
-            day; with it they differ with the time, and so do their UIDs.
+        inference_time: Whether objects say when the algorithms ran. Without it the same input gives the same bytes on
+            any day; with it they differ with the time, and so do their UIDs.
         device: Name of this installation, that its Device UID is made of.
         critical: Findings that somebody must hear of.
     """
@@ -265,9 +265,7 @@ def _reference(path: Path) -> ObjectReference:
     return ObjectReference.of(open_instance(path, pixels=False))
 
 
-def _write_map(
-    path: Path, run: AirRun, one: EvidenceMap, datasets: Sequence[Dataset], marks: Marks
-) -> FileEntry:
+def _write_map(path: Path, run: AirRun, one: EvidenceMap, datasets: Sequence[Dataset], marks: Marks) -> FileEntry:
     image = Image(np.asarray(one.array, dtype=np.float32)[None], one.geometry, quantity=Quantity.ARBITRARY)
     proof = write_parametric_map(
         image,
@@ -322,9 +320,7 @@ def _write_root(
     if run.settings.key_images:
         for name, selection in _selections(given, urgent):
             path = run.folder / f"image-{index}.{name}.dcm"
-            objects.append(
-                write_key_objects(selection, path, headers=datasets, created=run.inferred, marks=marks)
-            )
+            objects.append(write_key_objects(selection, path, headers=datasets, created=run.inferred, marks=marks))
             written.shared.append(file_entry(path, run.folder, "DICOM KOS", None))
     images = tuple((on, s.state) for _, s in given for on in s.on)
     objects += [one for _, s in given for one in (*s.maps, *([s.state] if s.state is not None else []))]

@@ -11,6 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from isocenter.core.errors import ConfigError
+from isocenter.verbs.clinic.config_results import ResultsConfig
 from isocenter.verbs.read import Coded
 
 __all__ = [
@@ -296,6 +297,7 @@ class ClinicConfig(_Strict):
         insistence: How often a delivery is tried.
         tasks: The processes that run tasks.
         audit: Record that a line is appended to for every answer; "auto" for one in the store, null for none.
+        results: Result sets after IHE's AI Results profile; null for segmentations and reports alone.
     """
 
     store: Path
@@ -309,6 +311,7 @@ class ClinicConfig(_Strict):
     insistence: InsistenceConfig = InsistenceConfig()
     tasks: TasksConfig = TasksConfig()
     audit: Literal["auto"] | Path | None = "auto"
+    results: ResultsConfig | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> ClinicConfig:
@@ -321,6 +324,9 @@ class ClinicConfig(_Strict):
         unknown = sorted({to for rule in self.rules for to in rule.to} - set(self.destinations))
         if unknown:
             raise ValueError(f"no destination is named {', '.join(unknown)}")
+        unknown = sorted(set(self.results.rules if self.results is not None else ()) - set(names))
+        if unknown:
+            raise ValueError(f"results: no rule is named {', '.join(unknown)}")
         return self
 
     def database_url(self, file: str) -> str:

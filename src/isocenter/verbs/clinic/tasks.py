@@ -14,7 +14,8 @@ from isocenter.clinic.children import follow_parent
 from isocenter.clinic.ports import ResultFile, Said, Work, Worked
 from isocenter.core.errors import DataError, IsocenterError, ModelError, OutputError, TransportError
 from isocenter.data.images.instance import open_instance
-from isocenter.data.images.sr import Abstention, SrContent, write_sr
+from isocenter.data.images.sr import Abstention, ResultSet, SrContent, write_sr
+from isocenter.verbs.air import AirRun, AirSettings, marks_of, unexamined
 from isocenter.verbs.read import ReadConfig, run
 from isocenter.verbs.result import ResultDocument, read_result
 
@@ -47,7 +48,8 @@ class TaskRunner:
             OutputError: The result can't be written.
         """
         if (work.out / "result.json").is_file():
-            return worked(work, read_result(work.out / "result.json"))
+            air = self._settings[work.route.name].get("air")
+            return worked(work, read_result(work.out / "result.json"), air)
         asked = (work, dict(self._settings[work.route.name]))
         process = self._free.get()
         try:
@@ -138,10 +140,10 @@ def answer(work: Work, settings: Mapping[str, Any]) -> Worked:
         settings: Fields of `ReadConfig` beside path, folder and tasks.
     """
     config = ReadConfig(path=work.folder, out=work.out, tasks=work.route.tasks, **settings)
-    return worked(work, run(config, verb="diagnose" if config.evidence else "read"))
+    return worked(work, run(config, verb="diagnose" if config.evidence else "read"), config.air)
 
 
-def worked(work: Work, result: ResultDocument) -> Worked:
+def worked(work: Work, result: ResultDocument, air: AirSettings | None = None) -> Worked:
     """Return what a result says of each task, and its DICOM objects; where every task abstained, a report of that."""
     said = []
     for task in dict.fromkeys(p.task for p in result.predictions):
@@ -152,15 +154,21 @@ def worked(work: Work, result: ResultDocument) -> Worked:
     entries = [*(f for p in result.predictions for f in p.files), *result.files]
     files = [ResultFile(work.out / entry.path) for entry in entries if entry.format.startswith("DICOM")]
     if not files and said:
-        files = _abstentions(work, said)
+        files = _abstentions(work, said, air)
     return Worked(tuple(said), tuple(files))
 
 
-def _abstentions(work: Work, said: list[Said]) -> list[ResultFile]:
+def _abstentions(work: Work, said: list[Said], air: AirSettings | None) -> list[ResultFile]:
     """Write that nothing was answered, and why, for whoever waits for an answer."""
     path = work.out / "abstained.sr.dcm"
     if not path.is_file():
         received = sorted(work.folder.iterdir())
-        content = SrContent((), tuple(Abstention(one.task, one.reason) for one in said))
-        write_sr(content, path, headers=[open_instance(received[0], pixels=False)] if received else [])
+        headers = [open_instance(received[0], pixels=False)] if received else []
+        if air is None:
+            write_sr(SrContent((), tuple(Abstention(one.task, one.reason) for one in said)), path, headers=headers)
+        else:
+            run_now = AirRun.begin(air, work.out, None)
+            none = tuple(Abstention(one.task, one.reason, unexamined(one.task, one.reason)) for one in said)
+            content, marks = SrContent((), none, results=ResultSet()), marks_of(run_now, ())
+            write_sr(content, path, headers=headers, created=run_now.inferred, marks=marks)
     return [ResultFile(path)]

@@ -195,8 +195,14 @@ def runner_of(config: ClinicConfig) -> TaskRunner:
     if audit is not None:
         audit.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     fields = ("evidence", "rtstruct", "on_irregular", "modality", "body_part")
+    air = config.results
     settings = {
-        rule.name: {**rule.model_dump(include=set(fields)), "audit": audit, "seed": config.tasks.seed}
+        rule.name: {
+            **rule.model_dump(include=set(fields)),
+            "audit": audit,
+            "seed": config.tasks.seed,
+            "air": None if air is None else air.of_rule(rule.name),
+        }
         for rule in config.rules
     }
     return TaskRunner(settings, config.tasks.processes, config.tasks.minutes * 60)

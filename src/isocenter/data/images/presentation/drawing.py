@@ -155,7 +155,7 @@ def _circle(spot: Spot, number: int, geometry: Geometry, planes: Sequence[Source
         raise GeometryError("a place that is to be pointed at lies outside its image")
     centre = to_display(np.array([[y, x]], dtype=np.float64))[0]
     radius = max(1.0, _RADIUS_SHARE * min(geometry.shape[1:]))
-    points = np.array([centre, centre + (radius, 0.0)])
+    points = np.array([centre, [centre[0] + radius, centre[1]]])
     tracking = (spot.tracking_id, spot.tracking_uid)
     return Shape(_plane(planes, round(z)), "CIRCLE", points, spot_layer(number), spot.label, tracking)
 

@@ -61,7 +61,8 @@ def read_presentation_state(file: Path | Dataset, headers: Sequence[Dataset]) ->
     planes = {(p.sop_instance_uid, p.frame_number): p for p in source_planes(headers)}
     shapes = [s for item in dataset.get("GraphicAnnotationSequence") or () for s in _shapes(item, planes, name)]
     layers = {
-        str(i.GraphicLayer): str(i.get("GraphicLayerDescription") or "") for i in dataset.get("GraphicLayerSequence", ())
+        str(i.GraphicLayer): str(i.get("GraphicLayerDescription") or "")
+        for i in dataset.get("GraphicLayerSequence", ())
     }
     unknown = {s.layer for s in shapes} - set(layers)
     if unknown:

@@ -1,4 +1,4 @@
-"""Write a softcopy presentation state, read it back and prove in patient millimetres that it draws on the right place."""
+"""Write a softcopy presentation state, read it back, and prove in patient millimetres that it draws in its place."""
 
 from __future__ import annotations
 
@@ -37,6 +37,7 @@ __all__ = ["PresentationProof", "write_presentation_state"]
 _NEAR_MM = 0.01
 _NEAR_PIXELS = 0.01
 _MOST_POINTS = 65535
+_ROOM = 0.8
 _LONGEST_LAYER_TEXT = 64
 
 
@@ -106,8 +107,7 @@ def write_presentation_state(
     dataset = new_object(headers, Origin(kind, "PR", description, 9501, (digest,), created, marks))
     dataset.PresentationCreationDate, dataset.PresentationCreationTime = content_time(headers, created)
     dataset.ContentLabel, dataset.ContentDescription, dataset.ContentCreatorName = label, description, ""
-    if headers[0].get("Laterality"):
-        dataset.Laterality = str(headers[0].Laterality)
+    dataset.Laterality = str(headers[0].get("Laterality") or "")
     used = {s.plane.sop_instance_uid for s in shapes}
     shown = [h for h in headers if str(h.SOPInstanceUID) in used]
     dataset.ReferencedSeriesSequence = _series(shown, shapes)
@@ -195,11 +195,13 @@ def _graphic(shape: Shape) -> Dataset:
 
 
 def _text(shape: Shape) -> Dataset:
-    """Return a text that points at the rightmost point of its shape."""
+    """Return a text that points at the rightmost point of its shape, or where that leaves no room, at the highest."""
     item = Dataset()
     item.UnformattedTextValue = shape.text[:1024]
     item.AnchorPointAnnotationUnits = "PIXEL"
     at = shape.points_xy[int(shape.points_xy[:, 0].argmax())]
+    if at[0] > _ROOM * shape.plane.shape[1]:
+        at = shape.points_xy[int(shape.points_xy[:, 1].argmin())]
     item.AnchorPoint = [float(np.float32(v)) for v in at]
     item.AnchorPointVisibility = "N"
     return item

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Final, Literal
 
 from pydicom import Dataset
 from pydicom.sr.codedict import codes
@@ -17,10 +17,11 @@ from pydicom.uid import generate_uid
 from isocenter.core.errors import DataError
 from isocenter.core.prediction import ModelRef
 
-__all__ = ["Marks", "Qualification", "model_uid"]
+__all__ = ["PRIVATE_SCHEME", "Marks", "Qualification", "model_uid"]
 
 Qualification = Literal["PRODUCT", "RESEARCH", "SERVICE"]
 _LONGEST_TEXT = 1024
+PRIVATE_SCHEME: Final = "99ISOCENTER"
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,8 @@ class Marks:
         DataError: The time has no zone.
 
     Source:
-        DICOM PS3.3 C.12.1 (Content Qualification, Contributing Equipment Sequence), C.7.5.1 (Device UID).
+        DICOM PS3.3 C.12.1 (Content Qualification, Contributing Equipment and Coding Scheme
+        Identification Sequence), C.7.5.1 (Device UID).
     """
 
     algorithms: tuple[ModelRef, ...] = ()
@@ -54,6 +56,7 @@ class Marks:
         """State the marks in an object whose equipment stands already."""
         dataset.ContentQualification = self.qualification
         dataset.DeviceUID = generate_uid(entropy_srcs=["isocenter", "device", self.device])
+        dataset.CodingSchemeIdentificationSequence = [_private_scheme()]
         if self.algorithms:
             dataset.ContributingEquipmentSequence = [self._equipment(one) for one in self.algorithms]
 
@@ -74,6 +77,15 @@ class Marks:
         said += [f"licence {model.licence}"] if model.licence else []
         item.ContributionDescription = "; ".join(said)[:_LONGEST_TEXT]
         return item
+
+
+def _private_scheme() -> Dataset:
+    """Return who is responsible for the private codes of answers that have no standard one."""
+    item = Dataset()
+    item.CodingSchemeDesignator = PRIVATE_SCHEME
+    item.CodingSchemeName = "Isocenter: classes of learnt tasks, as their data sets name them"
+    item.CodingSchemeResponsibleOrganization = "Isocenter"
+    return item
 
 
 def model_uid(model: ModelRef) -> str:

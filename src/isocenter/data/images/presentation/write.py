@@ -92,7 +92,7 @@ def write_presentation_state(
         ProofError: What was read back is elsewhere than what was to be drawn.
 
     Source:
-        DICOM PS3.3 A.33.1, A.33.2, C.10.5, C.10.7, C.11.8, C.11.9, C.11.10.
+        DICOM PS3.3 A.33.1, A.33.2, C.10.4, C.10.5, C.10.7, C.11.8, C.11.10, C.11.11.
     """
     if not (1 <= len(label) <= 16 and all(c.isdigit() or c in " _" or "A" <= c <= "Z" for c in label)):
         raise ConfigError("a content label must have 1 to 16 capitals, digits, blanks or underscores")

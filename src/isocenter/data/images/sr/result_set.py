@@ -20,9 +20,8 @@ from isocenter.core.units import Code
 from isocenter.data.images.key_objects import CRITICAL
 from isocenter.data.images.references import ObjectReference, composite_item, image_item
 
-__all__ = ["ACTIONABLE", "PRIVATE_SCHEME", "Critical", "ResultSet", "check_result_set", "scheme_items", "set_items"]
+__all__ = ["ACTIONABLE", "Critical", "ResultSet", "check_result_set", "set_items"]
 
-PRIVATE_SCHEME: Final = "99ISOCENTER"
 ACTIONABLE: Final = {
     1: Code("RID49480", "RADLEX", "ACR Category 1 Actionable Finding"),
     2: Code("RID49481", "RADLEX", "ACR Category 2 Actionable Finding"),
@@ -102,19 +101,6 @@ def _container(name: DicomCode | hd.CodedConcept, items: Sequence[hd.ContentItem
 
 def _concept(code: Code) -> hd.CodedConcept:
     return hd.CodedConcept(code.value, code.scheme, code.meaning)
-
-
-def scheme_items() -> list[Dataset]:
-    """Return who is responsible for the private codes of answers that have no standard one.
-
-    Source:
-        DICOM PS3.3 C.12.1 (Coding Scheme Identification Sequence).
-    """
-    item = Dataset()
-    item.CodingSchemeDesignator = PRIVATE_SCHEME
-    item.CodingSchemeName = "Isocenter: classes of learnt tasks, as their data sets name them"
-    item.CodingSchemeResponsibleOrganization = "Isocenter"
-    return [item]
 
 
 def check_result_set(found: ResultSet, dataset: Dataset) -> None:

@@ -30,7 +30,7 @@ from isocenter.data.images.references import ObjectReference, evidence_items, re
 from isocenter.data.images.sr.attested import attest, check_attested, signed_items
 from isocenter.data.images.sr.content import Abstention, Answer, SrContent
 from isocenter.data.images.sr.read import SrDocument, read_sr
-from isocenter.data.images.sr.result_set import check_result_set, scheme_items, set_items
+from isocenter.data.images.sr.result_set import check_result_set, set_items
 from isocenter.version import __version__
 
 __all__ = ["write_sr"]
@@ -120,7 +120,6 @@ def write_sr(
     dataset.PerformedProcedureCodeSequence = []
     dataset.CurrentRequestedProcedureEvidenceSequence = evidence_items(_evidence(content, headers))
     if content.results is not None:
-        dataset.CodingSchemeIdentificationSequence = scheme_items()
         requests = referenced_requests(headers)
         if requests:
             dataset.ReferencedRequestSequence = requests

@@ -2,8 +2,8 @@
 
     check_objects(folder) -> a verdict on each rule, by name, with the section of the standard that it comes from
 
-The rules are as the authors of this package read them: self-tested, not certified by IHE. Rules that the profile adds to
-DICOM are marked; sections are cited of the standard alone.
+The rules are as the authors of this package read them: self-tested, not certified by IHE. Rules that the profile adds
+to DICOM are marked; sections are cited of the standard alone.
 """
 
 from __future__ import annotations

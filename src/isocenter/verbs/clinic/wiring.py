@@ -141,7 +141,7 @@ def _server_tls(tls: TlsConfig) -> TlsFiles:
     return TlsFiles(tls.certificate, tls.key, tls.authorities)
 
 
-def _client_tls(tls: TlsConfig | None) -> ssl.SSLContext | None:
+def client_tls(tls: TlsConfig | None) -> ssl.SSLContext | None:
     """Return the client's side of DICOM TLS.
 
     Raises:
@@ -164,7 +164,7 @@ def destinations_of(config: ClinicConfig) -> dict[str, Deliverer]:
     made: dict[str, Deliverer] = {}
     for name, to in config.destinations.items():
         if isinstance(to, DimseDestination):
-            node = DimseNode(to.host, to.port, to.title, to.own_title, _client_tls(to.tls))
+            node = DimseNode(to.host, to.port, to.title, to.own_title, client_tls(to.tls))
             made[name] = StoreDestination(node, to.timeout_s)
         elif isinstance(to, DicomWebDestination):
             token = "" if to.token is None else to.token.read()

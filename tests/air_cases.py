@@ -1,8 +1,9 @@
-"""Radiographs, ultrasound and MR as DICOM, made of plain arrays, for results to be written on."""
+"""Radiographs, ultrasound and MR as DICOM, made of plain arrays, and a whole result set."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
@@ -10,9 +11,29 @@ from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
-from isocenter.core import Image
+from isocenter.core import (
+    Code,
+    EvidenceMap,
+    Image,
+    Mask,
+    Measurement,
+    ModelRef,
+    Prediction,
+    Scores,
+    Segment,
+    TaskCard,
+    TaskEntry,
+)
+from isocenter.core.knowledge import PRESENCE_CODES
+from isocenter.core.prediction import Uncertainty
+from isocenter.core.units import UCUM
 from isocenter.data.images.identity import derive_uid
+from isocenter.testing import phantom
 from isocenter.testing.dicom_phantom import write_ct_series
+from isocenter.verbs.air import AirRun, AirSettings, CriticalFinding, marks_of, tracked, write_air
+from isocenter.verbs.read import ReadConfig, read_study
+from isocenter.verbs.running import Answer
+from isocenter.verbs.writing import write_image
 
 CR, US, MR = "1.2.840.10008.5.1.4.1.1.1", "1.2.840.10008.5.1.4.1.1.6.1", "1.2.840.10008.5.1.4.1.1.4"
 
@@ -68,3 +89,62 @@ def write_mr_series(folder: Path, image: Image) -> list[Path]:
                 del header[keyword]
         header.save_as(file)
     return files
+
+
+LESION = Code("52988006", "SCT", "Lesion")
+NODULE = Code("27925004", "SCT", "Nodule")
+EFFUSION = Code("60046008", "SCT", "Pleural effusion")
+MODEL = ModelRef("finder", "2.1", "ab" * 32, "MIT")
+
+
+def card(name: str) -> TaskCard:
+    return TaskCard(name, f"Task {name}", (), (), None, False, (), False, "Tests.", "Patients.", "MIT")
+
+
+def result_set(folder: Path, **settings: Any) -> Path:
+    """Write a CT, and a whole result set on it, into one folder: segments, findings with a map, an abstention."""
+    image = phantom(5, shape=(5, 16, 17))
+
+    def requested(_: int, header: Dataset) -> Dataset:
+        request = Dataset()
+        request.RequestedProcedureID, request.RequestedProcedureDescription = "RP-1", "Chest"
+        header.AccessionNumber, header.RequestAttributesSequence = "ACC-4711", [request]
+        header.WindowCenter, header.WindowWidth = "40", "400"
+        return header
+
+    write_ct_series(folder / "images", image, change=requested)
+    config = ReadConfig(path=folder / "images", out=folder / "none")
+    files = read_study(config, lambda *_: None)
+    (found,) = files.study.images
+    array = np.zeros(found.geometry.shape, np.uint16)
+    array[1:4, 2:9, 3:9], array[2, 4:6, 5:7], array[2:4, 11:15, 12:16] = 1, 0, 2
+    segments = (Segment(1, "Lesion", type=LESION), Segment(2, "Nodule", type=NODULE))
+    sure = Uncertainty("quality", "nothing is promised")
+    common: dict[str, Any] = {"model": MODEL, "inputs": ("x",)}
+    volume = Measurement(Code("118565006", "SCT", "Volume"), 12.5, UCUM["mL"], 1)
+    outlined = Prediction(Mask(array, found.geometry, segments, found.source), "outlines", sure,
+                          measurements=(volume,), **common)  # fmt: skip
+    said = tuple(
+        Uncertainty("set", "nine in ten", level=0.9, members=(PRESENCE_CODES[word],), about=code)
+        for code, word in ((EFFUSION, "present"), (NODULE, "absent"))
+    )
+    chances = Measurement(EFFUSION, 0.97, UCUM["1"])
+    scored = Prediction(Scores(((EFFUSION, 0.97), (NODULE, 0.02))), "findings", sure, measurements=(chances,),
+                        further=said, **common)  # fmt: skip
+    none = Prediction.abstain("breast-us", "the image is unlike those it learnt from")
+    heat = np.zeros(found.geometry.shape)
+    heat[3, 4, 6] = 1.0
+    maps = ((), (EvidenceMap(EFFUSION, heat, found.geometry, "by hand"),), ())
+    answers = [
+        tracked(Answer(0, found, TaskEntry(card(p.task), "none:none"), p)) for p in (outlined, scored, none)
+    ]
+    critical = CriticalFinding(value=EFFUSION.value, scheme="SCT", category=2)
+    run = AirRun.begin(
+        AirSettings(**{"inference_time": False, "critical": (critical,), **settings}), folder, files.headers
+    )
+    written = write_image(
+        answers, folder, files.headers, rtstruct=False, marking=lambda m: (marks_of(run, [m]), run.inferred)
+    )
+    write_air(run, answers, maps, written)
+    assert not written.not_done, written.not_done
+    return folder

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 from collections.abc import Sequence
 from datetime import datetime
@@ -14,6 +13,7 @@ import numpy as np
 import pydicom
 from jaxtyping import Float
 from pydicom import Dataset
+from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, ParametricMapStorage
 
 from isocenter.core.errors import ConfigError, DataError, GeometryError, PixelError
@@ -101,7 +101,7 @@ def write_parametric_map(
     dataset.SpecificCharacterSet = base.SpecificCharacterSet
     dataset.Laterality = str(headers[0].get("Laterality") or "")
     dataset.ContentDate, dataset.ContentTime = content_time(headers, created)
-    _settle(dataset, image.geometry)
+    _settle(dataset, image.geometry, marked=marks is not None)
     with atomic_path(path) as temporary:
         dataset.save_as(temporary, enforce_file_format=True)
         return prove_image(image, read_parametric_map(temporary))
@@ -166,12 +166,12 @@ def _map(
     )
 
 
-def _settle(dataset: Dataset, geometry: Geometry) -> None:
+def _settle(dataset: Dataset, geometry: Geometry, *, marked: bool) -> None:
     """Take chance and clock out of what highdicom made, and give a lone plane its true spacing."""
     dimension = derive_uid("dimension", str(dataset.SOPInstanceUID))
     for item in (*dataset.DimensionOrganizationSequence, *dataset.DimensionIndexSequence):
         item.DimensionOrganizationUID = dimension
-    for item in dataset.get("ContributingEquipmentSequence") or ():
+    for item in () if marked else dataset.get("ContributingEquipmentSequence") or ():
         if "ContributionDateTime" in item:
             del item.ContributionDateTime
     if geometry.spacing_mm is not None:
@@ -195,7 +195,11 @@ def _complete(headers: Sequence[Dataset], geometry: Geometry) -> list[Dataset]:
         known = header.get("FrameOfReferenceUID")
         if known and geometry.frame_uid and known != geometry.frame_uid:
             raise GeometryError("the map lies in another frame of reference than the headers; pass those of its image")
-        full = copy.copy(header)
+        # The elements are shared with the caller's header: one that is to differ is put in anew, never changed.
+        full = Dataset()
+        full.update(header)
+        full.file_meta = getattr(header, "file_meta", FileMetaDataset())
+        full.pop("FrameOfReferenceUID", None)
         full.FrameOfReferenceUID = known or frame_uid
         for keyword in (
             "PatientID",
@@ -209,6 +213,7 @@ def _complete(headers: Sequence[Dataset], geometry: Geometry) -> list[Dataset]:
             "ReferringPhysicianName",
             "PositionReferenceIndicator",
         ):
+            full.pop(keyword, None)
             setattr(full, keyword, "")
         out.append(full)
     return out

@@ -105,7 +105,10 @@ def _place(dataset: Dataset, objects: Objects) -> Iterator[str] | None:
         at = place_of(shape)
         if at is not None and shape.kind == "POLYLINE" and shape.tracking[1]:
             drawn.setdefault(shape.tracking[1], []).append(at)
-    known = _extents(objects, set(drawn))
+    try:
+        known = _extents(objects, set(drawn))
+    except DataError:
+        return iter(["the segmentation that it should agree with can't be read"])
     both = sorted(set(drawn) & set(known))
     if not both:
         return None

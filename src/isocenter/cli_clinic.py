@@ -127,3 +127,11 @@ def conform(
         out(", ".join(f"{count} {state}" for state, count in counted.items()) + f" ({found.claim})")
     if found.failed:
         raise typer.Exit(1)
+
+
+@app.command()
+def statement() -> None:
+    """Print the DICOM conformance statement and the IHE integration statement, made of the code's own tables."""
+    from isocenter.verbs.clinic.statement import conformance_statement
+
+    out(conformance_statement())

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import copy
 import queue
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
-from io import BytesIO
+from pathlib import Path
 from typing import Any, Final
 
 from pydicom import Dataset
@@ -39,6 +40,7 @@ class DimsePeer:
         store: Whether a test image may be stored.
         listen: Port where we take its reports of storage commitment; None where it knows none of ours.
         timeout_s: Of each step.
+        report_s: Longest that a report of storage commitment is waited for; some wait for what may still arrive.
         tls: Context of DICOM TLS, or None.
     """
 
@@ -49,6 +51,7 @@ class DimsePeer:
     store: bool = False
     listen: int | None = None
     timeout_s: float = 15.0
+    report_s: float = 90.0
     tls: Any = None
 
 
@@ -136,12 +139,18 @@ class _Checks:
         self._may_store()
         wrong = copy.deepcopy(self._image)
         wrong.SOPInstanceUID = wrong.file_meta.MediaStorageSOPInstanceUID = generate_uid()
-        # The command says CT, as the context does; the data set says Secondary Capture.
+        # The file's meta information, and so the command, says CT; the data set says Secondary Capture.
+        wrong.file_meta.MediaStorageSOPClassUID = CTImageStorage
         with self._association(str(CTImageStorage)) as made:
             if not made.is_established:
                 raise Failed("no association for CT Image Storage")
-            status = _send_as(made, wrong, str(CTImageStorage))
-        if status == 0:
+            with tempfile.TemporaryDirectory() as folder:
+                file = Path(folder) / "wrong.dcm"
+                wrong.save_as(file)
+                status = made.send_c_store(str(file))
+        if "Status" not in status:
+            raise Failed("no answer")
+        if status.Status == 0:
             raise Failed("it was taken")
 
     def commit(self) -> None:
@@ -207,7 +216,7 @@ class _Checks:
                 raise Skipped(
                     "the request was taken; its report can't be waited for without a port that the node knows"
                 )
-            return reports.get(timeout=self._peer.timeout_s)
+            return reports.get(timeout=self._peer.report_s)
         except queue.Empty as error:
             raise Failed("no report came") from error
         finally:
@@ -219,21 +228,3 @@ def _success(status: Dataset) -> None:
         raise Failed("no answer")
     if status.Status != 0:
         raise Failed(f"answered with {status.Status:04X}H")
-
-
-def _send_as(made: Any, dataset: Dataset, sop_class: str) -> int:
-    """Send a data set under another class than its own; return the status."""
-    primitives, dsutils = import_module("pynetdicom.dimse_primitives"), import_module("pynetdicom.dsutils")
-    context = made.accepted_contexts[0]
-    syntax = context.transfer_syntax[0]
-    request = primitives.C_STORE()
-    request.MessageID = 1
-    request.AffectedSOPClassUID = sop_class
-    request.AffectedSOPInstanceUID = dataset.SOPInstanceUID
-    request.Priority = 2
-    request.DataSet = BytesIO(dsutils.encode(dataset, syntax.is_implicit_VR, syntax.is_little_endian))
-    made.dimse.send_msg(request, context.context_id)
-    _, answer = made.dimse.get_msg(block=True)
-    if answer is None:
-        raise Failed("no answer")
-    return int(answer.Status)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -32,6 +33,7 @@ class WebPeer:
         store: Whether a test image and a workitem may be stored.
         verify: What checks the server's certificate: True, or a context of TLS.
         timeout_s: Of each step.
+        index_s: Longest that what was stored may take to be found; the standard names no time.
         client: What makes requests; None makes one.
     """
 
@@ -40,6 +42,7 @@ class WebPeer:
     store: bool = False
     verify: Any = True
     timeout_s: float = 20.0
+    index_s: float = 10.0
     client: Any = None
 
 
@@ -108,11 +111,16 @@ class _Images:
 
     def find(self) -> None:
         self._need()
-        answer = self._client.get(
-            f"{self._url}/studies",
-            params={"StudyInstanceUID": str(self._image.StudyInstanceUID)},
-            headers={"Accept": _JSON},
-        )
+        until = time.monotonic() + self._peer.index_s
+        while True:
+            answer = self._client.get(
+                f"{self._url}/studies",
+                params={"StudyInstanceUID": str(self._image.StudyInstanceUID)},
+                headers={"Accept": _JSON},
+            )
+            if (answer.status_code == 200 and answer.json()) or time.monotonic() > until:
+                break
+            time.sleep(0.1)
         _expect(answer, 200)
         found = [_value(item, "StudyInstanceUID") for item in answer.json()]
         if found != [str(self._image.StudyInstanceUID)]:

@@ -61,10 +61,12 @@ def conformance_statement() -> str:
     lines += ["", "### DICOMweb served", "", *_table(("method", "path below the root"), _routes())]
     lines += ["", WEB_USER.strip(), "", SECURITY.strip(), "", "## Objects that are created", ""]
     lines += [
-        f"Standard Extended SOP classes: Device UID (0018,1002) and Content Qualification (0018,9004) of objects in a "
-        f"result set. No private attributes. Private codes have the scheme {PRIVATE_SCHEME}, which objects of a result "
-        "set identify (Coding Scheme Identification Sequence). Attributes of patient and study are copied from the "
-        "images. Listed is what the writers write on a CT that has what its type 1 and 2 attributes ask.",
+        "Device UID (0018,1002) of the General Equipment Module and Content Qualification (0018,9004) of the SOP Common",
+        "Module are in every object of a result set; a validator that is older than these calls that a Standard",
+        "Extended SOP class. There are no private attributes. Private codes have the scheme "
+        f"{PRIVATE_SCHEME}, which objects of a",
+        "result set identify (Coding Scheme Identification Sequence). Attributes of patient and study are copied from",
+        "the images. Listed is what is written on a plain CT.",
         "",
     ]
     lines += list(_objects())

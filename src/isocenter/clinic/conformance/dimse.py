@@ -146,6 +146,7 @@ class _Checks:
                 raise Failed("no association for CT Image Storage")
             with tempfile.TemporaryDirectory() as folder:
                 file = Path(folder) / "wrong.dcm"
+                wrong.preamble = bytes(128)
                 wrong.save_as(file)
                 status = made.send_c_store(str(file))
         if "Status" not in status:

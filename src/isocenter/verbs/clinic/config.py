@@ -11,18 +11,20 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from isocenter.core.errors import ConfigError
-from isocenter.verbs.clinic.config_results import ResultsConfig
+from isocenter.verbs.clinic.config_results import CriticalFinding, ResultsConfig
 from isocenter.verbs.read import Coded
 
 __all__ = [
     "CallerConfig",
     "ClinicConfig",
     "CompletenessConfig",
+    "CriticalFinding",
     "DicomWebDestination",
     "DimseDestination",
     "EntityConfig",
     "InsistenceConfig",
     "LimitsConfig",
+    "ResultsConfig",
     "RuleConfig",
     "Secret",
     "TasksConfig",

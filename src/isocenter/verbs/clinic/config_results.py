@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from isocenter.verbs.air import AirSettings
+from isocenter.verbs.air import AirSettings, CriticalFinding
 
-__all__ = ["ResultsConfig"]
+__all__ = ["CriticalFinding", "ResultsConfig"]
 
 
 class ResultsConfig(AirSettings):

@@ -61,8 +61,8 @@ def conformance_statement() -> str:
     lines += ["", "### DICOMweb served", "", *_table(("method", "path below the root"), _routes())]
     lines += ["", WEB_USER.strip(), "", SECURITY.strip(), "", "## Objects that are created", ""]
     lines += [
-        "Device UID (0018,1002) of the General Equipment Module and Content Qualification (0018,9004) of the SOP Common",
-        "Module are in every object of a result set; a validator that is older than these calls that a Standard",
+        "Device UID (0018,1002) of the General Equipment Module and Content Qualification (0018,9004) of the SOP",
+        "Common Module are in every object of a result set; a validator that is older than these calls that a Standard",
         "Extended SOP class. There are no private attributes. Private codes have the scheme "
         f"{PRIVATE_SCHEME}, which objects of a",
         "result set identify (Coding Scheme Identification Sequence). Attributes of patient and study are copied from",

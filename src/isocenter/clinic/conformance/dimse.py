@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import copy
 import queue
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
-from pathlib import Path
 from typing import Any, Final
 
 from pydicom import Dataset
@@ -79,6 +77,13 @@ def check_dimse(peer: DimsePeer) -> list[Verdict]:
     ]
 
 
+class _Mislabelled(Dataset):
+    """A data set whose sender takes it for a CT: the command says CT, as the context does; the data set does not."""
+
+    def __getattr__(self, name: str) -> Any:
+        return CTImageStorage if name == "SOPClassUID" else super().__getattr__(name)
+
+
 class _Checks:
     def __init__(self, net: Any, peer: DimsePeer) -> None:
         self._net, self._peer, self._image = net, peer, small_image()
@@ -137,18 +142,14 @@ class _Checks:
 
     def store_other_class(self) -> None:
         self._may_store()
-        wrong = copy.deepcopy(self._image)
+        wrong = _Mislabelled()
+        wrong.update(copy.deepcopy(self._image))
+        wrong.file_meta = copy.deepcopy(self._image.file_meta)
         wrong.SOPInstanceUID = wrong.file_meta.MediaStorageSOPInstanceUID = generate_uid()
-        # The file's meta information, and so the command, says CT; the data set says Secondary Capture.
-        wrong.file_meta.MediaStorageSOPClassUID = CTImageStorage
         with self._association(str(CTImageStorage)) as made:
             if not made.is_established:
                 raise Failed("no association for CT Image Storage")
-            with tempfile.TemporaryDirectory() as folder:
-                file = Path(folder) / "wrong.dcm"
-                wrong.preamble = bytes(128)
-                wrong.save_as(file)
-                status = made.send_c_store(str(file))
+            status = made.send_c_store(wrong)
         if "Status" not in status:
             raise Failed("no answer")
         if status.Status == 0:

@@ -160,4 +160,55 @@ def restore(
     out("\n".join(lines))
 
 
+@app.command()
+def conform(
+    config: Annotated[
+        Path | None,
+        typer.Argument(help="Settings of a running node of ours, to be checked.", show_default=False, readable=False),
+    ] = None,
+    objects: Annotated[
+        Path | None, typer.Option("--objects", help="Folder of results, with their images if these are at hand.")
+    ] = None,
+    peer: Annotated[
+        str | None, typer.Option("--peer", help="Another node: dicom://CALLING@HOST:PORT/TITLE.", show_default=False)
+    ] = None,
+    web: Annotated[str | None, typer.Option("--web", help="Root of a DICOMweb service.", show_default=False)] = None,
+    token: Annotated[
+        Path | None, typer.Option("--token-file", help="File that holds a bearer token for it.", readable=False)
+    ] = None,
+    store: Annotated[
+        bool, typer.Option("--store", help="Store a test image, and a workitem, of a patient Conformance^Test.")
+    ] = False,
+    listen: Annotated[
+        int | None, typer.Option("--listen", help="Port where the node reports storage commitments to us.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Check objects and a running node against AI Results and DICOM: self-tested, not certified by IHE."""
+    from isocenter.verbs.clinic.conform import clinic_conform, peers
+
+    dimse, service = peers(config, peer=peer, web=web, token=token, store=store, listen=listen)
+    found = clinic_conform(objects=objects, dimse=dimse, web=service)
+    if as_json:
+        out(found.model_dump_json(indent=2))
+    else:
+        for one in (*found.objects, *found.transactions):
+            out(f"{one.state}: {one.name}: {one.title} ({one.source})")
+            for fault in one.faults:
+                out(f"    {fault}")
+        every = (*found.objects, *found.transactions)
+        counted = {state: sum(one.state == state for one in every) for state in ("pass", "fail", "not applicable")}
+        out(", ".join(f"{count} {state}" for state, count in counted.items()) + f" ({found.claim})")
+    if found.failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def statement() -> None:
+    """Print the DICOM conformance statement and the IHE integration statement, made of the code's own tables."""
+    from isocenter.verbs.clinic.statement import conformance_statement
+
+    out(conformance_statement())
+
+
 add(app)

@@ -61,6 +61,7 @@ def diagnose(
         Path | None, typer.Option("--audit", help="Record to append a line to; default: $ISOCENTER_AUDIT, or none.")
     ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of everything random.")] = 0,
+    air: Annotated[bool, typer.Option("--air", help="Write a whole DICOM result set (IHE AI Results).")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an older result.")] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON document to standard output, nothing else.")
@@ -73,6 +74,7 @@ def diagnose(
         result = verb(
             path, out_folder, tuple(task), progress=tell, clinical=clinical, prior=prior, on_irregular=on_irregular,
             modality=modality, body_part=body_part, reader=reader, audit=audit, seed=seed, overwrite=overwrite,
+            air={} if air else None,
         )  # fmt: skip
     if as_json:
         out(result.to_json())

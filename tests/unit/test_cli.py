@@ -68,6 +68,8 @@ BELOW = {
         "resume",
         "feedback",
         "reference",
+        "conform",
+        "statement",
     ),
     "align": ("train", "classify", "retrieve"),
 }

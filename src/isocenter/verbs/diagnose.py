@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from isocenter.verbs.air import AirSettings
 from isocenter.verbs.read import Coded, Progress, ReadConfig
 from isocenter.verbs.read import run as run_read
 from isocenter.verbs.result import ResultDocument
@@ -34,6 +35,7 @@ class DiagnoseConfig(BaseModel):
         on_irregular: What to do with irregular, tilted or incomplete series: "raise", or "resample" to a regular grid.
         modality: Modality of images whose file says none, stated by you.
         body_part: Body part of images whose file says none, stated by you.
+        air: What a result set after IHE's AI Results profile is to hold; null for none.
         overwrite: Whether an older result under `out` is replaced.
         audit: Record that a line is appended to; without it the environment's ISOCENTER_AUDIT names one, or none is.
         seed: Seed of everything random.
@@ -50,6 +52,7 @@ class DiagnoseConfig(BaseModel):
     on_irregular: Literal["raise", "resample"] = "raise"
     modality: Coded | None = None
     body_part: Coded | None = None
+    air: AirSettings | None = None
     overwrite: bool = False
     audit: Path | None = None
     seed: int = Field(default=0, ge=0)

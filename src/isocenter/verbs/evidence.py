@@ -35,11 +35,13 @@ class Evidence:
         entries: By position of the answer.
         files: Pictures, by position of the answer.
         pictures: What is in them, by their path in the result.
+        maps: Where networks looked, by position of the answer.
     """
 
     entries: dict[int, tuple[EvidenceEntry, ...]] = field(default_factory=dict)
     files: dict[int, tuple[FileEntry, ...]] = field(default_factory=dict)
     pictures: dict[str, bytes] = field(default_factory=dict)
+    maps: dict[int, tuple[EvidenceMap, ...]] = field(default_factory=dict)
 
 
 def explain_answers(
@@ -70,6 +72,7 @@ def explain_answers(
         entries: list[EvidenceEntry] = []
         files: list[FileEntry] = []
         told = _explanation(study, answer)
+        found.maps[position] = told.maps
         for number, one in enumerate(told.maps, start=1):
             path = folder / f"{answer.stem}.evidence-{number}.png"
             content = heat_png(answer.image, one)

@@ -12,17 +12,21 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from isocenter.core import Image, Mask, Prediction, Study
+from isocenter.core import Image, Mask, ModelRef, Prediction, Study
 from isocenter.core.errors import ConfigError, DataError, OutputError
 from isocenter.data.images.atomic import atomic_folder, explain_os_error
+from isocenter.data.images.marks import Marks
 from isocenter.data.images.quality import inspect
 from isocenter.data.images.study_files import StudyFiles
 from isocenter.plugins import load
+from isocenter.verbs.air import AirRun, AirSettings, marks_of, tracked, write_air
 from isocenter.verbs.audit import audited, record_read
 from isocenter.verbs.clinical import clinical_row
 from isocenter.verbs.comparison import check_prior, compared
@@ -39,6 +43,7 @@ from isocenter.verbs.provenance import (
 )
 from isocenter.verbs.report import Picture, overlay_png, pictures, render_html
 from isocenter.verbs.result import (
+    FileEntry,
     ImageEntry,
     LeftOut,
     NotDone,
@@ -49,7 +54,7 @@ from isocenter.verbs.result import (
 )
 from isocenter.verbs.running import Answer, Chosen, choose_tasks, run_task
 from isocenter.verbs.settings import configured
-from isocenter.verbs.writing import Written, write_image
+from isocenter.verbs.writing import Marking, Written, write_image
 from isocenter.version import __version__
 
 __all__ = ["Coded", "Progress", "ReadConfig", "read", "read_study", "run", "state"]
@@ -73,6 +78,7 @@ class ReadConfig(BaseModel):
         modality: Modality of images whose file says none, stated by you.
         body_part: Body part of images whose file says none, stated by you.
         rtstruct: Whether DICOM RTSTRUCT is written too.
+        air: What a result set after IHE's AI Results profile is to hold (`verbs.air.AirSettings`); null for none.
         evidence: Whether tasks that can are asked why they answered so (as `isocenter diagnose` does).
         clinical: Table with the study's covariates, for tasks that learnt with one; only with `evidence`.
         prior: An earlier result of the same patient, to compare with; its folder, or result.json.
@@ -94,6 +100,7 @@ class ReadConfig(BaseModel):
     modality: Coded | None = None
     body_part: Coded | None = None
     rtstruct: bool = False
+    air: AirSettings | None = None
     evidence: bool = False
     clinical: Path | None = None
     prior: Path | None = None
@@ -185,17 +192,25 @@ def _run(
             images = _inspect(replace(files, study=study), stated)
             if look is not None:
                 look(replace(files, study=study), folder)
+        air = None if config.air is None else AirRun.begin(config.air, folder, files.headers, mark=config.mark)
         with clock.stage("answer"):
             answers = _ask(study, chosen, prompts, config.seed, tell)
             answers = [_withheld(answer, required=config.gate == "required") for answer in answers]
+            answers = answers if air is None else [tracked(a) for a in answers]
         with clock.stage("write"):
             tell("writing", 0.9)
-            predictions, written = _write(answers, folder, files, config)
+            marking = None if air is None else partial(_marking, air)
+            predictions, written = _write(answers, folder, files, config, marking)
         why = Evidence()
         if config.evidence:
             with clock.stage("explain"):
                 why = explain_answers(study, answers, folder, lambda what, done: tell(what, 0.9 + 0.05 * done), row)
                 predictions = [_with_evidence(p, why, position) for position, p in enumerate(predictions)]
+        if air is not None:
+            with clock.stage("result set"):
+                maps = [why.maps.get(position, ()) for position in range(len(answers))]
+                more = write_air(air, answers, maps, written)
+                predictions = [_with_files(p, more.get(position, ())) for position, p in enumerate(predictions)]
         not_done = [*written.not_done, *(NotDone(what=f"task {b.name}", why=b.reason) for b in chosen.broken)]
         names = InputNames(config.path, study, files.refused)
         resolved = _resolved(config, chosen)
@@ -347,13 +362,21 @@ def _withheld(answer: Answer, *, required: bool) -> Answer:
     return replace(answer, prediction=Prediction.abstain(name, why, inputs=found.inputs, likeness=like))
 
 
+def _marking(air: AirRun, model: ModelRef | None) -> tuple[Marks, datetime | None]:
+    return marks_of(air, [model]), air.inferred
+
+
+def _with_files(prediction: PredictionEntry, files: Sequence[FileEntry]) -> PredictionEntry:
+    return prediction.model_copy(update={"files": (*prediction.files, *files)})
+
+
 def _write(
-    answers: Sequence[Answer], folder: Path, files: StudyFiles, config: ReadConfig
+    answers: Sequence[Answer], folder: Path, files: StudyFiles, config: ReadConfig, marking: Marking | None
 ) -> tuple[list[PredictionEntry], Written]:
     predictions, everything = [], Written()
     for index in sorted({a.index for a in answers}):
         here = [a for a in answers if a.index == index]
-        written = write_image(here, folder, files.headers, rtstruct=config.rtstruct, mark=config.mark)
+        written = write_image(here, folder, files.headers, rtstruct=config.rtstruct, mark=config.mark, marking=marking)
         everything.shared += written.shared
         everything.not_done += written.not_done
         predictions += [
@@ -406,7 +429,8 @@ def _pictures(study: Study, answers: Sequence[Answer]) -> dict[int, list[Picture
 def _resolved(config: ReadConfig, chosen: Chosen) -> dict[str, Any]:
     """Return the configuration with `auto` replaced by what it came to, without paths: they may name the patient."""
     return {
-        **config.model_dump(mode="json", exclude={"path", "out", "prompts", "audit", "prior", "clinical"}),
+        **config.model_dump(mode="json", exclude={"path", "out", "prompts", "audit", "prior", "clinical", "air"}),
+        **({} if config.air is None else {"air": config.air.model_dump(mode="json")}),
         "clinical": config.clinical is not None,
         "prior": config.prior is not None,
         "tasks": list(chosen.entries),

@@ -270,8 +270,9 @@ class FileEntry(_Entry):
 
     Attributes:
         path: Relative to `result.json`, with forward slashes.
-        format: "NIfTI", "NRRD", "DICOM SEG", "DICOM SR TID 1500", "DICOM RTSTRUCT", "NIfTI map" (where networks looked,
-            0 to 255 on the image's grid), "PNG" or "JSON".
+        format: "NIfTI", "NRRD", "DICOM SEG", "DICOM SR TID 1500", "DICOM RTSTRUCT", "DICOM PR" (presentation state),
+            "DICOM KOS" (key object selection), "DICOM PM" (parametric map), "NIfTI map" (where networks looked, 0 to
+            255 on the image's grid), "PNG" or "JSON".
         sha256: Its hash.
         size_bytes: Its size.
         proof: Geometry proof; null for a file that holds no voxels.

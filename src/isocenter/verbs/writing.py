@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 
 from pydicom import Dataset
 
-from isocenter.core import Mask
+from isocenter.core import Mask, ModelRef
 from isocenter.core.errors import ConfigError, DataError, OutputError, ProofError
+from isocenter.data.images.marks import Marks
 from isocenter.data.images.nifti import write_nifti
 from isocenter.data.images.nrrd import write_metaimage, write_nrrd
 from isocenter.data.images.proof import Proof
@@ -22,7 +24,7 @@ from isocenter.verbs.entries import file_entry
 from isocenter.verbs.result import FileEntry, NotDone
 from isocenter.verbs.running import Answer
 
-__all__ = ["Written", "check_suffix", "write_image", "write_mask"]
+__all__ = ["Marking", "Written", "check_suffix", "or_not_done", "write_image", "write_mask"]
 
 _SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".mha", ".dcm")
 
@@ -42,8 +44,18 @@ class Written:
     not_done: list[NotDone] = field(default_factory=list)
 
 
+Marking = Callable[[ModelRef | None], tuple[Marks, datetime | None]]
+"""Returns what an object says of the algorithm behind it, and when it was made."""
+
+
 def write_image(
-    answers: Sequence[Answer], folder: Path, headers: Headers | None, *, rtstruct: bool, mark: str = ""
+    answers: Sequence[Answer],
+    folder: Path,
+    headers: Headers | None,
+    *,
+    rtstruct: bool,
+    mark: str = "",
+    marking: Marking | None = None,
 ) -> Written:
     """Write the files of all answers for one image into the result's folder.
 
@@ -56,6 +68,8 @@ def write_image(
         headers: DICOM headers of the study, None where nothing was DICOM.
         rtstruct: Whether RT Structure Sets were asked for.
         mark: Stands in every DICOM object ("AI result, not for diagnosis"); "" for none.
+        marking: What objects say of their making, where they belong to a result set, which then has its report written
+            by `verbs.air`; None for objects and a report that stand alone.
 
     Raises:
         ProofError: A file was not read back as it was meant; nothing of the result is kept then.
@@ -75,28 +89,27 @@ def write_image(
         mask = answer.prediction.value
         if isinstance(mask, Mask):
             path = folder / f"{answer.stem}.nii.gz"
-            with _or_not_done(written, f"NIfTI of {name}, image {index}"):
+            with or_not_done(written, f"NIfTI of {name}, image {index}"):
                 files.append(file_entry(path, folder, "NIfTI", write_nifti(mask, path)))
             if dicom:
                 path = folder / f"{answer.stem}.seg.dcm"
-                with _or_not_done(written, f"DICOM SEG of {name}, image {index}"):
-                    title = answer.entry.card.title
-                    proof = write_seg(
-                        mask, path, headers=datasets,
-                        series_description=(f"{mark}: {title}" if mark else title)[:64],
-                        options=SegOptions(content_description=mark),
-                    )  # fmt: skip
+                with or_not_done(written, f"DICOM SEG of {name}, image {index}"):
+                    title, options = answer.entry.card.title, _options(answer, mark, marking)
+                    title = (f"{mark}: {title}" if mark else title)[:64]
+                    proof = write_seg(mask, path, headers=datasets, series_description=title, options=options)
                     files.append(file_entry(path, folder, "DICOM SEG", proof))
                     segs[name] = SegReference.from_file(path)
             if rtstruct:
-                with _or_not_done(written, f"RTSTRUCT of {name}, image {index}"):
-                    files.append(_write_rtstruct(answer, folder, datasets, mark))
+                with or_not_done(written, f"RTSTRUCT of {name}, image {index}"):
+                    files.append(_write_rtstruct(answer, folder, datasets, mark, marking))
         written.by_task[name] = tuple(files)
     if not dicom:
         why = "the image did not come as DICOM, and patient and study would have to be invented"
         written.not_done.append(NotDone(what=f"DICOM SEG and SR of image {index}", why=why))
         return written
-    with _or_not_done(written, f"DICOM SR of image {index}"):
+    if marking is not None:
+        return written
+    with or_not_done(written, f"DICOM SR of image {index}"):
         content = SrContent.from_predictions(
             [a.prediction for a in answers], [segs.get(a.entry.card.name) for a in answers], mark=mark
         )
@@ -106,8 +119,17 @@ def write_image(
     return written
 
 
+def _options(answer: Answer, mark: str, marking: Marking | None) -> SegOptions:
+    model = answer.prediction.model
+    options = SegOptions(content_description=mark)
+    if marking is None or model is None:
+        return options
+    marks, created = marking(model)
+    return replace(options, created=created, algorithm_name=model.name, algorithm_version=model.version, marks=marks)
+
+
 @contextmanager
-def _or_not_done(written: Written, what: str) -> Iterator[None]:
+def or_not_done(written: Written, what: str) -> Iterator[None]:
     """Turn a writer's refusal into a line of what was not done; a failed proof or a full disk still ends everything."""
     try:
         yield
@@ -117,14 +139,17 @@ def _or_not_done(written: Written, what: str) -> Iterator[None]:
         written.not_done.append(NotDone(what=what, why=str(error).removeprefix(f"{error.source}: ")))
 
 
-def _write_rtstruct(answer: Answer, folder: Path, datasets: Sequence[Dataset], mark: str) -> FileEntry:
+def _write_rtstruct(
+    answer: Answer, folder: Path, datasets: Sequence[Dataset], mark: str, marking: Marking | None
+) -> FileEntry:
     mask = answer.prediction.value
     if not datasets or not isinstance(mask, Mask):
         raise DataError("the image did not come as DICOM")
     if mask.geometry.affine is None or mask.geometry.stack != "space":
         raise DataError("contours need a place in patient millimetres, and the image has none")
     path = folder / f"{answer.stem}.rtstruct.dcm"
-    proof = write_rtstruct(mask, path, headers=datasets, mark=mark)
+    marks, created = (None, None) if marking is None else marking(answer.prediction.model)
+    proof = write_rtstruct(mask, path, headers=datasets, created=created, mark=mark, marks=marks)
     return file_entry(path, folder, "DICOM RTSTRUCT", proof)
 
 

@@ -22,6 +22,7 @@ from pydicom.uid import PYDICOM_IMPLEMENTATION_UID, UID, ImplicitVRLittleEndian,
 
 from isocenter.core.errors import DataError, IdentityLeak
 from isocenter.core.geometry import Geometry
+from isocenter.data.images.marks import Marks
 from isocenter.data.images.patient import Patient, two_patients
 from isocenter.version import __version__
 
@@ -69,6 +70,7 @@ class Origin:
         series_number: Series Number.
         content: What makes its UIDs: hashes of pixels, options. Equal content, equal UIDs.
         created: When it was made; None leaves it to the times of the source.
+        marks: What it says of the algorithms behind it; None for nothing.
     """
 
     sop_class_uid: str
@@ -77,6 +79,7 @@ class Origin:
     series_number: int
     content: tuple[str, ...]
     created: datetime | None = None
+    marks: Marks | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,6 +160,7 @@ def new_object(headers: Sequence[Dataset], origin: Origin) -> Dataset:
     copy_identity(headers, dataset)
     series_uid = str(source.get("SeriesInstanceUID") or "")
     content = (str(source.StudyInstanceUID), series_uid, origin.sop_class_uid, origin.description, *origin.content)
+    content += () if origin.marks is None else (repr(origin.marks),)
     dataset.SeriesInstanceUID = derive_uid("series", *content)
     dataset.SOPInstanceUID = derive_uid("instance", *content)
     dataset.SOPClassUID = UID(origin.sop_class_uid)
@@ -168,6 +172,8 @@ def new_object(headers: Sequence[Dataset], origin: Origin) -> Dataset:
     dataset.ManufacturerModelName = MANUFACTURER
     dataset.SoftwareVersions = __version__
     dataset.DeviceSerialNumber = __version__
+    if origin.marks is not None:
+        origin.marks.put(dataset)
     if origin.created is not None:
         dataset.InstanceCreationDate, dataset.InstanceCreationTime = content_time(headers, origin.created)
         dataset.SeriesDate, dataset.SeriesTime = dataset.InstanceCreationDate, dataset.InstanceCreationTime

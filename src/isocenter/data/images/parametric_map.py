@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 from collections.abc import Sequence
 from datetime import datetime
@@ -14,6 +13,7 @@ import numpy as np
 import pydicom
 from jaxtyping import Float
 from pydicom import Dataset
+from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, ParametricMapStorage
 
 from isocenter.core.errors import ConfigError, DataError, GeometryError, PixelError
@@ -23,6 +23,7 @@ from isocenter.core.units import UCUM, Code, Quantity
 from isocenter.data.images.atomic import atomic_path
 from isocenter.data.images.identity import MANUFACTURER, Origin, content_time, derive_uid, new_object
 from isocenter.data.images.instance import open_instance
+from isocenter.data.images.marks import Marks
 from isocenter.data.images.proof import Proof, prove_image
 from isocenter.data.images.quiet import quiet
 from isocenter.version import __version__
@@ -51,6 +52,7 @@ def write_parametric_map(
     description: str = "Isocenter parametric map",
     definition: Code | None = None,
     created: datetime | None = None,
+    marks: Marks | None = None,
 ) -> Proof:
     """Write a map of float values.
 
@@ -62,6 +64,7 @@ def write_parametric_map(
         description: Series and content description, at most 64 characters.
         definition: What the numbers are (DICOM PS3.16 CID 7180), None for what the unit alone says.
         created: Date and time of making; None takes those of the source.
+        marks: What it says of the algorithm behind it; None for nothing.
 
     Returns:
         The proof: every voxel was read back, bit for bit.
@@ -89,7 +92,7 @@ def write_parametric_map(
     digest = hashlib.sha256(np.ascontiguousarray(image.array).data)
     digest.update(repr((affine.tolist(), image.quantity, label, definition, created)).encode())
     content = (digest.hexdigest(),)
-    base = new_object(headers, Origin(ParametricMapStorage, "OT", description, 9301, content, created))
+    base = new_object(headers, Origin(ParametricMapStorage, "OT", description, 9301, content, created, marks))
     dataset = _map(image, headers, base, (label, description), definition)
     del dataset.InstanceCreationDate, dataset.InstanceCreationTime  # the clock's; those told come with `base`
     for element in base:
@@ -98,7 +101,7 @@ def write_parametric_map(
     dataset.SpecificCharacterSet = base.SpecificCharacterSet
     dataset.Laterality = str(headers[0].get("Laterality") or "")
     dataset.ContentDate, dataset.ContentTime = content_time(headers, created)
-    _settle(dataset, image.geometry)
+    _settle(dataset, image.geometry, marked=marks is not None)
     with atomic_path(path) as temporary:
         dataset.save_as(temporary, enforce_file_format=True)
         return prove_image(image, read_parametric_map(temporary))
@@ -163,12 +166,12 @@ def _map(
     )
 
 
-def _settle(dataset: Dataset, geometry: Geometry) -> None:
+def _settle(dataset: Dataset, geometry: Geometry, *, marked: bool) -> None:
     """Take chance and clock out of what highdicom made, and give a lone plane its true spacing."""
     dimension = derive_uid("dimension", str(dataset.SOPInstanceUID))
     for item in (*dataset.DimensionOrganizationSequence, *dataset.DimensionIndexSequence):
         item.DimensionOrganizationUID = dimension
-    for item in dataset.get("ContributingEquipmentSequence") or ():
+    for item in () if marked else dataset.get("ContributingEquipmentSequence") or ():
         if "ContributionDateTime" in item:
             del item.ContributionDateTime
     if geometry.spacing_mm is not None:
@@ -192,7 +195,11 @@ def _complete(headers: Sequence[Dataset], geometry: Geometry) -> list[Dataset]:
         known = header.get("FrameOfReferenceUID")
         if known and geometry.frame_uid and known != geometry.frame_uid:
             raise GeometryError("the map lies in another frame of reference than the headers; pass those of its image")
-        full = copy.copy(header)
+        # The elements are shared with the caller's header: one that is to differ is put in anew, never changed.
+        full = Dataset()
+        full.update(header)
+        full.file_meta = getattr(header, "file_meta", FileMetaDataset())
+        full.pop("FrameOfReferenceUID", None)
         full.FrameOfReferenceUID = known or frame_uid
         for keyword in (
             "PatientID",
@@ -206,6 +213,7 @@ def _complete(headers: Sequence[Dataset], geometry: Geometry) -> list[Dataset]:
             "ReferringPhysicianName",
             "PositionReferenceIndicator",
         ):
+            full.pop(keyword, None)
             setattr(full, keyword, "")
         out.append(full)
     return out

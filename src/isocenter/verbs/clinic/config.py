@@ -15,6 +15,7 @@ from isocenter.verbs.clinic.config_base import Name, Port, Secret, Strict, Title
 from isocenter.verbs.clinic.config_messages import FhirDestination, Hl7Destination
 from isocenter.verbs.clinic.config_observe import ObserveConfig
 from isocenter.verbs.clinic.config_orders import FhirConfig, Hl7Config, WorklistConfig
+from isocenter.verbs.clinic.config_results import CriticalFinding, ResultsConfig
 from isocenter.verbs.clinic.config_vigilance import CanaryConfig, MarginsConfig, VigilanceConfig
 from isocenter.verbs.clinic.config_web import WebConfig
 from isocenter.verbs.read import Coded
@@ -26,6 +27,7 @@ __all__ = [
     "ClinicConfig",
     "CompletenessConfig",
     "CriticalConfig",
+    "CriticalFinding",
     "DicomWebDestination",
     "DimseDestination",
     "EntityConfig",
@@ -34,6 +36,7 @@ __all__ = [
     "LimitsConfig",
     "MarginsConfig",
     "NotifyConfig",
+    "ResultsConfig",
     "RuleConfig",
     "Secret",
     "TasksConfig",
@@ -261,6 +264,7 @@ class ClinicConfig(Strict):
         observe: Logs, readiness, events and traces.
         vigilance: How the node watches over its own answers.
         arrival: What is done with studies that are still arriving; null for nothing.
+        results: Result sets after IHE's AI Results profile; null for segmentations and reports alone.
     """
 
     store: Path
@@ -281,6 +285,7 @@ class ClinicConfig(Strict):
     observe: ObserveConfig = ObserveConfig()
     vigilance: VigilanceConfig = VigilanceConfig()
     arrival: ArrivalConfig | None = None
+    results: ResultsConfig | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> ClinicConfig:
@@ -300,6 +305,9 @@ class ClinicConfig(Strict):
                     f"rule {rule.name} removes identities, and {records[0]} is a hospital's record, where nobody has "
                     "a pseudonym"
                 )
+        unknown = sorted(set(self.results.rules if self.results is not None else ()) - set(names))
+        if unknown:
+            raise ValueError(f"results: no rule is named {', '.join(unknown)}")
         return self
 
     def database_url(self, file: str) -> str:

@@ -16,8 +16,9 @@ from isocenter.clinic.children import follow_parent
 from isocenter.clinic.ports import ResultFile, Route, Said, Work, Worked
 from isocenter.core.errors import DataError, IsocenterError, ModelError, OutputError, Stopped, TransportError
 from isocenter.data.images.instance import open_instance
-from isocenter.data.images.sr import Abstention, SrContent, write_sr
+from isocenter.data.images.sr import Abstention, ResultSet, SrContent, write_sr
 from isocenter.data.images.study_files import StudyFiles
+from isocenter.verbs.air import AirRun, AirSettings, marks_of, unexamined
 from isocenter.verbs.clinic.vigilance.inputs import look_at
 from isocenter.verbs.clinic.vigilance.rows import category
 from isocenter.verbs.read import ReadConfig, run
@@ -67,9 +68,9 @@ class TaskRunner:
             ModelError: A task can't run, or its process died more than once at this study.
             OutputError: The result can't be written.
         """
-        if (work.out / "result.json").is_file():
-            return worked(work, read_result(work.out / "result.json"))
         settings = self._settings.get(trial_name(work.route)) or self._settings[work.route.name]
+        if (work.out / "result.json").is_file():
+            return worked(work, read_result(work.out / "result.json"), settings.get("air"))
         asked = (self._answering, work, dict(settings))
         process = self._free.get()
         try:
@@ -180,10 +181,10 @@ def answer(work: Work, settings: Mapping[str, Any]) -> Worked:
     def look(files: StudyFiles, folder: Path) -> None:
         look_at(files, folder, work.route.tasks)
 
-    return worked(work, run(config, verb="diagnose" if config.evidence else "read", look=look))
+    return worked(work, run(config, verb="diagnose" if config.evidence else "read", look=look), config.air)
 
 
-def worked(work: Work, result: ResultDocument) -> Worked:
+def worked(work: Work, result: ResultDocument, air: AirSettings | None = None) -> Worked:
     """Return what a result says of each task, and its DICOM objects; every abstention stands in one of them.
 
     An image that some task answered has a report, which holds the abstentions of the others. Those of images that no
@@ -209,21 +210,32 @@ def worked(work: Work, result: ResultDocument) -> Worked:
         why = "; ".join(dict.fromkeys(item.why for item in result.not_done)) or "no DICOM object can hold it"
         untold += [(one.task, f"it answered, and {why}"[:1000]) for one in said if one.state == "answered"]
     if untold:
-        files += _abstentions(work, result, untold)
+        files += _abstentions(work, result, untold, air)
     return Worked(tuple(said), tuple(files))
 
 
-def _abstentions(work: Work, result: ResultDocument, untold: Sequence[tuple[str, str]]) -> list[ResultFile]:
+def _abstentions(
+    work: Work, result: ResultDocument, untold: Sequence[tuple[str, str]], air: AirSettings | None
+) -> list[ResultFile]:
     """Write which tasks did not answer, and why, for whoever waits for an answer."""
     path = work.out / "abstained.sr.dcm"
     if not path.is_file():
         images = len(result.images)
         abstentions = [
-            Abstention(task, f"{count} of {images} images: {reason}" if images > 1 else reason)
+            Abstention(
+                task,
+                f"{count} of {images} images: {reason}" if images > 1 else reason,
+                () if air is None else unexamined(task, reason),
+            )
             for (task, reason), count in Counter(untold).items()
         ]
         received = sorted(work.folder.iterdir())
         mark = str(result.provenance.config.get("mark", ""))
-        content = SrContent((), tuple(abstentions), mark=mark)
-        write_sr(content, path, headers=[open_instance(received[0], pixels=False)] if received else [])
+        headers = [open_instance(received[0], pixels=False)] if received else []
+        if air is None:
+            write_sr(SrContent((), tuple(abstentions), mark=mark), path, headers=headers)
+        else:
+            run_now = AirRun.begin(air, work.out, None)
+            content, marks = SrContent((), tuple(abstentions), mark=mark, results=ResultSet()), marks_of(run_now, ())
+            write_sr(content, path, headers=headers, created=run_now.inferred, marks=marks)
     return [ResultFile(path)]

@@ -229,8 +229,15 @@ def task_settings(config: ClinicConfig) -> dict[str, dict[str, Any]]:
         audit.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     fields = ("evidence", "rtstruct", "on_irregular", "modality", "body_part")
     watched = {"mark": config.vigilance.mark, "gate": config.vigilance.gate}
+    air = config.results
     settings = {
-        rule.name: {**rule.model_dump(include=set(fields)), "audit": audit, "seed": config.tasks.seed, **watched}
+        rule.name: {
+            **rule.model_dump(include=set(fields)),
+            "audit": audit,
+            "seed": config.tasks.seed,
+            "air": None if air is None else air.of_rule(rule.name),
+            **watched,
+        }
         for rule in config.rules
     }
     return settings | trial_settings(config, settings)

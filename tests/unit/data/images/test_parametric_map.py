@@ -106,3 +106,10 @@ def test_what_cannot_be_written_or_read_is_refused(headers, tmp_path):
     with pytest.raises(DataError, match="not a DICOM Parametric Map"):
         read_parametric_map(headers[0])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_caller_keeps_its_headers(headers, tmp_path):
+    before = [header.to_json() for header in headers]
+    write_parametric_map(probabilities(), tmp_path / "map.dcm", headers=headers)
+    assert [header.to_json() for header in headers] == before, "a patient's name must not be emptied on the way"
+    assert headers[0].PatientID and headers[0].StudyDate

@@ -21,6 +21,7 @@ from isocenter.core.units import Code
 from isocenter.data.images.atomic import atomic_path
 from isocenter.data.images.identity import Origin, Plane, content_time, derive_uid, new_object, planes, slice_of
 from isocenter.data.images.labels import check_labels
+from isocenter.data.images.marks import Marks
 from isocenter.data.images.proof import Proof, prove
 from isocenter.data.images.quiet import quiet
 from isocenter.data.images.rtstruct.outline import trace_outlines
@@ -43,6 +44,7 @@ def write_rtstruct(
     holes: Literal["keyhole", "xor"] = "keyhole",
     created: datetime | None = None,
     mark: str = "",
+    marks: Marks | None = None,
 ) -> Proof:
     """Write a mask as contours along voxel edges, in the planes of its slices.
 
@@ -56,6 +58,7 @@ def write_rtstruct(
             it as an outline of its own, of kind CLOSEDPLANAR_XOR, which the standard knows since 2020.
         created: Date and time of making; None leaves them empty.
         mark: Stands in the description of the structure set and of the series; at most 44 characters of ASCII.
+        marks: What it says of the algorithm behind it; None for nothing.
 
     Returns:
         The proof: every voxel was read back.
@@ -81,7 +84,7 @@ def write_rtstruct(
     digest.update(repr((np.asarray(geometry.affine).tolist(), mask.segments, label, holes, created)).encode())
     content = (digest.hexdigest(),)
     title = f"{mark}: RT Structure Set"[:64] if mark else "Isocenter RT Structure Set"
-    origin = Origin(RTStructureSetStorage, "RTSTRUCT", title, 9101, content, created)
+    origin = Origin(RTStructureSetStorage, "RTSTRUCT", title, 9101, content, created, marks)
     dataset = new_object(headers, origin)
     frame_uid = _frame_uid(mask, headers, str(dataset.StudyInstanceUID))
     _structure_set(dataset, solid.segments, headers, (frame_uid, label), created)

@@ -31,6 +31,7 @@ from isocenter.core.mask import Mask
 from isocenter.data.images.atomic import atomic_path
 from isocenter.data.images.identity import copy_identity, valid_time
 from isocenter.data.images.labels import check_labels
+from isocenter.data.images.marks import Marks
 from isocenter.data.images.proof import Proof, prove
 from isocenter.data.images.quiet import quiet
 from isocenter.data.images.seg.encode import FrameGroups, decimal_strings, element, sequence
@@ -76,6 +77,7 @@ class SegOptions:
         algorithm_version: Its version.
         manufacturer: Of the equipment that writes.
         device_serial_number: Of the same.
+        marks: What it says of the algorithm behind it; None for nothing.
     """
 
     content_label: str = "SEGMENTATION"
@@ -87,6 +89,7 @@ class SegOptions:
     algorithm_version: str = field(default_factory=_own_version)
     manufacturer: str = "Isocenter"
     device_serial_number: str = "0"
+    marks: Marks | None = field(default=None, repr=False)
 
 
 def write_seg(
@@ -312,7 +315,10 @@ def _describe(head: Dataset, mask: Mask, frames: StoredFrames, options: SegOptio
         name, number = options.algorithm_name, options.algorithm_version
         items.append(segment_item(segment, algorithm_name=name, algorithm_version=number))
     head.SegmentSequence = DicomSequence(items)
+    if options.marks is not None:
+        options.marks.put(head)
     inputs = (
+        *(() if options.marks is None else (options.marks,)),
         mask.segments,
         options,
         frames.kind,

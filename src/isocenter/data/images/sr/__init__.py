@@ -9,13 +9,16 @@ from __future__ import annotations
 from isocenter.data.images.sr.attested import Attestation, SignedPoint, SignedSentence, SrReference
 from isocenter.data.images.sr.content import Abstention, Answer, SegReference, SrContent
 from isocenter.data.images.sr.read import MeasurementGroup, SrDocument, SrItem, read_sr
+from isocenter.data.images.sr.result_set import Critical, ResultSet
 from isocenter.data.images.sr.write import write_sr
 
 __all__ = [
     "Abstention",
     "Answer",
     "Attestation",
+    "Critical",
     "MeasurementGroup",
+    "ResultSet",
     "SegReference",
     "SignedPoint",
     "SignedSentence",

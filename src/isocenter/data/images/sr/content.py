@@ -15,7 +15,9 @@ from isocenter.core.prediction import Likeness, ModelRef, Prediction, Uncertaint
 from isocenter.core.report import Report
 from isocenter.core.units import Code, Measurement
 from isocenter.data.images.instance import open_instance
+from isocenter.data.images.references import ObjectReference
 from isocenter.data.images.sr.attested import Attestation
+from isocenter.data.images.sr.result_set import ResultSet
 
 __all__ = ["Abstention", "Answer", "SegReference", "SrContent"]
 
@@ -70,6 +72,7 @@ class Answer:
         report: Coded findings become qualitative evaluations; text sections become text.
         notes: Sentences for the reader (uncertainty, limits), written as comments.
         series_uid: Series that was read, where a report speaks of several; "" for that of the first header.
+        shown_on: Images or frames that what was found is on.
     """
 
     task: str
@@ -80,6 +83,7 @@ class Answer:
     report: Report = field(default_factory=Report)
     notes: tuple[str, ...] = ()
     series_uid: str = ""
+    shown_on: tuple[ObjectReference, ...] = field(default=(), repr=False)
 
     @classmethod
     def from_prediction(cls, prediction: Prediction, seg: SegReference | None = None) -> Answer:
@@ -128,10 +132,17 @@ def _alike(found: Likeness) -> str:
 
 @dataclass(frozen=True)
 class Abstention:
-    """A task that gave no answer, and why."""
+    """A task that gave no answer, and why.
+
+    Args:
+        task: Name of the task.
+        reason: In words.
+        unexamined: Findings that it would have spoken of.
+    """
 
     task: str
     reason: str
+    unexamined: tuple[Code, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True)
@@ -146,6 +157,7 @@ class SrContent:
         signed: Who signed what; None leaves the report unverified and preliminary.
         mark: Stands first among the outcomes and in the series description ("AI result, not for diagnosis"); "" for
             none. At most 44 characters of ASCII.
+        results: What the report is the root of; None for a report that stands alone.
     """
 
     answers: tuple[Answer, ...] = ()
@@ -154,6 +166,7 @@ class SrContent:
     procedure: Code | None = None
     signed: Attestation | None = None
     mark: str = ""
+    results: ResultSet | None = field(default=None, repr=False)
 
     @classmethod
     def from_predictions(

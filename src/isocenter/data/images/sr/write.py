@@ -24,10 +24,13 @@ from isocenter.core.units import Code, Measurement
 from isocenter.data.images.atomic import atomic_path
 from isocenter.data.images.identity import MANUFACTURER, Origin, content_time, derive_uid, new_object
 from isocenter.data.images.instance import open_instance
+from isocenter.data.images.marks import Marks
 from isocenter.data.images.quiet import quiet
+from isocenter.data.images.references import ObjectReference, evidence_items, referenced_requests
 from isocenter.data.images.sr.attested import attest, check_attested, signed_items
 from isocenter.data.images.sr.content import Abstention, Answer, SrContent
 from isocenter.data.images.sr.read import SrDocument, read_sr
+from isocenter.data.images.sr.result_set import check_result_set, set_items
 from isocenter.version import __version__
 
 __all__ = ["write_sr"]
@@ -62,7 +65,12 @@ _SECTION_NAMES = {
 
 @quiet()
 def write_sr(
-    content: SrContent, path: Path, *, headers: Sequence[Dataset], created: datetime | None = None
+    content: SrContent,
+    path: Path,
+    *,
+    headers: Sequence[Dataset],
+    created: datetime | None = None,
+    marks: Marks | None = None,
 ) -> SrDocument:
     """Write answers and abstentions as a Comprehensive 3D SR.
 
@@ -76,6 +84,7 @@ def write_sr(
         path: Final file name; appears only when what was read back is what was to be written.
         headers: Of the image that was read.
         created: Date and time of making; None takes those of the source.
+        marks: What it says of the algorithms behind it; None for nothing.
 
     Returns:
         The document as read back from the file.
@@ -90,12 +99,15 @@ def write_sr(
     """
     if not content.answers and not content.abstentions and content.signed is None:
         raise DataError("a report needs an answer or an abstention, and there is neither")
-    digest = hashlib.sha256(repr((content, created)).encode()).hexdigest()
+    # What a report that stands alone does not have must not change its UID.
+    more = [content.results, *(a.shown_on for a in content.answers), *(a.unexamined for a in content.abstentions)]
+    said = (content, created, *([more] if any(more) else []))
+    digest = hashlib.sha256(repr(said).encode()).hexdigest()
     title = "Isocenter measurement report" if content.signed is None else "Isocenter signed report"
     if content.mark:
         title = f"{content.mark}: Isocenter report"[:64]
     number = 9201 if content.signed is None else 9202
-    origin = Origin(Comprehensive3DSRStorage, "SR", title, number, (digest,), created)
+    origin = Origin(Comprehensive3DSRStorage, "SR", title, number, (digest,), created, marks)
     dataset = new_object(headers, origin)
     root = _root(content, headers)
     for element in root:
@@ -108,13 +120,19 @@ def write_sr(
         attest(dataset, content.signed)
     dataset.ReferencedPerformedProcedureStepSequence = []
     dataset.PerformedProcedureCodeSequence = []
-    dataset.CurrentRequestedProcedureEvidenceSequence = _evidence(content, headers)
+    dataset.CurrentRequestedProcedureEvidenceSequence = evidence_items(_evidence(content, headers))
+    if content.results is not None:
+        requests = referenced_requests(headers)
+        if requests:
+            dataset.ReferencedRequestSequence = requests
     with atomic_path(path) as temporary:
         dataset.save_as(temporary, enforce_file_format=True)
         document = read_sr(temporary)
         _check(content, document)
         if content.signed is not None:
             check_attested(content.signed, open_instance(temporary), document)
+        if content.results is not None:
+            check_result_set(content.results, open_instance(temporary, pixels=False))
     return document
 
 
@@ -137,9 +155,12 @@ def _root(content: SrContent, headers: Sequence[Dataset]) -> Dataset:
     )
     root.ContentSequence.append(_library(headers))
     groups = [group for answer in content.answers for group in _groups(answer, _of_series(answer, headers))]
+    groups += [group for one in content.abstentions if one.unexamined for group in _unexamined(one, headers)]
     if groups:
         root.ContentSequence.append(_container(codes.DCM.ImagingMeasurements, groups))
     root.ContentSequence.append(_container(_concept(_QUALITATIVE), _outcomes(content)))
+    if content.results is not None:
+        root.ContentSequence.extend(set_items(content.results))
     return root
 
 
@@ -194,6 +215,7 @@ def _groups(answer: Answer, headers: Sequence[Dataset]) -> list[hd.ContentItem]:
             algorithm_id=algorithm,
             measurements=[_measurement(m) for m in values],
             qualitative_evaluations=[_evaluation(f) for f in findings],
+            source_images=_sources(answer) or None,
         )
         out += [*group]
     return out
@@ -229,6 +251,27 @@ def _segment_group(
         drawn_on = {"source_series": hd.SourceSeriesForSegmentation(str(headers[0].SeriesInstanceUID))}
     region = hd.ReferencedSegment(answer.seg.sop_class_uid, answer.seg.sop_instance_uid, segment.number, **drawn_on)
     return hd.VolumetricROIMeasurementsAndQualitativeEvaluations(referenced_segment=region, **common)
+
+
+def _sources(answer: Answer) -> list[hd.SourceImageForMeasurementGroup]:
+    return [
+        hd.SourceImageForMeasurementGroup(
+            one.sop_class_uid, one.sop_instance_uid, None if one.frame is None else [one.frame]
+        )
+        for one in answer.shown_on
+    ]
+
+
+def _unexamined(abstention: Abstention, headers: Sequence[Dataset]) -> hd.ContentSequence:
+    """Say of each finding that a task would have spoken of that it was not looked for."""
+    name = f"{abstention.task} not examined"
+    return hd.MeasurementsAndQualitativeEvaluations(
+        tracking_identifier=hd.TrackingIdentifier(_tracking_uid(name, headers), name),
+        qualitative_evaluations=[
+            hd.QualitativeEvaluation(name=_concept(code), value=codes.DCM.NotAttempted)
+            for code in abstention.unexamined
+        ],
+    )
 
 
 def _outcomes(content: SrContent) -> list[hd.ContentItem]:
@@ -301,35 +344,15 @@ def _language(tag: str) -> hd.CodedConcept:
     return hd.CodedConcept(tag, "RFC5646", meanings.get(tag.split("-")[0].lower(), tag))
 
 
-def _evidence(content: SrContent, headers: Sequence[Dataset]) -> list[Dataset]:
-    """List every instance that the tree refers to: source images and SEGs."""
-    wanted = [
-        (str(h.StudyInstanceUID), str(h.SeriesInstanceUID), str(h.SOPClassUID), str(h.SOPInstanceUID)) for h in headers
-    ]
+def _evidence(content: SrContent, headers: Sequence[Dataset]) -> list[ObjectReference]:
+    """List every instance that the tree refers to: source images, SEGs, and what the report is the root of."""
+    wanted = [ObjectReference.of(h) for h in headers]
     wanted += [
-        (a.seg.study_uid, a.seg.series_uid, a.seg.sop_class_uid, a.seg.sop_instance_uid)
+        ObjectReference(a.seg.sop_class_uid, a.seg.sop_instance_uid, a.seg.series_uid, a.seg.study_uid)
         for a in content.answers
         if a.seg is not None
     ]
-    studies: dict[str, dict[str, dict[str, str]]] = {}
-    for study, series, kind, uid in wanted:
-        studies.setdefault(study, {}).setdefault(series, {})[uid] = kind
-    out = []
-    for study, by_series in studies.items():
-        item = Dataset()
-        item.StudyInstanceUID = study
-        item.ReferencedSeriesSequence = []
-        for series, instances in by_series.items():
-            one = Dataset()
-            one.SeriesInstanceUID = series
-            one.ReferencedSOPSequence = []
-            for uid, kind in instances.items():
-                reference = Dataset()
-                reference.ReferencedSOPClassUID, reference.ReferencedSOPInstanceUID = kind, uid
-                one.ReferencedSOPSequence.append(reference)
-            item.ReferencedSeriesSequence.append(one)
-        out.append(item)
-    return out
+    return [*wanted, *(content.results.evidence if content.results is not None else ())]
 
 
 def _check(content: SrContent, document: SrDocument) -> None:

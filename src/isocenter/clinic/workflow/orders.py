@@ -354,9 +354,7 @@ class Orders:
 
 
 def _contradict(some: Sequence[Patient], others: Sequence[Patient]) -> bool:
-    """Tell whether two lists of identifiers can't be of one patient: one issuer gave each another number, or none is
-    common.
-    """
+    """Tell whether two lists of identifiers can't be of one patient: an issuer gave two numbers, or none is common."""
     for one in some:
         comparable = [o for o in others if set(o.issuers) & set(one.issuers) or not (o.issuers or one.issuers)]
         if comparable and not one.is_one_of(comparable):

@@ -68,9 +68,8 @@ def test_every_field_is_in_the_reference() -> None:
     page = (ROOT / "docs" / "reference" / "clinic-yaml.md").read_text("utf-8")
     folder = Path(settings.__file__).parent
     modules = [import_module(f"isocenter.verbs.clinic.{file.stem}") for file in sorted(folder.glob("config*.py"))]
-    models = [
-        m for module in modules for m in vars(module).values() if isinstance(m, type) and issubclass(m, BaseModel)
-    ]
+    found = [value for module in modules for value in vars(module).values()]
+    models = [m for m in found if isinstance(m, type) and issubclass(m, BaseModel)]
     fields = {name for m in models if m is not BaseModel for name in m.model_fields}
     told = set(re.findall(r"^\| `([a-z_]+)`", page, re.MULTILINE))
     assert fields == told

@@ -78,7 +78,7 @@ def test_a_study_goes_all_ways(study: Path, toy_folder: Path, tmp_path: Path, mo
             web={"port": web, "token": {"env": "NODE_TOKEN"}}, hl7={"listen": {"port": hl7}},
         )  # fmt: skip
         with node(config, toy_folder), httpx.Client(base_url=f"http://127.0.0.1:{web}") as client:
-            assert wait_for(lambda: _alive(client))
+            assert wait_for(lambda: _alive(client), 150)
             assert client.get("/dicomweb/studies").status_code == 401
             client.headers["Authorization"] = f"Bearer {TOKEN}"
             peer = MllpPeer("127.0.0.1", hl7, timeout_s=10)
@@ -86,7 +86,7 @@ def test_a_study_goes_all_ways(study: Path, toy_folder: Path, tmp_path: Path, mo
                 text = ORDER.format(control=control, patient=patient, study=uid)
                 assert send(peer, text.encode()).taken
             store_scu(archive, study, None)
-            wait_for(lambda: clinic_status(config).deliveries.get("delivered", 0) >= 4)
+            wait_for(lambda: clinic_status(config).deliveries.get("delivered", 0) >= 4, 150)
             status, log = clinic_status(config), (tmp_path / "node.log").read_text()
             assert status.studies == {"answered": 1}, f"{status}\n{log}"
             assert status.deliveries == {"delivered": 4}, f"{status}\n{log}"

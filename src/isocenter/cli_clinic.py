@@ -103,14 +103,8 @@ def worklist(
         return
     for line in found:
         what = line["description"] or line["procedure"][1]
-        told = [
-            line["start"] or "no time",
-            line["modality"],
-            line["station"],
-            line["accession"],
-            line["priority"],
-            what,
-        ]
+        told = [line["start"] or "no time", *(line[name] for name in ("modality", "station", "accession", "priority"))]
+        told.append(what)
         told += [line["patient_id"], line["patient_name"]] if patients else []
         out("  ".join(part for part in told if part))
     out(f"{len(found)} steps are scheduled")

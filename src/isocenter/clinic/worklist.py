@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from pydicom import Dataset
 
-from isocenter.clinic.retrieve.dimse import DimseNode
+from isocenter.clinic.retrieve.dimse import DimseNode, settle
 from isocenter.clinic.retrieve.plan import is_uid
 from isocenter.core.errors import CapabilityError, TransportError
 from isocenter.data.images.quiet import quiet
@@ -87,6 +87,7 @@ def ask_worklist(
     tls: dict[str, tuple[ssl.SSLContext, str]] = {} if node.tls is None else {"tls_args": (node.tls, node.host)}
     association = entity.associate(node.host, node.port, ae_title=node.ae_title, **tls)
     if not association.is_established:
+        settle(association)
         if association.is_rejected:
             raise TransportError("the worklist's server refuses us (does it know our title?)")
         raise TransportError("the worklist's server does not answer, or has no worklist")
@@ -106,6 +107,7 @@ def ask_worklist(
     finally:
         if association.is_established:
             association.release()
+        settle(association)
     return tuple(sorted(found, key=lambda one: (one.start, one.accession, one.step)))
 
 

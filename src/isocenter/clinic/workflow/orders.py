@@ -287,7 +287,7 @@ class Orders:
         changed = 0
         for row in rows:
             before = _placed(row)
-            if order.patients and before.patients and not any(p.is_one_of(before.patients) for p in order.patients):
+            if order.patients and before.patients and _contradict(order.patients, before.patients):
                 told.append(_CHANGED)
                 continue
             after = _row(_merged(before, order))
@@ -351,6 +351,15 @@ class Orders:
             return False
         connection.execute(update(STUDIES).where(STUDIES.c.study == study).values(priority=level))
         return True
+
+
+def _contradict(some: Sequence[Patient], others: Sequence[Patient]) -> bool:
+    """Tell whether two lists of identifiers can't be of one patient: an issuer gave two numbers, or none is common."""
+    for one in some:
+        comparable = [o for o in others if set(o.issuers) & set(one.issuers) or not (o.issuers or one.issuers)]
+        if comparable and not one.is_one_of(comparable):
+            return True
+    return not any(one.is_one_of(others) for one in some)
 
 
 def _orders_of(message: bytes) -> Iterator[Order]:

@@ -12,6 +12,7 @@ Source:
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from typing import Any, Final
 from pydicom import Dataset
 from pydicom.uid import generate_uid
 from sqlalchemy import Column, Connection, Integer, MetaData, String, Table, and_, case, or_, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 
 from isocenter.clinic.dicomweb.ups import Worklist
 from isocenter.clinic.dicomweb.ups_rules import CANCELED, COMPLETED, IN_PROGRESS, SCHEDULED, UpsRefused, first
@@ -91,7 +93,7 @@ class Worksteps:
         orders: Orders | None = None,
     ) -> None:
         self._ledger, self._worklist, self._store, self._rules = ledger, worklist, store, tuple(rules)
-        self._orders = orders
+        self._orders, self._lock = orders, threading.Lock()
         self._retrieve_url = retrieve_url.rstrip("/")
         make_tables(_META, ledger.engine)
 
@@ -100,7 +102,8 @@ class Worksteps:
         changed = 0
         for state in self._behind():
             try:
-                self._bring(state)
+                with self._lock:
+                    self._bring(state)
                 changed += 1
             except (UpsRefused, DataError) as error:
                 # One that can't be told must not keep the others from being told.
@@ -116,9 +119,10 @@ class Worksteps:
         state = self._ledger.study(study)
         if state is None:
             return
-        step = self._step(state)
-        if step.state == SCHEDULED:
-            step = self._advance(step, state, IN_PROGRESS)
+        with self._lock:  # `follow` runs in another thread, and may be at the same study
+            step = self._step(state)
+            if step.state == SCHEDULED:
+                step = self._advance(step, state, IN_PROGRESS)
         if step.state == CANCELED:
             raise DataError("canceled on request, by the worklist, before it was worked on")
         if step.state == IN_PROGRESS and not step.lock:
@@ -206,10 +210,13 @@ class Worksteps:
         step = _Step(state.study, state.version, SCHEDULED, str(generate_uid()))
         values = {"study": step.study, "version": step.version, "state": step.state, "lock": step.lock}
         values["urgency"] = _urgency(state)
+        insert = postgresql.insert if self._ledger.engine.dialect.name == "postgresql" else sqlite.insert
         with self._ledger.engine.begin() as connection:
-            if connection.execute(select(_STEPS).where(known)).first() is None:
-                connection.execute(_STEPS.insert().values(values))
-        return step
+            connection.execute(
+                insert(_STEPS).values(values).on_conflict_do_nothing(index_elements=["study", "version"])
+            )
+            row = connection.execute(select(_STEPS).where(known)).one()
+        return _Step(row.study, row.version, row.state, row.lock)
 
     def _advance(self, step: _Step, state: StudyState, to: str) -> _Step:
         """Change the state of a workitem that is ours to change; return where it is then."""

@@ -18,7 +18,7 @@ from starlette.middleware import Middleware
 from isocenter.clinic.workflow import open_ledger
 from isocenter.core.errors import ConfigError
 from isocenter.data.images.atomic import atomic_path
-from isocenter.verbs.clinic import panel, web_dicom
+from isocenter.verbs.clinic import panel, web_dicom, web_orders
 from isocenter.verbs.clinic.config import ClinicConfig
 from isocenter.verbs.clinic.config_web import WebConfig
 from isocenter.verbs.clinic.web_node import NodeWeb
@@ -37,7 +37,7 @@ WEB_FILE: Final = "web.json"
 """Where the node's web server says on which port it listens."""
 
 
-ROUTERS: tuple[Callable[[NodeWeb], APIRouter], ...] = (panel.router, web_dicom.router)
+ROUTERS: tuple[Callable[[NodeWeb], APIRouter], ...] = (panel.router, web_dicom.router, web_orders.router)
 """One per section, in the order of the documentation."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -146,6 +147,21 @@ def test_a_node_that_was_killed_goes_on(desk: Desk) -> None:
     again.claim(STUDY)
     desk.ledger.mark(STUDY, 1, "answered")
     again.follow()
+    assert desk.state() == "COMPLETED"
+
+
+def test_two_threads_at_one_study_claim_it_once(desk: Desk) -> None:
+    desk.ledger.mark(STUDY, 1, "working")
+    for _ in range(2):
+        threads = [threading.Thread(target=what) for what in (lambda: desk.steps.claim(STUDY), desk.steps.follow)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    other = Worksteps(desk.ledger, desk.worklist, desk.store, ("ct",))
+    other.claim(STUDY)
+    desk.ledger.mark(STUDY, 1, "answered")
+    other.follow()
     assert desk.state() == "COMPLETED"
 
 

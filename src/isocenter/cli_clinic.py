@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from isocenter import cli_clinic_access
 from isocenter.terminal import out
 
 __all__ = ["app"]
@@ -16,6 +17,9 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
 )
+app.add_typer(cli_clinic_access.user, name="user")
+app.add_typer(cli_clinic_access.token, name="token")
+app.command("audit")(cli_clinic_access.audit)
 ConfigArgument = Annotated[
     Path,
     typer.Argument(help="The node's settings (docs/reference/clinic-yaml.md).", show_default=False, readable=False),
@@ -27,9 +31,11 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON documen
 def run(config: ConfigArgument) -> None:
     """Run the node until it is told to stop (SIGTERM, Ctrl-C)."""
     import logging
+    import os
 
     from isocenter.verbs.clinic import clinic_run
 
+    os.umask(0o077)  # whatever the node's processes write is their owner's alone
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(processName)s %(name)s %(message)s")
     clinic_run(config, ready=lambda node: out(f"listening: {', '.join(f'{t} {p}' for t, p in node.ports.items())}"))
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from isocenter.clinic.access.accounts import Accounts
 from isocenter.clinic.access.audit import NoRecord, Trail
+from isocenter.clinic.access.identity import digest
 from isocenter.clinic.access.limits import Buckets, Proxies, Rate
 from isocenter.clinic.access.oidc import Provider
 from isocenter.clinic.access.rules import Table
@@ -94,6 +95,10 @@ class Access:
         self.attempts = Attempts(self.accounts)
         self.proxies = Proxies(self.settings.proxies)
         self.logins, self.known, self.unknown = Buckets(rates.login), Buckets(rates.known), Buckets(rates.unknown)
+
+    def knows(self, token: str) -> bool:
+        """Tell whether an API token is one, and good."""
+        return self.accounts.by_token(digest(token)) is not None
 
     def close(self) -> None:
         """Write what waits, and let go of the database."""

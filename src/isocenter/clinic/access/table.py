@@ -67,6 +67,8 @@ _UPS_WORK = """
 
 NODE: Final = Table((
     *ACCESS_RULES,
+    *rules("panel", "public", "GET /health", told=False),
+    *rules("node", _ALL, "GET /node/v1/openapi.json", told=False),
     *rules("dicomweb", _ALL, _DICOMWEB_READ),
     *rules("dicomweb", "admin service", """
         POST /dicomweb/studies
@@ -77,6 +79,44 @@ NODE: Final = Table((
 ))  # fmt: skip
 """The node's web app."""
 
+_MONAI_SHOWN = """
+    GET    /info/
+    GET    /train/
+    GET    /logs/
+    GET    /datastore/
+    GET    /datastore/image
+    GET    /datastore/image/info
+    GET    /datastore/label
+    GET    /datastore/label/info
+    GET    /session/{session}
+    """
+_MONAI_WORK = """
+    POST   /activelearning/{strategy}  R
+    POST   /infer/{model}              E
+    POST   /train/
+    POST   /train/{model}
+    DELETE /train/
+    PUT    /datastore/
+    PUT    /datastore/image
+    DELETE /datastore/
+    DELETE /datastore/image
+    DELETE /datastore/label
+    PUT    /datastore/label
+    PUT    /session/
+    DELETE /session/{session}
+    """
+_MONAI_LOGIN = """
+    GET    /auth/
+    POST   /auth/token                 E
+    GET    /auth/token/valid
+    """
+
+
+def _monai(lines: str) -> str:
+    """Return routes of MONAI Label's protocol twice: as they are, and below the token, for clients without headers."""
+    return lines + lines.replace(" /", " /monai/{token}/")
+
+
 VIEWER: Final = Table((
     *ACCESS_RULES,
     # The page without what it shows; icons; whether the server lives.
@@ -85,7 +125,7 @@ VIEWER: Final = Table((
         GET /favicon.svg
         GET /assets/{name:path}
         GET /api/v1/health
-        """, told=False),
+        """ + _monai(_MONAI_LOGIN), told=False),
     *rules("viewer", _PEOPLE, """
         GET /
         GET /index.html
@@ -118,7 +158,7 @@ VIEWER: Final = Table((
         GET /api/v1/work/agreement
         GET /api/v1/sessions
         GET /api/v1/sessions/{session}
-        """),
+        """ + _monai(_MONAI_SHOWN)),
     # Work with patients' images: outlining, readings, drafts, and the signature, which is a radiologist's alone.
     *rules("viewer", "radiologist", """
         POST   /api/v1/studies/{study}/readings              E
@@ -133,7 +173,7 @@ VIEWER: Final = Table((
         POST   /api/v1/studies/{study}/ask                   E
         POST   /api/v1/work/next                             U
         PUT    /api/v1/work/items/{item}
-        """),
+        """ + _monai(_MONAI_WORK)),
     # Plans of who works on what, and sets that leave the server.
     *rules("viewer", "admin radiologist", """
         PUT    /api/v1/work/plan

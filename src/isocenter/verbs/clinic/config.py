@@ -10,12 +10,14 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from isocenter.core.errors import ConfigError
+from isocenter.verbs.clinic.config_access import AccessConfig, ProviderConfig, SyslogConfig
 from isocenter.verbs.clinic.config_base import Name, Port, Secret, Strict, Title, TlsConfig
 from isocenter.verbs.clinic.config_messages import FhirDestination, Hl7Destination
 from isocenter.verbs.clinic.config_web import WebConfig
 from isocenter.verbs.read import Coded
 
 __all__ = [
+    "AccessConfig",
     "CallerConfig",
     "ClinicConfig",
     "CompletenessConfig",
@@ -24,8 +26,10 @@ __all__ = [
     "EntityConfig",
     "InsistenceConfig",
     "LimitsConfig",
+    "ProviderConfig",
     "RuleConfig",
     "Secret",
+    "SyslogConfig",
     "TasksConfig",
     "TlsConfig",
     "load_clinic_config",
@@ -239,6 +243,7 @@ class ClinicConfig(Strict):
         tasks: The processes that run tasks.
         audit: Record that a line is appended to for every answer; "auto" for one in the store, null for none.
         web: The node's web server (DICOMweb, worklist); null for none.
+        access: Accounts, roles and API tokens for the web server and the viewer; null for the one token of `web`.
     """
 
     store: Path
@@ -253,6 +258,7 @@ class ClinicConfig(Strict):
     tasks: TasksConfig = TasksConfig()
     audit: Literal["auto"] | Path | None = "auto"
     web: WebConfig | None = None
+    access: AccessConfig | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> ClinicConfig:
@@ -263,6 +269,8 @@ class ClinicConfig(Strict):
         if len(set(titles)) < len(titles):
             raise ValueError("two entities have one title")
         unknown = sorted({to for rule in self.rules for to in rule.to} - set(self.destinations))
+        if self.web is not None and (self.web.token is None) == (self.access is None):
+            raise ValueError("the web server takes either its one token (web: token), or accounts (access)")
         if unknown:
             raise ValueError(f"no destination is named {', '.join(unknown)}")
         for rule in self.rules:

@@ -230,7 +230,16 @@ def parts_of(config: ClinicConfig) -> tuple[Part, ...]:
     parts = [Part("workflow", partial(work_of, config))]
     if config.web is not None:
         parts.append(Part("web", partial(web_of, config)))
+    if config.access is not None and config.access.syslog is not None:
+        parts.append(Part("access-export", partial(export_access, config)))
     return tuple(parts)
+
+
+def export_access(config: ClinicConfig, stopped: Callable[[], bool]) -> None:
+    """Send the record of access on to an audit repository, in this process, until told to stop."""
+    from isocenter.verbs.clinic.access_export import export_of  # argon2 is not needed by a node without accounts
+
+    export_of(config, stopped)
 
 
 def web_of(config: ClinicConfig, stopped: Callable[[], bool]) -> None:

@@ -216,6 +216,9 @@ def _accounts(config: ServeConfig) -> Access:
         raise ConfigError("no accounts were named")
     if config.origins:
         raise ConfigError("with accounts, pages of other sites are refused: serve OHIF from the same address")
+    missing = [name for name in ("sqlalchemy", "argon2", "httpx") if find_spec(name) is None]
+    if missing:
+        raise CapabilityError(f'accounts need {", ".join(missing)}: pip install "isocenter[clinic]"')
     from isocenter.clinic.access import LayerSettings
     from isocenter.verbs.clinic.access import viewer_access
     from isocenter.verbs.clinic.config import load_clinic_config

@@ -83,7 +83,8 @@ def audit_message(content: Mapping[str, Any], time: str, node: str, site: str = 
         _object(root, study, "3", ("110180", "DCM", "Study Instance UID") if plain else _DIGEST)
     if content.get("what"):
         _object(root, str(content["what"]), "13", ("12", "RFC-3881", "URI"))
-    return ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
+    text: bytes = ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
+    return text
 
 
 _DIGEST: Final = ("study-sha256", "99ISOCENTER", "SHA-256 of the Study Instance UID")

@@ -41,7 +41,6 @@ class LayerSettings:
 
     Args:
         names: Names by which the server may be called, without port; the loopback's names are always among them.
-        tls: Whether the server itself speaks TLS; else a proxy that is trusted may say so of a request.
         proxies: Addresses or networks of servers in front of ours, whose X-Forwarded-For and -Proto are taken.
         body_bytes: Longest body.
         upload_bytes: Longest body on `upload_paths`.
@@ -55,7 +54,6 @@ class LayerSettings:
     """
 
     names: tuple[str, ...] = ()
-    tls: bool = False
     proxies: tuple[str, ...] = ()
     body_bytes: int = 4 << 20
     upload_bytes: int = 4 << 30

@@ -96,7 +96,6 @@ def node_access(config: ClinicConfig) -> Access:
     name = (host.rpartition(":")[0] if ":" in host and not host.endswith("]") else host,) if host else ()
     settings = LayerSettings(
         names=(web.host, *web.names, *name),
-        tls=web.tls is not None,
         upload_bytes=web.upload_mb << 20,
         upload_paths=("/dicomweb/studies",),
         home="/panel",

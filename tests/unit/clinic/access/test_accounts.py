@@ -52,7 +52,8 @@ def test_a_database_that_others_may_read_is_taken_away_from_them(tmp_path: Path)
 @pytest.mark.parametrize(
     "password",
     [
-        "short", "a" * 14, "a" * 20, "abcabcabcabcabcabc", "password12345678", "P4ssw0rd!P4ssw0rd!", "qwertyuiopasdfghjkl",
+        "short", "a" * 14, "a" * 20, "abcabcabcabcabcabc", "password12345678", "P4ssw0rd!P4ssw0rd!",
+        "qwertyuiopasdfghjkl",
         "123456789012345678", "radiologist2024!", "reader-is-my-name", "abcdefghijklmnopqrst", "welcomewelcome1!",
         "x" * 257, "iloveyou12345678",
     ],

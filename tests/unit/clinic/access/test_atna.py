@@ -32,7 +32,8 @@ def test_a_read_of_a_study() -> None:
     assert kind.attrib == {"csd-code": "110103", "codeSystemName": "DCM", "originalText": "DICOM Instances Accessed"}
     who = found.findall("ActiveParticipant")[0].attrib
     assert who == {
-        "UserID": "ada", "UserIsRequestor": "true", "NetworkAccessPointID": "10.0.0.7", "NetworkAccessPointTypeCode": "2"
+        "UserID": "ada", "UserIsRequestor": "true", "NetworkAccessPointID": "10.0.0.7",
+        "NetworkAccessPointTypeCode": "2",
     }  # fmt: skip
     study = found.findall("ParticipantObjectIdentification")[0]
     assert study.get("ParticipantObjectTypeCodeRole") == "3"

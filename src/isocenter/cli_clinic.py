@@ -81,6 +81,38 @@ def replay(
 
 
 @app.command()
+def worklist(
+    config: ConfigArgument,
+    days: Annotated[int | None, typer.Option("--days", help="Days from today on; default: as in the settings.")] = None,
+    patients: Annotated[bool, typer.Option("--patients", help="Print names and identifiers of patients too.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Print what the modality worklist says is scheduled."""
+    import json
+    from dataclasses import asdict
+
+    from isocenter.verbs.clinic import clinic_worklist
+
+    found = []
+    for one in clinic_worklist(config, days=days):
+        line = asdict(one)
+        if not patients:
+            for name in ("patient_id", "issuer", "patient_name", "reason"):
+                del line[name]
+        found.append(line)
+    if as_json:
+        out(json.dumps(found, indent=2, ensure_ascii=False))
+        return
+    for line in found:
+        what = line["description"] or line["procedure"][1]
+        told = [line["start"] or "no time", *(line[name] for name in ("modality", "station", "accession", "priority"))]
+        told.append(what)
+        told += [line["patient_id"], line["patient_name"]] if patients else []
+        out("  ".join(part for part in told if part))
+    out(f"{len(found)} steps are scheduled")
+
+
+@app.command()
 def recover(config: ConfigArgument) -> None:
     """Put the store of a node that does not run in order, as each start does."""
     from isocenter.verbs.clinic import clinic_recover

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from isocenter.core.errors import ConfigError
 from isocenter.terminal import out, say
 
 if TYPE_CHECKING:
@@ -17,8 +18,15 @@ __all__ = ["serve"]
 
 def serve(
     path: Annotated[
-        Path, typer.Argument(help="Archive, folder of studies, or one file.", show_default=False, readable=False)
-    ],
+        Path | None, typer.Argument(help="Archive, folder of studies, or one file.", show_default=False, readable=False)
+    ] = None,
+    clinic: Annotated[
+        Path | None,
+        typer.Option(
+            "--clinic",
+            help="Instead: run the clinic's node of this clinic.yaml, with its web server (isocenter clinic).",
+        ),
+    ] = None,
     work: Annotated[
         Path | None,
         typer.Option(
@@ -62,6 +70,11 @@ def serve(
     ] = None,
 ) -> None:
     """Serve the viewer: studies, outlining, readings and drafts in a browser on this machine."""
+    if clinic is not None and path is None:
+        _node(clinic)
+        return
+    if path is None or clinic is not None:
+        raise ConfigError("give the path of what the viewer is to show, or --clinic and the node's settings")
     from isocenter.verbs.serve import serve as verb
 
     verb(
@@ -83,6 +96,16 @@ def serve(
         accounts=accounts,
     )
     say("stopped")
+
+
+def _node(file: Path) -> None:
+    """Run a node with its web server; the same as `isocenter clinic run`, which also runs one without."""
+    from isocenter.cli_clinic import run
+    from isocenter.verbs.clinic import load_clinic_config
+
+    if load_clinic_config(file).web is None:
+        raise ConfigError(f"{file} has no section web; add one, or use: isocenter clinic run {file}")
+    run(file)
 
 
 def _started(serving: Serving, port: int) -> None:

@@ -56,7 +56,7 @@ BELOW = {
     "models": ("add", "list", "check", "card"),
     "audit": ("verify", "show"),
     "labels": ("export", "convert", "agreement"),
-    "clinic": ("run", "status", "replay", "recover", "user", "token", "audit"),
+    "clinic": ("run", "status", "replay", "worklist", "recover", "user", "token", "audit"),
     "align": ("train", "classify", "retrieve"),
 }
 DEEPER = {

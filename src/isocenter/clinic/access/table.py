@@ -76,6 +76,25 @@ NODE: Final = Table((
         """),
     *rules("dicomweb", _ALL, _UPS_READ),
     *rules("dicomweb", "admin radiologist service", _UPS_WORK),
+    # Orders, state, panel, figures and vigilance of the node.
+    *rules("node", _ALL, "GET /node/v1/orders"),
+    *rules("panel", "public", "GET /ready", told=False),
+    *rules("metrics", "admin service", "GET /metrics", told=False),
+    *rules("panel", _PEOPLE, """
+        GET /panel
+        GET /panel/panel.css
+        GET /panel/panel.js
+        GET /vigilance
+        """, told=False),
+    *rules("node", _ALL, """
+        GET /node/v1/status
+        GET /node/v1/events
+        GET /node/v1/studies
+        GET /node/v1/deliveries
+        GET /node/v1/vigilance
+        """),
+    *rules("node", "admin", "POST /node/v1/replay  E"),
+    *rules("node", "radiologist service", "POST /node/v1/feedback"),
 ))  # fmt: skip
 """The node's web app."""
 

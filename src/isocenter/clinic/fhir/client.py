@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from isocenter.core.errors import CapabilityError, ConfigError, TransportError
 
-__all__ = ["FhirRefused", "FhirServer", "Sent", "send_bundle"]
+__all__ = ["FhirRefused", "FhirServer", "Sent", "send_bundle", "trust"]
 
 _PASSING: Final = (408, 425, 429, 500, 502, 503, 504)
 _MOST_ANSWER: Final = 16 << 20
@@ -99,7 +99,7 @@ def send_bundle(server: FhirServer, bundle: Mapping[str, Any], *, sleep: Callabl
         headers["Authorization"] = f"Bearer {server.token}"
     wait = server.backoff_s
     with httpx.Client(
-        headers=headers, verify=_trust(server), timeout=server.timeout_s, follow_redirects=False
+        headers=headers, verify=trust(server), timeout=server.timeout_s, follow_redirects=False
     ) as client:
         for left in range(server.retries, -1, -1):
             told = 0.0
@@ -121,7 +121,12 @@ def send_bundle(server: FhirServer, bundle: Mapping[str, Any], *, sleep: Callabl
     raise TransportError(reason)
 
 
-def _trust(server: FhirServer) -> Any:
+def trust(server: FhirServer) -> Any:
+    """Return what httpx verifies the server by.
+
+    Raises:
+        ConfigError: A certificate can't be read.
+    """
     if not server.verify or (server.verify is True and server.certificate is None):
         return server.verify
     try:

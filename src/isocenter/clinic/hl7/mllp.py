@@ -174,6 +174,7 @@ class MllpServer:
         limits: Bounds.
         tls: Certificates; None: in the clear.
         told: Called with what was wrong with a connection or a message; never a patient's value.
+        allowed: Tells whether an address may connect; None: any may.
     """
 
     def __init__(
@@ -183,7 +184,9 @@ class MllpServer:
         limits: MllpLimits | None = None,
         tls: TlsFiles | None = None,
         told: Callable[[str], None] | None = None,
+        allowed: Callable[[str], bool] | None = None,
     ) -> None:
+        self._allowed = allowed or (lambda _host: True)
         self._take, self._limits, self._tls = take, limits or MllpLimits(), tls
         self._told = told or (lambda _text: None)
         self._open: set[asyncio.Task[None]] = set()
@@ -239,6 +242,9 @@ class MllpServer:
         if task is not None:
             self._open.add(task)
         try:
+            if not self._allowed(str(writer.get_extra_info("peername", ("",))[0])):
+                self._told("a connection was refused: its address is not among those that may connect")
+                return
             if len(self._open) > self._limits.connections:
                 self._told("a connection was refused: as many as allowed are open")
                 return

@@ -58,6 +58,8 @@ class Order:
         at: When it is to be done, as HL7 writes times.
         patient_id: Patient's identifier.
         issuer: Who gave it.
+        reason: Why it is asked for.
+        patients: All identifiers of the patient, each with the names of who gave it.
     """
 
     control: str
@@ -71,6 +73,8 @@ class Order:
     at: str
     patient_id: str
     issuer: str
+    reason: str = ""
+    patients: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
     def __repr__(self) -> str:
         return f"Order(control={self.control!r}, study_uid={self.study_uid!r}, procedure={self.procedure[0]!r})"
@@ -248,7 +252,20 @@ def _order(group: dict[str, Segment], patient: Segment | None) -> Order:
         (text(("OBR", 4, 1)), text(("OBR", 4, 2)), text(("OBR", 4, 3))), text(("IPC", 5, 1), ("OBR", 24, 1)),
         priority.get(stated, ""), text(("TQ1", 7, 1), ("OBR", 36, 1), ("ORC", 7, 4)),
         patient.text(3) if patient is not None else "", "" if patient is None else _issuer(patient),
+        text(("OBR", 31, 2), ("OBR", 31, 1), ("ORC", 16, 2), ("ORC", 16, 1)),
+        () if patient is None else _patients(patient),
     )  # fmt: skip
+
+
+def _patients(patient: Segment) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Return all identifiers, each with namespace and universal id of who gave it."""
+    found = []
+    for repetition in patient.repetitions(3):
+        number = patient.component(repetition, 1)
+        issuers = (patient.component(repetition, 4), patient.component(repetition, 4, 2))
+        if number:
+            found.append((number, tuple(one for one in issuers if one)))
+    return tuple(found)
 
 
 def _issuer(patient: Segment) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ssl
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
@@ -21,7 +21,7 @@ from isocenter.clinic.retrieve.plan import GONE, Failure, Patience, Query, Retri
 from isocenter.clinic.retrieve.staging import Staging
 from isocenter.core.errors import CapabilityError, ConfigError, DataError, TransportError
 
-__all__ = ["DimseNode", "retrieve_get", "retrieve_move"]
+__all__ = ["DimseNode", "retrieve_get", "retrieve_move", "settle"]
 
 _FIND = "1.2.840.10008.5.1.4.1.2.2.1"
 _MOVE = "1.2.840.10008.5.1.4.1.2.2.2"
@@ -61,6 +61,14 @@ class DimseNode:
                 raise ConfigError("an application entity title has 1 to 16 characters")
         if not 0 < self.port < 65536:
             raise ConfigError("a port is a number from 1 to 65535")
+
+
+def settle(association: Any) -> None:
+    """Close what pynetdicom leaves open where an association ends badly."""
+    left = association.dul.socket
+    if left is not None and left.socket is not None:
+        with suppress(OSError):
+            left.socket.close()
 
 
 class _SilentError(TransportError):

@@ -7,7 +7,6 @@ have the same UIDs whenever they are made, so the other side has it once.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import logging
 import secrets
@@ -25,7 +24,7 @@ from pydicom import dcmread
 from pydicom.errors import InvalidDicomError
 
 from isocenter.clinic.ports import Deliverer, Outcome
-from isocenter.clinic.retrieve.dimse import DimseNode
+from isocenter.clinic.retrieve.dimse import DimseNode, settle
 from isocenter.clinic.workflow.ledger import Ledger
 from isocenter.core.errors import CapabilityError, ConfigError
 from isocenter.data.images.quiet import quiet
@@ -189,7 +188,7 @@ class StoreDestination:
         tls = {} if self.node.tls is None else {"tls_args": (self.node.tls, self.node.host)}
         association = entity.associate(self.node.host, self.node.port, ae_title=self.node.ae_title, **tls)
         if not association.is_established:
-            _settle(association)
+            settle(association)
             why = "the association was rejected" if association.is_rejected else "no association"
             return [d if isinstance(d, Outcome) else Outcome("later", why) for d in datasets]
         try:
@@ -197,7 +196,7 @@ class StoreDestination:
         finally:
             if association.is_established:
                 association.release()
-            _settle(association)
+            settle(association)
 
     def _send(self, association: Any, dataset: Any) -> Outcome:
         if not association.is_established:
@@ -212,14 +211,6 @@ class StoreDestination:
         if "Status" not in status:
             return Outcome("later", "no answer, or the association was cut")
         return sorted_status(int(status.Status))
-
-
-def _settle(association: Any) -> None:
-    """Close what pynetdicom leaves open where an association ends badly."""
-    left = association.dul.socket
-    if left is not None and left.socket is not None:
-        with contextlib.suppress(OSError):
-            left.socket.close()
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,6 +28,7 @@ from isocenter.clinic.dicomweb.ups_rules import CANCELED, COMPLETED, IN_PROGRESS
 from isocenter.clinic.dimse.holding import place_of
 from isocenter.clinic.workflow.engine import derived_uid, result_folder
 from isocenter.clinic.workflow.ledger import ANSWERED, ARRIVING, COMPLETE, FAILED, WORKING, Ledger, StudyState
+from isocenter.clinic.workflow.orders import Orders, Placed
 from isocenter.clinic.workflow.tables import ANSWERS, EVENTS, STUDIES, make_tables
 from isocenter.core.errors import DataError
 from isocenter.data.images.instance import open_instance
@@ -43,6 +45,7 @@ _STEPS = Table(
     Column("version", Integer, primary_key=True),
     Column("state", String(16), nullable=False),
     Column("lock", String(64), nullable=False),
+    Column("urgency", String(8), nullable=False),
 )
 _MOST_REFERENCES: Final = 1000
 _IMAGE_PROCESSING: Final = ("110001", "DCM", "Image Processing")
@@ -75,12 +78,20 @@ class Worksteps:
         store: The node's folder.
         rules: Names of the rules whose results are shown.
         retrieve_url: Address of the node's DICOMweb service; "" where clients know it by other means.
+        orders: What was ordered; None where nothing says.
     """
 
     def __init__(
-        self, ledger: Ledger, worklist: Worklist, store: Path, rules: Sequence[str], retrieve_url: str = ""
+        self,
+        ledger: Ledger,
+        worklist: Worklist,
+        store: Path,
+        rules: Sequence[str],
+        retrieve_url: str = "",
+        orders: Orders | None = None,
     ) -> None:
         self._ledger, self._worklist, self._store, self._rules = ledger, worklist, store, tuple(rules)
+        self._orders = orders
         self._retrieve_url = retrieve_url.rstrip("/")
         make_tables(_META, ledger.engine)
 
@@ -116,6 +127,7 @@ class Worksteps:
     def _behind(self) -> list[StudyState]:
         """Return the studies whose workitem is not where they are."""
         wanted = case(_WANTED, value=STUDIES.c.state, else_="")
+        urgency = case((STUDIES.c.priority > 0, "HIGH"), (STUDIES.c.priority < 0, "LOW"), else_="MEDIUM")
         query = (
             select(STUDIES.c.study)
             .outerjoin(_STEPS, and_(_STEPS.c.study == STUDIES.c.study, _STEPS.c.version == STUDIES.c.version))
@@ -124,6 +136,7 @@ class Worksteps:
                     # What was done before anybody looked is not made into workitems afterwards.
                     and_(_STEPS.c.state.is_(None), STUDIES.c.state.in_([COMPLETE, WORKING])),
                     and_(_STEPS.c.state.in_(_OPEN), _STEPS.c.state != wanted),
+                    and_(_STEPS.c.state == SCHEDULED, _STEPS.c.urgency != urgency),
                 )
             )
         )
@@ -143,12 +156,28 @@ class Worksteps:
             return
         wanted = _WANTED[state.state]
         step = self._step(state)
+        if step.state == SCHEDULED:
+            self._hurry(step, state)
         if wanted != SCHEDULED and step.state == SCHEDULED:
             step = self._advance(step, state, IN_PROGRESS)
         if wanted == COMPLETED and step.state == IN_PROGRESS:
             step = self._advance(step, state, COMPLETED)
         if wanted == CANCELED and step.state in _OPEN:
             self._cancel(step, self._reason(state))
+
+    def _hurry(self, step: _Step, state: StudyState) -> None:
+        """Tell how urgent a workitem is that nobody has begun."""
+        here = and_(_STEPS.c.study == step.study, _STEPS.c.version == step.version)
+        with self._ledger.engine.connect() as connection:
+            told = connection.scalar(select(_STEPS.c.urgency).where(here))
+        if told == _urgency(state):
+            return
+        change = Dataset()
+        change.ScheduledProcedureStepPriority = _urgency(state)
+        with suppress(UpsRefused):  # others claimed or canceled it meanwhile; then it is not waiting any more
+            self._worklist.change(workitem_uid(step.study, step.version), _json(change))
+        with self._ledger.engine.begin() as connection:
+            connection.execute(update(_STEPS).where(here).values(urgency=_urgency(state)))
 
     def _open_before(self, state: StudyState) -> list[_Step]:
         with self._ledger.engine.connect() as connection:
@@ -176,6 +205,7 @@ class Worksteps:
                 raise
         step = _Step(state.study, state.version, SCHEDULED, str(generate_uid()))
         values = {"study": step.study, "version": step.version, "state": step.state, "lock": step.lock}
+        values["urgency"] = _urgency(state)
         with self._ledger.engine.begin() as connection:
             if connection.execute(select(_STEPS).where(known)).first() is None:
                 connection.execute(_STEPS.insert().values(values))
@@ -237,8 +267,7 @@ class Worksteps:
         rows = self._ledger.instances(state.study)
         made = Dataset()
         made.ProcedureStepState, made.InputReadinessState = SCHEDULED, "READY"
-        urgency = "LOW" if state.priority < 0 else "MEDIUM"
-        made.ScheduledProcedureStepPriority = "HIGH" if state.priority > 0 else urgency
+        made.ScheduledProcedureStepPriority = _urgency(state)
         made.ProcedureStepLabel, made.WorklistLabel = "Answer a study by rule", "Isocenter"
         made.ScheduledProcedureStepStartDateTime = _stamp(state.last_at)
         made.ScheduledWorkitemCodeSequence = [_code(_IMAGE_PROCESSING)]
@@ -251,6 +280,8 @@ class Worksteps:
             made.CommentsOnTheScheduledProcedureStep = f"all {len(rows)} instances of the study; not listed here"
         with quiet():
             _identify(made, open_instance(place_of(self._store, state.study, rows[0]["sop"]), pixels=False))
+            if self._orders is not None:
+                _order(made, self._orders.of(state.study))
             return _json(made)
 
     def _performed(self, state: StudyState) -> dict[str, Any]:
@@ -330,6 +361,24 @@ def _identify(made: Dataset, header: Dataset) -> None:
         if word in given[0]:
             request[word] = given[0][word]
     made.ReferencedRequestSequence = [request] if request.get("AccessionNumber") else []
+
+
+def _order(made: Dataset, orders: Sequence[Placed]) -> None:
+    """Put in why the study was ordered; never whose it is."""
+    for order in orders[:1]:
+        request = made.ReferencedRequestSequence[0] if made.ReferencedRequestSequence else Dataset()
+        request.StudyInstanceUID = made.StudyInstanceUID
+        if order.reason:
+            request.ReasonForTheRequestedProcedure = order.reason[:64]
+        if order.procedure[1] and "RequestedProcedureDescription" not in request:
+            request.RequestedProcedureDescription = order.procedure[1][:64]
+        if "AccessionNumber" not in request:
+            request.AccessionNumber = ""
+        made.ReferencedRequestSequence = [request]
+
+
+def _urgency(state: StudyState) -> str:
+    return "HIGH" if state.priority > 0 else "LOW" if state.priority < 0 else "MEDIUM"
 
 
 def _discontinued(reason: str) -> Dataset:

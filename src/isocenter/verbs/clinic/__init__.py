@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from isocenter.verbs.clinic.config import ClinicConfig, load_clinic_config
-from isocenter.verbs.clinic.operate import ClinicStatus, clinic_recover, clinic_replay, clinic_run, clinic_status
+from isocenter.verbs.clinic.operate import (
+    ClinicStatus,
+    clinic_recover,
+    clinic_replay,
+    clinic_run,
+    clinic_status,
+    clinic_worklist,
+)
 
 __all__ = [
     "ClinicConfig",
@@ -12,5 +19,6 @@ __all__ = [
     "clinic_replay",
     "clinic_run",
     "clinic_status",
+    "clinic_worklist",
     "load_clinic_config",
 ]

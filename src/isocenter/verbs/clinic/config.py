@@ -13,6 +13,7 @@ from isocenter.core.errors import ConfigError
 from isocenter.verbs.clinic.config_access import AccessConfig, ProviderConfig, SyslogConfig
 from isocenter.verbs.clinic.config_base import Name, Port, Secret, Strict, Title, TlsConfig
 from isocenter.verbs.clinic.config_messages import FhirDestination, Hl7Destination
+from isocenter.verbs.clinic.config_orders import FhirConfig, Hl7Config, WorklistConfig
 from isocenter.verbs.clinic.config_web import WebConfig
 from isocenter.verbs.read import Coded
 
@@ -244,6 +245,9 @@ class ClinicConfig(Strict):
         audit: Record that a line is appended to for every answer; "auto" for one in the store, null for none.
         web: The node's web server (DICOMweb, worklist); null for none.
         access: Accounts, roles and API tokens for the web server and the viewer; null for the one token of `web`.
+        hl7: Where orders are taken by HL7; null for nowhere.
+        fhir: Where orders are asked for by FHIR; null for nowhere.
+        worklist: The modality worklist that is asked for what is scheduled; null for none.
     """
 
     store: Path
@@ -259,6 +263,9 @@ class ClinicConfig(Strict):
     audit: Literal["auto"] | Path | None = "auto"
     web: WebConfig | None = None
     access: AccessConfig | None = None
+    hl7: Hl7Config | None = None
+    fhir: FhirConfig | None = None
+    worklist: WorklistConfig | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> ClinicConfig:

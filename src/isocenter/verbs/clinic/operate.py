@@ -17,11 +17,12 @@ from isocenter.clinic.children import StoreLock
 from isocenter.clinic.dimse.holding import Recovered, recover
 from isocenter.clinic.node import STATE_FILE, Node
 from isocenter.clinic.workflow import Ledger, open_ledger
-from isocenter.core.errors import CapabilityError
+from isocenter.clinic.worklist import Scheduled
+from isocenter.core.errors import CapabilityError, ConfigError
 from isocenter.verbs.clinic.config import ClinicConfig, load_clinic_config
 from isocenter.verbs.clinic.wiring import destinations_of, parts_of, reception_of, rules_of
 
-__all__ = ["ClinicStatus", "clinic_recover", "clinic_replay", "clinic_run", "clinic_status"]
+__all__ = ["ClinicStatus", "clinic_recover", "clinic_replay", "clinic_run", "clinic_status", "clinic_worklist"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -78,6 +79,9 @@ def clinic_run(
         from isocenter.verbs.clinic.web import check_web
 
         check_web(config)
+    from isocenter.verbs.clinic.ordering import check_orders
+
+    check_orders(config)
     if stopped is None:
         ended = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -147,6 +151,25 @@ def clinic_replay(
         return sent, asked
     finally:
         ledger.engine.dispose()
+
+
+def clinic_worklist(config: Path | str | ClinicConfig, *, days: int | None = None) -> tuple[Scheduled, ...]:
+    """Return what the modality worklist says is scheduled.
+
+    Args:
+        config: `clinic.yaml`, or what it says.
+        days: How many days from today on; None for what the settings say.
+
+    Raises:
+        ConfigError: A setting is wrong, or there is no section `worklist`.
+        TransportError: The worklist's server does not answer, or refuses us.
+    """
+    from isocenter.verbs.clinic.ordering import ask_for_worklist
+
+    config = config if isinstance(config, ClinicConfig) else load_clinic_config(config)
+    if config.worklist is None:
+        raise ConfigError("clinic.yaml has no section worklist, which says whom to ask")
+    return ask_for_worklist(config.worklist, days=days)
 
 
 def clinic_recover(config: Path | str | ClinicConfig) -> Recovered:

@@ -19,7 +19,7 @@ from isocenter.clinic.modes import refuse_shared
 from isocenter.clinic.workflow import open_ledger
 from isocenter.core.errors import ConfigError
 from isocenter.data.images.atomic import atomic_path
-from isocenter.verbs.clinic import web_dicom
+from isocenter.verbs.clinic import web_dicom, web_orders
 from isocenter.verbs.clinic.access import node_access
 from isocenter.verbs.clinic.config import ClinicConfig
 from isocenter.verbs.clinic.config_web import WebConfig
@@ -50,7 +50,7 @@ def _health(_web: NodeWeb) -> APIRouter:
     return routes
 
 
-ROUTERS: tuple[Callable[[NodeWeb], APIRouter], ...] = (_health, web_dicom.router)
+ROUTERS: tuple[Callable[[NodeWeb], APIRouter], ...] = (_health, web_dicom.router, web_orders.router)
 """One per section, in the order of the documentation."""
 
 

@@ -36,6 +36,7 @@ from isocenter.clinic.workflow.commitments import report_commitments
 from isocenter.clinic.workflow.deliver import Insistence, StoreDestination, StowDestination
 from isocenter.clinic.workflow.engine import Engine, EngineSettings, Ports
 from isocenter.clinic.workflow.messages import BundleDestination, MllpDestination
+from isocenter.clinic.workflow.orders import Orders
 from isocenter.clinic.workflow.rules import Rule, Rules
 from isocenter.core.errors import CapabilityError, ConfigError, IsocenterError
 from isocenter.data.deidentify import Policy, Pseudonyms, deidentify_bytes
@@ -49,7 +50,16 @@ from isocenter.verbs.clinic.messages import MessagingRunner
 from isocenter.verbs.clinic.tasks import TaskRunner
 from isocenter.version import __version__
 
-__all__ = ["Deidentifier", "LogNotifier", "OnePatient", "destinations_of", "parts_of", "reception_of", "work_of"]
+__all__ = [
+    "Deidentifier",
+    "LogNotifier",
+    "OnePatient",
+    "client_tls",
+    "destinations_of",
+    "parts_of",
+    "reception_of",
+    "work_of",
+]
 
 _LOG = logging.getLogger(__name__)
 _COMMITMENT_S = 2.0
@@ -149,7 +159,7 @@ def _server_tls(tls: TlsConfig) -> TlsFiles:
     return TlsFiles(tls.certificate, tls.key, tls.authorities)
 
 
-def _client_tls(tls: TlsConfig | None) -> ssl.SSLContext | None:
+def client_tls(tls: TlsConfig | None) -> ssl.SSLContext | None:
     """Return the client's side of DICOM TLS.
 
     Raises:
@@ -172,7 +182,7 @@ def destinations_of(config: ClinicConfig) -> dict[str, Deliverer]:
     made: dict[str, Deliverer] = {}
     for name, to in config.destinations.items():
         if isinstance(to, DimseDestination):
-            node = DimseNode(to.host, to.port, to.title, to.own_title, _client_tls(to.tls))
+            node = DimseNode(to.host, to.port, to.title, to.own_title, client_tls(to.tls))
             made[name] = StoreDestination(node, to.timeout_s)
         elif isinstance(to, DicomWebDestination):
             token = "" if to.token is None else to.token.read()
@@ -190,7 +200,7 @@ def _mllp(to: Hl7Destination) -> MllpPeer:
     tls = to.tls
     if tls is None:
         return MllpPeer(to.host, to.port, timeout_s=to.timeout_s)
-    _client_tls(tls)  # files that can't be used are told now, not at the first message
+    client_tls(tls)  # files that can't be used are told now, not at the first message
     pair = None if tls.certificate is None or tls.key is None else (tls.certificate, tls.key)
     return MllpPeer(to.host, to.port, True, tls.authorities, pair, to.timeout_s)
 
@@ -232,6 +242,8 @@ def parts_of(config: ClinicConfig) -> tuple[Part, ...]:
         parts.append(Part("web", partial(web_of, config)))
     if config.access is not None and config.access.syslog is not None:
         parts.append(Part("access-export", partial(export_access, config)))
+    if _has_orders(config):
+        parts.append(Part("orders", partial(orders_of, config)))
     return tuple(parts)
 
 
@@ -247,6 +259,18 @@ def web_of(config: ClinicConfig, stopped: Callable[[], bool]) -> None:
     from isocenter.verbs.clinic.web import run_web  # FastAPI is not needed by a node without it
 
     run_web(config, stopped)
+
+
+def orders_of(config: ClinicConfig, stopped: Callable[[], bool]) -> None:
+    """Take orders in, in this process, until told to stop."""
+    from isocenter.verbs.clinic.ordering import run_orders
+
+    run_orders(config, stopped)
+
+
+def _has_orders(config: ClinicConfig) -> bool:
+    asked = config.worklist is not None and config.worklist.every_s is not None
+    return config.hl7 is not None or config.fhir is not None or asked
 
 
 def work_of(config: ClinicConfig, stopped: Callable[[], bool]) -> None:
@@ -304,17 +328,22 @@ def work_of(config: ClinicConfig, stopped: Callable[[], bool]) -> None:
 
 def _shown(config: ClinicConfig, ledger: Ledger, ports: Ports) -> tuple[Ports, tuple[Callable[[], object], ...]]:
     """Return ports whose work the web server shows, and what is to be called now and then."""
+    looks: tuple[Callable[[], object], ...] = ()
+    orders = None
+    if _has_orders(config):
+        orders = Orders(ledger, config.store)
+        looks = (orders.follow,)
     if config.web is None:
-        return ports, ()
+        return ports, looks
     from isocenter.clinic.dicomweb import Catalog, Worklist
     from isocenter.clinic.workflow.worksteps import Worksteps
     from isocenter.verbs.clinic.shown import ClaimingRouter, ShowingRunner
 
     url = f"{config.web.public_url.rstrip('/')}/dicomweb" if config.web.public_url else ""
     rules = [rule.name for rule in config.rules if not rule.shadow and rule.identity == "keep"]
-    steps = Worksteps(ledger, Worklist(ledger.engine), config.store, rules, url)
+    steps = Worksteps(ledger, Worklist(ledger.engine), config.store, rules, url, orders)
     runner = ShowingRunner(ports.runner, Catalog(ledger.engine, config.store))
-    return replace(ports, router=ClaimingRouter(ports.router, steps), runner=runner), (steps.follow,)
+    return replace(ports, router=ClaimingRouter(ports.router, steps), runner=runner), (*looks, steps.follow)
 
 
 def _lasting_key() -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -65,7 +66,10 @@ def test_the_example_makes_a_node(tmp_path: Path) -> None:
 
 def test_every_field_is_in_the_reference() -> None:
     page = (ROOT / "docs" / "reference" / "clinic-yaml.md").read_text("utf-8")
-    models = [m for m in vars(settings).values() if isinstance(m, type) and issubclass(m, BaseModel)]
+    folder = Path(settings.__file__).parent
+    modules = [import_module(f"isocenter.verbs.clinic.{file.stem}") for file in sorted(folder.glob("config*.py"))]
+    found = [value for module in modules for value in vars(module).values()]
+    models = [m for m in found if isinstance(m, type) and issubclass(m, BaseModel)]
     fields = {name for m in models if m is not BaseModel for name in m.model_fields}
     told = set(re.findall(r"^\| `([a-z_]+)`", page, re.MULTILINE))
     assert fields == told

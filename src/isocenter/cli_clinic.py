@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from isocenter import cli_clinic_access
 from isocenter.cli_vigilance import add
 from isocenter.terminal import out
 
@@ -17,6 +18,9 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
 )
+app.add_typer(cli_clinic_access.user, name="user")
+app.add_typer(cli_clinic_access.token, name="token")
+app.command("audit")(cli_clinic_access.audit)
 ConfigArgument = Annotated[
     Path,
     typer.Argument(help="The node's settings (docs/reference/clinic-yaml.md).", show_default=False, readable=False),
@@ -27,10 +31,13 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON documen
 @app.command()
 def run(config: ConfigArgument) -> None:
     """Run the node until it is told to stop (SIGTERM, Ctrl-C)."""
+    import os
+
     from isocenter.clinic.observe import setup_logs
     from isocenter.verbs.clinic import clinic_run, load_clinic_config
     from isocenter.verbs.clinic.observing import logs_of
 
+    os.umask(0o077)  # whatever the node's processes write is their owner's alone
     settings = load_clinic_config(config)
     setup_logs(logs_of(settings))
     clinic_run(settings, ready=lambda node: out(f"listening: {', '.join(f'{t} {p}' for t, p in node.ports.items())}"))

@@ -64,6 +64,10 @@ def serve(
     clinical: Annotated[
         Path | None, typer.Option("--clinical", help="Table of the patients that these models are asked about.")
     ] = None,
+    accounts: Annotated[
+        Path | None,
+        typer.Option("--accounts", help="A node's clinic.yaml, whose accounts and roles hold here."),
+    ] = None,
 ) -> None:
     """Serve the viewer: studies, outlining, readings and drafts in a browser on this machine."""
     if clinic is not None and path is None:
@@ -89,6 +93,7 @@ def serve(
         prognosis=prognosis,
         treatment=treatment,
         clinical=clinical,
+        accounts=accounts,
     )
     say("stopped")
 
@@ -107,6 +112,7 @@ def _started(serving: Serving, port: int) -> None:
     out(serving.address(port))
     say(f"what people make is written to {serving.work}; stop with Ctrl-C")
     if serving.settings.host not in ("127.0.0.1", "localhost", "::1"):
-        say("other machines can reach this server: whoever has the token sees every study. Put TLS in front of it")
+        whoever = "whoever has the token sees every study" if serving.settings.knows is None else "passwords pass here"
+        say(f"other machines can reach this server, and {whoever}. Put TLS in front of it")
     if not serving.page_built:
         say("the page is not built (make viewer); the API works")

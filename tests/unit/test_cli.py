@@ -73,8 +73,15 @@ BELOW = {
         "reference",
         "conform",
         "statement",
+        "user",
+        "token",
+        "audit",
     ),
     "align": ("train", "classify", "retrieve"),
+}
+DEEPER = {
+    "clinic user": ("add", "list", "role", "revoke", "password"),
+    "clinic token": ("add", "list", "revoke"),
 }
 
 
@@ -86,6 +93,7 @@ def reference() -> str:
         "[the prompt file](prompts.md) and [the result's schema](result.schema.json).",
     ]
     listed = [name for command in COMMANDS for name in (command, *(f"{command} {n}" for n in BELOW.get(command, ())))]
+    listed = [name for one in listed for name in (one, *(f"{one} {n}" for n in DEEPER.get(one, ())))]
     for name in ("", *listed):
         arguments = [*name.split(), "--help"]
         text = CliRunner().invoke(cli.app, arguments, terminal_width=100, prog_name="isocenter").output
@@ -105,6 +113,9 @@ def test_every_command_is_documented() -> None:
     assert set(found) == set(COMMANDS)
     for name, below in BELOW.items():
         assert set(found[name].commands) == set(below)
+    for name, below in DEEPER.items():
+        above, _, last = name.partition(" ")
+        assert set(found[above].commands[last].commands) == set(below)
 
 
 def test_help_imports_nothing_heavy() -> None:

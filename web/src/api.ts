@@ -130,8 +130,21 @@ export interface RequestOptions {
   signal?: AbortSignal;
 }
 
+export interface Me {
+  name: string;
+  full_name: string;
+  role: string;
+  csrf: string;
+}
+
 export class Api {
   private readonly base = new URL("api/v1/", document.baseURI);
+  private csrf = "";
+
+  /** Whether somebody is signed in by an account; else the page has the server's one token, or none yet. */
+  get signedIn(): boolean {
+    return this.csrf !== "";
+  }
 
   constructor(
     readonly token: () => string,
@@ -145,8 +158,20 @@ export class Api {
     return new URL(path, this.base).href;
   }
 
+  /** Who is signed in, where the server has accounts; null where it has one token. */
+  async me(): Promise<Me | null> {
+    if (this.token()) return null;
+    const response = await fetch(new URL("access/v1/me", document.baseURI), { headers: { Accept: "application/json" } });
+    if (!response.ok) return null;
+    const me = (await response.json()) as Me;
+    this.csrf = me.csrf;
+    return me;
+  }
+
   headers(): Record<string, string> {
-    const headers: Record<string, string> = { Authorization: `Bearer ${this.token()}` };
+    const headers: Record<string, string> = {};
+    if (this.token()) headers.Authorization = `Bearer ${this.token()}`;
+    else if (this.csrf) headers["X-CSRF-Token"] = this.csrf;
     if (this.reader()) headers["X-Isocenter-Reader"] = this.reader();
     return headers;
   }
@@ -207,7 +232,7 @@ export class Api {
   socket(session: string): WebSocket {
     const url = new URL(`sessions/${encodeURIComponent(session)}/socket`, this.base);
     url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
-    const socket = new WebSocket(url, ["isocenter.v1", `bearer.${this.token()}`]);
+    const socket = new WebSocket(url, this.token() ? ["isocenter.v1", `bearer.${this.token()}`] : ["isocenter.v1"]);
     socket.binaryType = "arraybuffer";
     return socket;
   }

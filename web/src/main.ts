@@ -29,7 +29,7 @@ function start(): void {
   const api = new Api(
     () => sessionStorage.getItem("isocenter.token") ?? "",
     () => store.get().reader,
-    () => void askToken().then(() => location.reload()),
+    () => (api.signedIn ? location.assign(new URL("login", document.baseURI)) : void askToken().then(() => location.reload())),
   );
   const app: App = {
     api, store, commands,
@@ -61,7 +61,8 @@ function start(): void {
     else end = showList(main, app);
   };
   addEventListener("hashchange", route);
-  api.info().then(
+  const known = api.me().then((me) => me && store.set({ reader: me.name }), () => undefined);
+  known.then(() => api.info()).then(
     async (info) => {
       store.set({ info });
       if (!store.get().reader) store.set({ reader: await askReader() });
@@ -84,7 +85,7 @@ function skip(main: HTMLElement): (event: Event) => void {
 function topBar(app: App): HTMLElement {
   const where = h("h1", { class: "where grow" });
   const clinical = h("span", { class: "not-clinical" });
-  const reader = h("button", { type: "button", class: "plain", title: "Who works", onclick: () => void askReader().then((name) => app.store.set({ reader: name })) });
+  const reader = h("button", { type: "button", class: "plain", title: "Who works", onclick: () => (app.api.signedIn ? location.assign(new URL("login", document.baseURI)) : void askReader().then((name) => app.store.set({ reader: name }))) });
   app.store.watch(["info", "reader", "study", "screen"], ({ info, reader: name, study, screen }) => {
     clinical.textContent = info ? "Not for clinical use" : "";
     clinical.title = info?.not_for_clinical_use ?? "";

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from isocenter.core.errors import DataError
-from isocenter.safety.chain import START, Chain, append_lines, last_line, read_chain
+from isocenter.safety.chain import START, Chain, append_lines, checked, last_line, read_chain
 
 __all__ = [
     "START",
@@ -260,16 +260,4 @@ def verify(path: Path, *, head: str | None = None) -> Chain:
         DataError: A line was altered, removed, added or moved, with its number; or the head is not in the record, so
             lines were cut off or all was written anew.
     """
-    if head is not None and not _HASH.fullmatch(head):
-        raise DataError("a head is the sha256 of a line: 64 hexadecimal digits", source=path)
-    count, last, seen = 0, START, head in (None, START)
-    for number, _, own, _ in read_lines(path):
-        count, last = number, own
-        seen = seen or own == head
-    if not seen:
-        raise DataError(
-            f"the record is whole to its line {count}, but does not hold the head that was given: lines after it were "
-            "cut off, or the record was written anew",
-            source=path,
-        )
-    return Chain(count, last)
+    return checked(path, ((number, own) for number, _, own, _ in read_lines(path)), head)

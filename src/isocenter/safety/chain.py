@@ -17,7 +17,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -31,10 +31,21 @@ if sys.platform == "win32":
 else:
     import fcntl
 
-__all__ = ["START", "Chain", "ChainLine", "append_lines", "canonical", "last_line", "read_chain"]
+__all__ = [
+    "START",
+    "Chain",
+    "ChainLine",
+    "append_lines",
+    "canonical",
+    "checked",
+    "last_line",
+    "read_chain",
+    "verify_chain",
+]
 
 START = "0" * 64
 """What the first line names as the hash of the line before it."""
+_HASH = re.compile(r"[0-9a-f]{64}")
 _LARGEST_LINE = 1 << 20
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00")
 _OWN = ("format", "line", "before", "time", "hash")
@@ -146,6 +157,40 @@ def read_chain(path: Path, form: str) -> Iterator[ChainLine]:
                 raise DataError(f"line {count} does not follow the one before it: {what}", source=path)
             yield line
             expected = line.hash
+
+
+def verify_chain(path: Path, form: str, *, head: str | None = None) -> Chain:
+    """Check a whole record; see `checked`."""
+    return checked(path, ((line.number, line.hash) for line in read_chain(path, form)), head)
+
+
+def checked(path: Path, lines: Iterable[tuple[int, str]], head: str | None) -> Chain:
+    """Read all lines, each of which checks itself, and look for a head.
+
+    Args:
+        path: The record.
+        lines: Number and hash of each.
+        head: Hash of a line that was noted elsewhere: the record must still hold it.
+
+    Returns:
+        Number of lines and head.
+
+    Raises:
+        DataError: The head is not in the record, so lines were cut off or all was written anew; or what `lines` raises.
+    """
+    if head is not None and not _HASH.fullmatch(head):
+        raise DataError("a head is the sha256 of a line: 64 hexadecimal digits", source=path)
+    count, last, seen = 0, START, head in (None, START)
+    for number, own in lines:
+        count, last = number, own
+        seen = seen or own == head
+    if not seen:
+        raise DataError(
+            f"the record is whole to its line {count}, but does not hold the head that was given: lines after it were "
+            "cut off, or the record was written anew",
+            source=path,
+        )
+    return Chain(count, last)
 
 
 @contextmanager

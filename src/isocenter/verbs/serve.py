@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -22,6 +23,7 @@ from isocenter.data.images.quiet import quiet
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
+    from isocenter.clinic.access import Access
     from isocenter.viewer.settings import Settings
 
 __all__ = ["TOKEN_VARIABLE", "ServeConfig", "Serving", "open_server", "serve"]
@@ -51,6 +53,7 @@ class ServeConfig(BaseModel):
         page: Folder of a built page; None for the one in the package.
         prognosis: Folder of a model of `isocenter prognose`, asked about the patients of `clinical`.
         treatment: Folder with `treat.yaml`, settings of `isocenter treat`, and its table; asked about the same.
+        accounts: A node's `clinic.yaml`, whose accounts, roles and tokens hold here too (`access`); None: one token.
         clinical: Table of patients: a column `study`, `patient_key` or `patient`, and what the models learnt with.
     """
 
@@ -71,6 +74,7 @@ class ServeConfig(BaseModel):
     prognosis: Path | None = None
     treatment: Path | None = None
     clinical: Path | None = None
+    accounts: Path | None = None
 
     @property
     def work_folder(self) -> Path:
@@ -103,7 +107,8 @@ class Serving:
         """Return the address to open in a browser; the token stands behind the #, which browsers never send."""
         host = self.settings.host
         name = "127.0.0.1" if host in ("0.0.0.0", "::", "") else f"[{host}]" if ":" in host else host  # noqa: S104
-        return f"http://{name}:{self.settings.port if port is None else port}/#token={self.settings.token}"
+        token = f"#token={self.settings.token}" if self.settings.knows is None else ""
+        return f"http://{name}:{self.settings.port if port is None else port}/{token}"
 
 
 def is_archive(path: Path) -> bool:
@@ -128,6 +133,7 @@ def open_server(config: ServeConfig) -> Serving:
     from isocenter.viewer.settings import Limits, Settings
 
     work = _work_folder(config)
+    access = None if config.accounts is None else _accounts(config)
     settings = Settings(
         token=_token(config),
         host=config.host,
@@ -136,6 +142,7 @@ def open_server(config: ServeConfig) -> Serving:
         origins=tuple(origin.rstrip("/") for origin in config.origins),
         limits=Limits(sessions=config.sessions, image_bytes=config.image_mb << 20),
         page=config.page,
+        knows=None if access is None else access.knows,
     )
     lock = lock_work(work)
     try:
@@ -143,7 +150,13 @@ def open_server(config: ServeConfig) -> Serving:
     except BaseException:
         lock.close()
         raise
-    app = create_app(ports, settings, on_close=(lock.close, *closing))
+    if access is None:
+        app = create_app(ports, settings, on_close=(lock.close, *closing))
+    else:
+        from isocenter.clinic.access import protect
+
+        on_close = (access.close, lock.close, *closing)
+        app = create_app(ports, settings, on_close=on_close, protect=partial(protect, access=access))
     return Serving(app, settings, work, (built_page(settings) / "index.html").is_file())
 
 
@@ -197,9 +210,33 @@ def _work_folder(config: ServeConfig) -> Path:
     return work
 
 
+def _accounts(config: ServeConfig) -> Access:
+    """Return what guards the viewer by the accounts of a node."""
+    if config.accounts is None:
+        raise ConfigError("no accounts were named")
+    if config.origins:
+        raise ConfigError("with accounts, pages of other sites are refused: serve OHIF from the same address")
+    missing = [name for name in ("sqlalchemy", "argon2", "httpx") if find_spec(name) is None]
+    if missing:
+        raise CapabilityError(f'accounts need {", ".join(missing)}: pip install "isocenter[clinic]"')
+    from isocenter.clinic.access import LayerSettings
+    from isocenter.verbs.clinic.access import viewer_access
+    from isocenter.verbs.clinic.config import load_clinic_config
+    from isocenter.viewer.security import POLICY
+    from isocenter.viewer.settings import Settings
+
+    settings = LayerSettings(
+        names=(config.host, *config.names), body_bytes=1 << 20, upload_bytes=256 << 20,
+        upload_paths=Settings("").upload_paths, policy=POLICY,
+    )  # fmt: skip
+    return viewer_access(load_clinic_config(config.accounts), settings)
+
+
 def _token(config: ServeConfig) -> str:
     from isocenter.viewer.security import new_token
 
+    if config.accounts is not None:
+        return new_token()  # nobody is told of it: there are accounts
     token = os.environ.get(TOKEN_VARIABLE, "").strip()
     if config.token_file is not None:
         try:

@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from fastapi import APIRouter, FastAPI
-from starlette.middleware import Middleware
 
 from isocenter.version import __version__
 from isocenter.viewer import (
@@ -44,13 +43,21 @@ leases) gives it a `lifespan`, which FastAPI enters when the server starts and l
 Closing = Callable[[], object]
 
 
-def create_app(ports: Ports, settings: Settings, *, on_close: Sequence[Closing] = ()) -> FastAPI:
+def create_app(
+    ports: Ports,
+    settings: Settings,
+    *,
+    on_close: Sequence[Closing] = (),
+    protect: Callable[[FastAPI], None] | None = None,
+) -> FastAPI:
     """Make the app.
 
     Args:
         ports: What it acts on.
         settings: How it is served.
         on_close: Called, last first, when the server stops.
+        protect: Puts accounts and roles around the app (`clinic.access.protect`) once it has its routes; None: whoever
+            has the one token of the settings may use everything.
     """
 
     @asynccontextmanager
@@ -69,10 +76,13 @@ def create_app(ports: Ports, settings: Settings, *, on_close: Sequence[Closing] 
         docs_url=None,
         redoc_url=None,
         lifespan=lifespan,
-        middleware=[Middleware(Guard, settings=settings)],
     )
     add_handlers(app)
     for router in ROUTERS:
         app.include_router(router(ports, settings))
     app.include_router(page.router(settings))
+    if protect is None:
+        app.add_middleware(Guard, settings=settings)
+    else:
+        protect(app)
     return app

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import FileResponse
 
 from isocenter.core.errors import CapabilityError
@@ -20,11 +20,11 @@ from isocenter.viewer.report_models import (
     SignRequest,
 )
 from isocenter.viewer.report_ports import Asking, Drafts, Outlooks
-from isocenter.viewer.settings import PREFIX, Settings
+from isocenter.viewer.settings import IDENTITY, PREFIX, Settings
 
 __all__ = ["router"]
 
-Reader = Annotated[str, Header(alias="X-Isocenter-Reader", max_length=16, pattern=r"^[^\x00-\x1f]*$")]
+Reader = Annotated[str, Header(alias="X-Isocenter-Reader", max_length=64, pattern=r"^[^\x00-\x1f]*$")]
 
 
 def router(ports: Ports, settings: Settings) -> APIRouter:
@@ -64,8 +64,11 @@ def _draft_routes(routes: APIRouter, ports: Ports) -> None:
         return drafts().edit(draft, edited, reader)
 
     @routes.post("/drafts/{draft}/sign", tags=["reports"])
-    def sign(draft: str, request: SignRequest, reader: Reader = "") -> Draft:
-        """Sign a version: SR, FHIR and PDF are written, read back and compared."""
+    def sign(draft: str, request: SignRequest, asked: Request, reader: Reader = "") -> Draft:
+        """Sign a version: SR, FHIR and PDF are written, read back and compared. With accounts, whose it is signs."""
+        signer = asked.scope.get(IDENTITY)
+        if signer is not None:  # nobody signs with another's name
+            request = request.model_copy(update={"by": signer.full_name or signer.name})
         return drafts().sign(draft, request, reader)
 
     @routes.post("/drafts/{draft}/amend", tags=["reports"], status_code=201)

@@ -61,7 +61,7 @@ def router(ports: Ports, settings: Settings) -> APIRouter:
         new: Annotated[NewSession, Body()], x_isocenter_reader: Annotated[str, Header(max_length=64)] = ""
     ) -> SessionItem:
         """Begin a session; 503 with Retry-After where all places are taken."""
-        label, reader = new.label.strip(), reader_of(new.reader or x_isocenter_reader)
+        label, reader = new.label.strip(), reader_of(x_isocenter_reader or new.reader)
         if not 1 <= len(label) <= 64 or not label.isprintable():
             raise ConfigError("a structure's name has 1 to 64 letters")
         return _item(await desk.create(label, reader), settings)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Header, Query
+from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import FileResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from isocenter.core.errors import CapabilityError, ConfigError
 from isocenter.viewer.ports import Ports
-from isocenter.viewer.settings import PREFIX, Settings
+from isocenter.viewer.settings import IDENTITY, PREFIX, Settings
 from isocenter.viewer.work import (
     ExportOrder,
     Filling,
@@ -133,9 +133,10 @@ def router(ports: Ports, _settings: Settings) -> APIRouter:
         return _work(ports).item(item)
 
     @routes.put("/work/items/{item}")
-    def change(item: str, body: ChangeBody, x_isocenter_reader: ReaderHeader = "") -> WorkItem:
+    def change(item: str, body: ChangeBody, asked: Request, x_isocenter_reader: ReaderHeader = "") -> WorkItem:
         """Change a turn: done, skipped with a reason, given back, or wanted again; 409 where it has changed."""
-        reader = body.reader or _reader(x_isocenter_reader)
+        known = asked.scope.get(IDENTITY)  # with accounts, nobody changes another's turn
+        reader = known.name if known is not None else body.reader or _reader(x_isocenter_reader)
         return _work(ports).change(item, TurnChange(body.version, reader, body.state, body.reason, body.answer))
 
     @routes.put("/work/items/{item}/readers")

@@ -6,7 +6,6 @@ One pure ASGI layer around everything, sockets too. A page of another site can n
 
 from __future__ import annotations
 
-import hmac
 import secrets
 from collections.abc import Mapping
 from typing import Any
@@ -17,14 +16,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from isocenter.viewer.problems import MEDIA_TYPE, answer, defect
 from isocenter.viewer.settings import PREFIX, Settings
 
-__all__ = ["SUBPROTOCOL", "Guard", "new_token", "security_headers"]
+__all__ = ["POLICY", "SUBPROTOCOL", "Guard", "new_token", "security_headers"]
 
 SUBPROTOCOL = "isocenter.v1"
 _DEFECT_CODE = 1011
 _OPEN = ("/assets/",)
 _OPEN_EXACT = ("/", "/index.html", "/favicon.ico", "/favicon.svg", f"{PREFIX}/health")
 _SAFE = ("GET", "HEAD", "OPTIONS")
-_POLICY = (
+POLICY = (
     "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' blob: data:; font-src 'self'; connect-src 'self' {sockets}; worker-src 'self' blob:; "
     "manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -45,7 +44,7 @@ def security_headers(host: str = "") -> dict[str, str]:
     """
     sockets = f"ws://{host} wss://{host}" if host else ""
     return {
-        "content-security-policy": _POLICY.format(sockets=sockets).replace(" ;", ";"),
+        "content-security-policy": POLICY.format(sockets=sockets).replace(" ;", ";"),
         "x-content-type-options": "nosniff",
         "referrer-policy": "no-referrer",
         "x-frame-options": "DENY",
@@ -182,7 +181,7 @@ class Guard:
         return any(self._is_token(part.removeprefix("bearer.")) for part in offered if part.startswith("bearer."))
 
     def _is_token(self, given: str) -> bool:
-        return hmac.compare_digest(given.encode(), self.settings.token.encode())
+        return self.settings.is_token(given)
 
     def _limit(self, path: str) -> int:
         limits = self.settings.limits

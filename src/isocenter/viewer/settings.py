@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import hmac
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["NOT_FOR_CLINICAL_USE", "PREFIX", "Limits", "Settings"]
+__all__ = ["IDENTITY", "NOT_FOR_CLINICAL_USE", "PREFIX", "Limits", "Settings"]
 
 PREFIX = "/api/v1"
+IDENTITY = "isocenter.identity"
+"""Where in the ASGI scope it stands who asks, where there are accounts (`clinic.access.IDENTITY`)."""
 NOT_FOR_CLINICAL_USE = "For research. Not a medical device; every answer needs review by a qualified person."
 
 
@@ -53,6 +57,7 @@ class Settings:
         open_paths: Beginnings of paths that need no token, beside the page, its assets and the health check.
             A login of MONAI Label asks for the token itself.
         upload_paths: Beginnings of paths whose bodies may be as long as uploads.
+        knows: Where there are accounts: tells whether an API token is one; None: `token` is the only one.
         origins: Other sites ("http://localhost:3000") whose pages may use MONAI Label's protocol, as OHIF does.
     """
 
@@ -65,3 +70,10 @@ class Settings:
     open_paths: tuple[str, ...] = ("/auth/",)
     upload_paths: tuple[str, ...] = ("/datastore/", "/session/", "/infer/", "/monai/")
     origins: tuple[str, ...] = ()
+    knows: Callable[[str], bool] | None = None
+
+    def is_token(self, given: str) -> bool:
+        """Tell whether somebody sent a token that is good."""
+        if self.knows is not None:
+            return self.knows(given)
+        return hmac.compare_digest(given.encode("utf-8", "replace"), self.token.encode())

@@ -24,6 +24,7 @@ from isocenter.clinic.access.identity import (
 from isocenter.clinic.access.passwords import LEAST_PASSWORD, Passwords, check_password
 from isocenter.clinic.access.tables import ACCESS, SESSIONS, TOKENS, USERS
 from isocenter.clinic.database import open_engine
+from isocenter.clinic.workflow.tables import make_tables
 from isocenter.core.errors import ConfigError, NotFound
 
 __all__ = ["Account", "Accounts", "Token", "open_accounts"]
@@ -74,7 +75,7 @@ def open_accounts(url: str, passwords: Passwords, least_password: int = LEAST_PA
         least_password: Fewest characters of a new password.
     """
     engine = open_engine(url)
-    ACCESS.create_all(engine)
+    make_tables(ACCESS, engine)
     return Accounts(engine, passwords, least_password=least_password)
 
 

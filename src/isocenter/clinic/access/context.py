@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from isocenter.clinic.access.accounts import Accounts
 from isocenter.clinic.access.audit import NoRecord, Trail
+from isocenter.clinic.access.identity import digest
 from isocenter.clinic.access.limits import Buckets, Proxies, Rate
 from isocenter.clinic.access.oidc import Provider
 from isocenter.clinic.access.rules import Table
@@ -40,7 +41,6 @@ class LayerSettings:
 
     Args:
         names: Names by which the server may be called, without port; the loopback's names are always among them.
-        tls: Whether the server itself speaks TLS; else a proxy that is trusted may say so of a request.
         proxies: Addresses or networks of servers in front of ours, whose X-Forwarded-For and -Proto are taken.
         body_bytes: Longest body.
         upload_bytes: Longest body on `upload_paths`.
@@ -54,7 +54,6 @@ class LayerSettings:
     """
 
     names: tuple[str, ...] = ()
-    tls: bool = False
     proxies: tuple[str, ...] = ()
     body_bytes: int = 4 << 20
     upload_bytes: int = 4 << 30
@@ -94,6 +93,10 @@ class Access:
         self.attempts = Attempts(self.accounts)
         self.proxies = Proxies(self.settings.proxies)
         self.logins, self.known, self.unknown = Buckets(rates.login), Buckets(rates.known), Buckets(rates.unknown)
+
+    def knows(self, token: str) -> bool:
+        """Tell whether an API token is one, and good."""
+        return self.accounts.by_token(digest(token)) is not None
 
     def close(self) -> None:
         """Write what waits, and let go of the database."""

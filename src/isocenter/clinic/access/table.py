@@ -67,6 +67,8 @@ _UPS_WORK = """
 
 NODE: Final = Table((
     *ACCESS_RULES,
+    *rules("panel", "public", "GET /health", told=False),
+    *rules("node", _ALL, "GET /node/v1/openapi.json", told=False),
     *rules("dicomweb", _ALL, _DICOMWEB_READ),
     *rules("dicomweb", "admin service", """
         POST /dicomweb/studies
@@ -74,8 +76,65 @@ NODE: Final = Table((
         """),
     *rules("dicomweb", _ALL, _UPS_READ),
     *rules("dicomweb", "admin radiologist service", _UPS_WORK),
+    # Orders, state, panel, figures and vigilance of the node.
+    *rules("node", _ALL, "GET /node/v1/orders"),
+    *rules("panel", "public", "GET /ready", told=False),
+    *rules("metrics", "admin service", "GET /metrics", told=False),
+    *rules("panel", _PEOPLE, """
+        GET /panel
+        GET /panel/panel.css
+        GET /panel/panel.js
+        GET /vigilance
+        """, told=False),
+    *rules("node", _ALL, """
+        GET /node/v1/status
+        GET /node/v1/events
+        GET /node/v1/studies
+        GET /node/v1/deliveries
+        GET /node/v1/vigilance
+        """),
+    *rules("node", "admin", "POST /node/v1/replay  E"),
+    *rules("node", "radiologist service", "POST /node/v1/feedback"),
 ))  # fmt: skip
 """The node's web app."""
+
+_MONAI_SHOWN = """
+    GET    /info/
+    GET    /train/
+    GET    /logs/
+    GET    /datastore/
+    GET    /datastore/image
+    GET    /datastore/image/info
+    GET    /datastore/label
+    GET    /datastore/label/info
+    GET    /session/{session}
+    """
+_MONAI_WORK = """
+    POST   /activelearning/{strategy}  R
+    POST   /infer/{model}              E
+    POST   /train/
+    POST   /train/{model}
+    DELETE /train/
+    PUT    /datastore/
+    PUT    /datastore/image
+    DELETE /datastore/
+    DELETE /datastore/image
+    DELETE /datastore/label
+    PUT    /datastore/label
+    PUT    /session/
+    DELETE /session/{session}
+    """
+_MONAI_LOGIN = """
+    GET    /auth/
+    POST   /auth/token                 E
+    GET    /auth/token/valid
+    """
+
+
+def _monai(lines: str) -> str:
+    """Return routes of MONAI Label's protocol twice: as they are, and below the token, for clients without headers."""
+    return lines + lines.replace(" /", " /monai/{token}/")
+
 
 VIEWER: Final = Table((
     *ACCESS_RULES,
@@ -85,7 +144,7 @@ VIEWER: Final = Table((
         GET /favicon.svg
         GET /assets/{name:path}
         GET /api/v1/health
-        """, told=False),
+        """ + _monai(_MONAI_LOGIN), told=False),
     *rules("viewer", _PEOPLE, """
         GET /
         GET /index.html
@@ -118,7 +177,7 @@ VIEWER: Final = Table((
         GET /api/v1/work/agreement
         GET /api/v1/sessions
         GET /api/v1/sessions/{session}
-        """),
+        """ + _monai(_MONAI_SHOWN)),
     # Work with patients' images: outlining, readings, drafts, and the signature, which is a radiologist's alone.
     *rules("viewer", "radiologist", """
         POST   /api/v1/studies/{study}/readings              E
@@ -133,7 +192,7 @@ VIEWER: Final = Table((
         POST   /api/v1/studies/{study}/ask                   E
         POST   /api/v1/work/next                             U
         PUT    /api/v1/work/items/{item}
-        """),
+        """ + _monai(_MONAI_WORK)),
     # Plans of who works on what, and sets that leave the server.
     *rules("viewer", "admin radiologist", """
         PUT    /api/v1/work/plan

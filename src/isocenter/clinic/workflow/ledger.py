@@ -15,9 +15,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, create_engine, delete, event, func, select, update
+from sqlalchemy import Connection, Engine, delete, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from isocenter.clinic.database import open_engine
 from isocenter.clinic.dimse.journal import read_lines
 from isocenter.clinic.workflow.order import Waiting, order_of_work
 from isocenter.clinic.workflow.tables import (
@@ -88,17 +89,9 @@ def open_ledger(url: str) -> Ledger:
     Args:
         url: As SQLAlchemy has it: "sqlite:///FILE", or "postgresql+psycopg://...".
     """
-    engine = create_engine(url, pool_pre_ping=True)
-    if engine.dialect.name == "sqlite":
-        event.listen(engine, "connect", _settle_sqlite)
+    engine = open_engine(url)
     make_tables(LEDGER, engine)
     return Ledger(engine)
-
-
-def _settle_sqlite(connection: Any, _record: object) -> None:
-    # Readers do not wait for the writer, and what is committed outlasts a power cut.
-    for line in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=30000", "foreign_keys=ON"):
-        connection.execute(f"PRAGMA {line}")
 
 
 def delivery_key(*parts: str) -> str:

@@ -10,6 +10,7 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from isocenter.core.errors import ConfigError
+from isocenter.verbs.clinic.config_access import AccessConfig, ProviderConfig, SyslogConfig
 from isocenter.verbs.clinic.config_arrival import ArrivalConfig, CriticalConfig, ExpectConfig, NotifyConfig
 from isocenter.verbs.clinic.config_base import Name, Port, Secret, Strict, Title, TlsConfig
 from isocenter.verbs.clinic.config_messages import FhirDestination, Hl7Destination
@@ -21,6 +22,7 @@ from isocenter.verbs.clinic.config_web import WebConfig
 from isocenter.verbs.read import Coded
 
 __all__ = [
+    "AccessConfig",
     "ArrivalConfig",
     "CallerConfig",
     "CanaryConfig",
@@ -36,9 +38,11 @@ __all__ = [
     "LimitsConfig",
     "MarginsConfig",
     "NotifyConfig",
+    "ProviderConfig",
     "ResultsConfig",
     "RuleConfig",
     "Secret",
+    "SyslogConfig",
     "TasksConfig",
     "TlsConfig",
     "VigilanceConfig",
@@ -258,6 +262,7 @@ class ClinicConfig(Strict):
         tasks: The processes that run tasks.
         audit: Record that a line is appended to for every answer; "auto" for one in the store, null for none.
         web: The node's web server (DICOMweb, worklist); null for none.
+        access: Accounts, roles and API tokens for the web server and the viewer; null for the one token of `web`.
         hl7: Where orders are taken by HL7; null for nowhere.
         fhir: Where orders are asked for by FHIR; null for nowhere.
         worklist: The modality worklist that is asked for what is scheduled; null for none.
@@ -279,6 +284,7 @@ class ClinicConfig(Strict):
     tasks: TasksConfig = TasksConfig()
     audit: Literal["auto"] | Path | None = "auto"
     web: WebConfig | None = None
+    access: AccessConfig | None = None
     hl7: Hl7Config | None = None
     fhir: FhirConfig | None = None
     worklist: WorklistConfig | None = None
@@ -296,6 +302,8 @@ class ClinicConfig(Strict):
         if len(set(titles)) < len(titles):
             raise ValueError("two entities have one title")
         unknown = sorted({to for rule in self.rules for to in rule.to} - set(self.destinations))
+        if self.web is not None and (self.web.token is None) == (self.access is None):
+            raise ValueError("the web server takes either its one token (web: token), or accounts (access)")
         if unknown:
             raise ValueError(f"no destination is named {', '.join(unknown)}")
         for rule in self.rules:

@@ -19,7 +19,8 @@ class WebConfig(Strict):
     Attributes:
         host: Address that it listens on.
         port: Port; 0 for any that is free.
-        token: Whoever sends it (Authorization: Bearer) may use every route; 16 letters or more.
+        token: Whoever sends it (Authorization: Bearer) may use every route; 16 letters or more. None where there are
+            accounts (`access`).
         tls: Certificate and key; without them it speaks plain HTTP, which is allowed on this machine alone, or behind a
             proxy that speaks TLS (`public_url` is https then).
         public_url: Address of the server as clients see it, where a proxy stands before it; "" takes that of requests.
@@ -30,7 +31,7 @@ class WebConfig(Strict):
 
     host: str = "127.0.0.1"
     port: Port = 8480
-    token: Secret
+    token: Secret | None = None
     tls: TlsConfig | None = None
     public_url: Annotated[str, Field(pattern=r"^(https?://[^\s/?#]+(/[^\s?#]*)?)?$")] = ""
     names: tuple[str, ...] = ()

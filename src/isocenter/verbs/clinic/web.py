@@ -13,12 +13,14 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
 
 from fastapi import APIRouter, FastAPI
-from starlette.middleware import Middleware
 
+from isocenter.clinic.access import protect
+from isocenter.clinic.modes import refuse_shared
 from isocenter.clinic.workflow import open_ledger
 from isocenter.core.errors import ConfigError
 from isocenter.data.images.atomic import atomic_path
 from isocenter.verbs.clinic import panel, web_dicom, web_orders
+from isocenter.verbs.clinic.access import node_access
 from isocenter.verbs.clinic.config import ClinicConfig
 from isocenter.verbs.clinic.config_web import WebConfig
 from isocenter.verbs.clinic.web_node import NodeWeb
@@ -53,17 +55,11 @@ def node_app(web: NodeWeb) -> FastAPI:
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
             stack.callback(web.ledger.engine.dispose)
+            if access is not None:
+                stack.callback(access.close)
             yield
 
-    guard = Settings(
-        token=_token(settings),
-        host=settings.host,
-        port=settings.port,
-        names=(*settings.names, *_public_name(settings)),
-        limits=Limits(body_bytes=_BODY_BYTES, upload_bytes=settings.upload_mb << 20),
-        open_paths=("/health", "/ready"),
-        upload_paths=("/dicomweb/studies",),
-    )
+    access = None if web.config.access is None else node_access(web.config)
     app = FastAPI(
         title="Isocenter node",
         summary="What the clinic's node holds and makes: DICOMweb, worklist, state.",
@@ -73,12 +69,28 @@ def node_app(web: NodeWeb) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         lifespan=lifespan,
-        middleware=[Middleware(Guard, settings=guard)],
     )
     add_handlers(app)
     for router in ROUTERS:
         app.include_router(router(web))
+    if access is not None:
+        protect(app, access)
+    else:
+        app.add_middleware(Guard, settings=_guarded(settings))
     return app
+
+
+def _guarded(settings: WebConfig) -> Settings:
+    """Return how the guard is set that knows one token."""
+    return Settings(
+        token=_token(settings),
+        host=settings.host,
+        port=settings.port,
+        names=(*settings.names, *_public_name(settings)),
+        limits=Limits(body_bytes=_BODY_BYTES, upload_bytes=settings.upload_mb << 20),
+        open_paths=("/health", "/ready"),
+        upload_paths=("/dicomweb/studies",),
+    )
 
 
 def run_web(config: ClinicConfig, stopped: Callable[[], bool]) -> None:
@@ -117,15 +129,22 @@ def check_web(config: ClinicConfig) -> None:
     """
     if config.web is None:
         return
-    _token(config.web)
+    if config.access is None:
+        _token(config.web)
+    else:
+        node_access(config).close()
     tls = config.web.tls
     for file in () if tls is None else (tls.certificate, tls.key):
         if file is not None and not file.is_file():
             raise ConfigError(f"{file} of the web server's TLS is not there")
+    if tls is not None and tls.key is not None:
+        refuse_shared(tls.key, "the key of the web server's TLS")
     listen(config.web.host, config.web.port).close()
 
 
 def _token(settings: WebConfig) -> str:
+    if settings.token is None:
+        raise ConfigError("the web server has no token, and no accounts")
     token = settings.token.read()
     if len(token) < _LEAST_TOKEN or not token.isascii() or not token.isprintable() or " " in token or "," in token:
         raise ConfigError(

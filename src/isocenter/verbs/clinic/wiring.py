@@ -263,6 +263,8 @@ def parts_of(config: ClinicConfig) -> tuple[Part, ...]:
         parts["web"] = partial(web_of, config)
     if config.arrival is not None:
         parts["arrival"] = partial(arrival_of, config)
+    if config.access is not None and config.access.syslog is not None:
+        parts["access-export"] = partial(export_access, config)
     if _has_orders(config):
         parts["orders"] = partial(orders_of, config)
     return tuple(Part(name, partial(observed, logs_of(config), run)) for name, run in parts.items())
@@ -271,6 +273,13 @@ def parts_of(config: ClinicConfig) -> tuple[Part, ...]:
 def arrival_of(config: ClinicConfig, stopped: Callable[[], bool]) -> None:
     """Look at studies that are arriving, in this process, until told to stop."""
     run_arrival(config, rules_of(config), task_settings(config), stopped)
+
+
+def export_access(config: ClinicConfig, stopped: Callable[[], bool]) -> None:
+    """Send the record of access on to an audit repository, in this process, until told to stop."""
+    from isocenter.verbs.clinic.access_export import export_of  # argon2 is not needed by a node without accounts
+
+    export_of(config, stopped)
 
 
 def web_of(config: ClinicConfig, stopped: Callable[[], bool]) -> None:

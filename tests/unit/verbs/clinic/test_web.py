@@ -83,7 +83,7 @@ def test_a_defect_tells_its_kind_and_no_more(web: NodeWeb, monkeypatch: pytest.M
 @pytest.mark.parametrize(
     ("section", "message"),
     [
-        ({}, "web.token"),
+        ({}, "one token"),
         ({"host": "0.0.0.0"}, "travel in the clear"),
         ({"tls": {}}, "needs certificate and key"),
         ({"public_url": "node.example"}, "web.public_url"),

@@ -1,4 +1,4 @@
-"""What is in deploy/ is what it should be: it parses, holds no secret, opens nothing to a network, and names what there is.
+"""What is in deploy/ is what it should be: it parses, holds no secret, and opens nothing to a network.
 
 No image is built here: no container engine is asked for.
 """
@@ -58,7 +58,7 @@ def test_the_image_is_built_for_nobody_in_particular() -> None:
     stages = re.findall(r"^FROM (\S+)", text, re.MULTILINE)
     assert len(stages) == 2 and all(":" in image and not image.endswith(":latest") for image in stages)
     assert re.search(r"^USER 10001:10001$", text, re.MULTILINE)
-    torch = re.search(r'^TORCH := (\S+)', (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
+    torch = re.search(r"^TORCH := (\S+)", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
     assert torch and f'"torch=={torch[1]}+cpu"' in text
     for source in re.findall(r"^COPY (?!--from)(.+) \S+$", text, re.MULTILINE):
         assert all((ROOT / name).exists() for name in source.split())

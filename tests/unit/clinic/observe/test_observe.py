@@ -90,7 +90,8 @@ def test_metrics_escape_what_they_hold() -> None:
     made.sample({"x": 'a"b\\c\nd'}, float("inf"))
     made.sample({"x": "n"}, float("nan"))
     assert made.text() == (
-        '# HELP one_total a\\\\b\\nc\n# TYPE one_total counter\none_total{x="a\\"b\\\\c\\nd"} +Inf\none_total{x="n"} NaN\n'
+        "# HELP one_total a\\\\b\\nc\n# TYPE one_total counter\n"
+        'one_total{x="a\\"b\\\\c\\nd"} +Inf\none_total{x="n"} NaN\n'
     )
     for name, kind in (("one_total", "counter"), ("1x", "gauge"), ("count", "counter")):
         with pytest.raises(DataError):
@@ -210,7 +211,7 @@ def test_logs_are_rotated_by_one_and_followed_by_all(tmp_path: Path, logs: None)
     log = logging.getLogger("isocenter.x")
     assert not rotate(settings)
     for number in range(4):
-        log.warning("line %d of a hundred letters and more, so that three of them are longer than a file may be", number)
+        log.warning("line %d of a hundred letters and more, so that two of them are longer than a file may be", number)
         log.warning("and one more line of a hundred letters and more, so that the file is longer than it may be")
         assert rotate(settings)
     log.warning("the last")

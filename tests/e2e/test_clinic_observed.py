@@ -44,7 +44,7 @@ def marked_study(study: Path) -> list[pydicom.Dataset]:
 def send(port: int, instances: list[pydicom.Dataset], ours: str = "ORTHANC", title: str = "ISOCENTER") -> list[int]:
     """Send instances as a scanner does; return the answers."""
     entity = pynetdicom.AE(ae_title=ours)
-    entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = 20
+    entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = 90
     entity.add_requested_context(instances[0].SOPClassUID, instances[0].file_meta.TransferSyntaxUID)
     line = entity.associate("127.0.0.1", port, ae_title=title)
     try:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from isocenter.clinic.dimse import (
     N_ACTION,
     N_CREATE,
@@ -40,7 +42,7 @@ from isocenter.data.images.dicom.header import Wanted, scan
 from isocenter.data.images.identity import derive_uid
 from isocenter.data.images.pseudonym import pseudonym_key
 from isocenter.verbs.clinic.config import ClinicConfig, DicomWebDestination, DimseDestination, TlsConfig
-from isocenter.verbs.clinic.observing import logs_of, observed
+from isocenter.verbs.clinic.observing import logs_of, observed, traces_of
 from isocenter.verbs.clinic.tasks import TaskRunner
 from isocenter.version import __version__
 
@@ -48,6 +50,7 @@ __all__ = ["Deidentifier", "LogNotifier", "OnePatient", "destinations_of", "part
 
 _LOG = logging.getLogger(__name__)
 _COMMITMENT_S = 2.0
+_TRACES_S = 5.0
 _PATIENT: Wanted = {
     0x00080005: ("SpecificCharacterSet", "text"),
     0x00100020: ("PatientID", "text"),
@@ -256,6 +259,16 @@ def work_of(config: ClinicConfig, stopped: Callable[[], bool]) -> None:
         while not ended.wait(_COMMITMENT_S):
             report_commitments(config.store / "commitments", ledger, peers)
 
+    traces = traces_of(config, ledger)
+
+    def trace() -> None:
+        while traces is not None and not ended.wait(_TRACES_S):
+            try:
+                traces.pump()
+            except SQLAlchemyError as error:  # the workflow itself tells of a database that is away
+                _LOG.warning("traces wait: the database can't be used (%s)", type(error).__name__)
+
+    threading.Thread(target=trace, name="traces", daemon=True).start()
     reports = threading.Thread(target=commit, name="commitments", daemon=True)
     engine = Engine(settings, ledger, ports)
     reports.start()

@@ -34,7 +34,9 @@ def panel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Ledge
     content = {
         "store": "store", "acceptors": 1, "limits": {"quota_gb": 200},
         "entities": [{"title": "ISOCENTER", "port": 0, "callers": [{"title": "SCANNER"}]}],
-        "destinations": {n: {"kind": "dimse", "title": "P", "host": "127.0.0.1", "port": 104} for n in ("pacs", "research", "far")},
+        "destinations": dict.fromkeys(
+            ("pacs", "research", "far"), {"kind": "dimse", "title": "P", "host": "127.0.0.1", "port": 104}
+        ),
     }  # fmt: skip
     (folder / "clinic.yaml").write_text(yaml.safe_dump(content))
     config = load_clinic_config(folder / "clinic.yaml")

@@ -56,7 +56,7 @@ BELOW = {
     "models": ("add", "list", "check", "card"),
     "audit": ("verify", "show"),
     "labels": ("export", "convert", "agreement"),
-    "clinic": ("run", "status", "replay", "recover"),
+    "clinic": ("run", "status", "replay", "recover", "backup", "restore"),
     "align": ("train", "classify", "retrieve"),
 }
 

@@ -34,9 +34,10 @@ def panel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Ledge
     content = {
         "store": "store", "acceptors": 1, "limits": {"quota_gb": 200},
         "entities": [{"title": "ISOCENTER", "port": 0, "callers": [{"title": "SCANNER"}]}],
-        "destinations": dict.fromkeys(
-            ("pacs", "research", "far"), {"kind": "dimse", "title": "P", "host": "127.0.0.1", "port": 104}
-        ),
+        "destinations": {
+            name: {"kind": "dimse", "title": "P", "host": "127.0.0.1", "port": 104}
+            for name in ("pacs", "research", "far")
+        },
     }  # fmt: skip
     (folder / "clinic.yaml").write_text(yaml.safe_dump(content))
     config = load_clinic_config(folder / "clinic.yaml")
@@ -132,12 +133,12 @@ def test_a_dead_letter_is_sent_again_by_keyboard(panel: tuple[str, Ledger], brow
         if (page.evaluate("document.activeElement.dataset.replay") or "").startswith('{"deliveries"'):
             break
     page.keyboard.press("Enter")
-    page.wait_for_function("document.querySelector('#said').textContent.startsWith('Taken up again: 1')")
+    page.locator("#said", has_text="Taken up again: 1").wait_for()
     assert seen == ["of the session"]
     assert ledger.counts().get("delivery dead") is None
     assert "None: every result was taken" in page.inner_text("main"), "it is fresh at once"
     page.get_by_role("button", name=re.compile(f"Answer again, study {re.escape(STUDY.format(1))}")).click()
-    page.wait_for_function("document.querySelector('#said').textContent.includes('1 studies')")
+    page.locator("#said", has_text="1 studies").wait_for()
     assert ledger.counts().get("failed") is None
     told = next(event["detail"] for event in ledger.events(limit=5) if event["kind"] == "replay")
     assert told.startswith("0 deliveries, 1 studies")

@@ -365,8 +365,8 @@ class Arrival:
         for uid in (study, series, self._command.sop_instance):
             if not uid or len(uid) > 64 or not _UID.issuperset(uid):
                 raise Refused(NOT_UNDERSTOOD, "a UID of study, series or instance is missing or none")
-        made = (header.text(f"InstanceCreation{part}") for part in ("Date", "Time"))
-        self.ahead_min = max(0, minutes_from_now(*made, header.text("TimezoneOffsetFromUTC")))
+        date, at = header.text("InstanceCreationDate"), header.text("InstanceCreationTime")
+        self.ahead_min = max(0, minutes_from_now(date, at, header.text("TimezoneOffsetFromUTC")))
         return study, series, header.text("Modality")
 
     def _note(

@@ -74,3 +74,10 @@ def busy_store(store: Path) -> Ledger:
             "ports": {"ISOCENTER": 11112}, "receiving_since": time.time() - 100}  # fmt: skip
     (store / STATE_FILE).write_text(json.dumps(told))
     return ledger
+
+
+def close_socket_of(association: Any) -> None:
+    """Close what pynetdicom leaves open where an association ends badly."""
+    left = association.dul.socket
+    if left is not None and left.socket is not None:
+        left.socket.close()

@@ -438,7 +438,7 @@ def _set_sequence(connection: Connection, table: Table) -> None:
             text("SELECT pg_get_serial_sequence(:table, :column)"), {"table": table.name, "column": column.name}
         )
         if sequence:
-            last = connection.scalar(select(func.coalesce(func.max(column), 0)))
+            last = int(connection.scalar(select(func.max(column))) or 0)
             connection.execute(
                 text("SELECT setval(CAST(:name AS regclass), :last, false)"),
                 {"name": sequence, "last": int(last or 0) + 1},

@@ -37,7 +37,7 @@ _PULSE_S = 1.0
 _MINUTE_S = 60.0
 _DIFFERENT = 100
 _LONGEST_FILE = 4 << 20
-_LONGEST_TEXT = 64
+_LONGEST_TEXT = 160
 _MORE = "further ones, which are counted but not listed"
 
 

@@ -7,9 +7,11 @@ import time
 from collections.abc import Callable
 
 from isocenter.clinic.observe import LogSettings, Needs, rotate, setup_logs
+from isocenter.clinic.observe.traces import Traces
+from isocenter.clinic.workflow import Ledger
 from isocenter.verbs.clinic.config import ClinicConfig
 
-__all__ = ["Rotation", "logs_of", "needs_of", "observed"]
+__all__ = ["Rotation", "logs_of", "needs_of", "observed", "traces_of"]
 
 _LOG = logging.getLogger(__name__)
 _ROTATE_S = 5.0
@@ -41,6 +43,18 @@ def observed(logs: LogSettings, run: Callable[[Callable[[], bool]], None], stopp
     except Exception as error:  # the boundary of a process: multiprocessing would print the error's words
         _LOG.critical("a part of the node ends by an error", exc_info=True)
         raise SystemExit(1) from error
+
+
+def traces_of(config: ClinicConfig, ledger: Ledger) -> Traces | None:
+    """Return what sends traces; None where none are wanted.
+
+    Raises:
+        ConfigError: The token is not there.
+    """
+    told = config.observe
+    if told.traces_url is None:
+        return None
+    return Traces(ledger, told.traces_url, "" if told.traces_token is None else told.traces_token.read())
 
 
 class Rotation:

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from isocenter.clinic.dimse import (
     Allowed,
@@ -46,7 +46,7 @@ from isocenter.verbs.clinic.arrival import memos_of, run_arrival
 from isocenter.verbs.clinic.config import ClinicConfig, DicomWebDestination, DimseDestination, TlsConfig
 from isocenter.verbs.clinic.config_messages import FhirDestination, Hl7Destination
 from isocenter.verbs.clinic.messages import MessagingRunner
-from isocenter.verbs.clinic.observing import logs_of, observed
+from isocenter.verbs.clinic.observing import logs_of, observed, traces_of
 from isocenter.verbs.clinic.tasks import TaskRunner
 from isocenter.verbs.clinic.vigilance.wire import trial_settings, vigilance_of
 from isocenter.version import __version__
@@ -65,6 +65,7 @@ __all__ = [
 _LOG = logging.getLogger(__name__)
 _COMMITMENT_S = 2.0
 _LOOK_S = 0.5
+_TRACES_S = 5.0
 _PATIENT: Wanted = {
     0x00080005: ("SpecificCharacterSet", "text"),
     0x00100020: ("PatientID", "text"),
@@ -327,13 +328,31 @@ def work_of(config: ClinicConfig, stopped: Callable[[], bool]) -> None:
     }
     ports = replace(ports, runner=MessagingRunner(ports.runner, messages))
     ports, looks = _shown(config, ledger, ports)
+    ended = threading.Event()
+    engine = Engine(settings, ledger, ports)
+    _beside(config, ledger, ended, looks, partial(vigilance.watch.run, ended.wait))
+    try:
+        engine.serve(stopped)
+    finally:
+        ended.set()
+        engine.close()
+        runner.close()
+
+
+def _beside(
+    config: ClinicConfig,
+    ledger: Ledger,
+    ended: threading.Event,
+    looks: tuple[Callable[[], object], ...],
+    watch: Callable[[], object],
+) -> None:
+    """Begin what goes on beside the workflow in its process, until it ended: each in a thread."""
     peers = {
         caller.title: (caller.title, caller.host or caller.hosts[0], caller.port)
         for entity in config.entities
         for caller in entity.callers
         if caller.port is not None and (caller.host or caller.hosts)
     }
-    ended = threading.Event()
 
     def commit() -> None:
         while not ended.wait(_COMMITMENT_S):
@@ -347,16 +366,17 @@ def work_of(config: ClinicConfig, stopped: Callable[[], bool]) -> None:
                 except (DBAPIError, OSError, IsocenterError) as error:
                     _LOG.warning("tried again: %s", type(error).__name__)  # busy or full; it is looked at again soon
 
-    engine = Engine(settings, ledger, ports)
-    watch = partial(vigilance.watch.run, ended.wait)
-    for name, work in (("commitments", commit), ("looks", look), ("vigilance", watch)):
+    traces = traces_of(config, ledger)
+
+    def trace() -> None:
+        while traces is not None and not ended.wait(_TRACES_S):
+            try:
+                traces.pump()
+            except SQLAlchemyError as error:  # the workflow itself tells of a database that is away
+                _LOG.warning("traces wait: the database can't be used (%s)", type(error).__name__)
+
+    for name, work in (("commitments", commit), ("looks", look), ("vigilance", watch), ("traces", trace)):
         threading.Thread(target=work, name=name, daemon=True).start()
-    try:
-        engine.serve(stopped)
-    finally:
-        ended.set()
-        engine.close()
-        runner.close()
 
 
 def _shown(config: ClinicConfig, ledger: Ledger, ports: Ports) -> tuple[Ports, tuple[Callable[[], object], ...]]:

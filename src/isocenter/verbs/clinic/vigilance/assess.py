@@ -342,7 +342,7 @@ def _shown(feature: Feature, values: Sequence[float | str]) -> tuple[str, tuple[
         return "nothing yet", () if feature.kind == "numbers" else {}
     if feature.kind == "numbers":
         found = np.percentile(np.array([float(v) for v in values]), (5, 25, 50, 75, 95))
-        return f"{found[2]:.4g} ({found[0]:.4g} to {found[4]:.4g})", tuple(float(v) for v in found)
+        return f"{found[2]:.3g} ({found[0]:.3g} to {found[4]:.3g})", tuple(float(v) for v in found)
     words = sorted({str(v) for v in values}, key=lambda w: (-list(values).count(w), w))
     shares = {word: list(values).count(word) / len(values) for word in words}
     return ", ".join(f"{word} {share:.0%}" for word, share in list(shares.items())[:3]), shares

@@ -32,6 +32,8 @@ RATES: Final = ("failed", "abstained", "overridden", "uncovered")
 _DAY_S: Final = 86_400.0
 _MOST_POINTS: Final = 240
 _LIKE_AGAIN: Final = 0.05
+_LEAST_ANSWERS: Final = 30
+"""With fewer answers of the present model its outputs are not watched: it is not known by them."""
 
 
 @dataclass(frozen=True)
@@ -225,9 +227,9 @@ def _features(
     else:
         last = max(s.row.number for s in own)
         same_after = [s for s in same if s.row.number > last]
-    watched = features_of(reference)
-    if len(own) < 30:  # too few of the present model's answers to know them by
-        watched = [f for f in watched if not f.output]
+    watched = [f for f in features_of(reference) if not f.output]
+    if len(own) >= _LEAST_ANSWERS:
+        watched += [f for f in features_of(own) if f.output]
     limit = math.log(2 * len(watched) / settings.alpha)  # half of alpha is for features, half for rates
     found = [
         _feature(f, (own, same_after) if f.output else (reference, after), stream, settings, limit) for f in watched
@@ -340,7 +342,7 @@ def _shown(feature: Feature, values: Sequence[float | str]) -> tuple[str, tuple[
         return "nothing yet", () if feature.kind == "numbers" else {}
     if feature.kind == "numbers":
         found = np.percentile(np.array([float(v) for v in values]), (5, 25, 50, 75, 95))
-        return f"{found[2]:.4g} ({found[0]:.4g} to {found[4]:.4g})", tuple(float(v) for v in found)
+        return f"{found[2]:.3g} ({found[0]:.3g} to {found[4]:.3g})", tuple(float(v) for v in found)
     words = sorted({str(v) for v in values}, key=lambda w: (-list(values).count(w), w))
     shares = {word: list(values).count(word) / len(values) for word in words}
     return ", ".join(f"{word} {share:.0%}" for word, share in list(shares.items())[:3]), shares

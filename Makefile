@@ -101,7 +101,7 @@ results: install
 	$(BIN)/python -m benchmarks.fresh_machine
 
 clinic: install system
-	ISOCENTER_LONG=1 $(BIN)/python -m pytest -q -n0 tests/e2e/test_clinic.py tests/real/test_clinic_real.py
+	ISOCENTER_LONG=1 $(BIN)/python -m pytest -q -n0 tests/e2e/test_clinic.py tests/e2e/test_arrival.py tests/real/test_clinic_real.py
 
 faults: install
 	$(BIN)/python -m benchmarks.node_faults --page docs/results/node-faults.md

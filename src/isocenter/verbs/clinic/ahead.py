@@ -23,7 +23,7 @@ from datetime import UTC, datetime
 from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol, runtime_checkable
 
 from pydicom import Dataset, dcmread
 from pydicom.uid import UID
@@ -125,6 +125,19 @@ class AheadSettings:
     critical: tuple[CriticalRule, ...] = ()
 
 
+@runtime_checkable
+class Asker(Protocol):
+    """Asks tasks ahead: a `TaskRunner`, or what stands in for one."""
+
+    def run(self, work: Work, cancelled: Callable[[], bool]) -> Worked:
+        """Answer a study, unless it is not wanted any more."""
+        ...
+
+    def close(self) -> None:
+        """End its processes."""
+        ...
+
+
 @dataclass(eq=False)
 class _Progress:
     """How far a study was answered ahead."""
@@ -150,7 +163,7 @@ class Ahead:
         settings: AheadSettings,
         ledger: Ledger,
         router: Router,
-        runner: TaskRunner,
+        runner: Asker,
         tell: Callable[[str, str, str], None],
     ) -> None:
         self._settings, self._ledger, self._router, self._runner = settings, ledger, router, runner

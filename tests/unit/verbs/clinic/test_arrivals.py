@@ -29,6 +29,7 @@ from isocenter.verbs.clinic.operate import clinic_status
 from isocenter.verbs.clinic.wiring import parts_of, rules_of, task_settings
 
 VOLUME = "118565006"
+SMALL = (14, 24, 24)
 
 
 class Inline:
@@ -104,7 +105,7 @@ class Node:
 
 @pytest.fixture(scope="module")
 def task(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_unskilled(tmp_path_factory.mktemp("task") / "t", body(), widths=(2, 4), window=(4, 64, 64))
+    return write_unskilled(tmp_path_factory.mktemp("task") / "t", body(SMALL), widths=(2, 4), window=(4, 24, 24))
 
 
 @pytest.fixture(autouse=True)
@@ -122,7 +123,7 @@ def test_provisional_then_critical_then_superseded(tmp_path: Path, task: Path) -
     node = Node(tmp_path, task, critical=[critical], deliver_provisional=True)
     other = files_of(tmp_path / "other", body((4, 8, 8)), name="earlier")
     land(node.store, *other)
-    files = files_of(tmp_path / "in")
+    files = files_of(tmp_path / "in", body(SMALL))
     study = study_of(files)
     land(node.store, *files[:8])
     for _ in range(3):
@@ -159,7 +160,7 @@ def test_what_the_final_answer_does_not_confirm_is_taken_back_after_a_restart_to
     # The part that came first is smaller than the whole.
     limit = {"task": "unskilled", "finding": VOLUME, "at_most": 1e9}
     node = Node(tmp_path, task, critical=[limit])
-    files = files_of(tmp_path / "in")
+    files = files_of(tmp_path / "in", body(SMALL))
     study = study_of(files)
     land(node.store, *files[:8])
     node.turn()
@@ -181,7 +182,7 @@ def test_what_the_final_answer_does_not_confirm_is_taken_back_after_a_restart_to
 
 def test_work_ahead_stops_when_the_study_is_complete(tmp_path: Path, task: Path) -> None:
     node = Node(tmp_path, task)
-    files = files_of(tmp_path / "in")
+    files = files_of(tmp_path / "in", body(SMALL))
     land(node.store, *files)
     node.ledger.take_in(node.store / "journal")
     ahead_ = node.arrivals._ahead

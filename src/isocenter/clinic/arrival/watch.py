@@ -129,10 +129,10 @@ class Watch:
                 self._take(known, row)
         for series in known.series.values():
             # A series of ten thousand slices takes its time: it is looked at the less often.
-            begun = time.monotonic()
-            if begun >= known.next_looks.get(series.uid, 0.0):
-                self._alert(known, series.look(self._clock()))
-                known.next_looks[series.uid] = begun + _SHARE * (time.monotonic() - begun)
+            now, begun = self._clock(), time.monotonic()
+            if now >= known.next_looks.get(series.uid, 0.0):
+                self._alert(known, series.look(now))
+                known.next_looks[series.uid] = now + _SHARE * (time.monotonic() - begun)
         return len(new) > _AT_ONCE
 
     def _landed(self, known: ArrivingStudy, state: StudyState) -> list[dict[str, Any]]:

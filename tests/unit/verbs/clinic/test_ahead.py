@@ -23,14 +23,14 @@ from isocenter.verbs.clinic.tasks import answer
 from isocenter.verbs.result import read_result
 
 STUDY = "1.2.3"
-SMALL = (14, 24, 24)
+SMALL = (14, 32, 32)
 SETTINGS: dict[str, object] = {"seed": 0}
 
 
 @pytest.fixture(scope="module")
 def task(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("task") / "unskilled"
-    return write_unskilled(folder, body(SMALL), widths=(2, 4), window=(4, 24, 24))
+    return write_unskilled(folder, body(SMALL), widths=(2, 4), window=(4, 32, 32))
 
 
 @pytest.fixture(autouse=True)

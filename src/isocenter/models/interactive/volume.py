@@ -133,7 +133,7 @@ class Cube:
         """
         shown = block >= least if least is not None else np.ones(block.shape, dtype=bool)
         wanted = box_of(shown)
-        out, places = block, []
+        lines, places = [], []
         for axis in range(3):
             first, last = wanted[axis].start, wanted[axis].stop - 1
             # Up to the neighbours, with which it is mixed; at the cube's ends half a voxel more.
@@ -142,11 +142,29 @@ class Cube:
             low, high = max(0, int(np.ceil(near))), min(shape[axis], int(np.floor(far)) + 1)
             if low >= high or last < first:
                 return Part.nothing(shape)
-            at = (np.arange(low, high) - self.corner[axis]) / self.step[axis]
-            weights = _linear(np.clip(at, 0, self.pixels - 1), self.pixels)
-            out = np.moveaxis(np.tensordot(weights, out, axes=(1, axis)), 0, axis)
+            lines.append(np.clip((np.arange(low, high) - self.corner[axis]) / self.step[axis], 0, self.pixels - 1))
             places.append(slice(low, high))
-        return Part(shape, (places[0], places[1], places[2]), np.clip(out, 0, 1))
+        return Part(shape, (places[0], places[1], places[2]), _spread(block, lines))
+
+
+def _spread(block: Float[np.ndarray, "n n n"], at: Sequence[np.ndarray]) -> Volume:
+    """Interpolate probabilities linearly at a grid of fractional indices.
+
+    The layers of the block are made large first, and mixed plane by plane, so that nothing but the result is as large
+    as the result.
+    """
+    count = len(block)
+    down, across = _linear(at[1], count), _linear(at[2], count)
+    low = np.minimum(at[0].astype(np.int64), count - 1)
+    high = np.minimum(low + 1, count - 1)
+    layers = {k: down @ block[k] @ across.T for k in sorted({*low.tolist(), *high.tolist()})}
+    out = np.empty((len(at[0]), len(at[1]), len(at[2])), dtype=np.float32)
+    share = np.empty(out.shape[1:], dtype=np.float32)
+    for plane, below, above, part in zip(out, low.tolist(), high.tolist(), (at[0] - low).tolist(), strict=True):
+        np.multiply(layers[below], np.float32(1 - part), out=plane)
+        plane += np.multiply(layers[above], np.float32(part), out=share)
+        np.clip(plane, 0, 1, out=plane)
+    return out
 
 
 def _linear(at: Float[np.ndarray, " m"], count: int) -> Float[np.ndarray, "m count"]:

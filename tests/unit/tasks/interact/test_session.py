@@ -191,6 +191,12 @@ def test_levels_say_what_the_mask_says_and_where_there_is_doubt(engine):
     edges = np.array([0, 0.2499999, 0.25, 0.4999999, 0.5, 0.7499999, 0.75, 1], dtype=np.float32).reshape(1, 2, 4)
     part = Part((1, 2, 4), (slice(0, 1), slice(0, 2), slice(0, 4)), edges)
     assert _levels(_in_255(part)).ravel().tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+    # Every float next to a beginning of a level, on its own side; all others to half a part, or one at a beginning.
+    close = np.concatenate([np.nextafter(np.float32(v), np.float32([0, 1])) for v in (0.25, 0.5, 0.75)])
+    many = np.concatenate([close, np.linspace(0, 1, 10_002, dtype=np.float32)]).reshape(1, -1, 4)
+    values = _in_255(Part(many.shape, tuple(slice(0, n) for n in many.shape), many))
+    assert np.array_equal(_levels(values), sum((many >= step).astype(np.uint8) for step in (0.25, 0.5, 0.75)))
+    assert np.abs(values - many * 255.0).max() < 1
     image, inside = disc(0)
     session = Session(engine)
     session.begin(image)

@@ -45,7 +45,16 @@ from isocenter.verbs.read import ReadConfig, read_study, state
 from isocenter.verbs.result import read_result
 from isocenter.verbs.running import choose_tasks
 
-__all__ = ["Ahead", "AheadSettings", "Memos", "answer_ahead", "answer_warm", "marked_provisional", "provisional_folder"]
+__all__ = [
+    "Ahead",
+    "AheadSettings",
+    "Memos",
+    "answer_ahead",
+    "answer_warm",
+    "marked_provisional",
+    "provisional_folder",
+    "supersede",
+]
 
 _LOG = logging.getLogger(__name__)
 _NICE: Final = 10
@@ -243,8 +252,6 @@ class Ahead:
     def _answer_route(self, asked: Work, count: int, settled: bool) -> None:
         here = provisional_folder(self._settings.store, asked.study) / _name(asked.route)
         out = here / f"{count}-{asked.inputs[:12]}"
-        if settled and (out / "result.json").is_file():
-            shutil.rmtree(out)
         out.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         work = Work(asked.study, asked.version, asked.route, asked.folder, asked.inputs, out)
         worked = self._runner.run(work, self._cancelled.is_set)
@@ -293,21 +300,28 @@ class Ahead:
             ]
         )  # fmt: skip
 
-    def supersede(self, study: str, version: int) -> None:
-        """Mark the provisional answers about a study as superseded, and remove what could be taken for a result."""
-        top = provisional_folder(self._settings.store, study)
-        self._ledger.withdraw(study, str(top.relative_to(self._settings.store)))
-        for file in sorted(top.glob(f"*/{FILE}")):
-            try:
-                content = json.loads(file.read_text("utf-8"))
-            except (OSError, ValueError):
-                content = {"provisional": True}
-            if content.get("superseded"):
-                continue
+
+def supersede(store: Path, ledger: Ledger, study: str, version: int) -> None:
+    """Mark the provisional answers about a study as superseded, and remove what could be taken for a result.
+
+    Args:
+        store: The node's folder.
+        ledger: Of the node; provisional results that still wait to be sent are withdrawn.
+        study: Study Instance UID.
+        version: Of the final answer.
+    """
+    top = provisional_folder(store, study)
+    ledger.withdraw(study, str(top.relative_to(store)))
+    for file in sorted(top.glob(f"*/{FILE}")):
+        try:
+            content = json.loads(file.read_text("utf-8"))
+        except (OSError, ValueError):
+            content = {"provisional": True}
+        if not content.get("superseded"):
             _write(file, {**content, "superseded": True, "superseded_by_version": version, "result": None})
-        for folder in top.glob("*/*"):
-            if folder.is_dir():
-                shutil.rmtree(folder, ignore_errors=True)
+    for folder in top.glob("*/*"):
+        if folder.is_dir():
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _name(route: Route) -> str:

@@ -49,7 +49,9 @@ def test_what_is_pasted_without_the_faint_is_what_is_pasted():
     ):
         shape = (20, 30, 28)
         whole, part = cube.paste(block, shape), cube.paste_part(block, shape, least=0.1)
-        np.testing.assert_allclose(part.whole(), whole, rtol=0, atol=1e-6)  # sums of other lengths are rounded otherwise
+        np.testing.assert_allclose(
+            part.whole(), whole, rtol=0, atol=1e-6
+        )  # sums of other lengths are rounded otherwise
         assert part.values.size < whole.size / 4
         volume = rng.normal(size=shape).astype(np.float32)
         volume[:, :9] = 0

@@ -12,6 +12,7 @@ Source:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -102,7 +103,7 @@ def between(one: Thumbnail, other: Thumbnail) -> Jump | None:
         return None
     inner = (slice(margin, -margin), slice(margin, -margin))
     before, after = (float(np.abs(a[inner] - v[inner]).mean()) for v in (b, moved))
-    distance = float(np.hypot(*(s * mm for s, mm in zip(shift, one.spacing_mm, strict=True))))
+    distance = math.hypot(*(s * mm for s, mm in zip(shift, one.spacing_mm, strict=True)))
     return Jump(distance, 1 - after / before if before > 1e-6 else 0.0)
 
 

@@ -159,8 +159,7 @@ def page(rows: list[str], told: list[str], slices: int) -> str:
     """
     limits = """
     What this does not show: motion within a slice, along the normal, or by a bend; the sign says nothing of these. The
-    shifts are simulated; real motion of known extent was not at hand. The synthetic volumes change much from slice to
-    slice, more than patients do, and their limit rises with what is usual in a series: there motion is missed.
+    shifts are simulated; real motion of known extent was not at hand.
     """
     late = """
     A slice lost within the last seconds of a series is told of after its end, and slices that come in no order are

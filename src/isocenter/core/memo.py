@@ -60,7 +60,7 @@ def key_of(*parts: str | bytes | np.ndarray) -> str:
     digest = hashlib.sha256(__version__.encode())
     for part in parts:
         if isinstance(part, np.ndarray):
-            said, content = f"{part.dtype.str}{part.shape}".encode(), memoryview(np.ascontiguousarray(part)).cast("B")
+            said, content = f"{part.dtype.str}{part.shape}".encode(), memoryview(part.tobytes())
         elif isinstance(part, str):
             said, content = b"text", memoryview(part.encode())
         else:

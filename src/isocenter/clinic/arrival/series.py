@@ -113,12 +113,12 @@ class Series:
 
     def add(self, planes: Iterable[Plane], at: float) -> list[Alert]:
         """Take the planes of an instance that has landed; return what they say at once."""
-        found = []
+        found, planes = [], list(planes)
         for plane in planes:
             found += self._placed(plane)
             self.planes.append(plane)
-            if self.pixels:
-                self._looks[id(plane)] = _seen(plane)
+        if self.pixels:
+            self._looks |= {id(plane): look for plane, look in zip(planes, _seen(planes), strict=True)}
         self.last_at, self._grew = max(self.last_at, at), True
         return self._new(found)
 
@@ -162,7 +162,8 @@ class Series:
             return []
         found: list[Alert] = []
         waiting: dict[str, float] = {}
-        for code, detail in self._geometry():
+        parts = self._parts()
+        for code, detail in self._geometry(parts):
             since = waiting[detail] = self._since.get(detail, now)
             stands = now - since >= self.patience.grace_s and self.in_order
             stands |= now - self.last_at >= self.patience.grace_s
@@ -171,21 +172,25 @@ class Series:
                 del waiting[detail]
         self._since = waiting
         if self._grew and self.pixels:
-            found += self._by_pixels()
+            found += self._by_pixels(parts)
         self._grew = False
         return self._new(found)
 
-    def _geometry(self) -> list[tuple[str, str]]:
-        """Return what is wrong with the geometry as far as it has come; a gap may still close."""
+    def _parts(self) -> list[Stack | GeometryError]:
+        """Return the images that the placed planes make so far; none while they are few."""
         planes = [plane for plane in self.planes if plane.is_placed]
-        if len(planes) < _LEAST_PLANES or self.is_localizer:
+        return [] if len(planes) < _LEAST_PLANES or self.is_localizer else split_planes(planes)
+
+    def _geometry(self, parts: Sequence[Stack | GeometryError]) -> list[tuple[str, str]]:
+        """Return what is wrong with the geometry as far as it has come; a gap may still close."""
+        if not parts:
             return []
-        sizes = {(p.header.short("Rows"), p.header.short("Columns")) for p in planes}
+        sizes = {(p.header.short("Rows"), p.header.short("Columns")) for p in self.planes if p.is_placed}
         found = []
         if len(sizes) > 1:
             told = " and ".join(f"{rows} x {columns}" for rows, columns in sorted(sizes)[:2])
             found.append(("size-changes", f"images of {told} pixels in one series"))
-        for part in split_planes(planes):
+        for part in parts:
             if isinstance(part, GeometryError):
                 text = _short(part)
                 if text.startswith("mixed orientation"):
@@ -196,7 +201,7 @@ class Series:
             found += [one for channel in part.channels if (one := _layout(channel)) is not None]
         return found
 
-    def _by_pixels(self) -> list[Alert]:
+    def _by_pixels(self, parts: Sequence[Stack | GeometryError]) -> list[Alert]:
         found = []
         looks = [self._looks[id(plane)] for plane in self.planes]
         cut = [one.cut_share for one in looks if one.cut_share is not None]
@@ -208,11 +213,11 @@ class Series:
         if len(ghosts) >= _LEAST_PLANES and float(np.median(ghosts)) > GHOST_LIMIT:
             what = "ghosts of the body in the air beside it, as motion or flow leave them"
             found.append(Alert("motion", self.uid, what))
-        return found + self._jumps()
+        return found + self._jumps(parts)
 
-    def _jumps(self) -> list[Alert]:
+    def _jumps(self, parts: Sequence[Stack | GeometryError]) -> list[Alert]:
         found = []
-        for part in split_planes([plane for plane in self.planes if plane.is_placed]):
+        for part in parts:
             if isinstance(part, GeometryError) or len(part.channels) > 1:
                 continue
             planes = part.channels[0]
@@ -246,16 +251,20 @@ class Series:
         return new
 
 
-def _seen(plane: Plane) -> _Looks:
-    """Look at the pixels of a plane; a plane that can't be decoded says nothing here (reading the study will)."""
-    if plane.header.short("SamplesPerPixel", 1) != 1 or plane.spacing is None:
-        return _Looks()
+def _seen(planes: Sequence[Plane]) -> list[_Looks]:
+    """Look at the pixels of an instance's planes; what can't be decoded says nothing here (reading the study will)."""
+    if not planes or planes[0].header.short("SamplesPerPixel", 1) != 1 or planes[0].spacing is None:
+        return [_Looks() for _ in planes]
     try:
-        values = decode([plane]).array[0, 0].astype(np.float32)
+        values = decode(planes).array[0]
     except DataError:
-        return _Looks()
+        return [_Looks() for _ in planes]
+    return [_look_at(plane, one.astype(np.float32)) for plane, one in zip(planes, values, strict=True)]
+
+
+def _look_at(plane: Plane, values: np.ndarray) -> _Looks:
     modality, is_hu = plane.header.text("Modality"), plane.slope is not None
-    if modality not in ("CT", "MR") or min(values.shape) < 32:
+    if modality not in ("CT", "MR") or min(values.shape) < 32 or plane.spacing is None:
         return _Looks()
     small = thumbnail(values, plane.spacing, _CT_ENDS if modality == "CT" and is_hu else None)
     if modality == "CT":

@@ -10,11 +10,10 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from pydicom import Dataset
 from sqlalchemy import select
 
 from isocenter.clinic.arrival.expect import Expected, stated_of
@@ -25,7 +24,7 @@ from isocenter.clinic.workflow.ledger import ARRIVING, COMPLETE, FAILED, WORKING
 from isocenter.clinic.workflow.tables import INSTANCES, STEPS
 from isocenter.core.errors import DataError
 from isocenter.core.memo import remembering
-from isocenter.data.images.dicom.header import read_dataset, scan, whole_header
+from isocenter.data.images.dicom.header import Header, read_dataset, scan, whole_header
 from isocenter.data.images.dicom.plane import needs_dataset, planes_of
 
 __all__ = ["ArrivingStudy", "Watch", "WatchSettings"]
@@ -33,6 +32,7 @@ __all__ = ["ArrivingStudy", "Watch", "WatchSettings"]
 _LOG = logging.getLogger(__name__)
 _MARGIN_S = 10.0
 _AT_ONCE = 200
+_SHARE = 10.0
 Teller = Callable[[str, str, str], None]
 
 
@@ -80,6 +80,7 @@ class ArrivingStudy:
     began: float = 0.0
     patients: set[tuple[str, str]] = field(default_factory=set, repr=False)
     told: set[str] = field(default_factory=set)
+    next_looks: dict[str, float] = field(default_factory=dict)
 
     @property
     def patients_mixed(self) -> bool:
@@ -127,7 +128,11 @@ class Watch:
             for row in new[:_AT_ONCE]:
                 self._take(known, row)
         for series in known.series.values():
-            self._alert(known, series.look(self._clock()))
+            # A series of ten thousand slices takes its time: it is looked at the less often.
+            now, begun = self._clock(), time.monotonic()
+            if now >= known.next_looks.get(series.uid, 0.0):
+                self._alert(known, series.look(now))
+                known.next_looks[series.uid] = now + _SHARE * (time.monotonic() - begun)
         return len(new) > _AT_ONCE
 
     def _landed(self, known: ArrivingStudy, state: StudyState) -> list[dict[str, Any]]:
@@ -153,14 +158,17 @@ class Watch:
         known.since, known.began = max(known.since, row["at"]), known.began or row["at"]
         file = place_of(self._settings.store, known.study, row["sop"])
         try:
-            with whole_header("an instance"):
-                dataset = read_dataset(file, name="an instance")
-                stated = stated_of(dataset)
-            header = scan(file, _called(dataset))
+            header = scan(file, "an instance")
+            header = replace(header, name=_called(header))
             self._patient(known, header.text("IssuerOfPatientID"), header.text("PatientID"))
             if not header.has_pixels:
                 return
-            self._alert(known, self._settings.expected.contradicted(row["series"], stated))
+            dataset = None
+            if self._settings.expected.expectations or needs_dataset(header):
+                with whole_header(header.name):
+                    dataset = read_dataset(file, name=header.name)
+                    stated = stated_of(dataset)
+                self._alert(known, self._settings.expected.contradicted(row["series"], stated))
             planes = planes_of(header, dataset if needs_dataset(header) else None)
             series = known.series.get(row["series"])
             if series is None:
@@ -207,7 +215,7 @@ class Watch:
                 self._tell("alert", known.study, alert.line)
 
 
-def _called(dataset: Dataset) -> str:
+def _called(header: Header) -> str:
     """Return what a technologist calls an instance by."""
-    number = str(dataset.get("InstanceNumber") or "")
-    return f"image {number}" if number.isdecimal() else "an image"
+    number = header.float("InstanceNumber")
+    return "an image" if number is None else f"image {number:.0f}"

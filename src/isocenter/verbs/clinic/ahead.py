@@ -23,7 +23,7 @@ from datetime import UTC, datetime
 from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol, runtime_checkable
 
 from pydicom import Dataset, dcmread
 from pydicom.uid import UID
@@ -45,7 +45,16 @@ from isocenter.verbs.read import ReadConfig, read_study, state
 from isocenter.verbs.result import read_result
 from isocenter.verbs.running import choose_tasks
 
-__all__ = ["Ahead", "AheadSettings", "Memos", "answer_ahead", "answer_warm", "marked_provisional", "provisional_folder"]
+__all__ = [
+    "Ahead",
+    "AheadSettings",
+    "Memos",
+    "answer_ahead",
+    "answer_warm",
+    "marked_provisional",
+    "provisional_folder",
+    "supersede",
+]
 
 _LOG = logging.getLogger(__name__)
 _NICE: Final = 10
@@ -125,6 +134,19 @@ class AheadSettings:
     critical: tuple[CriticalRule, ...] = ()
 
 
+@runtime_checkable
+class Asker(Protocol):
+    """Asks tasks ahead: a `TaskRunner`, or what stands in for one."""
+
+    def run(self, work: Work, cancelled: Callable[[], bool]) -> Worked:
+        """Answer a study, unless it is not wanted any more."""
+        ...
+
+    def close(self) -> None:
+        """End its processes."""
+        ...
+
+
 @dataclass(eq=False)
 class _Progress:
     """How far a study was answered ahead."""
@@ -150,7 +172,7 @@ class Ahead:
         settings: AheadSettings,
         ledger: Ledger,
         router: Router,
-        runner: TaskRunner,
+        runner: Asker,
         tell: Callable[[str, str, str], None],
     ) -> None:
         self._settings, self._ledger, self._router, self._runner = settings, ledger, router, runner
@@ -230,8 +252,6 @@ class Ahead:
     def _answer_route(self, asked: Work, count: int, settled: bool) -> None:
         here = provisional_folder(self._settings.store, asked.study) / _name(asked.route)
         out = here / f"{count}-{asked.inputs[:12]}"
-        if settled and (out / "result.json").is_file():
-            shutil.rmtree(out)
         out.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         work = Work(asked.study, asked.version, asked.route, asked.folder, asked.inputs, out)
         worked = self._runner.run(work, self._cancelled.is_set)
@@ -280,21 +300,28 @@ class Ahead:
             ]
         )  # fmt: skip
 
-    def supersede(self, study: str, version: int) -> None:
-        """Mark the provisional answers about a study as superseded, and remove what could be taken for a result."""
-        top = provisional_folder(self._settings.store, study)
-        self._ledger.withdraw(study, str(top.relative_to(self._settings.store)))
-        for file in sorted(top.glob(f"*/{FILE}")):
-            try:
-                content = json.loads(file.read_text("utf-8"))
-            except (OSError, ValueError):
-                content = {"provisional": True}
-            if content.get("superseded"):
-                continue
+
+def supersede(store: Path, ledger: Ledger, study: str, version: int) -> None:
+    """Mark the provisional answers about a study as superseded, and remove what could be taken for a result.
+
+    Args:
+        store: The node's folder.
+        ledger: Of the node; provisional results that still wait to be sent are withdrawn.
+        study: Study Instance UID.
+        version: Of the final answer.
+    """
+    top = provisional_folder(store, study)
+    ledger.withdraw(study, str(top.relative_to(store)))
+    for file in sorted(top.glob(f"*/{FILE}")):
+        try:
+            content = json.loads(file.read_text("utf-8"))
+        except (OSError, ValueError):
+            content = {"provisional": True}
+        if not content.get("superseded"):
             _write(file, {**content, "superseded": True, "superseded_by_version": version, "result": None})
-        for folder in top.glob("*/*"):
-            if folder.is_dir():
-                shutil.rmtree(folder, ignore_errors=True)
+    for folder in top.glob("*/*"):
+        if folder.is_dir():
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _name(route: Route) -> str:

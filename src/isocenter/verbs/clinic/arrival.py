@@ -14,9 +14,9 @@ from isocenter.clinic.arrival.notify import WebHook
 from isocenter.clinic.ports import Router
 from isocenter.clinic.workflow import Ledger, open_ledger
 from isocenter.clinic.workflow.engine import result_folder
-from isocenter.clinic.workflow.ledger import ANSWERED, ARRIVING, COMPLETE, FAILED, WORKING
+from isocenter.clinic.workflow.ledger import ANSWERED, ARRIVING, COMPLETE, WORKING
 from isocenter.core.errors import CapabilityError, ConfigError, DataError
-from isocenter.verbs.clinic.ahead import FILE, Ahead, AheadSettings, Memos, ahead_runner
+from isocenter.verbs.clinic.ahead import FILE, Ahead, AheadSettings, Memos, ahead_runner, supersede
 from isocenter.verbs.clinic.config import ClinicConfig
 from isocenter.verbs.clinic.config_arrival import ArrivalConfig
 from isocenter.verbs.clinic.critical import CriticalRule, critical_findings
@@ -135,13 +135,12 @@ class Arrivals:
     def _close_study(self, study: str) -> None:
         """Let the final answer supersede what was provisional, once there is one."""
         state = self._ledger.study(study)
-        if state is not None and state.state not in (ANSWERED, FAILED):
-            return
+        if state is not None and state.state != ANSWERED:
+            return  # one that failed may be answered yet, when somebody has it answered again
         self._open.discard(study)
-        if state is None or state.state == FAILED:
+        if state is None:
             return
-        if self._ahead is not None:
-            self._ahead.supersede(study, state.version)
+        supersede(self._store, self._ledger, study, state.version)
         if self._critical:
             self._confirm(study, state.version)
 

@@ -20,6 +20,7 @@ from isocenter.clinic.workflow import open_ledger
 from isocenter.core.errors import ConfigError
 from isocenter.data.images.atomic import atomic_path
 from isocenter.verbs.clinic import panel, web_dicom, web_orders
+from isocenter.verbs.clinic.vigilance import routes as vigilance
 from isocenter.verbs.clinic.access import node_access
 from isocenter.verbs.clinic.config import ClinicConfig
 from isocenter.verbs.clinic.config_web import WebConfig
@@ -39,7 +40,12 @@ WEB_FILE: Final = "web.json"
 """Where the node's web server says on which port it listens."""
 
 
-ROUTERS: tuple[Callable[[NodeWeb], APIRouter], ...] = (panel.router, web_dicom.router, web_orders.router)
+ROUTERS: tuple[Callable[[NodeWeb], APIRouter], ...] = (
+    panel.router,
+    web_dicom.router,
+    web_orders.router,
+    vigilance.router,
+)
 """One per section, in the order of the documentation."""
 
 

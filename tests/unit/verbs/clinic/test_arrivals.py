@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from benchmarks._streaming_task import write_unskilled
-from pydicom import dcmread
+from pydicom import Dataset, dcmread
 
 from arrival_cases import body, files_of, land
 from isocenter.clinic.arrival import arrival_folder
@@ -29,6 +29,7 @@ from isocenter.verbs.clinic.operate import clinic_status
 from isocenter.verbs.clinic.wiring import parts_of, rules_of, task_settings
 
 VOLUME = "118565006"
+SMALL = (14, 32, 32)
 
 
 class Inline:
@@ -104,13 +105,18 @@ class Node:
 
 @pytest.fixture(scope="module")
 def task(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_unskilled(tmp_path_factory.mktemp("task") / "t", body(), widths=(2, 4), window=(4, 64, 64))
+    return write_unskilled(tmp_path_factory.mktemp("task") / "t", body(SMALL), widths=(2, 4), window=(4, 32, 32))
 
 
 @pytest.fixture(autouse=True)
 def _inline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(arrival, "ahead_runner", lambda memos, settings, _longest: Inline(memos, settings))
     monkeypatch.setattr(os, "nice", lambda _by: 0)
+
+
+def as_mr(_index: int, one: Dataset) -> Dataset:
+    one.Modality = "MR"
+    return one
 
 
 def study_of(files: list[Path]) -> str:
@@ -120,9 +126,9 @@ def study_of(files: list[Path]) -> str:
 def test_provisional_then_critical_then_superseded(tmp_path: Path, task: Path) -> None:
     critical = {"task": "unskilled", "finding": VOLUME, "at_least": 0.0}
     node = Node(tmp_path, task, critical=[critical], deliver_provisional=True)
-    other = files_of(tmp_path / "other", body((4, 8, 8)), name="earlier")
+    other = files_of(tmp_path / "other", body((4, 8, 8)), as_mr, name="earlier")  # no rule takes it
     land(node.store, *other)
-    files = files_of(tmp_path / "in")
+    files = files_of(tmp_path / "in", body(SMALL))
     study = study_of(files)
     land(node.store, *files[:8])
     for _ in range(3):
@@ -159,7 +165,7 @@ def test_what_the_final_answer_does_not_confirm_is_taken_back_after_a_restart_to
     # The part that came first is smaller than the whole.
     limit = {"task": "unskilled", "finding": VOLUME, "at_most": 1e9}
     node = Node(tmp_path, task, critical=[limit])
-    files = files_of(tmp_path / "in")
+    files = files_of(tmp_path / "in", body(SMALL))
     study = study_of(files)
     land(node.store, *files[:8])
     node.turn()
@@ -181,7 +187,7 @@ def test_what_the_final_answer_does_not_confirm_is_taken_back_after_a_restart_to
 
 def test_work_ahead_stops_when_the_study_is_complete(tmp_path: Path, task: Path) -> None:
     node = Node(tmp_path, task)
-    files = files_of(tmp_path / "in")
+    files = files_of(tmp_path / "in", body(SMALL))
     land(node.store, *files)
     node.ledger.take_in(node.store / "journal")
     ahead_ = node.arrivals._ahead

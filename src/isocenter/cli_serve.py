@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from isocenter.core.errors import ConfigError
 from isocenter.terminal import out, say
 
 if TYPE_CHECKING:
@@ -74,6 +73,8 @@ def serve(
         _node(clinic)
         return
     if path is None or clinic is not None:
+        from isocenter.core.errors import ConfigError
+
         raise ConfigError("give the path of what the viewer is to show, or --clinic and the node's settings")
     from isocenter.verbs.serve import serve as verb
 
@@ -104,6 +105,8 @@ def _node(file: Path) -> None:
     from isocenter.verbs.clinic import load_clinic_config
 
     if load_clinic_config(file).web is None:
+        from isocenter.core.errors import ConfigError
+
         raise ConfigError(f"{file} has no section web; add one, or use: isocenter clinic run {file}")
     run(file)
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from isocenter.core.errors import ConfigError
 from isocenter.terminal import out, say
 
 if TYPE_CHECKING:
@@ -70,6 +69,8 @@ def serve(
         _node(clinic)
         return
     if path is None or clinic is not None:
+        from isocenter.core.errors import ConfigError
+
         raise ConfigError("give the path of what the viewer is to show, or --clinic and the node's settings")
     from isocenter.verbs.serve import serve as verb
 
@@ -96,6 +97,7 @@ def serve(
 def _node(file: Path) -> None:
     """Run a node with its web server; the same as `isocenter clinic run`, which also runs one without."""
     from isocenter.cli_clinic import run
+    from isocenter.core.errors import ConfigError
     from isocenter.verbs.clinic import load_clinic_config
 
     if load_clinic_config(file).web is None:

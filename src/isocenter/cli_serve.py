@@ -102,6 +102,7 @@ def serve(
 def _node(file: Path) -> None:
     """Run a node with its web server; the same as `isocenter clinic run`, which also runs one without."""
     from isocenter.cli_clinic import run
+    from isocenter.core.errors import ConfigError
     from isocenter.verbs.clinic import load_clinic_config
 
     if load_clinic_config(file).web is None:

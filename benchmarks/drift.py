@@ -168,7 +168,8 @@ def main() -> None:
         shifted = {name: list(pool.map(one, [(name, seed) for seed in range(repeats)], chunksize=4)) for name in SHIFTS}
         daily = list(pool.map(daily_tests, range(naive), chunksize=2))
     features = calm[0][2]
-    early = [found[0] is not None and found[0] <= 0 for runs in shifted.values() for found in runs]
+    changed = [found[0] for runs in shifted.values() for found in runs]
+    early = [at is not None and at <= 0 for at in changed]
     false = [found[0] is not None for found in calm]
     rng = np.random.default_rng(0)
     lines = [
@@ -191,8 +192,8 @@ def main() -> None:
         "",
         "The second and third rows are what looking often does to tests that are made for one look.",
         "",
-        f"Of the {len(early)} streams below, {sum(early)} had an alarm in the {CHANGE} studies before their change: false "
-        "alarms too.",
+        f"Of the {len(early)} streams below, {sum(early)} had an alarm in the {CHANGE} studies before their change: "
+        "false alarms too.",
         "",
         "## A change",
         "",

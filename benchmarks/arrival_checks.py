@@ -159,7 +159,8 @@ def page(rows: list[str], told: list[str], slices: int) -> str:
     """
     limits = """
     What this does not show: motion within a slice, along the normal, or by a bend; the sign says nothing of these. The
-    shifts are simulated; real motion of known extent was not at hand.
+    shifts are simulated; real motion of known extent was not at hand. Synthetic anatomy changes from slice to slice as
+    no patient's does, and there the sign cries wolf, and misses most: where it does so at a site, `ignore: [motion]`.
     """
     late = """
     A slice lost within the last seconds of a series is told of after its end, and slices that come in no order are

@@ -20,10 +20,10 @@ from isocenter.clinic.workflow import open_ledger
 from isocenter.core.errors import ConfigError
 from isocenter.data.images.atomic import atomic_path
 from isocenter.verbs.clinic import panel, web_dicom, web_orders
-from isocenter.verbs.clinic.vigilance import routes as vigilance
 from isocenter.verbs.clinic.access import node_access
 from isocenter.verbs.clinic.config import ClinicConfig
 from isocenter.verbs.clinic.config_web import WebConfig
+from isocenter.verbs.clinic.vigilance import routes as vigilance
 from isocenter.verbs.clinic.web_node import NodeWeb
 from isocenter.verbs.serving.running import listen, run_server
 from isocenter.version import __version__

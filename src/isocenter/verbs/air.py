@@ -161,6 +161,7 @@ def findings_of(prediction: Prediction) -> tuple[Finding, ...]:
         return value.findings
     if not isinstance(value, Scores):
         return ()
+    word: Literal["present", "absent", "uncertain"]
     there, not_there = PRESENCE_CODES["present"], PRESENCE_CODES["absent"]
     found = []
     for one in prediction.further:

@@ -115,4 +115,4 @@ def place_of(shape: Shape) -> Float[np.ndarray, "n 3"] | None:
     if corners is None:
         return None
     row, column = index_of(shape).T
-    return np.column_stack([np.ones(len(row)), column, row]) @ corners.T
+    return np.asarray(np.column_stack([np.ones(len(row)), column, row]) @ corners.T)

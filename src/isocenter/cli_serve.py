@@ -69,13 +69,9 @@ def serve(
     ] = None,
 ) -> None:
     """Serve the viewer: studies, outlining, readings and drafts in a browser on this machine."""
-    if clinic is not None and path is None:
-        _node(clinic)
-        return
     if path is None or clinic is not None:
-        from isocenter.core.errors import ConfigError
-
-        raise ConfigError("give the path of what the viewer is to show, or --clinic and the node's settings")
+        _node(clinic, alone=path is None)
+        return
     from isocenter.verbs.serve import serve as verb
 
     verb(
@@ -99,15 +95,15 @@ def serve(
     say("stopped")
 
 
-def _node(file: Path) -> None:
+def _node(file: Path | None, *, alone: bool) -> None:
     """Run a node with its web server; the same as `isocenter clinic run`, which also runs one without."""
     from isocenter.cli_clinic import run
     from isocenter.core.errors import ConfigError
     from isocenter.verbs.clinic import load_clinic_config
 
+    if file is None or not alone:
+        raise ConfigError("give the path of what the viewer is to show, or --clinic and the node's settings")
     if load_clinic_config(file).web is None:
-        from isocenter.core.errors import ConfigError
-
         raise ConfigError(f"{file} has no section web; add one, or use: isocenter clinic run {file}")
     run(file)
 

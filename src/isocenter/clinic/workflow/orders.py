@@ -13,11 +13,12 @@ import hashlib
 import json
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
+from pydicom import Dataset
 from sqlalchemy import (
     Boolean,
     Column,
@@ -41,7 +42,7 @@ from isocenter.clinic.hl7.orders import Order, read_kept, read_orders
 from isocenter.clinic.workflow.ledger import ARRIVING, COMPLETE, WORKING, Ledger
 from isocenter.clinic.workflow.tables import CURSORS, INSTANCES, STUDIES, make_tables
 from isocenter.core.errors import DataError
-from isocenter.data.images.instance import open_instance
+from isocenter.data.images.instance import UNREADABLE, open_instance
 from isocenter.data.images.quiet import quiet
 
 __all__ = ["LEVELS", "Orders", "Patient", "Placed", "placed_by_hl7"]
@@ -275,6 +276,7 @@ class Orders:
 
     def _kept(self, connection: Connection, order: Placed, told: list[str]) -> int:
         """Keep an order, or change those of its number; return 1 where something changed."""
+        order = _storable(order)
         if not order.number or not (order.patients or order.canceled or order.accession or order.study_uid):
             return 0
         same = and_(_ORDERS.c.source == order.source, _ORDERS.c.number == order.number)
@@ -362,6 +364,21 @@ def _contradict(some: Sequence[Patient], others: Sequence[Patient]) -> bool:
     return not any(one.is_one_of(others) for one in some)
 
 
+def _storable(order: Placed) -> Placed:
+    """Return an order whose texts any database takes: one that none takes would keep all that follow from coming in."""
+
+    def text(found: str, longest: int = 10_000) -> str:
+        return found.encode("utf-8", "replace").decode("utf-8").replace("\0", "")[:longest]
+
+    code, name, scheme = order.procedure
+    return replace(
+        order, source=text(order.source, 200), number=text(order.number, 200), accession=text(order.accession, 64),
+        study_uid=text(order.study_uid, 64), procedure=(text(code), text(name), text(scheme)),
+        reason=text(order.reason), modality=text(order.modality, 16), priority=text(order.priority, 16),
+        due=text(order.due, 32),
+    )  # fmt: skip
+
+
 def _orders_of(message: bytes) -> Iterator[Order]:
     try:
         yield from read_orders(message)
@@ -405,9 +422,12 @@ def _placed(row: Any) -> Placed:
 def _header(file: Path) -> Mapping[str, str]:
     """Return what orders are matched by; nothing of a file that can't be read."""
     try:
-        header = open_instance(file, pixels=False)
-    except DataError:
+        return _matched_by(open_instance(file, pixels=False))
+    except (DataError, *UNREADABLE):
         return {"accession": "", "patient": "", "issuers": "[]"}
+
+
+def _matched_by(header: Dataset) -> Mapping[str, str]:
     issuers = [str(header.get("IssuerOfPatientID") or "").strip()]
     issuers += [
         str(item.get("UniversalEntityID") or "").strip()

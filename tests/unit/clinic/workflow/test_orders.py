@@ -7,11 +7,15 @@ from pathlib import Path
 
 import pytest
 from pydicom import Dataset
+from pydicom.uid import ExplicitVRLittleEndian
+from pynetdicom.dsutils import encode
 
 pytest.importorskip("fastapi")
 
 from isocenter.clinic.dicomweb import Worklist
 from isocenter.clinic.dicomweb.ups_rules import first
+from isocenter.clinic.dimse.holding import Holding
+from isocenter.clinic.dimse.messages import C_STORE, Command
 from isocenter.clinic.hl7 import Inbox
 from isocenter.clinic.workflow import Completeness, Ledger, open_ledger
 from isocenter.clinic.workflow.orders import Orders, Patient, Placed
@@ -191,3 +195,31 @@ def test_the_workitem_says_how_urgent_and_why_and_whose_by_the_images(desk: Desk
     desk.ledger.prioritise("1.2.1", 100)
     steps.follow()
     assert first(worklist.retrieve(workitem_uid("1.2.1", 1)), "ScheduledProcedureStepPriority") == "HIGH"
+
+
+def test_a_text_that_no_database_takes_holds_up_no_order(desk: Desk) -> None:
+    odd = Placed(
+        "fhir:ris", "7\x00\ud800", "ACC1", "", ("\ud800", "a\x00b", ""), "\ud800", "CT", "stat", "", (Patient("P1"),)
+    )
+    fine = Placed("fhir:ris", "8", "ACC2", priority="stat", patients=(Patient("P1"),))
+    assert desk.orders.keep([odd, fine]) == 2
+    assert desk.orders.keep([odd, fine]) == 0
+    desk.orders.follow()
+    assert (desk.priority(1), desk.priority(2)) == (100, 100)
+    assert desk.orders.listed()[0]["procedure"][1] in ("ab", "")
+
+
+def test_a_header_that_cannot_be_read_holds_up_no_other_study(desk: Desk) -> None:
+    broken = study(3)
+    del broken.PatientID
+    data = encode(broken, False, True) or b""
+    at = data.index(b"\x18\x00\x15\x00")  # Body Part Examined, before which Patient ID stands
+    data = data[:at] + b"\x10\x00\x20\x00US\x03\x00abc" + data[at:]
+    holding = Holding(desk.store, ("1.2.3.4", "TEST"))
+    command = Command(C_STORE, 1, broken.SOPClassUID, broken.SOPInstanceUID, True)
+    arrival = holding.arrival(command, ExplicitVRLittleEndian, "SCANNER", "NODE")
+    arrival.write(memoryview(data))
+    arrival.finish()
+    desk.ledger.take_in(desk.store / "journal")
+    desk.send(2, "C1")
+    assert desk.priority(2) == 100

@@ -483,6 +483,8 @@ class Ledger:
         # What an INSERT returns is what it put in; its count of rows is -1 with psycopg.
         put = self.insert(INSTANCES).values(row).on_conflict_do_nothing(index_elements=["sop"])
         if connection.execute(put.returning(INSTANCES.c.sop)).first() is None:
+            if connection.scalar(select(INSTANCES.c.study).where(INSTANCES.c.sop == line["sop"])) != study:
+                self._event(connection, "conflict", study, "an instance is held in another study, and not read in this")
             return 0
         current = connection.execute(select(STUDIES).where(STUDIES.c.study == study)).one()
         modalities = sorted({*current.modalities.split(), *row["modality"].split()})

@@ -272,6 +272,8 @@ class Worksteps:
 
     def _scheduled(self, state: StudyState) -> dict[str, Any]:
         rows = self._ledger.instances(state.study)
+        if not rows:
+            raise DataError("none of the study's instances is its own: all of their UIDs are held in other studies")
         made = Dataset()
         made.ProcedureStepState, made.InputReadinessState = SCHEDULED, "READY"
         made.ScheduledProcedureStepPriority = _urgency(state)

@@ -169,3 +169,16 @@ def test_what_was_answered_before_anybody_looked_is_no_work(desk: Desk) -> None:
     desk.ledger.mark(STUDY, 1, "working")
     desk.ledger.mark(STUDY, 1, "answered")
     assert desk.steps.follow() == 0
+
+
+def test_a_study_whose_instances_are_held_in_another_is_told_and_holds_up_nobody(desk: Desk) -> None:
+    moved = dataset(STUDY, 1)
+    moved.StudyInstanceUID = "1.2.2"
+    hold(desk.store, moved, dataset("1.2.3", 1))
+    desk.complete()
+    told = [e["study"] for e in desk.ledger.events() if e["kind"] == "conflict"]
+    assert told == ["1.2.2"]
+    assert desk.steps.follow() == 2
+    assert first(desk.worklist.retrieve(workitem_uid("1.2.3", 1)), "StudyInstanceUID") == "1.2.3"
+    with pytest.raises(DataError, match="held in other studies"):
+        desk.steps.claim("1.2.2")

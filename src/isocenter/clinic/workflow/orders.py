@@ -40,7 +40,7 @@ from sqlalchemy import (
 from isocenter.clinic.dimse.holding import place_of
 from isocenter.clinic.hl7.orders import Order, read_kept, read_orders
 from isocenter.clinic.workflow.ledger import ARRIVING, COMPLETE, WORKING, Ledger
-from isocenter.clinic.workflow.tables import CURSORS, INSTANCES, STUDIES, make_tables
+from isocenter.clinic.workflow.tables import CURSORS, INSTANCES, STUDIES, make_tables, storable
 from isocenter.core.errors import DataError
 from isocenter.data.images.instance import UNREADABLE, open_instance
 from isocenter.data.images.quiet import quiet
@@ -99,6 +99,7 @@ _MESSAGES = Table(
 _CURSOR: Final = "hl7/messages.jsonl"
 _AT_ONCE: Final = 200
 _MOST_MESSAGES: Final = 500
+_LONGEST: Final = 10_000
 _CANCELING: Final = ("CA", "DC", "CR", "HD")
 _CONFLICT: Final = "an order of this study's number names another patient; its priority and reason are not used"
 _UNKNOWN: Final = "an order of this study's number does not say whose it is, as images say it; it is not used"
@@ -366,16 +367,13 @@ def _contradict(some: Sequence[Patient], others: Sequence[Patient]) -> bool:
 
 def _storable(order: Placed) -> Placed:
     """Return an order whose texts any database takes: one that none takes would keep all that follow from coming in."""
-
-    def text(found: str, longest: int = 10_000) -> str:
-        return found.encode("utf-8", "replace").decode("utf-8").replace("\0", "")[:longest]
-
     code, name, scheme = order.procedure
     return replace(
-        order, source=text(order.source, 200), number=text(order.number, 200), accession=text(order.accession, 64),
-        study_uid=text(order.study_uid, 64), procedure=(text(code), text(name), text(scheme)),
-        reason=text(order.reason), modality=text(order.modality, 16), priority=text(order.priority, 16),
-        due=text(order.due, 32),
+        order, source=storable(order.source, 200), number=storable(order.number, 200),
+        accession=storable(order.accession, 64), study_uid=storable(order.study_uid, 64),
+        procedure=(storable(code, _LONGEST), storable(name, _LONGEST), storable(scheme, _LONGEST)),
+        reason=storable(order.reason, _LONGEST), modality=storable(order.modality, 16),
+        priority=storable(order.priority, 16), due=storable(order.due, 32),
     )  # fmt: skip
 
 
@@ -434,7 +432,7 @@ def _matched_by(header: Dataset) -> Mapping[str, str]:
         for item in header.get("IssuerOfPatientIDQualifiersSequence") or ()
     ]
     return {
-        "accession": str(header.get("AccessionNumber") or "").strip()[:64],
-        "patient": str(header.get("PatientID") or "").strip()[:64],
+        "accession": storable(str(header.get("AccessionNumber") or "").strip(), 64),
+        "patient": storable(str(header.get("PatientID") or "").strip(), 64),
         "issuers": json.dumps([one for one in issuers if one]),
     }

@@ -44,6 +44,7 @@ from isocenter.clinic.workflow.tables import CURSORS, INSTANCES, STUDIES, make_t
 from isocenter.core.errors import DataError
 from isocenter.data.images.instance import UNREADABLE, open_instance
 from isocenter.data.images.quiet import quiet
+from isocenter.data.records.hl7 import parse_message
 
 __all__ = ["LEVELS", "Orders", "Patient", "Placed", "placed_by_hl7"]
 
@@ -192,7 +193,8 @@ class Orders:
     def take_in(self, file: Path) -> int:
         """Take in the messages of an inbox since the last time; return how many were new.
 
-        A message control id of a sender counts once: the same message again changes nothing, another is told.
+        A message control id of a sender and a time (MSH-7) counts once: the same message again changes nothing,
+        another is told.
         """
         new = 0
         while file.is_file():
@@ -203,7 +205,8 @@ class Orders:
                 if not read:
                     return new
                 for _, kept in read:
-                    name = hashlib.sha256(f"{kept.sender}\0{kept.control}".encode()).hexdigest()
+                    told_at = _time_of(kept.message)  # many senders count their control ids anew after a while
+                    name = hashlib.sha256(f"{kept.sender}\0{kept.control}\0{told_at}".encode()).hexdigest()
                     digest = hashlib.sha256(kept.message).hexdigest()
                     known = connection.scalar(select(_MESSAGES.c.sha256).where(_MESSAGES.c.message == name))
                     if known is not None:
@@ -375,6 +378,13 @@ def _storable(order: Placed) -> Placed:
         reason=storable(order.reason, _LONGEST), modality=storable(order.modality, 16),
         priority=storable(order.priority, 16), due=storable(order.due, 32),
     )  # fmt: skip
+
+
+def _time_of(message: bytes) -> str:
+    try:
+        return parse_message(message).header.text(7)
+    except DataError:
+        return ""
 
 
 def _orders_of(message: bytes) -> Iterator[Order]:

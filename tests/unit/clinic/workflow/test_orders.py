@@ -131,6 +131,13 @@ def test_a_control_id_counts_once(desk: Desk) -> None:
     assert len(desk.orders.listed()) == 1
 
 
+def test_a_sender_may_count_its_control_ids_anew(desk: Desk) -> None:
+    desk.send(1, "C1", priority="R")
+    desk.send(2, "C1", time="20260102120000")
+    assert desk.conflicts() == []
+    assert desk.priority(2) == 100
+
+
 def test_orders_are_changed_canceled_and_never_another_patients(desk: Desk) -> None:
     desk.send(1, "C1")
     desk.send(1, "C2", what="XO", priority="A", reason="")

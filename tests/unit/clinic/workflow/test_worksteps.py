@@ -182,3 +182,21 @@ def test_a_study_whose_instances_are_held_in_another_is_told_and_holds_up_nobody
     assert first(desk.worklist.retrieve(workitem_uid("1.2.3", 1)), "StudyInstanceUID") == "1.2.3"
     with pytest.raises(DataError, match="held in other studies"):
         desk.steps.claim("1.2.2")
+
+
+def test_a_study_of_many_series_has_a_workitem_that_lists_none(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    (row, _) = desk.ledger.instances(STUDY)
+    many = [row, *({**row, "series": f"1.3.{n}", "sop": f"1.4.{n}"} for n in range(700))]
+    monkeypatch.setattr(desk.ledger, "instances", lambda _study: many)
+    desk.steps.claim(STUDY)
+    assert desk.state() == "IN PROGRESS"
+    assert "701 instances" in first(desk.item(), "CommentsOnTheScheduledProcedureStep")
+
+
+def test_a_worklist_that_refuses_stops_no_answer(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> str:
+        raise UpsRefused(413, "The data set has too many elements.")
+
+    monkeypatch.setattr(desk.worklist, "create", refuse)
+    desk.steps.claim(STUDY)
+    assert desk.steps.follow() == 0

@@ -8,14 +8,17 @@ from pathlib import Path
 
 import pydicom
 from pydicom import Dataset
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException, InvalidDicomError
 
 from isocenter.core.errors import DataError
 from isocenter.data.images.quiet import quiet
 
 __all__ = ["UNREADABLE", "open_instance"]
 
-UNREADABLE = (ValueError, KeyError, TypeError, EOFError, NotImplementedError, AttributeError, struct.error, zlib.error)
+UNREADABLE = (
+    ValueError, KeyError, TypeError, EOFError, NotImplementedError, AttributeError, struct.error, zlib.error,
+    BytesLengthException,
+)  # fmt: skip
 """What pydicom raises at damaged bytes; of an element when it is first looked at, long after the file was opened."""
 
 

@@ -16,6 +16,7 @@ from isocenter.clinic.dicomweb import Worklist
 from isocenter.clinic.dicomweb.ups_rules import first
 from isocenter.clinic.dimse.holding import Holding
 from isocenter.clinic.dimse.messages import C_STORE, Command
+from isocenter.clinic.dimse.steps import decoded
 from isocenter.clinic.hl7 import Inbox
 from isocenter.clinic.workflow import Completeness, Ledger, open_ledger
 from isocenter.clinic.workflow.orders import Orders, Patient, Placed
@@ -230,3 +231,8 @@ def test_a_header_that_cannot_be_read_holds_up_no_other_study(desk: Desk) -> Non
     desk.ledger.take_in(desk.store / "journal")
     desk.send(2, "C1")
     assert desk.priority(2) == 100
+
+
+def test_a_message_of_a_damaged_element_is_refused_not_a_crash() -> None:
+    damaged = b"\x28\x00\x10\x00US\x03\x00abc"
+    assert decoded(damaged, ExplicitVRLittleEndian) is None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, Protocol, runtime_checkable
@@ -21,7 +22,7 @@ from isocenter.clinic.dimse.holding import place_of
 from isocenter.clinic.retrieve.plan import is_uid
 from isocenter.clinic.workflow.tables import INSTANCES, make_tables
 from isocenter.core.errors import DataError
-from isocenter.data.images.instance import open_instance
+from isocenter.data.images.instance import UNREADABLE, open_instance
 from isocenter.data.images.quiet import quiet
 
 __all__ = ["INSTANCE_WORDS", "SERIES_WORDS", "STUDY_WORDS", "Catalog", "Entry", "Index", "Level", "element", "tag_of"]
@@ -276,10 +277,12 @@ class Catalog:
 
 @quiet()
 def _attributes(header: Dataset) -> dict[str, Any]:
-    """Return what is kept of a header, in the DICOM JSON model; what can't be told in it is left out."""
+    """Return what is kept of a header, in the DICOM JSON model; what can't be read or told in it is left out."""
     kept = Dataset()
     for word in (*STUDY_WORDS, *SERIES_WORDS, *INSTANCE_WORDS):
-        if word in header:
-            kept[word] = header[word]
+        # One damaged element of one instance must not keep all others from being found.
+        with suppress(*UNREADABLE):
+            if word in header:
+                kept[word] = header[word]
     made: dict[str, Any] = kept.to_json_dict(suppress_invalid_tags=True)
     return made

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -20,7 +21,7 @@ from pydicom.datadict import dictionary_VR, keyword_for_tag, tag_for_keyword
 from isocenter.clinic.dicomweb.index import INSTANCE_WORDS, SERIES_WORDS, STUDY_WORDS, Entry, Index, Level, tag_of
 from isocenter.clinic.retrieve.plan import is_uid
 from isocenter.core.errors import DataError
-from isocenter.data.images.instance import open_instance
+from isocenter.data.images.instance import UNREADABLE, open_instance
 from isocenter.data.images.quiet import quiet
 
 __all__ = ["BadRequest", "Found", "Search", "TooMany", "matches", "read_search", "search"]
@@ -202,14 +203,14 @@ def _of_file(entry: Entry, asked: Search) -> dict[str, Any]:
     except DataError:
         return {}
     told: dict[str, Any] = {}
-    for found in header:
-        tag = f"{int(found.tag):08X}"
-        wanted = tag in asked.include or (
-            asked.everything and asked.level == "instances" and found.VR not in ("OB", "OW")
-        )
-        if wanted:
-            made = Dataset({found.tag: found})
-            told |= made.to_json_dict(suppress_invalid_tags=True)
+    for number in header.keys():  # noqa: SIM118  # a data set yields elements, and reads each
+        tag = f"{int(number):08X}"
+        if tag not in asked.include and not (asked.everything and asked.level == "instances"):
+            continue
+        with suppress(*UNREADABLE):
+            found = header[number]
+            if tag in asked.include or found.VR not in ("OB", "OW"):
+                told |= Dataset({found.tag: found}).to_json_dict(suppress_invalid_tags=True)
     return told
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -26,7 +27,7 @@ from isocenter.clinic.dicomweb.index import Entry
 from isocenter.clinic.dicomweb.multipart import MediaType, part_of
 from isocenter.clinic.dicomweb.qido import BadRequest
 from isocenter.core.errors import DataError, PixelError
-from isocenter.data.images.instance import open_instance
+from isocenter.data.images.instance import UNREADABLE, open_instance
 from isocenter.data.images.quiet import quiet
 
 __all__ = [
@@ -179,8 +180,12 @@ def metadata(entry: Entry, url: str) -> dict[str, Any]:
     """
     header, rest = _header(entry)
     told: dict[str, Any] = {}
-    for found in header:
-        tag = f"{int(found.tag):08X}"
+    for number in header.keys():  # noqa: SIM118  # a data set yields elements, and reads each
+        tag, found = f"{int(number):08X}", None
+        with suppress(*UNREADABLE):
+            found = header[number]
+        if found is None:
+            continue
         if found.VR in _BULK and isinstance(found.value, bytes) and len(found.value) > _BULK_BYTES:
             told[tag] = {"vr": found.VR, "BulkDataURI": f"{url}/bulkdata/{tag}"}
         elif found.tag.group > 2:

@@ -21,6 +21,7 @@ from isocenter.clinic.dimse.clock import minutes_from_now
 from isocenter.clinic.dimse.journal import Journal, read_lines
 from isocenter.clinic.dimse.messages import N_CREATE, Command
 from isocenter.core.errors import OutputError
+from isocenter.data.images.instance import UNREADABLE
 from isocenter.data.images.quiet import quiet
 
 __all__ = ["PerformedSteps", "decoded"]
@@ -37,7 +38,7 @@ def decoded(data: bytes, transfer_syntax: str) -> Dataset | None:
         with quiet():
             found = pydicom.dcmread(_as_file(data, syntax), force=True)
             return Dataset({element.tag: element for element in found})
-    except (ValueError, TypeError, LookupError, AttributeError, NotImplementedError, EOFError, OverflowError):
+    except (*UNREADABLE, LookupError, OverflowError):
         return None
 
 

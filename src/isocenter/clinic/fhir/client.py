@@ -113,7 +113,7 @@ def send_bundle(server: FhirServer, bundle: Mapping[str, Any], *, sleep: Callabl
                 reason = f"the server answered {code}"
                 after = answer.headers.get("Retry-After", "")
                 told = min(float(after), 300.0) if after.isdigit() else 0.0
-            except httpx.TransportError as error:
+            except httpx.RequestError as error:
                 reason = f"the server does not answer, or was cut off ({type(error).__name__})"
             if left:
                 sleep(max(wait, told))

@@ -6,6 +6,7 @@ Source:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -95,7 +96,7 @@ def ask_for_orders(
     found, refused = [], []
     for name, resource in requests.items():
         try:
-            one = _requested(name, resource, patients, patient_system)
+            one = _requested(name, resource, patients, patient_system, f"{server.url.rstrip('/')}/")
         except DataError as error:
             refused.append(f"{error.source}: {error}" if error.source not in str(error) else str(error))
             continue
@@ -107,7 +108,7 @@ def ask_for_orders(
 def _page(httpx: Any, client: Any, address: str, given: Mapping[str, str]) -> Mapping[str, Any]:
     try:
         answer = client.get(address, params=given or None)
-    except httpx.TransportError as error:
+    except httpx.RequestError as error:
         raise TransportError(f"the server does not answer, or was cut off ({type(error).__name__})") from error
     if answer.status_code != 200:
         raise TransportError(f"the server answered {answer.status_code}")
@@ -139,7 +140,7 @@ def _next(page: Mapping[str, Any]) -> str:
 
 
 def _requested(
-    name: str, resource: Mapping[str, Any], patients: Mapping[str, Mapping[str, Any]], system: str
+    name: str, resource: Mapping[str, Any], patients: Mapping[str, Mapping[str, Any]], system: str, base: str
 ) -> Requested | None:
     order = read_service_request(resource)
     if order.intent not in _ORDERS:
@@ -148,7 +149,7 @@ def _requested(
     system_of, value = order.codes[0] if order.codes else ("", "")
     return Requested(
         name, order.accession, (value, str(code.get("text", ""))[:200], system_of), _reason(resource), order.priority,
-        order.at, _numbers(order.subject, patients, system),
+        order.at, _numbers(order.subject, patients, system, base),
         order.status != "active" or bool(resource.get("doNotPerform", False)),
     )  # fmt: skip
 
@@ -164,12 +165,18 @@ def _reason(resource: Mapping[str, Any]) -> str:
     return "; ".join(text for text in said if text)[:1000]
 
 
-def _numbers(subject: str, patients: Mapping[str, Mapping[str, Any]], system: str) -> tuple[str, ...]:
+def _numbers(
+    subject: str, patients: Mapping[str, Mapping[str, Any]], system: str, base: str
+) -> tuple[str, ...]:  # fmt: skip
     """Return the patient's identifiers of a system: of the reference itself, or of the resource that it names."""
     known_as, stroke, number = subject.rpartition("|")
     if stroke:
         return (number,) if known_as == system else ()
-    patient = patients.get(subject.rpartition("/")[2]) if "Patient/" in subject else None
+    if subject.startswith(base):
+        subject = subject.removeprefix(base)
+    # Patient/ID or Patient/ID/_history/VERSION of this server: the same id is another patient at another one.
+    found_id = re.fullmatch(r"Patient/([A-Za-z0-9.-]{1,64})(?:/_history/[A-Za-z0-9.-]{1,64})?", subject)
+    patient = None if found_id is None else patients.get(found_id[1])
     identifiers: object = () if patient is None else patient.get("identifier", [])
     found: Sequence[Any] = identifiers if isinstance(identifiers, list) else ()
     return tuple(

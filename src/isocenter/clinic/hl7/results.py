@@ -87,7 +87,9 @@ def oru_r01(
 
 
 def _patient(subject: Subject) -> str:
-    name = "^".join(escaped(part) for part in subject.name.split("^")[:5])
+    family, given, middle, prefix, suffix = (*subject.name.split("^"), "", "", "", "", "")[:5]
+    # Suffix and prefix stand the other way round in XPN (2.A.88) and in PN (PS3.5 6.2).
+    name = "^".join(escaped(part) for part in (family, given, middle, suffix, prefix)).rstrip("^")
     identifier = f"{escaped(subject.patient_id)}^^^{escaped(subject.issuer)}^PI"
     sex = subject.sex if subject.sex in ("M", "F", "O") else ""
     return f"PID|1||{identifier}||{name}||{escaped(subject.birth_date)}|{sex}"

@@ -26,7 +26,7 @@ from pydicom.errors import InvalidDicomError
 from isocenter.clinic.ports import Deliverer, Outcome
 from isocenter.clinic.retrieve.dimse import DimseNode, settle
 from isocenter.clinic.workflow.ledger import Ledger
-from isocenter.core.errors import CapabilityError, ConfigError
+from isocenter.core.errors import CapabilityError, ConfigError, IsocenterError
 from isocenter.data.images.quiet import quiet
 
 __all__ = ["Deliveries", "Insistence", "StoreDestination", "StowDestination", "sorted_status"]
@@ -111,7 +111,10 @@ class Deliveries:
         rows = self._ledger.due(limit=_BATCH, destination=destination)
         if not rows:
             return 0
-        outcomes = self._destinations[destination].deliver([self._store / row["file"] for row in rows])
+        try:
+            outcomes = self._destinations[destination].deliver([self._store / row["file"] for row in rows])
+        except IsocenterError as error:  # its certificates can't be read any more, say: no reason to stop the others
+            outcomes = [Outcome("later", str(error))] * len(rows)
         taken = 0
         for row, outcome in zip(rows, outcomes, strict=True):
             if outcome.kind == "taken":
@@ -272,7 +275,7 @@ class StowDestination:
         kind = f'multipart/related; type="application/dicom"; boundary={boundary}'
         try:
             answer = client.post(f"{self.url.rstrip('/')}/studies", content=body, headers={"Content-Type": kind})
-        except httpx.TransportError:
+        except httpx.RequestError:  # not reached, cut off, or an answer that can't be decoded
             return Outcome("later", "the server can't be reached")
         return _stored(answer)
 

@@ -34,6 +34,7 @@ from isocenter.clinic.workflow.tables import (
     STEPS,
     STUDIES,
     make_tables,
+    storable,
 )
 from isocenter.clinic.workflow.tally import add_counts, answer_counts, received_counts, tally_of
 
@@ -144,7 +145,8 @@ class Ledger:
             for end, line in read_lines(file, begin):
                 for study in line["studies"]:
                     row = {
-                        "study": study, "step": line["step"], "status": line["status"],
+                        "study": storable(study, 64), "step": storable(line["step"], 64),
+                        "status": storable(line["status"], 16),
                         "expected": sum(line["series"].values()), "at": _seconds(line["at"]),
                     }  # fmt: skip
                     self.put(connection, STEPS, row, "study", "step")
@@ -477,12 +479,14 @@ class Ledger:
         connection.execute(self.insert(STUDIES).values(first).on_conflict_do_nothing(index_elements=["study"]))
         row = {
             "sop": line["sop"], "study": study, "series": line["series"], "sop_class": line["class"],
-            "syntax": line["syntax"], "modality": line["modality"][:16], "sha256": line["sha256"],
+            "syntax": line["syntax"], "modality": storable(line["modality"], 16), "sha256": line["sha256"],
             "bytes": line["bytes"], "calling": line["calling"], "at": at,
         }  # fmt: skip
         # What an INSERT returns is what it put in; its count of rows is -1 with psycopg.
         put = self.insert(INSTANCES).values(row).on_conflict_do_nothing(index_elements=["sop"])
         if connection.execute(put.returning(INSTANCES.c.sop)).first() is None:
+            if connection.scalar(select(INSTANCES.c.study).where(INSTANCES.c.sop == line["sop"])) != study:
+                self._event(connection, "conflict", study, "an instance is held in another study, and not read in this")
             return 0
         current = connection.execute(select(STUDIES).where(STUDIES.c.study == study)).one()
         modalities = sorted({*current.modalities.split(), *row["modality"].split()})

@@ -13,11 +13,12 @@ import hashlib
 import json
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
+from pydicom import Dataset
 from sqlalchemy import (
     Boolean,
     Column,
@@ -39,10 +40,11 @@ from sqlalchemy import (
 from isocenter.clinic.dimse.holding import place_of
 from isocenter.clinic.hl7.orders import Order, read_kept, read_orders
 from isocenter.clinic.workflow.ledger import ARRIVING, COMPLETE, WORKING, Ledger
-from isocenter.clinic.workflow.tables import CURSORS, INSTANCES, STUDIES, make_tables
+from isocenter.clinic.workflow.tables import CURSORS, INSTANCES, STUDIES, make_tables, storable
 from isocenter.core.errors import DataError
-from isocenter.data.images.instance import open_instance
+from isocenter.data.images.instance import UNREADABLE, open_instance
 from isocenter.data.images.quiet import quiet
+from isocenter.data.records.hl7 import parse_message
 
 __all__ = ["LEVELS", "Orders", "Patient", "Placed", "placed_by_hl7"]
 
@@ -98,6 +100,7 @@ _MESSAGES = Table(
 _CURSOR: Final = "hl7/messages.jsonl"
 _AT_ONCE: Final = 200
 _MOST_MESSAGES: Final = 500
+_LONGEST: Final = 10_000
 _CANCELING: Final = ("CA", "DC", "CR", "HD")
 _CONFLICT: Final = "an order of this study's number names another patient; its priority and reason are not used"
 _UNKNOWN: Final = "an order of this study's number does not say whose it is, as images say it; it is not used"
@@ -190,7 +193,8 @@ class Orders:
     def take_in(self, file: Path) -> int:
         """Take in the messages of an inbox since the last time; return how many were new.
 
-        A message control id of a sender counts once: the same message again changes nothing, another is told.
+        A message control id of a sender and a time (MSH-7) counts once: the same message again changes nothing,
+        another is told.
         """
         new = 0
         while file.is_file():
@@ -201,7 +205,8 @@ class Orders:
                 if not read:
                     return new
                 for _, kept in read:
-                    name = hashlib.sha256(f"{kept.sender}\0{kept.control}".encode()).hexdigest()
+                    told_at = _time_of(kept.message)  # many senders count their control ids anew after a while
+                    name = hashlib.sha256(f"{kept.sender}\0{kept.control}\0{told_at}".encode()).hexdigest()
                     digest = hashlib.sha256(kept.message).hexdigest()
                     known = connection.scalar(select(_MESSAGES.c.sha256).where(_MESSAGES.c.message == name))
                     if known is not None:
@@ -275,6 +280,7 @@ class Orders:
 
     def _kept(self, connection: Connection, order: Placed, told: list[str]) -> int:
         """Keep an order, or change those of its number; return 1 where something changed."""
+        order = _storable(order)
         if not order.number or not (order.patients or order.canceled or order.accession or order.study_uid):
             return 0
         same = and_(_ORDERS.c.source == order.source, _ORDERS.c.number == order.number)
@@ -362,6 +368,25 @@ def _contradict(some: Sequence[Patient], others: Sequence[Patient]) -> bool:
     return not any(one.is_one_of(others) for one in some)
 
 
+def _storable(order: Placed) -> Placed:
+    """Return an order whose texts any database takes: one that none takes would keep all that follow from coming in."""
+    code, name, scheme = order.procedure
+    return replace(
+        order, source=storable(order.source, 200), number=storable(order.number, 200),
+        accession=storable(order.accession, 64), study_uid=storable(order.study_uid, 64),
+        procedure=(storable(code, _LONGEST), storable(name, _LONGEST), storable(scheme, _LONGEST)),
+        reason=storable(order.reason, _LONGEST), modality=storable(order.modality, 16),
+        priority=storable(order.priority, 16), due=storable(order.due, 32),
+    )  # fmt: skip
+
+
+def _time_of(message: bytes) -> str:
+    try:
+        return parse_message(message).header.text(7)
+    except DataError:
+        return ""
+
+
 def _orders_of(message: bytes) -> Iterator[Order]:
     try:
         yield from read_orders(message)
@@ -405,16 +430,19 @@ def _placed(row: Any) -> Placed:
 def _header(file: Path) -> Mapping[str, str]:
     """Return what orders are matched by; nothing of a file that can't be read."""
     try:
-        header = open_instance(file, pixels=False)
-    except DataError:
+        return _matched_by(open_instance(file, pixels=False))
+    except (DataError, *UNREADABLE):
         return {"accession": "", "patient": "", "issuers": "[]"}
+
+
+def _matched_by(header: Dataset) -> Mapping[str, str]:
     issuers = [str(header.get("IssuerOfPatientID") or "").strip()]
     issuers += [
         str(item.get("UniversalEntityID") or "").strip()
         for item in header.get("IssuerOfPatientIDQualifiersSequence") or ()
     ]
     return {
-        "accession": str(header.get("AccessionNumber") or "").strip()[:64],
-        "patient": str(header.get("PatientID") or "").strip()[:64],
+        "accession": storable(str(header.get("AccessionNumber") or "").strip(), 64),
+        "patient": storable(str(header.get("PatientID") or "").strip(), 64),
         "issuers": json.dumps([one for one in issuers if one]),
     }

@@ -35,6 +35,7 @@ __all__ = [
     "STEPS",
     "STUDIES",
     "make_tables",
+    "storable",
 ]
 
 LEDGER: Final = MetaData()
@@ -169,6 +170,14 @@ EVENTS = Table(
     Index("events_by_time", "at"),
 )
 """What the panel shows; never a patient's value."""
+
+
+def storable(text: str, longest: int) -> str:
+    """Return a text from outside as every database takes it: PostgreSQL refuses NUL, and what is too long for a column.
+
+    One row that is refused would be tried for ever, and hold up all that follow it.
+    """
+    return text.encode("utf-8", "replace").decode("utf-8").replace("\0", "")[:longest]
 
 
 def make_tables(tables: MetaData, engine: Engine) -> None:

@@ -50,6 +50,8 @@ _STEPS = Table(
     Column("urgency", String(8), nullable=False),
 )
 _MOST_REFERENCES: Final = 1000
+_MOST_ELEMENTS: Final = 4500
+"""A workitem may have 5,000: references take two each, and eight for each series."""
 _IMAGE_PROCESSING: Final = ("110001", "DCM", "Image Processing")
 _UNSPECIFIED: Final = ("110513", "DCM", "Discontinued for unspecified reason")
 _STATION: Final = ("ISOCENTER", "99ISOCENTER", "Isocenter node")
@@ -119,10 +121,14 @@ class Worksteps:
         state = self._ledger.study(study)
         if state is None:
             return
-        with self._lock:  # `follow` runs in another thread, and may be at the same study
-            step = self._step(state)
-            if step.state == SCHEDULED:
-                step = self._advance(step, state, IN_PROGRESS)
+        try:
+            with self._lock:  # `follow` runs in another thread, and may be at the same study
+                step = self._step(state)
+                if step.state == SCHEDULED:
+                    step = self._advance(step, state, IN_PROGRESS)
+        except UpsRefused as refused:  # the worklist shows what is done; it is no reason not to do it
+            _LOG.warning("the workitem of a study is not told: %s", refused)
+            return
         if step.state == CANCELED:
             raise DataError("canceled on request, by the worklist, before it was worked on")
         if step.state == IN_PROGRESS and not step.lock:
@@ -272,6 +278,8 @@ class Worksteps:
 
     def _scheduled(self, state: StudyState) -> dict[str, Any]:
         rows = self._ledger.instances(state.study)
+        if not rows:
+            raise DataError("none of the study's instances is its own: all of their UIDs are held in other studies")
         made = Dataset()
         made.ProcedureStepState, made.InputReadinessState = SCHEDULED, "READY"
         made.ScheduledProcedureStepPriority = _urgency(state)
@@ -280,7 +288,8 @@ class Worksteps:
         made.ScheduledWorkitemCodeSequence = [_code(_IMAGE_PROCESSING)]
         made.StudyInstanceUID = state.study
         made.InputInformationSequence = []
-        if len(rows) <= _MOST_REFERENCES:
+        series = len({row["series"] for row in rows})
+        if len(rows) <= _MOST_REFERENCES and 2 * len(rows) + 8 * series <= _MOST_ELEMENTS:
             triples = [(row["series"], row["sop_class"], row["sop"]) for row in rows]
             made.InputInformationSequence = self._references(state.study, triples)
         else:

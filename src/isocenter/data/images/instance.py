@@ -8,12 +8,18 @@ from pathlib import Path
 
 import pydicom
 from pydicom import Dataset
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException, InvalidDicomError
 
 from isocenter.core.errors import DataError
 from isocenter.data.images.quiet import quiet
 
-__all__ = ["open_instance"]
+__all__ = ["UNREADABLE", "open_instance"]
+
+UNREADABLE = (
+    ValueError, KeyError, TypeError, EOFError, NotImplementedError, AttributeError, struct.error, zlib.error,
+    BytesLengthException,
+)  # fmt: skip
+"""What pydicom raises at damaged bytes; of an element when it is first looked at, long after the file was opened."""
 
 
 @quiet()
@@ -39,6 +45,6 @@ def open_instance(path: Path, *, pixels: bool = True) -> Dataset:
         raise
     except OSError as error:
         raise DataError("cannot be read; check that it is there and complete", source=path.name) from error
-    except (ValueError, KeyError, EOFError, NotImplementedError, AttributeError, struct.error, zlib.error) as error:
+    except UNREADABLE as error:
         raise DataError("not a DICOM file, or a damaged one", source=path.name) from error
     return dataset

@@ -124,6 +124,7 @@ class AheadSettings:
         settled_s: An answer about what came so long ago is not merely about a part of it, as far as one can tell.
         deliver: Whether provisional answers are sent.
         critical: What is critical.
+        records: Names of destinations that take messages and no DICOM objects: nothing provisional is sent there.
     """
 
     store: Path
@@ -132,6 +133,7 @@ class AheadSettings:
     settled_s: float = 5.0
     deliver: bool = False
     critical: tuple[CriticalRule, ...] = ()
+    records: frozenset[str] = frozenset()
 
 
 @runtime_checkable
@@ -296,6 +298,7 @@ class Ahead:
                     "file": str(file.relative_to(store)),
                 }
                 for to in work.route.destinations
+                if to not in self._settings.records
                 for file, _ in files
             ]
         )  # fmt: skip

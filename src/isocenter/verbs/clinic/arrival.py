@@ -20,6 +20,7 @@ from isocenter.verbs.clinic.ahead import FILE, Ahead, AheadSettings, Memos, ahea
 from isocenter.verbs.clinic.config import ClinicConfig
 from isocenter.verbs.clinic.config_arrival import ArrivalConfig
 from isocenter.verbs.clinic.critical import CriticalRule, critical_findings
+from isocenter.verbs.clinic.vigilance.wire import vigilance_of
 from isocenter.verbs.result import read_result
 
 __all__ = ["Arrivals", "memos_of", "run_arrival"]
@@ -51,7 +52,9 @@ def run_arrival(
     if config.arrival is None:
         raise ConfigError("this node has no settings of arrival")
     ledger = open_ledger(config.database_url("ledger.db"))
-    arrivals = Arrivals(config, config.arrival, ledger, router, settings)
+    # A rule that is kept back says nothing ahead either, and a model on trial is asked for the studies of its share.
+    vigilance = vigilance_of(config, ledger)
+    arrivals = Arrivals(config, config.arrival, ledger, vigilance.router(router), settings, vigilance.keeps_back)
     try:
         while not stopped():
             if not arrivals.turn():
@@ -70,6 +73,7 @@ class Arrivals:
         ledger: Of the node.
         router: Which tasks are asked.
         settings: Of the tasks, by the name of the route.
+        keeps_back: Tells of a rule whether its answers are sent nowhere now.
     """
 
     def __init__(
@@ -79,7 +83,9 @@ class Arrivals:
         ledger: Ledger,
         router: Router,
         settings: Mapping[str, Mapping[str, Any]],
+        keeps_back: Callable[[str], bool] = lambda _rule: False,
     ) -> None:
+        self._keeps_back = keeps_back
         self._store, self._ledger, self._limit = config.store, ledger, arrival.cache_mb << 20
         self._rules = {rule.name: rule.shadow for rule in config.rules}
         self._critical = tuple(CriticalRule(**one.model_dump()) for one in arrival.critical)
@@ -104,7 +110,7 @@ class Arrivals:
             runner = ahead_runner(memos, settings, config.tasks.minutes * 60)
             ahead = AheadSettings(
                 config.store, arrival.every_s, arrival.lull_s, arrival.grace_s, arrival.deliver_provisional,
-                self._critical,
+                self._critical, config.records,
             )  # fmt: skip
             self._ahead = Ahead(ahead, ledger, router, runner, self._told)
         self._open = _left_open(config.store)
@@ -150,7 +156,8 @@ class Arrivals:
         for name, shadow in self._rules.items():
             folder = result_folder(self._store, study, version, name)
             try:
-                result = None if shadow or not (folder / "result.json").is_file() else read_result(folder)
+                silent = shadow or self._keeps_back(name) or not (folder / "result.json").is_file()
+                result = None if silent else read_result(folder)
             except DataError:
                 continue
             found += critical_findings(result, self._critical) if result is not None else ()

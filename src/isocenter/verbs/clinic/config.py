@@ -318,6 +318,11 @@ class ClinicConfig(Strict):
             raise ValueError(f"results: no rule is named {', '.join(unknown)}")
         return self
 
+    @property
+    def records(self) -> frozenset[str]:
+        """Names of the destinations that take messages, and no DICOM objects."""
+        return frozenset(n for n, to in self.destinations.items() if isinstance(to, FhirDestination | Hl7Destination))
+
     def database_url(self, file: str) -> str:
         """Return the database's URL; SQLite has a file of its own for ledger and for checkpoints.
 

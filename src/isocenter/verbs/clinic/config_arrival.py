@@ -98,7 +98,8 @@ class ArrivalConfig(Strict):
         provisional: Whether tasks answer before the study is complete; these answers are marked, and superseded.
         every_s: Between two provisional answers about one study, while more arrives.
         lull_s: When nothing came for so long, what has come is answered at once.
-        deliver_provisional: Whether provisional answers are sent to the rule's destinations, as such.
+        deliver_provisional: Whether provisional answers are sent to the rule's archives, as such; never as messages
+            (FHIR, HL7).
         critical: Findings that move a study to the front of the work.
         patience_s: No complete study is overtaken by others for longer than that.
         cache_mb: Most that is kept of arriving studies' decoded pixels and answers; gone when they are answered.

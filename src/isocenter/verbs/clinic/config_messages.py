@@ -22,6 +22,8 @@ class FhirDestination(Strict):
         authorities: Who signs the server's certificate, where the system does not know them (PEM).
         patient_system: System of patient identifiers, urn:oid:1.2.3 say: the same number means another patient in
             another hospital.
+        patient_issuer: Issuer of Patient ID that images of this system's patients carry: a study that names another is
+            not sent there. "" where all that is received is of one issuer.
         accession_system: System of accession numbers; "" leaves them out.
         timeout_s: Of each step.
     """
@@ -31,6 +33,7 @@ class FhirDestination(Strict):
     token: Secret | None = None
     authorities: Path | None = None
     patient_system: Annotated[str, Field(pattern=r"^(urn:|https?://)\S+$")]
+    patient_issuer: str = ""
     accession_system: Annotated[str, Field(pattern=r"^((urn:|https?://)\S+)?$")] = ""
     timeout_s: Annotated[float, Field(gt=0)] = 30.0
 

@@ -65,6 +65,8 @@ class FhirRequests(Strict):
         token: Bearer token; over https alone, or to this machine.
         authorities: Who signs the server's certificate, where the system does not know them (PEM).
         patient_system: System of the patient identifiers that images carry, urn:oid:1.2.3 say.
+        patient_issuer: Issuer of Patient ID that images of this system's patients carry: an order is not used for a
+            study that names another. "" where all that is received is of one issuer.
         every_s: Between looks.
         days: How old orders may be that are asked for at the start.
         timeout_s: Of each step.
@@ -74,6 +76,7 @@ class FhirRequests(Strict):
     token: Secret | None = None
     authorities: Path | None = None
     patient_system: Annotated[str, Field(pattern=r"^(urn:|https?://)\S+$")]
+    patient_issuer: str = ""
     every_s: Annotated[float, Field(ge=1)] = 60.0
     days: Annotated[int, Field(ge=0)] = 2
     timeout_s: Annotated[float, Field(gt=0)] = 30.0

@@ -73,7 +73,13 @@ class MessagingRunner:
             subject, notes = subject_of(work.folder)
             result = read_result(work.out)
             content, at = content_of(result, notes), datetime.fromisoformat(result.created)
-            files += [self._written(work, name, content, subject, at) for name in wanted]
+            mark = _mark(result, work.version)
+            for name in wanted:
+                issuer = getattr(self.messages[name], "patient_issuer", "")
+                if issuer and subject.issuer not in ("", issuer):
+                    told.append(f"no message was written for {name}: the patient's identifier is of another issuer")
+                    continue
+                files.append(self._written(work, name, (content, subject, at, mark)))
         except OutputError:
             raise
         except DataError as error:
@@ -81,10 +87,8 @@ class MessagingRunner:
             files = [file for file in files if file.form == "dicom"]
         return replace(worked, files=tuple(files), told=tuple(told))
 
-    def _written(self, work: Work, name: str, content: SrContent, subject: Subject, at: datetime) -> ResultFile:
-        to, mark = self.messages[name], MARK
-        if work.version > 1:
-            mark = f"{MARK} Version {work.version} of this result: it replaces the earlier ones."
+    def _written(self, work: Work, name: str, said: tuple[SrContent, Subject, datetime, str]) -> ResultFile:
+        to, (content, subject, at, mark) = self.messages[name], said
         if isinstance(to, FhirDestination):
             systems = Systems(to.patient_system, to.accession_system)
             bundle = result_bundle(content, subject, systems, at=at, mark=mark, objects=_objects(work.out))
@@ -97,6 +101,13 @@ class MessagingRunner:
         with atomic_path(file.path) as temporary:
             temporary.write_bytes(data)
         return file
+
+
+def _mark(result: ResultDocument, version: int) -> str:
+    """Return what every reader must know: the mark that the node was told, as in its DICOM objects, and what we add."""
+    told = str(result.provenance.config.get("mark", "")).rstrip(". ")
+    again = f" Version {version} of this result: it replaces the earlier ones." if version > 1 else ""
+    return f"{MARK}{f' {told}.' if told else ''}{again}"
 
 
 def subject_of(folder: Path) -> tuple[Subject, tuple[str, ...]]:

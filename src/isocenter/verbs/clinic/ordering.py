@@ -188,9 +188,11 @@ class _FhirLook:
                 return
 
     def _placed(self, one: Requested) -> Placed:
+        issuers = (self.config.patient_issuer,) if self.config.patient_issuer else ()
         return Placed(
             f"fhir:{self.name}", one.number[:200], one.accession[:64], "", one.procedure, one.reason, "",
-            _FHIR_PRIORITY[one.priority], one.at[:32], tuple(Patient(number) for number in one.patients), one.canceled,
+            _FHIR_PRIORITY[one.priority], one.at[:32], tuple(Patient(number, issuers) for number in one.patients),
+            one.canceled,
         )  # fmt: skip
 
 

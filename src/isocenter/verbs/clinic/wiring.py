@@ -356,15 +356,12 @@ def _beside(
 
     def commit() -> None:
         while not ended.wait(_COMMITMENT_S):
-            report_commitments(config.store / "commitments", ledger, peers)
+            _tried(partial(report_commitments, config.store / "commitments", ledger, peers))
 
     def look() -> None:
         while not ended.wait(_LOOK_S):
             for one in looks:
-                try:
-                    one()
-                except (DBAPIError, OSError, IsocenterError) as error:
-                    _LOG.warning("tried again: %s", type(error).__name__)  # busy or full; it is looked at again soon
+                _tried(one)
 
     traces = traces_of(config, ledger)
 
@@ -377,6 +374,16 @@ def _beside(
 
     for name, work in (("commitments", commit), ("looks", look), ("vigilance", watch), ("traces", trace)):
         threading.Thread(target=work, name=name, daemon=True).start()
+
+
+def _tried(what: Callable[[], object]) -> None:
+    """Do what is done again soon: a thread that ended would be noticed by nobody."""
+    try:
+        what()
+    except (DBAPIError, OSError, IsocenterError) as error:
+        _LOG.warning("tried again: %s", type(error).__name__)  # busy, full, or away
+    except Exception:  # noqa: BLE001  # the boundary of a thread: orders, workitems and reports of commitment go on
+        _LOG.exception("a defect of Isocenter, please report it; it is tried again")
 
 
 def _shown(config: ClinicConfig, ledger: Ledger, ports: Ports) -> tuple[Ports, tuple[Callable[[], object], ...]]:

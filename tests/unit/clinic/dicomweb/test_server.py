@@ -389,3 +389,19 @@ def test_dicomweb_client_speaks_with_it(filled):
     answer = client.store_instances([pydicom.dcmread(BytesIO(encoded(instance(3, 1, 1))))])
     assert "FailedSOPSequence" not in answer
     assert len(answer.ReferencedSOPSequence) == 1
+
+
+def test_a_damaged_element_keeps_no_other_instance_from_being_found(filled):
+    broken = instance(study=3)
+    del broken.PixelData
+    del broken.Columns, broken.Rows
+    damaged = encoded(broken).replace(b"\x28\x00\x00\x01US", b"\x28\x00\x10\x00US\x03\x00abc\x28\x00\x00\x01US", 1)
+    assert filled.http.post("/studies", content=multipart(damaged, encoded(instance(study=4))), headers=STOW).is_success
+    assert filled.take_in() == 2
+    found = filled.http.get("/instances", params={"includefield": "all", "PatientID": "P3"})
+    assert found.status_code == 200
+    assert uids(found) == ["1.2.3.3"]
+    assert uids(filled.http.get("/studies", params={"PatientID": "P4"})) == ["1.2.3.4"]
+    (told,) = filled.http.get("/studies/1.2.3.3/metadata").json()
+    assert told["00100020"]["Value"] == ["P3"]
+    assert "00280010" not in told

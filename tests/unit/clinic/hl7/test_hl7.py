@@ -8,6 +8,7 @@ import socket
 import subprocess
 import threading
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -322,3 +323,9 @@ def test_escapes_come_back(text):
     got = field.segments[1].text(3)
     clean = "".join(" " if ord(c) < 32 or c in "\x7f\x85\u2028\u2029" else c for c in wanted)
     assert got == f"x{clean.encode('utf-8', 'replace').decode()}x"
+
+
+def test_prefix_and_suffix_stand_where_each_standard_has_them():
+    subject = replace(SUBJECT, name="Zebra^Anna^Maria^Dr^Jr")
+    pid = parse_message(oru_r01(content(), subject, at=AT)).segments[1]
+    assert [pid.text(5, n) for n in range(1, 6)] == ["Zebra", "Anna", "Maria", "Jr", "Dr"]

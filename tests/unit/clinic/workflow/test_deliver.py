@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,17 @@ import pynetdicom
 import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
+from sqlalchemy import select
 
-from isocenter.clinic.ports import Deliverer
+from isocenter.clinic.fhir import FhirServer
+from isocenter.clinic.ports import Deliverer, Outcome
 from isocenter.clinic.retrieve import DimseNode
-from isocenter.clinic.workflow.deliver import StoreDestination, StowDestination, sorted_status
+from isocenter.clinic.workflow import open_ledger
+from isocenter.clinic.workflow.deliver import Deliveries, StoreDestination, StowDestination, sorted_status
+from isocenter.clinic.workflow.messages import BundleDestination
+from isocenter.clinic.workflow.tables import DELIVERIES
 from isocenter.core.errors import ConfigError
+from unit.clinic.workflow.test_engine import dataset, hold
 
 CT, SC = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.7"
 pytestmark = pytest.mark.enable_socket
@@ -137,3 +143,54 @@ def test_stow_without_a_server(tmp_path: Path) -> None:
     assert [o.kind for o in to.deliver([file(tmp_path, 1), file(tmp_path, 2)])] == ["later", "later"]
     with pytest.raises(ConfigError, match="http"):
         StowDestination("ftp://x")
+
+
+class Untrusted:
+    """A destination whose certificates can't be read any more."""
+
+    def deliver(self, files: Sequence[Path]) -> Sequence[Outcome]:
+        raise ConfigError("a file of certificates can't be read")
+
+
+def test_a_destination_that_cannot_be_used_stops_no_other(tmp_path: Path) -> None:
+    ledger = open_ledger(f"sqlite:///{tmp_path}/ledger.db")
+    hold(tmp_path, dataset("1.2", 1))
+    ledger.take_in(tmp_path / "journal")
+    row = {"delivery": "d", "study": "1.2", "version": 1, "destination": "x", "form": "dicom", "file": "a"}
+    ledger.queue([row])
+    deliveries = Deliveries(ledger, {"x": Untrusted()}, store=tmp_path)
+    assert deliveries.send("x") == 0
+    with ledger.engine.connect() as connection:
+        found = connection.execute(select(DELIVERIES)).one()
+    assert (found.state, found.tries) == ("waiting", 1)
+    assert "certificates" in found.error
+    deliveries.close()
+    ledger.engine.dispose()
+
+
+def test_an_answer_that_cannot_be_decoded_is_no_end_of_the_node(tmp_path: Path) -> None:
+    class Odd(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(200)
+            self.send_header("Content-Encoding", "gzip")
+            self.send_header("Content-Length", "4")
+            self.end_headers()
+            self.wfile.write(b"none")
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Odd)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    url = f"http://127.0.0.1:{server.server_port}"
+    (tmp_path / "bundle").write_text(json.dumps({"resourceType": "Bundle", "entry": []}))
+    try:
+        assert [o.kind for o in StowDestination(url).deliver([file(tmp_path, 1)])] == ["later"]
+        record = BundleDestination(FhirServer(url, retries=0))
+        assert [o.kind for o in record.deliver([tmp_path / "bundle"])] == ["later"]
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()

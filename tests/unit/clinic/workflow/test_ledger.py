@@ -156,3 +156,14 @@ def test_deliveries_are_tried_again_given_up_and_replayed(ledger: Ledger, tmp_pa
     ledger.delivered(key)
     assert ledger.counts() == {"arriving": 1, "delivery delivered": 1}
     assert ledger.events()[0]["kind"] == "dead letter"
+
+
+def test_texts_that_a_database_refuses_hold_up_no_other(ledger: Ledger, tmp_path: Path) -> None:
+    write(tmp_path / "journal", line(1, modality="C\x00T\ud800"), line(2))
+    assert ledger.take_in(tmp_path / "journal") == 2
+    (study,) = ledger.studies()
+    assert study.modalities == ("CT", "CT?")
+    step = {"studies": ["1." * 60], "step": "2." * 60, "status": "X" * 60, "series": {}, "calling": "SCANNER"}
+    write(tmp_path / "steps", {**step, "at": line(1)["at"]}, name="steps.jsonl")
+    assert ledger.take_in_steps(tmp_path / "steps" / "steps.jsonl") == 1
+    assert ledger.complete(Completeness(quiet_s=1e9, longest_s=1e9)) == []

@@ -7,11 +7,16 @@ from pathlib import Path
 
 import pytest
 from pydicom import Dataset
+from pydicom.uid import ExplicitVRLittleEndian
+from pynetdicom.dsutils import encode
 
 pytest.importorskip("fastapi")
 
 from isocenter.clinic.dicomweb import Worklist
 from isocenter.clinic.dicomweb.ups_rules import first
+from isocenter.clinic.dimse.holding import Holding
+from isocenter.clinic.dimse.messages import C_STORE, Command
+from isocenter.clinic.dimse.steps import decoded
 from isocenter.clinic.hl7 import Inbox
 from isocenter.clinic.workflow import Completeness, Ledger, open_ledger
 from isocenter.clinic.workflow.orders import Orders, Patient, Placed
@@ -127,6 +132,13 @@ def test_a_control_id_counts_once(desk: Desk) -> None:
     assert len(desk.orders.listed()) == 1
 
 
+def test_a_sender_may_count_its_control_ids_anew(desk: Desk) -> None:
+    desk.send(1, "C1", priority="R")
+    desk.send(2, "C1", time="20260102120000")
+    assert desk.conflicts() == []
+    assert desk.priority(2) == 100
+
+
 def test_orders_are_changed_canceled_and_never_another_patients(desk: Desk) -> None:
     desk.send(1, "C1")
     desk.send(1, "C2", what="XO", priority="A", reason="")
@@ -191,3 +203,36 @@ def test_the_workitem_says_how_urgent_and_why_and_whose_by_the_images(desk: Desk
     desk.ledger.prioritise("1.2.1", 100)
     steps.follow()
     assert first(worklist.retrieve(workitem_uid("1.2.1", 1)), "ScheduledProcedureStepPriority") == "HIGH"
+
+
+def test_a_text_that_no_database_takes_holds_up_no_order(desk: Desk) -> None:
+    odd = Placed(
+        "fhir:ris", "7\x00\ud800", "ACC1", "", ("\ud800", "a\x00b", ""), "\ud800", "CT", "stat", "", (Patient("P1"),)
+    )
+    fine = Placed("fhir:ris", "8", "ACC2", priority="stat", patients=(Patient("P1"),))
+    assert desk.orders.keep([odd, fine]) == 2
+    assert desk.orders.keep([odd, fine]) == 0
+    desk.orders.follow()
+    assert (desk.priority(1), desk.priority(2)) == (100, 100)
+    assert desk.orders.listed()[0]["procedure"][1] in ("ab", "")
+
+
+def test_a_header_that_cannot_be_read_holds_up_no_other_study(desk: Desk) -> None:
+    broken = study(3)
+    del broken.PatientID
+    data = encode(broken, False, True) or b""
+    at = data.index(b"\x18\x00\x15\x00")  # Body Part Examined, before which Patient ID stands
+    data = data[:at] + b"\x10\x00\x20\x00US\x03\x00abc" + data[at:]
+    holding = Holding(desk.store, ("1.2.3.4", "TEST"))
+    command = Command(C_STORE, 1, broken.SOPClassUID, broken.SOPInstanceUID, True)
+    arrival = holding.arrival(command, ExplicitVRLittleEndian, "SCANNER", "NODE")
+    arrival.write(memoryview(data))
+    arrival.finish()
+    desk.ledger.take_in(desk.store / "journal")
+    desk.send(2, "C1")
+    assert desk.priority(2) == 100
+
+
+def test_a_message_of_a_damaged_element_is_refused_not_a_crash() -> None:
+    damaged = b"\x28\x00\x10\x00US\x03\x00abc"
+    assert decoded(damaged, ExplicitVRLittleEndian) is None

@@ -169,3 +169,34 @@ def test_what_was_answered_before_anybody_looked_is_no_work(desk: Desk) -> None:
     desk.ledger.mark(STUDY, 1, "working")
     desk.ledger.mark(STUDY, 1, "answered")
     assert desk.steps.follow() == 0
+
+
+def test_a_study_whose_instances_are_held_in_another_is_told_and_holds_up_nobody(desk: Desk) -> None:
+    moved = dataset(STUDY, 1)
+    moved.StudyInstanceUID = "1.2.2"
+    hold(desk.store, moved, dataset("1.2.3", 1))
+    desk.complete()
+    told = [e["study"] for e in desk.ledger.events() if e["kind"] == "conflict"]
+    assert told == ["1.2.2"]
+    assert desk.steps.follow() == 2
+    assert first(desk.worklist.retrieve(workitem_uid("1.2.3", 1)), "StudyInstanceUID") == "1.2.3"
+    with pytest.raises(DataError, match="held in other studies"):
+        desk.steps.claim("1.2.2")
+
+
+def test_a_study_of_many_series_has_a_workitem_that_lists_none(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    (row, _) = desk.ledger.instances(STUDY)
+    many = [row, *({**row, "series": f"1.3.{n}", "sop": f"1.4.{n}"} for n in range(700))]
+    monkeypatch.setattr(desk.ledger, "instances", lambda _study: many)
+    desk.steps.claim(STUDY)
+    assert desk.state() == "IN PROGRESS"
+    assert "701 instances" in first(desk.item(), "CommentsOnTheScheduledProcedureStep")
+
+
+def test_a_worklist_that_refuses_stops_no_answer(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> str:
+        raise UpsRefused(413, "The data set has too many elements.")
+
+    monkeypatch.setattr(desk.worklist, "create", refuse)
+    desk.steps.claim(STUDY)
+    assert desk.steps.follow() == 0

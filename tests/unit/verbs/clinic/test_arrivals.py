@@ -18,6 +18,7 @@ from arrival_cases import body, files_of, land
 from isocenter.clinic.arrival import arrival_folder
 from isocenter.clinic.arrival.notify import WebHook
 from isocenter.clinic.ports import Work, Worked
+from isocenter.clinic.vigilance import Record
 from isocenter.clinic.workflow import Completeness, Ledger, open_ledger
 from isocenter.clinic.workflow.engine import result_folder
 from isocenter.core.errors import Stopped
@@ -26,6 +27,8 @@ from isocenter.verbs.clinic.ahead import answer_ahead, answer_warm, provisional_
 from isocenter.verbs.clinic.arrival import Arrivals, memos_of
 from isocenter.verbs.clinic.config import ClinicConfig
 from isocenter.verbs.clinic.operate import clinic_status
+from isocenter.verbs.clinic.vigilance.canary import SHADOW
+from isocenter.verbs.clinic.vigilance.wire import vigilance_of
 from isocenter.verbs.clinic.wiring import parts_of, rules_of, task_settings
 
 VOLUME = "118565006"
@@ -247,3 +250,60 @@ def test_alerts_are_posted(hook: tuple[str, list[dict]]) -> None:
     assert told == {
         "kind": "alert", "study": "1.2.3", "detail": "missing-slices: 1 missing slice", "token": "Bearer secret",
     }  # fmt: skip
+
+
+def test_nothing_provisional_goes_to_a_record_of_messages(tmp_path: Path, task: Path) -> None:
+    node = Node(tmp_path, task, deliver_provisional=True)
+    ris = {"kind": "hl7", "host": "127.0.0.1", "port": 9}
+    content = node.config.model_dump(mode="json")
+    content["destinations"]["ris"], content["rules"][0]["to"] = ris, ["pacs", "ris"]
+    node.arrivals.close()
+    node.config = ClinicConfig.model_validate(content)
+    files = files_of(tmp_path / "in", body(SMALL))
+    node.begin()
+    land(node.store, *files[:8])
+    for _ in range(3):
+        node.turn()
+    assert {row["destination"] for row in node.ledger.due(limit=10)} == {"pacs"}
+    node.arrivals.close()
+
+
+def test_a_rule_that_is_kept_back_says_nothing_ahead(
+    tmp_path: Path, task: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    critical = {"task": "unskilled", "finding": VOLUME, "at_least": 0.0}
+    node = Node(tmp_path, task, critical=[critical], deliver_provisional=True)
+    node.arrivals.close()
+    Record(node.ledger.engine).choose("ct", SHADOW, "shadow", "drift", "vigilance")
+    files = files_of(tmp_path / "in", body(SMALL))
+    land(node.store, *files[:8])
+    made: list[Arrivals] = []
+    turn = Arrivals.turn
+
+    def watched(self: Arrivals) -> bool:
+        made.append(self)
+        return turn(self)
+
+    def stopped() -> bool:
+        if made:
+            node.arrivals = made[0]
+            node.turn()
+        return len(made) > 3
+
+    monkeypatch.setattr(Arrivals, "turn", watched)
+    arrival.run_arrival(node.config, rules_of(node.config), node.settings, stopped)
+    assert node.events("provisional"), "it is answered, and kept"
+    assert node.ledger.due(limit=10) == []
+    assert node.events("critical") == []
+    node.finish(study_of(files))
+    node.begin()
+    section = node.config.arrival
+    assert section is not None
+    vigilance = vigilance_of(node.config, node.ledger)
+    again = Arrivals(node.config, section, node.ledger, rules_of(node.config), node.settings, vigilance.keeps_back)
+    again._confirm(study_of(files), 1)
+    assert node.events("critical") == []
+    node.arrivals._confirm(study_of(files), 1)
+    assert node.events("critical"), "the finding is there"
+    again.close()
+    node.arrivals.close()

@@ -249,3 +249,39 @@ def test_what_the_other_side_answers(work: Work, refusal: Refusal | None, kind: 
         server.stop()
     assert outcome.kind == kind
     assert got == [file.read_bytes()]
+
+
+class Marked(Answering):
+    """A runner whose results bear a mark of the site."""
+
+    def run(self, work: Work) -> Worked:
+        worked = super().run(work)
+        file = work.out / "result.json"
+        made = json.loads(file.read_text())
+        made["provenance"]["config"]["mark"] = "Trial only (model on trial)"
+        file.write_text(json.dumps(made))
+        return worked
+
+
+def test_messages_bear_the_mark_that_objects_bear(work: Work) -> None:
+    _, record, message = MessagingRunner(Marked(), {"record": FHIR, "ris": HL7}).run(work).files
+    resources = [entry["resource"] for entry in json.loads(record.path.read_text())["entry"]]
+    said = [r["conclusion"] for r in resources if r["resourceType"] == "DiagnosticReport"]
+    said += [s.text(5) for s in parse_message(message.path.read_bytes()).segments if s.name == "OBX"][:1]
+    assert len(said) == 2
+    assert all(one.startswith(f"{MARK} Trial only (model on trial).") for one in said)
+
+
+def test_the_same_number_of_another_hospital_is_not_filed(work: Work) -> None:
+    ours = FHIR.model_copy(update={"patient_issuer": "HOSP"})
+    change(work.folder, IssuerOfPatientID="OTHER")
+    worked = MessagingRunner(Answering(), {"record": ours, "ris": HL7}).run(work)
+    assert [f.form for f in worked.files] == ["dicom", "hl7"]
+    assert "another issuer" in worked.told[0]
+    change(work.folder, IssuerOfPatientID="HOSP")
+    assert [f.form for f in MessagingRunner(Answering(), {"record": ours}).run(work).files] == ["dicom", "fhir"]
+
+
+def test_a_file_that_is_no_message_is_given_up_and_not_tried_for_ever(tmp_path: Path) -> None:
+    (tmp_path / "a.dcm").write_bytes(b"\0" * 128 + b"DICM")
+    assert [o.kind for o in MllpDestination(MllpPeer("127.0.0.1", 9)).deliver([tmp_path / "a.dcm"])] == ["never"]

@@ -27,10 +27,11 @@ from isocenter.clinic.fhir import FhirServer
 from isocenter.clinic.fhir.polling import ask_for_orders
 from isocenter.clinic.hl7 import MllpPeer, send
 from isocenter.clinic.workflow import open_ledger
-from isocenter.clinic.workflow.orders import Orders
+from isocenter.clinic.workflow.orders import Orders, Patient
 from isocenter.core.errors import ConfigError, TransportError
 from isocenter.verbs.clinic import clinic_worklist, load_clinic_config
-from isocenter.verbs.clinic.ordering import check_orders, run_orders, worklist_orders
+from isocenter.verbs.clinic.ordering import _FhirLook, check_orders, run_orders, worklist_orders
+from isocenter.verbs.clinic.wiring import _tried
 from unit.clinic.workflow.test_orders import ORDER
 from unit.verbs.clinic.test_clinic_config import written
 
@@ -286,3 +287,40 @@ def test_a_worklist_that_is_not_there(tmp_path: Path) -> None:
     section = {"title": "RIS", "host": "127.0.0.1", "port": free_port(), "timeout_s": 2}
     with pytest.raises(TransportError, match="does not answer"):
         clinic_worklist(written(tmp_path, {"worklist": section}))
+
+
+@pytest.mark.parametrize(
+    ("reference", "patients"),
+    [
+        ("Patient/7/_history/9", ("P1",)),
+        ("{url}/Patient/7", ("P1",)),
+        ("https://other.example/Patient/7", ()),
+        ("Patient/9/_history/7", ("P9",)),
+        ("RelatedPatient/7", ()),
+    ],
+)
+def test_a_reference_names_one_patient_of_this_server(fhir: Server, reference: str, patients: tuple[str, ...]) -> None:
+    other = {"resourceType": "Patient", "id": "9", "identifier": [{"system": SYSTEM, "value": "P9"}]}
+    fhir.pages[1] = [request(6, subject={"reference": reference.format(url=fhir.url)}), other]
+    found, _ = ask_for_orders(FhirServer(fhir.url), SYSTEM, datetime(2026, 1, 1, tzinfo=UTC))
+    assert [one.patients for one in found if one.number == "6"] == [patients]
+
+
+def test_an_order_of_another_issuer_says_so(fhir: Server, tmp_path: Path) -> None:
+    asked = {"url": fhir.url, "patient_system": SYSTEM, "patient_issuer": "HOSP"}
+    config = load_clinic_config(written(tmp_path, {"fhir": {"requests": {"ris": asked}}}))
+    assert config.fhir is not None
+    (found, *_), _ = ask_for_orders(FhirServer(fhir.url), SYSTEM, datetime(2026, 1, 1, tzinfo=UTC))
+    placed = _FhirLook("ris", config.fhir.requests["ris"])._placed(found)
+    assert placed.patients == (Patient("P1", ("HOSP",)),)
+    assert not placed.patients[0].is_one_of([Patient("P1", ("OTHER",))])
+
+
+def test_what_is_done_now_and_then_outlives_a_defect(caplog: pytest.LogCaptureFixture) -> None:
+    def full() -> None:
+        raise OSError("no room")
+
+    _tried(full)
+    assert "tried again: OSError" in caplog.text
+    _tried({}.popitem)
+    assert "defect" in caplog.text

@@ -295,6 +295,7 @@ class Engine:
 
     def _sweep(self) -> None:
         """Look for studies that are said to be worked on, and are not."""
+        self._forget_ended()
         missing: set[str] = set()
         for state in self._ledger.in_state(WORKING):
             key = f"{state.study}:{state.version}"
@@ -311,6 +312,19 @@ class Engine:
         if missing & self._missing:
             raise TransportError("a workflow was lost; the process of the workflow starts again to take it up")
         self._missing = missing
+
+    def _forget_ended(self) -> None:
+        """Give back the places of workflows that ended before they were asked for (taken up again at a start, say).
+
+        As few are handed over at a time as are worked on: places that nobody gives back would stop the node.
+        """
+        with self._lock:
+            idle = self._asked - self._running
+        for key in idle:
+            found = self._dbos.DBOS.retrieve_workflow(key, existing_workflow=False).get_status()
+            if found is not None and found.status not in _ALIVE:
+                with self._lock:
+                    self._asked.discard(key)
 
     def _answer(self, study: str, version: int) -> str:
         """The workflow of one study; all it knows of the world it has from steps."""

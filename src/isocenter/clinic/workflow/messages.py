@@ -15,7 +15,7 @@ from typing import Final
 from isocenter.clinic.fhir.client import FhirRefused, FhirServer, send_bundle
 from isocenter.clinic.hl7.mllp import MllpPeer, send
 from isocenter.clinic.ports import Outcome
-from isocenter.core.errors import TransportError
+from isocenter.core.errors import DataError, TransportError
 
 __all__ = ["BundleDestination", "MllpDestination"]
 
@@ -88,6 +88,8 @@ class MllpDestination:
             reply = send(self.peer, content)
         except TransportError as error:
             return Outcome("later", str(error))
+        except DataError:
+            return Outcome("never", "the file is no HL7 message")
         if reply.taken:
             return _TAKEN
         why = f"answered {reply.code}{f', condition {reply.condition}' if reply.condition else ''}"

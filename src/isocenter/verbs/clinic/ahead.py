@@ -124,6 +124,7 @@ class AheadSettings:
         settled_s: An answer about what came so long ago is not merely about a part of it, as far as one can tell.
         deliver: Whether provisional answers are sent.
         critical: What is critical.
+        messages: Destinations that take messages and no DICOM objects: nothing provisional is sent there.
     """
 
     store: Path
@@ -132,6 +133,7 @@ class AheadSettings:
     settled_s: float = 5.0
     deliver: bool = False
     critical: tuple[CriticalRule, ...] = ()
+    messages: frozenset[str] = frozenset()
 
 
 @runtime_checkable
@@ -203,6 +205,10 @@ class Ahead:
         )
         self._working.start()
 
+    def is_at(self, study: str) -> bool:
+        """Tell whether a study is being answered ahead: what comes of that may still be written."""
+        return self._study == study and self._working is not None and self._working.is_alive()
+
     def close(self) -> None:
         """End what is under way."""
         self._cancelled.set()
@@ -259,6 +265,7 @@ class Ahead:
         self._note(work, worked, count, critical)
         for older in here.iterdir():
             if older.is_dir() and older.name != out.name:
+                self._ledger.withdraw(asked.study, str(older.relative_to(self._settings.store)))
                 shutil.rmtree(older, ignore_errors=True)
         answered = sum(one.state == "answered" for one in worked.said)
         what = f"{answered} of {len(worked.said)} tasks of {work.route.name} answered for {count} instances so far"
@@ -296,6 +303,7 @@ class Ahead:
                     "file": str(file.relative_to(store)),
                 }
                 for to in work.route.destinations
+                if to not in self._settings.messages
                 for file, _ in files
             ]
         )  # fmt: skip

@@ -176,6 +176,19 @@ def test_a_study_is_answered_once_and_again_when_more_arrives(tmp_path: Path) ->
     assert not list((store / "work").rglob("*.dcm")), "what was linked for work is gone"
 
 
+def test_a_workflow_that_ended_before_it_was_asked_for_takes_no_place(tmp_path: Path) -> None:
+    world, store = World(), tmp_path / "store"
+    with engine(store, world) as (made, ledger):
+        hold(store, dataset("1.2.1", 1))
+        turn(made, lambda: state(ledger, "1.2.1") == ("answered", 1) and not made._asked)
+        made._ask("1.2.1", 1)  # as at a start, where DBOS took it up by itself and was quicker
+        assert made._asked
+        until = time.monotonic() + 20.0
+        while made._asked and time.monotonic() < until:
+            made._sweep()
+        assert not made._asked and len(world.ran) == 1
+
+
 def test_what_we_made_ourselves_is_no_news_when_it_comes_back(tmp_path: Path) -> None:
     world, store = World(), tmp_path / "store"
     with engine(store, world) as (made, ledger):

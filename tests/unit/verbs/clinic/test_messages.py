@@ -249,3 +249,10 @@ def test_what_the_other_side_answers(work: Work, refusal: Refusal | None, kind: 
         server.stop()
     assert outcome.kind == kind
     assert got == [file.read_bytes()]
+
+
+def test_what_is_no_message_is_refused_and_stops_nobody(tmp_path: Path) -> None:
+    file = tmp_path / "a.dcm"
+    file.write_bytes(bytes(128) + b"DICM")
+    (outcome,) = MllpDestination(MllpPeer("127.0.0.1", 9, timeout_s=1)).deliver([file])
+    assert (outcome.kind, outcome.reason) == ("never", "the file is no HL7 message")

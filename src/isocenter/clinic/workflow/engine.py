@@ -345,12 +345,24 @@ class Engine:
                 return "superseded"
             said = 0
             for route in gathered["routes"]:
-                said += self._step(f"answer {route['name']}", self._answer_route, gathered, route)
+                said += self._route(gathered, route)
         except (IsocenterError, self._dbos.error.DBOSMaxStepRetriesExceeded) as error:
             self._step("fail", self._fail, study, version, _reason(error))
             return FAILED
         self._step("close", self._close_study, study, version, said)
         return ANSWERED
+
+    def _route(self, gathered: dict[str, Any], route: dict[str, Any]) -> int:
+        """Answer by one route. What stops a rule in shadow is told, and takes nobody's answer away."""
+        try:
+            said: int = self._step(f"answer {route['name']}", self._answer_route, gathered, route)
+        except (IsocenterError, self._dbos.error.DBOSMaxStepRetriesExceeded) as error:
+            if not route["shadow"]:
+                raise
+            why = f"rule {route['name']}, in shadow, did not answer: {_reason(error)}"
+            self._step(f"tell {route['name']}", self._ledger.tell, "shadow failed", gathered["study"], why)
+            return 0
+        return said
 
     def _step(self, name: str, function: Callable[..., Any], *arguments: Any) -> Any:
         options = {

@@ -32,6 +32,7 @@ __all__ = ["Arrivals", "memos_of", "run_arrival"]
 _LOG = logging.getLogger(__name__)
 _LOOK_S = 0.25
 _TIDY_S = 5.0
+_LOOK_BACK_S = 86400.0
 
 
 def memos_of(config: ClinicConfig) -> Memos | None:
@@ -125,6 +126,9 @@ class Arrivals:
             chosen = TrialRouter(router, on_trial(config), self._record, _key(config.store))
             self._ahead = Ahead(ahead, ledger, chosen, runner, self._told)
         self._open = _left_open(config.store)
+        if self._critical:  # what was answered while nobody looked at arrivals may be critical too; it is told once
+            since = time.time() - _LOOK_BACK_S
+            self._open |= {s.study for s in ledger.in_state(ANSWERED) if s.last_at >= since}
         self._tidied = 0.0
         self.watch.take_up()
 

@@ -189,6 +189,18 @@ def test_a_workflow_that_ended_before_it_was_asked_for_takes_no_place(tmp_path: 
         assert not made._asked and len(world.ran) == 1
 
 
+def test_a_rule_in_shadow_that_fails_takes_no_answer_away(tmp_path: Path) -> None:
+    world, store = World(), tmp_path / "store"
+    world.errors = [DataError("the candidate can't read it")]
+    shadow = Rule(Route("candidate", ("other",), ("pacs",), shadow=True))
+    with engine(store, world, Rules((shadow, Rule(world.route)))) as (made, ledger):
+        hold(store, dataset("1.2.1", 1))
+        turn(made, lambda: state(ledger, "1.2.1")[0] in ("answered", "failed") and len(world.sent) == 1)
+        assert state(ledger, "1.2.1") == ("answered", 1)
+        (told,) = [e["detail"] for e in ledger.events() if e["kind"] == "shadow failed"]
+        assert told == "rule candidate, in shadow, did not answer: the candidate can't read it"
+
+
 def test_what_we_made_ourselves_is_no_news_when_it_comes_back(tmp_path: Path) -> None:
     world, store = World(), tmp_path / "store"
     with engine(store, world) as (made, ledger):

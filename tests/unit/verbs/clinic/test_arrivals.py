@@ -250,6 +250,20 @@ def test_a_rule_that_an_alarm_put_in_shadow_sends_and_flags_nothing_ahead(tmp_pa
     assert node.events("critical") == []
 
 
+def test_what_was_answered_while_nobody_looked_is_flagged_at_the_next_start(tmp_path: Path, task: Path) -> None:
+    critical = {"task": "unskilled", "finding": VOLUME, "at_least": 0.0}
+    node = Node(tmp_path, task, critical=[critical], provisional=False)
+    node.arrivals.close()
+    files = files_of(tmp_path / "in", body(SMALL), lambda _n, one: one)
+    land(node.store, *files)
+    node.ledger.take_in(node.store / "journal")
+    node.finish(study_of(files))
+    for _ in range(2):
+        node.begin()
+        node.turn()
+    assert node.events("critical") == ["unskilled: Volume"]
+
+
 def test_nothing_provisional_goes_where_only_messages_are_taken(tmp_path: Path, task: Path) -> None:
     node = Node(tmp_path, task, deliver_provisional=True)
     told = node.config.model_dump(mode="json")

@@ -28,11 +28,13 @@ from isocenter.data.images.instance import open_instance
 from isocenter.data.images.quiet import quiet
 from isocenter.data.images.sr import Abstention, Answer, SrContent
 from isocenter.verbs.clinic.config_messages import FhirDestination, Hl7Destination
+from isocenter.verbs.clinic.config_vigilance import ON_TRIAL
 from isocenter.verbs.result import CodeEntry, PredictionEntry, ResultDocument, UncertaintyEntry, read_result
 
 __all__ = ["MARK", "MessagingRunner", "content_of", "subject_of"]
 
 MARK: Final = "AI result, preliminary, not for diagnosis; it needs review by a qualified person."
+_ON_TRIAL: Final = "The model that answered is on trial."
 _WHOSE: Final[Wanted] = {
     0x00080005: ("SpecificCharacterSet", "text"),
     0x00080050: ("AccessionNumber", "text"),
@@ -72,6 +74,8 @@ class MessagingRunner:
         try:
             subject, notes = subject_of(work.folder)
             result = read_result(work.out)
+            if str(result.provenance.config.get("mark", "")).endswith(ON_TRIAL):
+                notes = (*notes, _ON_TRIAL)
             content, at = content_of(result, notes), datetime.fromisoformat(result.created)
             files += [self._written(work, name, content, subject, at) for name in wanted]
         except OutputError:

@@ -37,9 +37,13 @@ LEFT = CodeEntry(value="7771000", scheme="SCT", meaning="Left")
 class Answering:
     """A runner whose document has an answer with a side, and an abstention."""
 
+    mark = ""
+
     def run(self, work: Work) -> Worked:
         work.out.mkdir(exist_ok=True)
         made = _document()
+        config = {**made.provenance.config, "mark": self.mark}
+        made = made.model_copy(update={"provenance": made.provenance.model_copy(update={"config": config})})
         answer = made.predictions[0]
         sided = answer.model_copy(update={"segments": (answer.segments[0].model_copy(update={"laterality": LEFT}),)})
         made = made.model_copy(update={"predictions": (sided, made.predictions[1])})
@@ -256,3 +260,11 @@ def test_what_is_no_message_is_refused_and_stops_nobody(tmp_path: Path) -> None:
     file.write_bytes(bytes(128) + b"DICM")
     (outcome,) = MllpDestination(MllpPeer("127.0.0.1", 9, timeout_s=1)).deliver([file])
     assert (outcome.kind, outcome.reason) == ("never", "the file is no HL7 message")
+
+
+def test_messages_say_that_a_model_is_on_trial(work: Work) -> None:
+    runner, said = Answering(), "The model that answered is on trial."
+    for mark, told in (("AI result", False), ("AI result (model on trial)", True)):
+        runner.mark = mark
+        worked = MessagingRunner(runner, {"record": FHIR, "ris": HL7}).run(work)
+        assert [said in f.path.read_text() for f in worked.files[1:]] == [told, told]

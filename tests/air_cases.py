@@ -103,6 +103,7 @@ def card(name: str) -> TaskCard:
 
 def result_set(folder: Path, **settings: Any) -> Path:
     """Write a CT, and a whole result set on it, into one folder: segments, findings with a map, an abstention."""
+    mark = settings.pop("mark", "")
     image = phantom(5, shape=(5, 16, 17))
 
     def requested(_: int, header: Dataset) -> Dataset:
@@ -138,10 +139,10 @@ def result_set(folder: Path, **settings: Any) -> Path:
     answers = [tracked(Answer(0, found, TaskEntry(card(p.task), "none:none"), p)) for p in (outlined, scored, none)]
     critical = CriticalFinding(value=EFFUSION.value, scheme="SCT", category=2)
     run = AirRun.begin(
-        AirSettings(**{"inference_time": False, "critical": (critical,), **settings}), folder, files.headers
+        AirSettings(**{"inference_time": False, "critical": (critical,), **settings}), folder, files.headers, mark=mark
     )
     written = write_image(
-        answers, folder, files.headers, rtstruct=False, marking=lambda m: (marks_of(run, [m]), run.inferred)
+        answers, folder, files.headers, rtstruct=False, mark=mark, marking=lambda m: (marks_of(run, [m]), run.inferred)
     )
     write_air(run, answers, maps, written)
     assert not written.not_done, written.not_done

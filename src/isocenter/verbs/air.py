@@ -255,13 +255,18 @@ def _show(
                 Drawing(answer.image.geometry, mask, spots),
                 path,
                 headers=datasets,
-                description=answer.entry.card.title[:64],
+                description=_said(run, answer.entry.card.title),
                 created=run.inferred,
                 marks=marks,
             )
             found.files.append(file_entry(path, run.folder, "DICOM PR", proof.outlines))
             found.state = _reference(path)
     return found
+
+
+def _said(run: AirRun, what: str) -> str:
+    """Return a description, behind the mark that stands in every object."""
+    return (f"{run.mark}: {what}" if run.mark else what)[:64]
 
 
 def _reference(path: Path) -> ObjectReference:
@@ -275,7 +280,7 @@ def _write_map(path: Path, run: AirRun, one: EvidenceMap, datasets: Sequence[Dat
         path,
         headers=datasets,
         label="EVIDENCE",
-        description=f"Evidence for {one.about.meaning}"[:64],
+        description=_said(run, f"Evidence for {one.about.meaning}"),
         created=run.inferred,
         marks=marks,
     )
@@ -323,6 +328,8 @@ def _write_root(
     if run.settings.key_images:
         for name, selection in _selections(given, urgent):
             path = run.folder / f"image-{index}.{name}.dcm"
+            said = f"{run.mark}: {selection.description}" if run.mark else selection.description
+            selection = replace(selection, description=said)
             objects.append(write_key_objects(selection, path, headers=datasets, created=run.inferred, marks=marks))
             written.shared.append(file_entry(path, run.folder, "DICOM KOS", None))
     images = tuple((on, s.state) for _, s in given for on in s.on)

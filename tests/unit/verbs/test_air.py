@@ -86,6 +86,14 @@ def work(tmp_path: Path, task: str) -> Work:
     return Work("1.2.3", 1, Route("rule", (task,)), tmp_path / "study", "h", tmp_path / "out")
 
 
+def test_the_mark_stands_in_every_object_of_a_set(tmp_path: Path) -> None:
+    folder = result_set(tmp_path, mark="AI result, not for diagnosis")
+    made = {f.name: str(pydicom.dcmread(f)) for f in folder.glob("*.dcm")}
+    assert len(made) == 7
+    assert [name for name, said in made.items() if "AI result, not for diagnosis" not in said] == []
+    assert "fail" not in {v.state for v in check_objects(folder)}
+
+
 def test_the_node_collects_the_whole_set_and_says_why_there_is_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -295,6 +295,7 @@ class Engine:
 
     def _sweep(self) -> None:
         """Look for studies that are said to be worked on, and are not."""
+        self._forget_ended()
         missing: set[str] = set()
         for state in self._ledger.in_state(WORKING):
             key = f"{state.study}:{state.version}"
@@ -311,6 +312,19 @@ class Engine:
         if missing & self._missing:
             raise TransportError("a workflow was lost; the process of the workflow starts again to take it up")
         self._missing = missing
+
+    def _forget_ended(self) -> None:
+        """Give back the places of workflows that ended before they were asked for (taken up again at a start, say).
+
+        As few are handed over at a time as are worked on: places that nobody gives back would stop the node.
+        """
+        with self._lock:
+            idle = self._asked - self._running
+        for key in idle:
+            found = self._dbos.DBOS.retrieve_workflow(key, existing_workflow=False).get_status()
+            if found is not None and found.status not in _ALIVE:
+                with self._lock:
+                    self._asked.discard(key)
 
     def _answer(self, study: str, version: int) -> str:
         """The workflow of one study; all it knows of the world it has from steps."""
@@ -331,12 +345,24 @@ class Engine:
                 return "superseded"
             said = 0
             for route in gathered["routes"]:
-                said += self._step(f"answer {route['name']}", self._answer_route, gathered, route)
+                said += self._route(gathered, route)
         except (IsocenterError, self._dbos.error.DBOSMaxStepRetriesExceeded) as error:
             self._step("fail", self._fail, study, version, _reason(error))
             return FAILED
         self._step("close", self._close_study, study, version, said)
         return ANSWERED
+
+    def _route(self, gathered: dict[str, Any], route: dict[str, Any]) -> int:
+        """Answer by one route. What stops a rule in shadow is told, and takes nobody's answer away."""
+        try:
+            said: int = self._step(f"answer {route['name']}", self._answer_route, gathered, route)
+        except (IsocenterError, self._dbos.error.DBOSMaxStepRetriesExceeded) as error:
+            if not route["shadow"]:
+                raise
+            why = f"rule {route['name']}, in shadow, did not answer: {_reason(error)}"
+            self._step(f"tell {route['name']}", self._ledger.tell, "shadow failed", gathered["study"], why)
+            return 0
+        return said
 
     def _step(self, name: str, function: Callable[..., Any], *arguments: Any) -> Any:
         options = {

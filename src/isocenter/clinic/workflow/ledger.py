@@ -382,7 +382,10 @@ class Ledger:
             wait_s: When it is tried again; None: never, it is a dead letter.
         """
         now = self._clock()
+        mine = select(DELIVERIES.c.state).where(DELIVERIES.c.delivery == delivery)
         with self.engine.begin() as connection:
+            if connection.scalar(mine) == "withdrawn":  # while it was on its way: it is not tried again
+                return
             self._count_delivery(connection, delivery, "dead" if wait_s is None else "put off")
             connection.execute(
                 update(DELIVERIES)

@@ -108,8 +108,10 @@ def measure_masks(
     for read, case in held:
         if read.mask is None:
             continue
-        views = views_of(net, case.image, plan.window, outputs, plan.alteration.mirror)
-        back = np.clip(plan.preparation.forward(read.image).back(np.mean(views, axis=0)), 0, 1)
+        prepared = plan.preparation.forward(read.image)
+        # The windows stand where they will for this image: a promise holds for answers that are made as these are.
+        views = views_of(net, case.image, plan.window, outputs, plan.alteration.mirror, prepared.first)
+        back = np.clip(prepared.back(np.mean(views, axis=0)), 0, 1)
         answer, label = back.argmax(0), read.mask.array
         missed = tuple(
             tuple(float(v) for v in missed_shares(back[value], np.asarray(label == value)))
@@ -143,12 +145,13 @@ def measure_spoilt(
     rows, outputs = [], plan.network.outputs
     for place, (read, case) in enumerate(held[:_MOST_SPOILT]):
         rng = np.random.default_rng((77, number, place))
+        first = plan.preparation.forward(read.image).first
         for share in _SPOILT_SHARES:
             image = alter_values(case.image, _spoiling(share), rng)
             if plan.preparation.intensity == "image":
                 spread = max(float(image.std()), 1e-6)
                 image = ((image - image.mean()) / spread).astype(np.float32)
-            views = views_of(net, image, plan.window, outputs, plan.alteration.mirror)
+            views = views_of(net, image, plan.window, outputs, plan.alteration.mirror, first)
             numbers = {**answer_numbers(views), **strange_number(reference, net, image, plan.window)}
             overlaps = _overlaps(np.mean(views, axis=0).argmax(0), case.label, outputs - 1)
             rows.append(MaskRow(case.name, read.case.patient, number, overlaps, numbers))

@@ -205,6 +205,10 @@ class Ahead:
         )
         self._working.start()
 
+    def is_at(self, study: str) -> bool:
+        """Tell whether a study is being answered ahead: what comes of that may still be written."""
+        return self._study == study and self._working is not None and self._working.is_alive()
+
     def close(self) -> None:
         """End what is under way."""
         self._cancelled.set()
@@ -261,6 +265,7 @@ class Ahead:
         self._note(work, worked, count, critical)
         for older in here.iterdir():
             if older.is_dir() and older.name != out.name:
+                self._ledger.withdraw(asked.study, str(older.relative_to(self._settings.store)))
                 shutil.rmtree(older, ignore_errors=True)
         answered = sum(one.state == "answered" for one in worked.said)
         what = f"{answered} of {len(worked.said)} tasks of {work.route.name} answered for {count} instances so far"

@@ -12,15 +12,18 @@ from typing import Any
 from isocenter.clinic.arrival import Expectation, Expected, Patience, Watch, WatchSettings, tidy
 from isocenter.clinic.arrival.notify import WebHook
 from isocenter.clinic.ports import Router
+from isocenter.clinic.vigilance import Record, vigilance_key
 from isocenter.clinic.workflow import Ledger, open_ledger
 from isocenter.clinic.workflow.engine import result_folder
 from isocenter.clinic.workflow.ledger import ANSWERED, ARRIVING, COMPLETE, WORKING
 from isocenter.core.errors import CapabilityError, ConfigError, DataError
+from isocenter.data.images.atomic import explain_os_error
 from isocenter.verbs.clinic.ahead import FILE, Ahead, AheadSettings, Memos, ahead_runner, supersede
 from isocenter.verbs.clinic.config import ClinicConfig
 from isocenter.verbs.clinic.config_arrival import ArrivalConfig
 from isocenter.verbs.clinic.critical import CriticalRule, critical_findings
-from isocenter.verbs.clinic.vigilance.wire import vigilance_of
+from isocenter.verbs.clinic.vigilance.canary import SHADOW, TrialRouter
+from isocenter.verbs.clinic.vigilance.wire import on_trial, vigilance_of
 from isocenter.verbs.result import read_result
 
 __all__ = ["Arrivals", "memos_of", "run_arrival"]
@@ -28,6 +31,7 @@ __all__ = ["Arrivals", "memos_of", "run_arrival"]
 _LOG = logging.getLogger(__name__)
 _LOOK_S = 0.25
 _TIDY_S = 5.0
+_LOOK_BACK_S = 86400.0
 
 
 def memos_of(config: ClinicConfig) -> Memos | None:
@@ -64,6 +68,13 @@ def run_arrival(
         ledger.engine.dispose()
 
 
+def _key(store: Path) -> bytes:
+    try:
+        return vigilance_key(store)
+    except OSError as error:
+        raise explain_os_error(error, store, doing="write") from error
+
+
 class Arrivals:
     """All that is done with studies that are arriving.
 
@@ -88,6 +99,7 @@ class Arrivals:
         self._keeps_back = keeps_back
         self._store, self._ledger, self._limit = config.store, ledger, arrival.cache_mb << 20
         self._rules = {rule.name: rule.shadow for rule in config.rules}
+        self._record = Record(ledger.engine)
         self._critical = tuple(CriticalRule(**one.model_dump()) for one in arrival.critical)
         self._hook = None if arrival.notify is None else _hook(arrival)
         memos = memos_of(config) or Memos(config.store, 0, 0)
@@ -112,8 +124,13 @@ class Arrivals:
                 config.store, arrival.every_s, arrival.lull_s, arrival.grace_s, arrival.deliver_provisional,
                 self._critical, config.records,
             )  # fmt: skip
-            self._ahead = Ahead(ahead, ledger, router, runner, self._told)
+            # A rule that an alarm put in shadow sends nothing provisional either, and a canary answers its share.
+            chosen = TrialRouter(router, on_trial(config), self._record, _key(config.store))
+            self._ahead = Ahead(ahead, ledger, chosen, runner, self._told)
         self._open = _left_open(config.store)
+        if self._critical:  # what was answered while nobody looked at arrivals may be critical too; it is told once
+            since = time.time() - _LOOK_BACK_S
+            self._open |= {s.study for s in ledger.in_state(ANSWERED) if s.last_at >= since}
         self._tidied = 0.0
         self.watch.take_up()
 
@@ -124,7 +141,8 @@ class Arrivals:
         if self._ahead is not None:
             self._ahead.turn(self.watch.studies, time.time())
         for study in sorted(self._open - set(self.watch.studies)):
-            self._close_study(study)
+            if self._ahead is None or not self._ahead.is_at(study):
+                self._close_study(study)
         if time.monotonic() - self._tidied > _TIDY_S:
             self._tidied = time.monotonic()
             alive = [s.study for state in (ARRIVING, COMPLETE, WORKING) for s in self._ledger.in_state(state)]
@@ -155,6 +173,8 @@ class Arrivals:
         found: list[str] = []
         for name, shadow in self._rules.items():
             folder = result_folder(self._store, study, version, name)
+            kept_back = self._record.choice(name, SHADOW)
+            shadow = shadow or (kept_back is not None and kept_back.state == "shadow")
             try:
                 silent = shadow or self._keeps_back(name) or not (folder / "result.json").is_file()
                 result = None if silent else read_result(folder)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["CanaryConfig", "MarginsConfig", "VigilanceConfig"]
+__all__ = ["ON_TRIAL", "CanaryConfig", "MarginsConfig", "VigilanceConfig"]
 
+ON_TRIAL: Final = " (model on trial)"
+"""Ends the mark of what a candidate answered."""
 Rate = Annotated[float, Field(gt=0, lt=1)]
 
 

@@ -169,11 +169,36 @@ def test_a_study_is_answered_once_and_again_when_more_arrives(tmp_path: Path) ->
 
         hold(store, dataset("1.2.1", 3))
         turn(made, lambda: len(world.sent) == 3)
-        turn(made, lambda: state(ledger, "1.2.1") == ("answered", 2))
+        turn(made, lambda: ("answered", "version 2, amended") in world.told)  # told after the ledger has it
+        assert state(ledger, "1.2.1") == ("answered", 2)
         assert [work.version for work in world.ran if work.study == "1.2.1"] == [1, 2]
         assert len({work.inputs for work in world.ran}) == 3 and len(set(world.sent)) == 3
-        assert ("answered", "version 2, amended") in world.told
     assert not list((store / "work").rglob("*.dcm")), "what was linked for work is gone"
+
+
+def test_a_workflow_that_ended_before_it_was_asked_for_takes_no_place(tmp_path: Path) -> None:
+    world, store = World(), tmp_path / "store"
+    with engine(store, world) as (made, ledger):
+        hold(store, dataset("1.2.1", 1))
+        turn(made, lambda: state(ledger, "1.2.1") == ("answered", 1) and not made._asked)
+        made._ask("1.2.1", 1)  # as at a start, where DBOS took it up by itself and was quicker
+        assert made._asked
+        until = time.monotonic() + 20.0
+        while made._asked and time.monotonic() < until:
+            made._sweep()
+        assert not made._asked and len(world.ran) == 1
+
+
+def test_a_rule_in_shadow_that_fails_takes_no_answer_away(tmp_path: Path) -> None:
+    world, store = World(), tmp_path / "store"
+    world.errors = [DataError("the candidate can't read it")]
+    shadow = Rule(Route("candidate", ("other",), ("pacs",), shadow=True))
+    with engine(store, world, Rules((shadow, Rule(world.route)))) as (made, ledger):
+        hold(store, dataset("1.2.1", 1))
+        turn(made, lambda: state(ledger, "1.2.1")[0] in ("answered", "failed") and len(world.sent) == 1)
+        assert state(ledger, "1.2.1") == ("answered", 1)
+        (told,) = [e["detail"] for e in ledger.events() if e["kind"] == "shadow failed"]
+        assert told == "rule candidate, in shadow, did not answer: the candidate can't read it"
 
 
 def test_what_we_made_ourselves_is_no_news_when_it_comes_back(tmp_path: Path) -> None:

@@ -136,6 +136,19 @@ def test_conflicts_are_seen_once(ledger: Ledger, tmp_path: Path) -> None:
     assert (conflict["sop"], conflict["sha256"], conflict["calling"]) == ("1.2.1.1.1", "f" * 64, "SCANNER")
 
 
+def test_what_is_withdrawn_while_on_its_way_is_not_tried_again(ledger: Ledger, tmp_path: Path) -> None:
+    write(tmp_path / "journal", line(1))
+    ledger.take_in(tmp_path / "journal")
+    row = {"delivery": "k", "study": "1.2.1", "version": 1, "destination": "pacs", "form": "dicom",
+           "file": "provisional/a/b.dcm"}  # fmt: skip
+    ledger.queue([row])
+    assert ledger.withdraw("1.2.1", "provisional/a") == 1
+    ledger.failed("k", "no association", wait_s=0.0)
+    ledger.failed("k", "the file is not there any more", wait_s=None)
+    assert not ledger.due()
+    assert not ledger.dead_letters()
+
+
 def test_deliveries_are_tried_again_given_up_and_replayed(ledger: Ledger, tmp_path: Path) -> None:
     write(tmp_path / "journal", line(1))
     ledger.take_in(tmp_path / "journal")

@@ -208,6 +208,90 @@ def test_work_ahead_stops_when_the_study_is_complete(tmp_path: Path, task: Path)
     assert node.events("provisional") == []
 
 
+def test_what_comes_ahead_too_late_is_superseded_all_the_same(tmp_path: Path, task: Path) -> None:
+    node = Node(tmp_path, task, deliver_provisional=True)
+    files = files_of(tmp_path / "in", body(SMALL))
+    study = study_of(files)
+    land(node.store, *files)
+    node.ledger.take_in(node.store / "journal")
+    ahead_ = node.arrivals._ahead
+    assert ahead_ is not None
+    go, run = threading.Event(), ahead_._runner.run
+
+    def late(work: Work, _cancelled: Callable[[], bool]) -> Worked:
+        assert go.wait(60)
+        return run(work, lambda: False)
+
+    ahead_._runner.run = late  # type: ignore[method-assign]
+    time.sleep(0.02)
+    node.arrivals.turn()
+    assert ahead_._working is not None
+    node.finish(study)
+    node.arrivals.turn()
+    go.set()
+    ahead_._working.join(60)
+    node.arrivals.turn()
+    (file,) = provisional_folder(node.store, study).glob("*/provisional.json")
+    assert json.loads(file.read_text())["superseded"]
+    assert node.ledger.due(limit=10) == []
+
+
+def test_a_rule_that_an_alarm_put_in_shadow_sends_and_flags_nothing_ahead(tmp_path: Path, task: Path) -> None:
+    critical = {"task": "unskilled", "finding": VOLUME, "at_least": 0.0}
+    node = Node(tmp_path, task, critical=[critical], deliver_provisional=True)
+    Record(node.ledger.engine).choose("ct", SHADOW, "shadow", "alarm of noise", "vigilance")
+    files = files_of(tmp_path / "in", body(SMALL))
+    land(node.store, *files)
+    node.turn()
+    node.turn()
+    assert node.events("provisional")
+    assert node.ledger.due(limit=10) == []
+    node.finish(study_of(files))
+    node.turn()
+    assert node.events("critical") == []
+
+
+def test_what_was_answered_while_nobody_looked_is_flagged_at_the_next_start(tmp_path: Path, task: Path) -> None:
+    critical = {"task": "unskilled", "finding": VOLUME, "at_least": 0.0}
+    node = Node(tmp_path, task, critical=[critical], provisional=False)
+    node.arrivals.close()
+    files = files_of(tmp_path / "in", body(SMALL), lambda _n, one: one)
+    land(node.store, *files)
+    node.ledger.take_in(node.store / "journal")
+    node.finish(study_of(files))
+    for _ in range(2):
+        node.begin()
+        node.turn()
+    assert node.events("critical") == ["unskilled: Volume"]
+
+
+def test_nothing_provisional_goes_where_only_messages_are_taken(tmp_path: Path, task: Path) -> None:
+    node = Node(tmp_path, task, deliver_provisional=True)
+    told = node.config.model_dump(mode="json")
+    told["destinations"]["ris"] = {"kind": "hl7", "host": "127.0.0.1", "port": 2575}
+    told["rules"][0]["to"] = ["pacs", "ris"]
+    node.config = ClinicConfig.model_validate(told)
+    node.begin()
+    land(node.store, *files_of(tmp_path / "in", body(SMALL)))
+    node.turn()
+    node.turn()
+    assert {row["destination"] for row in node.ledger.due(limit=10)} == {"pacs"}
+
+
+def test_what_waits_of_an_older_provisional_answer_is_withdrawn(tmp_path: Path, task: Path) -> None:
+    node = Node(tmp_path, task, deliver_provisional=True)
+    files = files_of(tmp_path / "in", body(SMALL))
+    land(node.store, *files[:8])
+    node.turn()
+    node.turn()
+    land(node.store, *files[8:])
+    node.turn()
+    node.turn()
+    waiting = node.ledger.due(limit=10)
+    assert waiting
+    assert all((node.store / row["file"]).is_file() for row in waiting)
+
+
 def test_a_node_without_the_section_has_no_such_part(tmp_path: Path, task: Path) -> None:
     node = Node(tmp_path, task)
     assert [part.name for part in parts_of(node.config)] == ["workflow", "arrival"]

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from pydicom import Dataset
 
-from isocenter.core.errors import ConfigError, ProofError
+from isocenter.core.errors import ConfigError, DataError, ProofError
 from isocenter.core.mask import Mask
 from isocenter.data.images.atomic import atomic_path
 from isocenter.data.images.identity import Origin, content_time, new_object
@@ -181,7 +181,7 @@ def _annotations(shapes: Sequence[Shape]) -> list[Dataset]:
 
 def _graphic(shape: Shape) -> Dataset:
     if len(shape.points_xy) > _MOST_POINTS:
-        raise ConfigError(f"an outline has more than {_MOST_POINTS} points, which a graphic can't hold")
+        raise DataError(f"an outline has more than {_MOST_POINTS} points, which a graphic can't hold")
     item = Dataset()
     item.GraphicAnnotationUnits = "PIXEL"
     item.GraphicDimensions = 2

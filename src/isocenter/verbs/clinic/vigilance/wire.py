@@ -12,14 +12,13 @@ from isocenter.clinic.workflow import Ledger
 from isocenter.core.errors import ConfigError
 from isocenter.data.images.atomic import explain_os_error
 from isocenter.verbs.clinic.config import ClinicConfig
+from isocenter.verbs.clinic.config_vigilance import ON_TRIAL
 from isocenter.verbs.clinic.tasks import trial_name
 from isocenter.verbs.clinic.vigilance.canary import SHADOW, ObservingRunner, Trial, TrialRouter, trials_of
 from isocenter.verbs.clinic.vigilance.reference import read_reference
 from isocenter.verbs.clinic.vigilance.watch import Watch
 
 __all__ = ["Vigilance", "on_trial", "trial_of", "trial_settings", "vigilance_of"]
-
-_ON_TRIAL = " (model on trial)"
 
 
 @dataclass(frozen=True)
@@ -98,6 +97,6 @@ def trial_settings(config: ClinicConfig, settings: Mapping[str, Mapping[str, Any
     found = {}
     for rule in config.rules:
         if rule.canary is not None:
-            mark = f"{config.vigilance.mark}{_ON_TRIAL}"
+            mark = f"{config.vigilance.mark}{ON_TRIAL}"
             found[trial_name(Route(rule.name, rule.canary.tasks))] = {**settings[rule.name], "mark": mark}
     return found

@@ -100,7 +100,19 @@ def units(target: Target, chance: random.Random) -> None:
         _answered(target, caller, "association request")
 
 
-def conversation(target: Target, chance: random.Random) -> None:
+def _odd_command(chance: random.Random, sop: str) -> bytes:
+    return command(
+        {
+            0x0002: chance.choice((CT, MPPS, COMMITMENT)),
+            0x0100: chance.randrange(65536),
+            0x0110: 7,
+            0x0800: chance.choice((0, 1, 0x0101)),
+            0x1000: chance.choice((sop, "", "1." * 31, "x")),
+        }
+    )
+
+
+def conversation(target: Target, chance: random.Random) -> None:  # noqa: C901  # a list of things to do
     """An association that goes wrong after it was accepted."""
     with Caller(target) as caller:
         if not caller.associated(most=chance.choice((0, 1, 11, 12, 13, 1 << 14, 0xFFFFFFFF))):
@@ -127,9 +139,7 @@ def conversation(target: Target, chance: random.Random) -> None:
         elif kind == 6:
             caller.send(data_unit(1, 1, b"\0" * 4000) * chance.choice((1, 30)))
         elif kind == 7:
-            values = {0x0002: chance.choice((CT, MPPS, COMMITMENT)), 0x0100: chance.randrange(65536), 0x0110: 7,
-                      0x0800: chance.choice((0, 1, 0x0101)), 0x1000: chance.choice((sop, "", "1." * 31, "x"))}  # fmt: skip
-            caller.send(message(chance.choice((1, 3, 11, 13)), command(values), chance.randbytes(50)))
+            caller.send(message(chance.choice((1, 3, 11, 13)), _odd_command(chance, sop), chance.randbytes(50)))
         elif kind == 8:
             caller.send(pdu(chance.choice((1, 2, 3, 6)), chance.randbytes(80)))
         elif kind == 9:
@@ -365,13 +375,21 @@ def workitems(target: Target, chance: random.Random) -> None:
     asked(target, "GET", "/dicomweb/workitems?limit=5", token=token)
 
 
-_VALUES = ("*", "1.2.3", "", "%00", "a" * 1100, "*a" * 9, "*A" * 8 + "z", "20260101-", "-", "-20269999", "\\", "🫁", "'--", "..",
-           "1e400", "99999999999999999999", "0", "-1", "NaN", "%ff%fe", "00100010", "all", ",,,", "true")  # fmt: skip
-_NAMES = ("PatientName", "PatientID", "StudyDate", "StudyInstanceUID", "ModalitiesInStudy", "limit", "offset", "includefield",
-          "fuzzymatching", "00100010", "FFFFFFFF", "00741000", "SeriesNumber", "NumberOfFrames", "accept", "viewport", "window",
-          "quality", "x", "", "AccessionNumber", "after", "filter")  # fmt: skip
-_MEDIA = ("*/*", "application/dicom+json", "multipart/related; type=\"application/dicom\"; transfer-syntax=*", "image/png", ";;;",
-          "application/octet-stream", "image/jpeg;q=9", "a/b;q=0.1,,,", "application/dicom; transfer-syntax=1.2.3", "x" * 3000)  # fmt: skip
+_VALUES = (
+    "*", "1.2.3", "", "%00", "a" * 1100, "*a" * 9, "*A" * 8 + "z", "20260101-", "-", "-20269999", "\\", "\N{LUNGS}",
+    "'--", "..", "1e400", "99999999999999999999", "0", "-1", "NaN", "%ff%fe", "00100010", "all", ",,,", "true",
+)  # fmt: skip
+_NAMES = (
+    "PatientName", "PatientID", "StudyDate", "StudyInstanceUID", "ModalitiesInStudy", "limit", "offset", "includefield",
+    "fuzzymatching", "00100010", "FFFFFFFF", "00741000", "SeriesNumber", "NumberOfFrames", "accept", "viewport",
+    "window", "quality", "x", "", "AccessionNumber", "after", "filter",
+)  # fmt: skip
+_MEDIA = (
+    "*/*", "application/dicom+json", 'multipart/related; type="application/dicom"; transfer-syntax=*', "image/png",
+    ";;;", "application/octet-stream", "image/jpeg;q=9", "a/b;q=0.1,,,", "application/dicom; transfer-syntax=1.2.3",
+    "x" * 3000,
+)  # fmt: skip
+_HEADERS = ({"host": "evil"}, {"origin": "http://evil"}, {"content-length": "x"}, {"range": "bytes=9-1"})
 
 
 def queries(target: Target, chance: random.Random, paths: Sequence[tuple[str, str]]) -> None:
@@ -389,9 +407,7 @@ def queries(target: Target, chance: random.Random, paths: Sequence[tuple[str, st
         pairs = [f"{chance.choice(_NAMES)}={chance.choice(_VALUES)}" for _ in range(chance.randrange(4))]
         headers = {"accept": chance.choice(_MEDIA)} if chance.random() < 0.6 else {}
         if chance.random() < 0.1:
-            headers |= chance.choice(
-                ({"host": "evil"}, {"origin": "http://evil"}, {"content-length": "x"}, {"range": "bytes=9-1"})
-            )
+            headers |= chance.choice(_HEADERS)
         asked(
             target,
             method,

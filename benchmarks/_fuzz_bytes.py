@@ -7,6 +7,7 @@ import random
 import socket
 import struct
 import threading
+import zlib
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
@@ -135,7 +136,7 @@ def dataset(target: Target, sop: str, study: str = "") -> Dataset:
     one.StudyDate, one.InstanceCreationDate, one.InstanceCreationTime = "20260101", "20260101", "120000"
     one.Modality, one.AccessionNumber = "CT", f"{CANARY}-A"
     one.PatientName, one.PatientID, one.PatientBirthDate = f"{CANARY}^Max", f"{CANARY}-7", "19340506"
-    one.StudyInstanceUID = study or f"{target.root}.9.{hash(sop) % 40}"
+    one.StudyInstanceUID = study or f"{target.root}.9.{zlib.crc32(sop.encode()) % 40}"
     one.SeriesInstanceUID = f"{one.StudyInstanceUID}.1"
     inner = Dataset()
     inner.CodeValue, inner.CodeMeaning = "1", f"{CANARY} code"

@@ -104,7 +104,9 @@ class Found:
     longest_s: dict[str, float] = field(default_factory=dict)
     before: dict[str, State] = field(default_factory=dict)
     after: dict[str, State] = field(default_factory=dict)
+    taken: int = 0
     held: int = 0
+    acknowledged: int = 0
     messages: int = 0
     faults: Counter[str] = field(default_factory=Counter)
 
@@ -406,6 +408,7 @@ def _check_held(target: Target, found: Found, store: Path) -> None:
             except DataError:
                 found.faults["an instance that was answered with success can't be read"] += 1
     inbox = {str(line["sha256"]) for file in store.rglob("messages.jsonl") for _, line in read_lines(file)}
+    found.taken, found.acknowledged = len(target.taken), len(target.messages)
     found.messages = len(target.messages & inbox)
     if target.messages - inbox:
         found.faults["an acknowledged message is not on the disk"] = len(target.messages - inbox)
@@ -413,8 +416,11 @@ def _check_held(target: Target, found: Found, store: Path) -> None:
 
 def _check_log(found: Found, log: Path) -> None:
     text = log.read_text("utf-8", "replace")
-    for what, sign in (("a value of a patient", CANARY), ("a trace that nobody caught", "Traceback"), ("the token", TOKEN),
-                       ("a process that was started again", "started again")):  # fmt: skip
+    signs = {
+        "a value of a patient": CANARY, "a trace that nobody caught": "Traceback", "the token": TOKEN,
+        "a process that was started again": "started again",
+    }  # fmt: skip
+    for what, sign in signs.items():
         count = text.count(sign)
         if count:
             found.faults[f"{what} stands in the log"] = count
@@ -429,10 +435,10 @@ def page(plan: Plan, found: Found) -> str:
     lines = [
         "# A node under malformed input",
         "",
-        "Made by `make fuzz` (`benchmarks/fuzz_node.py`), which anyone can start; not a measure of speed. A minute of it is",
-        "in CI (`tests/e2e/test_fuzz_node.py`).",
+        "Made by `make fuzz` (`benchmarks/fuzz_node.py`), which anyone can start; not a measure of speed. Half a minute",
+        "of it is in CI (`tests/e2e/test_fuzz_node.py`).",
         "",
-        f"{minutes} minutes, seed {plan.seed}, {plan.workers} attackers at one time, {datetime.date.today().isoformat()},",
+        f"{minutes} minutes, seed {plan.seed}, {plan.workers} attackers at one time, {datetime.date.today()},",
         f"{machine()}. The seed fixes what is thrown; what it meets depends on the scheduler.",
         "",
         f"**{'Nothing was wrong.' if found.good else 'Not in order:'}**",
@@ -445,7 +451,7 @@ def page(plan: Plan, found: Found) -> str:
         "| --- | --- |",
         *[f"| {name} | {count:,} |" for name, count in found.thrown.items()],
         "",
-        "One of `queries` is four requests, of `data sets by C-STORE` up to four instances, of `workitems` four requests.",
+        "One of `queries` or `workitems` is four requests, of `data sets by C-STORE` up to four instances.",
         "",
         "## Answered",
         "",
@@ -453,10 +459,8 @@ def page(plan: Plan, found: Found) -> str:
         "| --- | --- |",
         *[f"| {name} | {count:,} |" for name, count in sorted(found.said.items())],
         "",
-        f"{found.held:,} instances and {found.messages:,} messages were answered with success; all of them are held, byte",
-        "for byte, and the held instances' headers can be read."
-        if found.good
-        else "for byte, but for what stands above.",
+        f"{found.held:,} of {found.taken:,} instances and {found.messages:,} of {found.acknowledged:,} messages that were",
+        "answered with success are held, byte for byte, and the instances' headers can be read.",
         "",
         f"## Good requests meanwhile (bound: {BOUND_S:.0f} s)",
         "",

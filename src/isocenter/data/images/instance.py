@@ -15,6 +15,11 @@ from isocenter.data.images.quiet import quiet
 
 __all__ = ["open_instance"]
 
+_BROKEN = (
+    ValueError, LookupError, TypeError, EOFError, NotImplementedError, AttributeError, OverflowError, RecursionError,
+    struct.error, zlib.error,
+)  # fmt: skip
+
 
 @quiet()
 def open_instance(path: Path, *, pixels: bool = True) -> Dataset:
@@ -39,6 +44,6 @@ def open_instance(path: Path, *, pixels: bool = True) -> Dataset:
         raise
     except OSError as error:
         raise DataError("cannot be read; check that it is there and complete", source=path.name) from error
-    except (ValueError, KeyError, EOFError, NotImplementedError, AttributeError, struct.error, zlib.error) as error:
+    except _BROKEN as error:
         raise DataError("not a DICOM file, or a damaged one", source=path.name) from error
     return dataset

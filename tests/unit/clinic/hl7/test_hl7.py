@@ -322,3 +322,16 @@ def test_escapes_come_back(text):
     got = field.segments[1].text(3)
     clean = "".join(" " if ord(c) < 32 or c in "\x7f\x85\u2028\u2029" else c for c in wanted)
     assert got == f"x{clean.encode('utf-8', 'replace').decode()}x"
+
+
+def test_a_defect_is_answered_and_its_words_are_not_told(server, monkeypatch):
+    def fails(*_):
+        raise RuntimeError("Müller^Max")
+
+    monkeypatch.setattr("isocenter.clinic.hl7.orders._checked", fails)
+    reply = send(peer(server), order())
+    assert (reply.code, reply.condition, reply.again) == ("AR", "207", True)
+    monkeypatch.undo()
+    assert send(peer(server), order()).taken
+    assert [told for told in server.told if "RuntimeError" in told]
+    assert not any("Müller" in told for told in server.told)

@@ -1,4 +1,4 @@
-"""Malformed input for half a minute: the node does not crash, hang, grow, lose or tell anything. `make fuzz`: longer."""
+"""Half a minute of malformed input: the node does not crash, hang, grow, lose or tell anything. Longer: `make fuzz`."""
 
 from __future__ import annotations
 

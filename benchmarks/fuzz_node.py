@@ -50,6 +50,7 @@ from benchmarks._fuzz_bytes import (
     Target,
     body_of,
     command,
+    data_unit,
     dataset,
     message,
     pdu,
@@ -64,6 +65,8 @@ from isocenter.data.images.dicom.header import scan
 ROOT = Path(__file__).resolve().parents[1]
 BOUND_S = 10.0
 """Longest that a good request may take while the storm goes on."""
+LONG = 2.0
+"""Minutes from which on an instance of 2 GiB is sent as well."""
 FILES_MORE, THREADS_MORE, MEMORY_MORE_MIB = 24, 48, 128
 
 
@@ -108,6 +111,7 @@ class Found:
     held: int = 0
     acknowledged: int = 0
     messages: int = 0
+    huge_mib: int | None = None
     faults: Counter[str] = field(default_factory=Counter)
 
     @property
@@ -322,6 +326,8 @@ def run(plan: Plan, folder: Path) -> Found:
         if left:
             found.faults["files on their way in were left behind"] = len(left)
         _probe_once(target, found)
+        if plan.minutes >= LONG:
+            _huge(target, found, processes)
         process.send_signal(signal.SIGTERM)
         if process.wait(60) != 0:
             found.faults["the node did not end well"] += 1
@@ -329,6 +335,28 @@ def run(plan: Plan, folder: Path) -> Found:
     _check_log(found, folder / "node.log")
     found.said, found.faults = target.said, found.faults + target.wrong
     return found
+
+
+def _huge(target: Target, found: Found, processes: Mapping[str, int]) -> None:
+    """Send an instance of 2 GiB, where 64 MiB are taken: it is refused, and takes no memory on its way."""
+    before, most, piece = _states(processes), Counter[str](), data_unit(3, 0, bytes((1 << 18) - 6))
+    with Caller(target) as caller:
+        if not caller.associated():
+            found.faults["a well-formed association was not accepted after the storm"] += 1
+            return
+        caller.line.settimeout(60)
+        caller.send(data_unit(3, 3, store_command(target.uid())))
+        for number in range(1 << 13):
+            caller.send(piece)
+            if number % 1000 == 0:
+                most |= Counter({name: int(one.memory_mib) for name, one in _states(processes).items()})
+        caller.send(data_unit(3, 2, b""))
+        status = caller.status(60)
+    found.huge_mib = max(most[name] - int(before[name].memory_mib) for name in most)
+    if status != 0xA700:
+        found.faults["an instance of 2 GiB was not refused with A700"] += 1
+    if found.huge_mib > MEMORY_MORE_MIB:
+        found.faults["an instance of 2 GiB took memory"] += 1
 
 
 def _probe_once(target: Target, found: Found) -> None:
@@ -482,6 +510,11 @@ def page(plan: Plan, found: Found) -> str:
             if name in found.after
         ],
     ]
+    if found.huge_mib is not None:
+        lines += [
+            "",
+            f"At last an instance of 2 GiB, where 64 MiB are taken, to be refused with A700: {found.huge_mib} MiB of memory.",
+        ]
     return "\n".join(lines) + "\n"
 
 

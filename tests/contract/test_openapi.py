@@ -7,16 +7,14 @@ answer tells of a defect, and each one that the document describes is as it says
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
+import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
-from starlette.testclient import TestClient
-
-schemathesis = pytest.importorskip("schemathesis")
 from schemathesis.generation import GenerationMode
 from schemathesis.specs.openapi.checks import response_schema_conformance
+from starlette.testclient import TestClient
 
 from isocenter.clinic.workflow import open_ledger
 from isocenter.verbs.clinic import load_clinic_config

@@ -248,7 +248,7 @@ def matches(found: Mapping[str, Any] | None, tag: str, wanted: str) -> bool:
         return any(_number(value) == _number(wanted) for value in values)
     if wanted.count("*") > _MOST_STARS:
         raise BadRequest(f"a pattern with more than {_MOST_STARS} stars")
-    fold = str.casefold if vr == "PN" else str
+    fold = str.lower if vr == "PN" else str
     parts = [part for value in values for part in ([value, *value.split("=")] if vr == "PN" else [value])]
     return any(_is_like(fold(part.strip()), fold(wanted.strip())) for part in parts)
 

@@ -56,7 +56,7 @@ def _looked_at(found: Dataset) -> Dataset:
     made = Dataset({element.tag: element for element in found})
     for element in made:
         if element.VR == "SQ":
-            for item in element.value:
+            for item in element.value or ():
                 _looked_at(item)
         elif dictionary_has_tag(element.tag) and dictionary_VR(element.tag) == "SQ":
             raise TypeError("a sequence that is none")

@@ -387,7 +387,7 @@ _NAMES = (
 _MEDIA = (
     "*/*", "application/dicom+json", 'multipart/related; type="application/dicom"; transfer-syntax=*', "image/png",
     ";;;", "application/octet-stream", "image/jpeg;q=9", "a/b;q=0.1,,,", "application/dicom; transfer-syntax=1.2.3",
-    "x" * 3000,
+    "x" * 3000, '"' + '\\"' * 20_000,
 )  # fmt: skip
 _HEADERS = ({"host": "evil"}, {"origin": "http://evil"}, {"content-length": "x"}, {"range": "bytes=9-1"})
 

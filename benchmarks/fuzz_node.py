@@ -513,7 +513,7 @@ def page(plan: Plan, found: Found) -> str:
     if found.huge_mib is not None:
         lines += [
             "",
-            f"At last an instance of 2 GiB, where 64 MiB are taken, to be refused (A700): {found.huge_mib} MiB of memory.",
+            f"At last an instance of 2 GiB (64 MiB are taken), to be refused (A700): {found.huge_mib} MiB of memory.",
         ]
     return "\n".join(lines) + "\n"
 

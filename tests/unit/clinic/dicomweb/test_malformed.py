@@ -11,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
+from isocenter.clinic.dicomweb.multipart import accepted
 from isocenter.clinic.dicomweb.qido import BadRequest, matches
+from isocenter.core.errors import TransportError
 
 from .test_server import STOW, encoded, instance, multipart, node  # noqa: F401  # a fixture
 from .test_ups import body, http, worklist  # noqa: F401  # fixtures
@@ -73,6 +75,12 @@ def test_a_pattern_of_many_stars_takes_no_time() -> None:
     assert matches(found, PATIENT_ID, "*a" * 8)
     with pytest.raises(BadRequest, match="more than 8 stars"):
         matches(found, PATIENT_ID, "*a" * 9)
+
+
+def test_quotes_that_never_end_are_no_list_of_media_types() -> None:
+    with pytest.raises(TransportError, match="too long"):
+        accepted('"' + '\\"' * 30_000)
+    assert [one.name for one in accepted("a/b," * 64)] == ["a/b"] * 64
 
 
 @pytest.mark.parametrize("value", ["NaN", "1e999", '"\\ud800"', "[" * 100 + "]" * 100, "[" * 5000 + "]" * 5000])

@@ -6,6 +6,7 @@ answer tells of a defect, and each one that the document describes is as it says
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -82,3 +83,41 @@ def test_the_viewer(viewer: tuple[TestClient, dict[str, Any]], mode: GenerationM
 @pytest.mark.parametrize("mode", list(GenerationMode))
 def test_the_node(node: tuple[TestClient, dict[str, Any]], mode: GenerationMode) -> None:
     assert ask_all(*node, mode) > 40
+
+
+BODIES = (
+    b'"\\ud800"',
+    b"NaN",
+    b"1e999",
+    b"[" * 3000 + b"]" * 3000,
+    b"\xff\xfe",
+    b"{",
+    b'{"\\u0000": "\\ud800"}',
+    b"9" * 5000,
+)
+
+
+@pytest.mark.parametrize("app", ["viewer", "node"])
+def test_bodies_that_are_no_answerable_json(app: str, request: pytest.FixtureRequest) -> None:
+    client, document = request.getfixturevalue(app)
+    asked = 0
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            fields = _fields(document, operation)
+            for body in (*BODIES, *(b'{"%s": %s}' % (name.encode(), value) for name in fields for value in BODIES[:4])):
+                if method == "get":
+                    continue
+                address = re.sub(r"\{[^}]*\}", "1", path)
+                answer = client.request(
+                    method, address, content=body, headers={"Content-Type": "application/json"}, follow_redirects=False
+                )
+                assert answer.status_code < 500 or answer.status_code in NOT_OFFERED, (method, path, body[:40])
+                asked += 1
+    assert asked > 40
+
+
+def _fields(document: dict[str, Any], operation: dict[str, Any]) -> list[str]:
+    """Return the names of the fields of an operation's body."""
+    content = operation.get("requestBody", {}).get("content", {}).get("application/json", {})
+    name = content.get("schema", {}).get("$ref", "").rpartition("/")[2]
+    return list(document.get("components", {}).get("schemas", {}).get(name, {}).get("properties", {}))

@@ -157,6 +157,8 @@ def part10(one: Dataset, syntax: str = EXPLICIT) -> bytes:
     """Return a file of a data set."""
     one.file_meta = FileMetaDataset()
     one.file_meta.TransferSyntaxUID = syntax
+    one.file_meta.MediaStorageSOPClassUID = one.get("SOPClassUID", CT)
+    one.file_meta.MediaStorageSOPInstanceUID = one.get("SOPInstanceUID", "1.2.3")
     stream = BytesIO()
     dcmwrite(stream, one, enforce_file_format=True)
     return stream.getvalue()

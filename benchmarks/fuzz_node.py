@@ -102,6 +102,7 @@ class Found:
 
     seconds: float = 0.0
     thrown: Counter[str] = field(default_factory=Counter)
+    took_s: dict[str, float] = field(default_factory=dict)
     said: Counter[str] = field(default_factory=Counter)
     probes: Counter[str] = field(default_factory=Counter)
     longest_s: dict[str, float] = field(default_factory=dict)
@@ -289,6 +290,7 @@ def _storm(target: Target, found: Found, plan: Plan, number: int, until: float) 
         name, attack = todo[turn % len(todo)]
         turn += 1
         found.thrown[name] += 1
+        began = time.monotonic()
         try:
             attack(target, chance)
         except ConnectionRefusedError:
@@ -296,6 +298,9 @@ def _storm(target: Target, found: Found, plan: Plan, number: int, until: float) 
             time.sleep(0.5)
         except OSError:
             target.say(f"{name}: the line was cut")
+        except Exception as error:  # noqa: BLE001  # an attacker that ends by itself must not look like peace
+            target.err(f"the attack itself failed: {name} ({type(error).__name__}: {error})")
+        found.took_s[name] = found.took_s.get(name, 0.0) + time.monotonic() - began
 
 
 def run(plan: Plan, folder: Path) -> Found:
@@ -475,9 +480,9 @@ def page(plan: Plan, found: Found) -> str:
         *([] if found.good else [""]),
         "## Thrown",
         "",
-        "| attack | times |",
-        "| --- | --- |",
-        *[f"| {name} | {count:,} |" for name, count in found.thrown.items()],
+        "| attack | times | seconds each |",
+        "| --- | --- | --- |",
+        *[f"| {name} | {count:,} | {found.took_s[name] / count:.2f} |" for name, count in found.thrown.items()],
         "",
         "One of `queries` or `workitems` is four requests, of `data sets by C-STORE` up to four instances.",
         "",

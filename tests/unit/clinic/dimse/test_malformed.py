@@ -146,7 +146,9 @@ def test_a_defect_of_a_service_is_answered_and_its_words_are_not_logged(
         node(tmp_path, services=lambda: {N_ACTION: Broken()}) as here,
         calling(here.port, contexts=contexts) as line,
     ):
-        status, _ = line.send_n_action(Dataset(), 1, COMMITMENT, f"{COMMITMENT}.1")
+        given = Dataset()
+        given.TransactionUID = "1.2.77"
+        status, _ = line.send_n_action(given, 1, COMMITMENT, f"{COMMITMENT}.1")
         assert status.Status == 0x0110
         assert line.send_c_echo().Status == 0
         assert here.counted("defects", "RuntimeError") == 1
@@ -180,7 +182,7 @@ def asked() -> bytes:
 @pytest.mark.parametrize(
     "data",
     [
-        asked().replace(b"SQ\0\0", b"LO\0\0"), asked()[:-3], asked() + nested(600), bytes(40), b"\xff" * 60,
+        asked().replace(b"SQ\0\0", b"LO\0\0"), asked()[:30], asked() + nested(600), bytes(40), b"\xff" * 60,
         asked().replace(b"\x08\x00\x50\x11UI", b"\x08\x00\x50\x11FD"),
     ],
 )  # fmt: skip

@@ -14,7 +14,7 @@ PYTEST_WORKERS ?= 2
 # Folder of the labelled sets; where each comes from, and its licence, stands on the cards of the weights.
 DATA ?= $(or $(ISOCENTER_SHARED_DATA),../shared/data)
 
-.PHONY: help install viewer system demo test lint types imports unit bench results scale faults clinic train clean
+.PHONY: help install viewer system demo test lint types imports unit bench results scale faults fuzz clinic train clean
 
 help:
 	@echo "make demo     install, read real images, show the result"
@@ -24,6 +24,7 @@ help:
 	@echo "make results  the other measured pages of docs/results, from the labelled sets in DATA (long)"
 	@echo "make scale    plans and several processes, measured: docs/results/scale.md (minutes)"
 	@echo "make faults   the clinic's node killed, starved and cut off while 200 studies arrive: docs/results/node-faults.md"
+	@echo "make fuzz     ten minutes of malformed input against the clinic's node: docs/results/fuzz.md"
 	@echo "make clinic   the node between scanner and archive, with real images and with PostgreSQL (minutes)"
 	@echo "make train    the two automatic tasks again, from the labelled sets in DATA, into .runs (hours)"
 
@@ -106,6 +107,11 @@ clinic: install system
 
 faults: install
 	$(BIN)/python -m benchmarks.node_faults --page docs/results/node-faults.md
+
+MINUTES ?= 10
+SEED ?= 10
+fuzz: install
+	$(BIN)/python -m benchmarks.fuzz_node --minutes $(MINUTES) --seed $(SEED) --page docs/results/fuzz.md
 
 # Plans against what happens, several processes against one; with Ray (pip install 'isocenter[ray]') its test too.
 scale: install

@@ -56,6 +56,7 @@ NOT_SPEED = {
     "phenotype_pyradiomics",
     "phenotype_robustness",
     "fusion",
+    "fuzz_node",
     "prognose",
     "report_metrics",
     "scale",

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, Protocol, runtime_checkable
 
-from pydicom import Dataset
+from pydicom import DataElement, Dataset
 from pydicom.datadict import dictionary_VR, tag_for_keyword
+from pydicom.tag import BaseTag
 from sqlalchemy import Column, Engine, MetaData, String, Table, Text, func, select
 from sqlalchemy import Index as TableIndex
 from sqlalchemy.dialects import postgresql, sqlite
@@ -22,10 +22,12 @@ from isocenter.clinic.dimse.holding import place_of
 from isocenter.clinic.retrieve.plan import is_uid
 from isocenter.clinic.workflow.tables import INSTANCES, make_tables
 from isocenter.core.errors import DataError
-from isocenter.data.images.instance import UNREADABLE, open_instance
+from isocenter.data.images.dicom.header import whole_header
+from isocenter.data.images.instance import open_instance
 from isocenter.data.images.quiet import quiet
 
-__all__ = ["INSTANCE_WORDS", "SERIES_WORDS", "STUDY_WORDS", "Catalog", "Entry", "Index", "Level", "element", "tag_of"]
+__all__ = ["INSTANCE_WORDS", "SERIES_WORDS", "STUDY_WORDS", "Catalog", "Entry", "Index", "Level", "element",
+           "element_in_json", "readable", "tag_of"]  # fmt: skip
 
 Level = Literal["studies", "series", "instances"]
 STUDY_WORDS: Final = (
@@ -277,12 +279,35 @@ class Catalog:
 
 @quiet()
 def _attributes(header: Dataset) -> dict[str, Any]:
-    """Return what is kept of a header, in the DICOM JSON model; what can't be read or told in it is left out."""
-    kept = Dataset()
+    """Return what is kept of a header, in the DICOM JSON model; what can't be told in it is left out."""
+    made: dict[str, Any] = {}
     for word in (*STUDY_WORDS, *SERIES_WORDS, *INSTANCE_WORDS):
-        # One damaged element of one instance must not keep all others from being found.
-        with suppress(*UNREADABLE):
-            if word in header:
-                kept[word] = header[word]
-    made: dict[str, Any] = kept.to_json_dict(suppress_invalid_tags=True)
+        if word in header:
+            made |= element_in_json(header, word)
+    return made
+
+
+def readable(header: Dataset, tag: str | BaseTag) -> DataElement | None:
+    """Return an element of a header; None where it is no value of its VR, as senders write them."""
+    try:
+        with whole_header("an instance"), quiet():
+            return header[tag]
+    except DataError:
+        return None
+
+
+def element_in_json(header: Dataset, tag: str | BaseTag) -> dict[str, Any]:
+    """Return an element of a header in the DICOM JSON model, by tag.
+
+    Nothing where it can't be told in it: no value of its VR, a number that JSON does not know (NaN), half a character.
+    """
+    found = readable(header, tag)
+    if found is None:
+        return {}
+    try:
+        with whole_header("an instance"), quiet():
+            made: dict[str, Any] = Dataset({found.tag: found}).to_json_dict(suppress_invalid_tags=True)
+            json.dumps(made, allow_nan=False, ensure_ascii=False).encode()
+    except DataError:
+        return {}
     return made

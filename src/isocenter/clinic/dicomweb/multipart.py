@@ -18,6 +18,7 @@ from isocenter.core.errors import TransportError
 __all__ = ["Body", "Head", "MediaType", "Parts", "Tail", "accepted", "part_of", "read_media_type"]
 
 _MOST_HEAD = 16 << 10
+_MOST_ACCEPT = 2048
 _WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z/-]+"
 _PARAMETER = re.compile(rf'\s*;\s*({_WORD})\s*=\s*(?:"((?:[^"\\]|\\.)*)"|({_WORD}))?')
 
@@ -92,12 +93,14 @@ def accepted(header: str) -> list[MediaType]:
     """Read what is accepted, the most wanted first; an empty header accepts anything.
 
     Raises:
-        TransportError: It can't be read.
+        TransportError: It can't be read, or is too long: quotes that never end take a time that is its square.
 
     Example:
         >>> [m.name for m in accepted("image/png;q=0.3, image/jpeg")]
         ['image/jpeg', 'image/png']
     """
+    if len(header) > _MOST_ACCEPT:
+        raise TransportError("a list of media types that is too long")
     pieces = re.findall(r'(?:[^,"]|"(?:[^"\\]|\\.)*")+', header)[:64]
     found = [read_media_type(piece) for piece in pieces if piece.strip()] or [MediaType("*/*")]
     return sorted((one for one in found if one.quality > 0), key=lambda one: -one.quality)

@@ -11,17 +11,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
-from pydicom import Dataset
 from pydicom.datadict import dictionary_VR, keyword_for_tag, tag_for_keyword
 
-from isocenter.clinic.dicomweb.index import INSTANCE_WORDS, SERIES_WORDS, STUDY_WORDS, Entry, Index, Level, tag_of
+from isocenter.clinic.dicomweb.index import (
+    INSTANCE_WORDS,
+    SERIES_WORDS,
+    STUDY_WORDS,
+    Entry,
+    Index,
+    Level,
+    element_in_json,
+    tag_of,
+)
 from isocenter.clinic.retrieve.plan import is_uid
 from isocenter.core.errors import DataError
-from isocenter.data.images.instance import UNREADABLE, open_instance
+from isocenter.data.images.instance import open_instance
 from isocenter.data.images.quiet import quiet
 
 __all__ = ["BadRequest", "Found", "Search", "TooMany", "matches", "read_search", "search"]
@@ -36,6 +43,7 @@ _NO_SEQUENCE: Final = "RequestAttributesSequence"
 MOST: Final = 5000
 """Results of one answer."""
 _LONGEST_VALUE = 1024
+_MOST_STARS = 8
 
 
 class BadRequest(ValueError):
@@ -203,14 +211,12 @@ def _of_file(entry: Entry, asked: Search) -> dict[str, Any]:
     except DataError:
         return {}
     told: dict[str, Any] = {}
-    for number in header.keys():  # noqa: SIM118  # a data set yields elements, and reads each
+    for number in sorted(header.keys()):
         tag = f"{int(number):08X}"
-        if tag not in asked.include and not (asked.everything and asked.level == "instances"):
-            continue
-        with suppress(*UNREADABLE):
-            found = header[number]
-            if tag in asked.include or found.VR not in ("OB", "OW"):
-                told |= Dataset({found.tag: found}).to_json_dict(suppress_invalid_tags=True)
+        if tag in asked.include or (asked.everything and asked.level == "instances"):
+            made = element_in_json(header, number)
+            if tag in asked.include or made.get(tag, {}).get("vr") not in ("OB", "OW"):
+                told |= made
     return told
 
 
@@ -229,7 +235,8 @@ def matches(found: Mapping[str, Any] | None, tag: str, wanted: str) -> bool:
         False
     """
     vr = dictionary_VR(int(tag, 16))
-    values = [_text(value) for value in (found or {}).get("Value", ())]
+    held = found.get("Value") if isinstance(found, Mapping) else None
+    values = [_text(value) for value in held] if isinstance(held, list | tuple) else []
     if wanted in ("", "*", '""'):
         return wanted != '""' or not any(values)
     if vr == "UI":
@@ -239,18 +246,33 @@ def matches(found: Mapping[str, Any] | None, tag: str, wanted: str) -> bool:
         return any((not low or one >= low) and (not high or one[: len(high)] <= high) for one in values if one)
     if vr in ("IS", "DS", "US", "UL", "SS", "SL"):
         return any(_number(value) == _number(wanted) for value in values)
-    flags = re.IGNORECASE if vr == "PN" else 0
-    pattern = re.compile(_pattern(wanted), flags | re.DOTALL)
+    if wanted.count("*") > _MOST_STARS:
+        raise BadRequest(f"a pattern with more than {_MOST_STARS} stars")
+    fold = str.lower if vr == "PN" else str
     parts = [part for value in values for part in ([value, *value.split("=")] if vr == "PN" else [value])]
-    return any(pattern.fullmatch(part.strip()) for part in parts)
+    return any(_is_like(fold(part.strip()), fold(wanted.strip())) for part in parts)
 
 
-def _pattern(wanted: str) -> str:
-    # A run of stars is one: a pattern of many would take for ever.
-    pieces = re.split(r"(\*+|\?)", wanted.strip())
-    if sum(piece.startswith("*") for piece in pieces) > 8:
-        raise BadRequest("a pattern with more than eight stars")
-    return "".join(".*" if p.startswith("*") else "." if p == "?" else re.escape(p) for p in pieces)
+def _is_like(text: str, pattern: str) -> bool:
+    """Tell whether a text is like a pattern with * and ?.
+
+    Not by a regular expression: for some texts that takes time exponential in the number of stars.
+    """
+    at = mark = 0
+    star = -1
+    here = 0
+    while here < len(text):
+        if at < len(pattern) and pattern[at] == "*":
+            star, mark = at, here
+            at += 1
+        elif at < len(pattern) and pattern[at] in ("?", text[here]):
+            at, here = at + 1, here + 1
+        elif star >= 0:
+            mark += 1
+            at, here = star + 1, mark
+        else:
+            return False
+    return not pattern[at:].strip("*")
 
 
 def _text(value: object) -> str:

@@ -6,12 +6,13 @@ Source:
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass, field
 from io import BytesIO
 from typing import Any, Final
 
-import pydicom
 from pydicom.errors import InvalidDicomError
+from pydicom.filereader import read_dataset
 
 from isocenter.clinic.dicomweb.multipart import Body, Head, Parts, Tail, read_media_type
 from isocenter.clinic.dimse.holding import OUT_OF_RESOURCES, Arrival, Holding, Refused
@@ -26,6 +27,11 @@ MOST_PARTS: Final = 20_000
 """Instances of one request; its answer lists each."""
 _MOST_META = 64 << 10
 _NOT_UNDERSTOOD: Final = 0xC000
+_BROKEN = (
+    InvalidDicomError, ValueError, TypeError, LookupError, AttributeError, EOFError, OSError, NotImplementedError,
+    OverflowError, RecursionError, struct.error,
+)  # fmt: skip
+"""What pydicom raises on File Meta Information that is none."""
 
 
 @dataclass(frozen=True)
@@ -199,12 +205,13 @@ class _Part:
     def _begun(self, length: int) -> Arrival:
         with quiet():
             try:
-                meta = pydicom.dcmread(BytesIO(bytes(self._head[:length]))).file_meta
+                # Only group 2 is read: what follows may be deflated, or anything else.
+                meta = read_dataset(BytesIO(bytes(self._head[132:length])), False, True)
                 sop_class, sop, syntax = (
                     str(meta.get(word) or "")
                     for word in ("MediaStorageSOPClassUID", "MediaStorageSOPInstanceUID", "TransferSyntaxUID")
                 )
-            except (InvalidDicomError, ValueError, TypeError, LookupError, AttributeError, EOFError) as error:
+            except _BROKEN as error:
                 raise Refused(_NOT_UNDERSTOOD, "File Meta Information that can't be read") from error
         if not (is_uid(sop_class) and is_uid(sop) and is_uid(syntax)):
             raise Refused(_NOT_UNDERSTOOD, "File Meta Information without its UIDs")

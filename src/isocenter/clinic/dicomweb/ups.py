@@ -382,10 +382,13 @@ def _matches(item: Mapping[str, Any], match: Mapping[str, str]) -> bool:
 
 
 def _found(item: Mapping[str, Any], path: Sequence[str]) -> Iterator[Mapping[str, Any] | None]:
+    found = item.get(path[0])
+    # What stands in values that are no data sets is checked by nobody.
+    found = found if isinstance(found, Mapping) else None
     if len(path) == 1:
-        yield item.get(path[0])
+        yield found
         return
-    sequence = item.get(path[0])
-    for inner in (sequence or {}).get("Value") or ():
+    values = (found or {}).get("Value")
+    for inner in values if isinstance(values, list) else ():
         if isinstance(inner, Mapping):
             yield from _found(inner, path[1:])

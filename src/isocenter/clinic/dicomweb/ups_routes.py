@@ -13,7 +13,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
-from pydicom.datadict import tag_for_keyword
+from pydicom.datadict import keyword_for_tag, tag_for_keyword
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
@@ -29,6 +29,7 @@ __all__ = ["worklist_router"]
 _JSON = "application/dicom+json"
 _MOST_BODY = 4 << 20
 _PAGE = 200
+_DEEPEST = 64
 _TITLE = re.compile(r"[!-\[\]-~]{1,16}")
 
 
@@ -185,11 +186,28 @@ def _dataset(body: bytes) -> object:
     """Return the data set of a body: itself, or the only one of a list."""
     try:
         found = json.loads(body)
+        # What could not be told again is not taken: NaN, infinity, halves of characters, nests without end.
+        json.dumps(found, allow_nan=False, ensure_ascii=False).encode()
+        if _depth(found) > _DEEPEST:
+            raise ValueError("too deep")
     except (ValueError, RecursionError) as error:
         raise BadRequest("the body is not a data set in the DICOM JSON model") from error
     if isinstance(found, list) and len(found) == 1:
         return found[0]
     return found
+
+
+def _depth(value: object) -> int:
+    """Return how deep a JSON value is nested."""
+    depth, level = 0, [value]
+    while level:
+        depth += 1
+        level = [
+            inner
+            for one in level
+            for inner in (one.values() if isinstance(one, dict) else one if isinstance(one, list) else ())
+        ]
+    return depth
 
 
 def _value(value: str) -> str:
@@ -202,7 +220,7 @@ def _path_of(name: str) -> str:
     """Return the path of an attribute by tags; keywords or tags, with dots into sequences."""
     path = []
     for part in name.split(".")[:4]:
-        if re.fullmatch(r"[0-9A-Fa-f]{8}", part):
+        if re.fullmatch(r"[0-9A-Fa-f]{8}", part) and keyword_for_tag(int(part, 16)):
             path.append(part.upper())
         elif part.isalnum() and tag_for_keyword(part) is not None:
             path.append(tag_of(part))

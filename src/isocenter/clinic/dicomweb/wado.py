@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -23,11 +22,11 @@ from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
 from pydicom.pixels.utils import pixel_array
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from isocenter.clinic.dicomweb.index import Entry
+from isocenter.clinic.dicomweb.index import Entry, element_in_json, readable
 from isocenter.clinic.dicomweb.multipart import MediaType, part_of
 from isocenter.clinic.dicomweb.qido import BadRequest
 from isocenter.core.errors import DataError, PixelError
-from isocenter.data.images.instance import UNREADABLE, open_instance
+from isocenter.data.images.instance import open_instance
 from isocenter.data.images.quiet import quiet
 
 __all__ = [
@@ -180,16 +179,14 @@ def metadata(entry: Entry, url: str) -> dict[str, Any]:
     """
     header, rest = _header(entry)
     told: dict[str, Any] = {}
-    for number in header.keys():  # noqa: SIM118  # a data set yields elements, and reads each
-        tag, found = f"{int(number):08X}", None
-        with suppress(*UNREADABLE):
-            found = header[number]
+    for number in sorted(header.keys()):
+        tag, found = f"{int(number):08X}", readable(header, number)
         if found is None:
             continue
         if found.VR in _BULK and isinstance(found.value, bytes) and len(found.value) > _BULK_BYTES:
             told[tag] = {"vr": found.VR, "BulkDataURI": f"{url}/bulkdata/{tag}"}
-        elif found.tag.group > 2:
-            told |= Dataset({found.tag: found}).to_json_dict(suppress_invalid_tags=True)
+        elif number.group > 2:
+            told |= element_in_json(header, number)
     if rest in _PIXELS:
         wide = int(header.get("BitsAllocated") or 8) > 8
         vr = {"7FE00008": "OF", "7FE00009": "OD"}.get(rest, "OW" if wide and entry.syntax in _NATIVE else "OB")
@@ -203,7 +200,9 @@ def _header(entry: Entry) -> tuple[Dataset, str]:
     if entry.syntax == DeflatedExplicitVRLittleEndian:
         whole_set = open_instance(entry.file)
         rest = next((tag for tag in _PIXELS if int(tag, 16) in whole_set), "")
-        return Dataset({e.tag: e for e in whole_set if f"{int(e.tag):08X}" not in _PIXELS}), rest
+        for tag in _PIXELS:
+            whole_set.pop(int(tag, 16), None)
+        return whole_set, rest
     header = open_instance(entry.file, pixels=False)
     return header, next((tag for tag in _PIXELS if _has(entry.file, int(tag, 16))), "") if "Rows" in header else ""
 

@@ -34,6 +34,7 @@ __all__ = ["Acceptors", "Reception", "listen", "serve"]
 _LOG = logging.getLogger(__name__)
 _LOOK_S = 0.2
 _BACKLOG = 128
+_MOST_WAITING = 4
 _TOO_MANY = (2, 3, 2)  # transient, of the presentation service: local limit exceeded
 Services = Callable[[], Mapping[int, Service]]
 
@@ -200,9 +201,16 @@ def serve(
             # Who is busy waits a moment, so that a process with fewer associations takes this one.
             time.sleep(0.002 * min(desk.active, 10))
             made, entity = by_number[number]
-            with contextlib.suppress(BlockingIOError):
+            try:
                 connection, address = made.accept()
-                desk.take(connection, str(address[0]), entity)
+            except BlockingIOError:
+                continue
+            except OSError as error:
+                # No file is left, or the caller has gone: neither is a reason to end.
+                _LOG.error("a connection to %s can't be taken: %s", entity.title, error.strerror)
+                time.sleep(_LOOK_S)
+                continue
+            desk.take(connection, str(address[0]), entity)
     until = time.monotonic() + patience_s
     while desk.active and time.monotonic() < until:
         time.sleep(0.02)
@@ -232,6 +240,11 @@ class _Desk:
     def take(self, connection: socket.socket, host: str, entity: LocalEntity) -> None:
         with self._lock:
             before = self._open.get(entity.title, 0)
+            if before >= _MOST_WAITING * entity.associations:
+                # Each that is told why not takes a thread until it has asked; of a flood most are only let go.
+                self._counters.add("rejected", "far too many associations")
+                connection.close()
+                return
             self._open[entity.title] = before + 1
         thread = threading.Thread(
             target=self._serve, args=(connection, host, entity, before >= entity.associations), daemon=True

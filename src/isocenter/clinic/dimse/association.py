@@ -42,9 +42,11 @@ __all__ = ["Answer", "Association", "Counters", "Peer", "Service"]
 _LOG = logging.getLogger(__name__)
 _SUCCESS: Final = 0x0000
 _UNRECOGNISED: Final = 0x0211
+_PROCESSING_FAILURE: Final = 0x0110
 _MOST_COMMAND = 1 << 16
 _MOST_DATA = 1 << 24
 _AHEAD_MIN: Final = 10
+_REJECTED_S: Final = 5.0
 _CONTEXT_REASONS: Final = {3: "no such service or object is taken", 4: "none of its transfer syntaxes is taken"}
 
 
@@ -162,6 +164,12 @@ class Association:
             _LOG.warning("association from %s ended: %s", self._host, error)
             self._counters.add("cut", str(error))
             self._tell("association broken", "silence" if error.silent else "cut off", detail=str(error))
+        except Exception as error:  # noqa: BLE001  # the boundary: a defect ends this association alone, and is told
+            # Its words may quote a data set.
+            _LOG.error("association from %s ended by a defect of Isocenter (%s)", self._host, type(error).__name__)
+            self._counters.add("defects", type(error).__name__)
+            self._tell("association broken", "a defect", detail=type(error).__name__)
+            self._abort()
         finally:
             if self._arrival is not None:
                 # Half an instance: the sender was told nothing, and sends it again.
@@ -171,6 +179,7 @@ class Association:
 
     def reject(self, result: int, source: int, reason: int) -> None:
         """Read the request, and refuse it."""
+        self._line.until = time.monotonic() + min(_REJECTED_S, self._entity.silence_s)
         try:
             kind, _ = self._line.read()
             if kind == ASSOCIATE_REQUEST:
@@ -180,7 +189,11 @@ class Association:
 
     def _begin(self) -> bool:
         """Take the request; return whether it was accepted."""
+        # Who sends a byte now and then would hold its place for ever, and nobody knows yet who it is (PS3.8 9.1.4).
+        self._line.until = time.monotonic() + self._entity.silence_s
         kind, body = self._line.read()
+        self._line.until = None
+        self._line.connection.settimeout(self._entity.silence_s)
         if kind != ASSOCIATE_REQUEST:
             raise Malformed("something else than an association request first")
         request = parse_request(body)
@@ -326,7 +339,14 @@ class Association:
             self._send(context, response_bytes(command, _UNRECOGNISED), None)
             return
         began = time.monotonic()
-        answer = service.handle(command, data, self._contexts[context][1], self._peer)
+        try:
+            answer = service.handle(command, data, self._contexts[context][1], self._peer)
+        except Exception as error:  # noqa: BLE001  # the boundary: a failure of ours is answered, never silence
+            _LOG.error("%04XH from %r failed by a defect of Isocenter (%s)", command.kind, self._peer.calling,
+                       type(error).__name__)  # fmt: skip
+            self._counters.add("defects", type(error).__name__)
+            self._tell("message failed", f"{command.kind:04X}", detail=type(error).__name__)
+            answer = Answer(_PROCESSING_FAILURE, "processing failure")
         _LOG.debug("%04XH from %r took %.3f s", command.kind, self._peer.calling, time.monotonic() - began)
         self._send(
             context,

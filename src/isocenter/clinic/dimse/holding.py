@@ -30,6 +30,7 @@ import pydicom.filereader
 from isocenter.clinic.dimse.clock import minutes_from_now
 from isocenter.clinic.dimse.journal import Journal, read_lines
 from isocenter.clinic.dimse.messages import Command
+from isocenter.clinic.dimse.unpacked import unpacks_within
 from isocenter.core.errors import DataError, OutputError
 from isocenter.data.images.atomic import explain_os_error
 from isocenter.data.images.dicom.header import Wanted, scan, scan_head
@@ -61,6 +62,9 @@ _WANTED: Wanted = {
     0x0020000E: ("SeriesInstanceUID", "text"),
 }
 _IN_MEMORY = 1 << 22
+_DEFLATED: Final = ("1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.95")
+_MOST_UNPACKED: Final = 1 << 29
+"""Whoever reads a deflated instance holds all of it in memory."""
 _HEAD = 1 << 15
 _UID = frozenset("0123456789.")
 _COUNT_EVERY_S = 30.0
@@ -250,8 +254,9 @@ class Arrival:
     def __init__(self, holding: Holding, command: Command, transfer_syntax: str, titles: tuple[str, str]) -> None:
         self._holding, self._command, self._titles, self._syntax = holding, command, titles, transfer_syntax
         self._meta, self._seal_at = _file_meta(command, transfer_syntax, titles[0], holding.implementation)
-        self._pieces: list[bytes] = []
-        self._size = self._waiting = self._length = self.ahead_min = 0
+        # One buffer and not a list of pieces: they may be of a byte each, or of none.
+        self._waiting = bytearray()
+        self._size = self._length = self.ahead_min = 0
         self._digest = hashlib.sha256()
         self._head = b""
         self._descriptor: int | None = None
@@ -263,14 +268,12 @@ class Arrival:
         Raises:
             Refused: It is too long, or there is no room.
         """
-        kept = bytes(piece)
-        self._size += len(kept)
+        self._size += len(piece)
         if self._size > self._holding.limits.instance_bytes:
             raise Refused(OUT_OF_RESOURCES, "longer than what is taken")
-        self._digest.update(kept)
-        self._pieces.append(kept)
-        self._waiting += len(kept)
-        if self._waiting > _IN_MEMORY:
+        self._digest.update(piece)
+        self._waiting += piece
+        if len(self._waiting) > _IN_MEMORY:
             self._spill()
 
     def finish(self, study: str = "") -> Held:
@@ -291,7 +294,7 @@ class Arrival:
 
     def abandon(self) -> None:
         """Forget what came."""
-        self._pieces = []
+        self._waiting = bytearray()
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
@@ -303,19 +306,18 @@ class Arrival:
         Raises:
             Refused: There is no room.
         """
-        self._holding.take_room(self._waiting)
+        self._holding.take_room(len(self._waiting))
+        content = bytes(self._waiting) if self._descriptor is not None else self._meta + self._waiting
         try:
             if self._descriptor is None:
-                self._pieces.insert(0, self._meta)
                 flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
                 self._descriptor = os.open(self._temporary, flags, 0o600)
-            content = b"".join(self._pieces)
             self._head = self._head or content[:_HEAD]
             self._length += len(content)
             write_all(self._descriptor, content)
         except OSError as error:
             raise Refused(OUT_OF_RESOURCES, "can't be written; send again later") from error
-        self._pieces, self._waiting = [], 0
+        self._waiting = bytearray()
 
     def _finish(self, wanted: str) -> Held:
         holding, command = self._holding, self._command
@@ -353,6 +355,8 @@ class Arrival:
 
     def _checked(self) -> tuple[str, str, str]:
         """Return study, series and modality of the instance, which must be the one announced."""
+        if self._syntax in _DEFLATED and not unpacks_within(self._temporary, len(self._meta), _MOST_UNPACKED):
+            raise Refused(NOT_UNDERSTOOD, "deflated data that can't be unpacked, or to too much")
         try:
             header = scan_head(self._temporary, "the instance", self._head, self._length, wanted=_WANTED)
         except DataError as error:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pydicom
+from pydicom.datadict import dictionary_has_tag, dictionary_VR
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
@@ -20,13 +21,15 @@ from isocenter.clinic.dimse.association import Answer, Peer
 from isocenter.clinic.dimse.clock import minutes_from_now
 from isocenter.clinic.dimse.journal import Journal, read_lines
 from isocenter.clinic.dimse.messages import N_CREATE, Command
-from isocenter.core.errors import OutputError
-from isocenter.data.images.instance import UNREADABLE
+from isocenter.clinic.dimse.unpacked import unpacked_within
+from isocenter.core.errors import DataError, OutputError
+from isocenter.data.images.dicom.header import whole_header
 from isocenter.data.images.quiet import quiet
 
 __all__ = ["PerformedSteps", "decoded"]
 
 _FAR_MIN: Final = 10
+_MOST_UNPACKED: Final = 1 << 26
 _FINAL: Final = ("COMPLETED", "DISCONTINUED")
 _SUCCESS, _FAILURE, _DUPLICATE, _UNKNOWN, _INVALID, _MISSING = 0x0000, 0x0110, 0x0111, 0x0112, 0x0106, 0x0120
 
@@ -34,12 +37,30 @@ _SUCCESS, _FAILURE, _DUPLICATE, _UNKNOWN, _INVALID, _MISSING = 0x0000, 0x0110, 0
 def decoded(data: bytes, transfer_syntax: str) -> Dataset | None:
     """Read the data set of a message; None where it can't be read."""
     syntax = UID(transfer_syntax)
-    try:
-        with quiet():
-            found = pydicom.dcmread(_as_file(data, syntax), force=True)
-            return Dataset({element.tag: element for element in found})
-    except (*UNREADABLE, LookupError, OverflowError):
+    if syntax.is_deflated and unpacked_within(data, _MOST_UNPACKED) is None:
         return None
+    try:
+        with whole_header("a message"), quiet():
+            found = pydicom.dcmread(_as_file(data, syntax), force=True)
+            return _looked_at(found)
+    except DataError:
+        return None
+
+
+def _looked_at(found: Dataset) -> Dataset:
+    """Return a data set of which every element was looked at: what can't be read is told now, and not half-way.
+
+    Raises:
+        TypeError: A sequence that is none.
+    """
+    made = Dataset({element.tag: element for element in found})
+    for element in made:
+        if element.VR == "SQ":
+            for item in element.value or ():
+                _looked_at(item)
+        elif dictionary_has_tag(element.tag) and dictionary_VR(element.tag) == "SQ":
+            raise TypeError("a sequence that is none")
+    return made
 
 
 def _as_file(data: bytes, syntax: UID) -> BytesIO:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import socket
 import struct
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -43,6 +44,7 @@ ACCEPTED: Final = 0
 _HEAD = struct.Struct(">BxI")
 _ITEM = struct.Struct(">BxH")
 _APPLICATION_CONTEXT = b"1.2.840.10008.3.1.1.1"
+_ANY_SYNTAX = b"1.2.840.10008.1.2"
 _MOST_REQUEST = 1 << 17
 _CONTEXTS = 128
 
@@ -109,10 +111,14 @@ class Line:
     Args:
         connection: A connected socket; its timeout is how long silence is borne.
         most: Longest data unit that is taken, without its head.
+
+    Attributes:
+        until: Monotonic time by which the unit that is read must be whole; None: only silence counts.
     """
 
     def __init__(self, connection: socket.socket, most: int) -> None:
         self.connection, self.most = connection, most
+        self.until: float | None = None
         self._buffer = bytearray(max(most, _MOST_REQUEST) + _HEAD.size)
         self._view = memoryview(self._buffer)
         self._start = self._end = 0
@@ -156,6 +162,11 @@ class Line:
             self._start, self._end = 0, left
         while self._end - self._start < count:
             try:
+                if self.until is not None:
+                    left = self.until - time.monotonic()
+                    if left <= 0:
+                        raise PeerGone("too slow", silent=True)
+                    self.connection.settimeout(left)
                 got = self.connection.recv_into(self._view[self._end :])
             except OSError as error:
                 raise PeerGone(_told(error), silent=isinstance(error, TimeoutError)) from error
@@ -261,8 +272,10 @@ def accept_pdu(
         max_length: Longest data unit that we take.
         implementation: Our implementation class UID and version name.
     """
+    # Where a context is refused its syntax means nothing (PS3.8 table 9-18); what was proposed may be of any length.
     contexts = b"".join(
-        _item(0x21, bytes((number, 0, result, 0)) + _item(0x40, syntax.encode())) for number, result, syntax in results
+        _item(0x21, bytes((number, 0, result, 0)) + _item(0x40, syntax.encode() if result == ACCEPTED else _ANY_SYNTAX))
+        for number, result, syntax in results
     )
     uid, version = implementation
     user = _item(0x51, struct.pack(">I", max_length)) + _item(0x52, uid.encode()) + _item(0x55, version.encode())

@@ -96,6 +96,7 @@ class Frames:
 
     def __init__(self, most: int = 4 << 20) -> None:
         self._most, self._held, self._inside, self._noise = most, bytearray(), False, 0
+        self._looked = 0  # up to here no end was found: what comes byte by byte is not looked through each time
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         """Take bytes; yield the messages that are whole.
@@ -116,9 +117,10 @@ class Frames:
                 if place < 0:
                     return
                 self._inside = True
-            end = self._held.find(_END)
+            end = self._held.find(_END, self._looked)
             if (end if end >= 0 else len(self._held)) > self._most:
                 raise Framing("a message that is too long")
+            self._looked = max(len(self._held) - 1, 0) if end < 0 else 0
             if end < 0:
                 return
             message = bytes(self._held[:end])
@@ -296,6 +298,9 @@ class MllpServer:
             refusal = refused
         except DataError:
             refusal = Refusal("AR", SEGMENT_ORDER, "MSH^1")
+        except Exception as error:  # noqa: BLE001  # the boundary: a failure of ours is answered, never silence
+            self._told(f"a message was not taken for a defect of Isocenter ({type(error).__name__})")
+            refusal = Refusal("AR", INTERNAL)
         if refusal is not None:
             self._told(f"a message was refused: {refusal.code} {refusal.condition[1]} {refusal.place}".strip())
         return acknowledge(message, self._next(), refusal)

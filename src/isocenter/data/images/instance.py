@@ -16,8 +16,8 @@ from isocenter.data.images.quiet import quiet
 __all__ = ["UNREADABLE", "open_instance"]
 
 UNREADABLE = (
-    ValueError, KeyError, TypeError, EOFError, NotImplementedError, AttributeError, struct.error, zlib.error,
-    BytesLengthException,
+    ValueError, LookupError, TypeError, EOFError, NotImplementedError, AttributeError, OverflowError, RecursionError,
+    struct.error, zlib.error, BytesLengthException,
 )  # fmt: skip
 """What pydicom raises at damaged bytes; of an element when it is first looked at, long after the file was opened."""
 

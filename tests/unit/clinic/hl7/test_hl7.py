@@ -329,3 +329,16 @@ def test_prefix_and_suffix_stand_where_each_standard_has_them():
     subject = replace(SUBJECT, name="Zebra^Anna^Maria^Dr^Jr")
     pid = parse_message(oru_r01(content(), subject, at=AT)).segments[1]
     assert [pid.text(5, n) for n in range(1, 6)] == ["Zebra", "Anna", "Maria", "Jr", "Dr"]
+
+
+def test_a_defect_is_answered_and_its_words_are_not_told(server, monkeypatch):
+    def fails(*_):
+        raise RuntimeError("Müller^Max")
+
+    monkeypatch.setattr("isocenter.clinic.hl7.orders._checked", fails)
+    reply = send(peer(server), order())
+    assert (reply.code, reply.condition, reply.again) == ("AR", "207", True)
+    monkeypatch.undo()
+    assert send(peer(server), order()).taken
+    assert [told for told in server.told if "RuntimeError" in told]
+    assert not any("Müller" in told for told in server.told)

@@ -392,6 +392,7 @@ _BROKEN = (
     AttributeError,
     NotImplementedError,
     OverflowError,
+    RecursionError,  # sequences in sequences without end
 )
 """What pydicom raises on a broken header, when it is read or when an element is first looked at."""
 

@@ -240,7 +240,7 @@ class _Desk:
     def take(self, connection: socket.socket, host: str, entity: LocalEntity) -> None:
         with self._lock:
             before = self._open.get(entity.title, 0)
-            if before >= _MOST_WAITING * entity.associations:
+            if before >= _MOST_WAITING * max(1, entity.associations):
                 # Each that is told why not takes a thread until it has asked; of a flood most are only let go.
                 self._counters.add("rejected", "far too many associations")
                 connection.close()

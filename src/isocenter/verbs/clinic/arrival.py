@@ -23,7 +23,7 @@ from isocenter.verbs.clinic.config import ClinicConfig
 from isocenter.verbs.clinic.config_arrival import ArrivalConfig
 from isocenter.verbs.clinic.critical import CriticalRule, critical_findings
 from isocenter.verbs.clinic.vigilance.canary import SHADOW, TrialRouter
-from isocenter.verbs.clinic.vigilance.wire import on_trial, vigilance_of
+from isocenter.verbs.clinic.vigilance.wire import on_trial
 from isocenter.verbs.result import read_result
 
 __all__ = ["Arrivals", "memos_of", "run_arrival"]
@@ -56,9 +56,7 @@ def run_arrival(
     if config.arrival is None:
         raise ConfigError("this node has no settings of arrival")
     ledger = open_ledger(config.database_url("ledger.db"))
-    # A rule that is kept back says nothing ahead either, and a model on trial is asked for the studies of its share.
-    vigilance = vigilance_of(config, ledger)
-    arrivals = Arrivals(config, config.arrival, ledger, vigilance.router(router), settings, vigilance.keeps_back)
+    arrivals = Arrivals(config, config.arrival, ledger, router, settings)
     try:
         while not stopped():
             if not arrivals.turn():
@@ -84,7 +82,6 @@ class Arrivals:
         ledger: Of the node.
         router: Which tasks are asked.
         settings: Of the tasks, by the name of the route.
-        keeps_back: Tells of a rule whether its answers are sent nowhere now.
     """
 
     def __init__(
@@ -94,9 +91,7 @@ class Arrivals:
         ledger: Ledger,
         router: Router,
         settings: Mapping[str, Mapping[str, Any]],
-        keeps_back: Callable[[str], bool] = lambda _rule: False,
     ) -> None:
-        self._keeps_back = keeps_back
         self._store, self._ledger, self._limit = config.store, ledger, arrival.cache_mb << 20
         self._rules = {rule.name: rule.shadow for rule in config.rules}
         self._record = Record(ledger.engine)
@@ -176,7 +171,7 @@ class Arrivals:
             kept_back = self._record.choice(name, SHADOW)
             shadow = shadow or (kept_back is not None and kept_back.state == "shadow")
             try:
-                silent = shadow or self._keeps_back(name) or not (folder / "result.json").is_file()
+                silent = shadow or not (folder / "result.json").is_file()
                 result = None if silent else read_result(folder)
             except DataError:
                 continue

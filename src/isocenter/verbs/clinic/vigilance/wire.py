@@ -14,7 +14,7 @@ from isocenter.data.images.atomic import explain_os_error
 from isocenter.verbs.clinic.config import ClinicConfig
 from isocenter.verbs.clinic.config_vigilance import ON_TRIAL
 from isocenter.verbs.clinic.tasks import trial_name
-from isocenter.verbs.clinic.vigilance.canary import SHADOW, ObservingRunner, Trial, TrialRouter, trials_of
+from isocenter.verbs.clinic.vigilance.canary import ObservingRunner, Trial, TrialRouter, trials_of
 from isocenter.verbs.clinic.vigilance.reference import read_reference
 from isocenter.verbs.clinic.vigilance.watch import Watch
 
@@ -42,11 +42,6 @@ class Vigilance:
     def router(self, rules: Router) -> Router:
         """Return a router that knows of canaries and of what is kept back."""
         return TrialRouter(rules, self.trials, self.record, self.key)
-
-    def keeps_back(self, rule: str) -> bool:
-        """Tell whether a rule's answers are sent nowhere until somebody resumes it."""
-        choice = self.record.choice(rule, SHADOW)
-        return choice is not None and choice.state == "shadow"
 
     def runner(self, inner: Runner) -> Runner:
         """Return a runner that records what it sees."""

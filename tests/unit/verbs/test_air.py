@@ -88,7 +88,7 @@ def work(tmp_path: Path, task: str) -> Work:
 
 def test_the_mark_stands_in_every_object_of_a_set(tmp_path: Path) -> None:
     folder = result_set(tmp_path, mark="AI result, not for diagnosis")
-    made = {f.name: str(pydicom.dcmread(f)) for f in folder.glob("*.dcm")}
+    made = {f.name: pydicom.dcmread(f).to_json() for f in folder.glob("*.dcm")}
     assert len(made) == 7
     assert [name for name, said in made.items() if "AI result, not for diagnosis" not in said] == []
     assert "fail" not in {v.state for v in check_objects(folder)}

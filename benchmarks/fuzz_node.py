@@ -84,7 +84,7 @@ class Plan:
     minutes: float = 10.0
     seed: int = 10
     workers: int = 3
-    patience_s: float = 90.0
+    patience_s: float = 30.0
 
 
 @dataclass(frozen=True)

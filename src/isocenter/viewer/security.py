@@ -6,6 +6,7 @@ One pure ASGI layer around everything, sockets too. A page of another site can n
 
 from __future__ import annotations
 
+import logging
 import secrets
 from collections.abc import Mapping
 from typing import Any
@@ -18,6 +19,7 @@ from isocenter.viewer.settings import PREFIX, Settings
 
 __all__ = ["POLICY", "SUBPROTOCOL", "Guard", "new_token", "security_headers"]
 
+_LOG = logging.getLogger(__name__)
 SUBPROTOCOL = "isocenter.v1"
 _DEFECT_CODE = 1011
 _OPEN = ("/assets/",)
@@ -58,6 +60,10 @@ class _TooLong(Exception):
     """A body is longer than it may be."""
 
 
+class _Gone(Exception):
+    """The server can't send any more: the line is closed, or what came on it was no HTTP."""
+
+
 class _Counted:
     """Counts what comes in: a body without Content-Length may be of any length."""
 
@@ -94,6 +100,20 @@ class Guard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request or socket through, or refuse it."""
+
+        async def carried(message: Message) -> None:
+            try:
+                await send(message)
+            except Exception as error:
+                raise _Gone from error
+
+        try:
+            await self._guarded(scope, receive, carried)
+        except _Gone:
+            # A request that stopped being HTTP in its middle: the line is closed, and nobody waits for an answer.
+            _LOG.info("a request was broken off by its client before it was answered")
+
+    async def _guarded(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
@@ -105,6 +125,8 @@ class Guard:
         if scope["type"] == "websocket":
             try:
                 await self.app(scope, receive, send)
+            except _Gone:
+                raise
             except Exception as error:  # noqa: BLE001  # the boundary of the server, as below
                 defect(error)
                 await send({"type": "websocket.close", "code": _DEFECT_CODE, "reason": "a defect of Isocenter"})
@@ -133,6 +155,8 @@ class Guard:
             await app(scope, body.receive, with_headers)
         except _TooLong:
             pass
+        except _Gone:
+            raise
         except Exception as error:  # noqa: BLE001  # the boundary of the server: nobody is shown a trace
             response = defect(error)
             if begun:

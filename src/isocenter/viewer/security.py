@@ -123,13 +123,7 @@ class Guard:
             await _refuse(scope, receive, send, *refusal)
             return
         if scope["type"] == "websocket":
-            try:
-                await self.app(scope, receive, send)
-            except _Gone:
-                raise
-            except Exception as error:  # noqa: BLE001  # the boundary of the server, as below
-                defect(error)
-                await send({"type": "websocket.close", "code": _DEFECT_CODE, "reason": "a defect of Isocenter"})
+            await self._socket(scope, receive, send)
             return
         guest = self._is_guest(scope["path"], headers.get("origin", ""))
         added = _added(headers, scope["method"], guest=guest)
@@ -164,6 +158,15 @@ class Guard:
             await response(scope, receive, with_headers)
         if body.too_long and not begun:
             await _refuse(scope, receive, send, 413, "too_large", self._limit_in_words(scope["path"]))
+
+    async def _socket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self.app(scope, receive, send)
+        except _Gone:
+            raise
+        except Exception as error:  # noqa: BLE001  # the boundary of the server, as above
+            defect(error)
+            await send({"type": "websocket.close", "code": _DEFECT_CODE, "reason": "a defect of Isocenter"})
 
     def _refusal(self, scope: Scope, headers: Mapping[str, str]) -> tuple[int, str, str] | None:
         """Return why a request is refused: status, code and words; None where it is not."""

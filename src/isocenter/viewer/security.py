@@ -7,6 +7,7 @@ One pure ASGI layer around everything, sockets too. A page of another site can n
 from __future__ import annotations
 
 import logging
+import re
 import secrets
 from collections.abc import Mapping
 from typing import Any
@@ -20,6 +21,8 @@ from isocenter.viewer.settings import PREFIX, Settings
 __all__ = ["POLICY", "SUBPROTOCOL", "Guard", "new_token", "security_headers"]
 
 _LOG = logging.getLogger(__name__)
+_CLOSED = re.compile(r"role=SERVER and state=(?:MUST_CLOSE|CLOSED|ERROR)")
+"""What h11, on which uvicorn stands, says of an answer to a line that it has given up."""
 SUBPROTOCOL = "isocenter.v1"
 _DEFECT_CODE = 1011
 _OPEN = ("/assets/",)
@@ -100,11 +103,16 @@ class Guard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request or socket through, or refuse it."""
+        if scope["type"] != "http":
+            await self._guarded(scope, receive, send)
+            return
 
         async def carried(message: Message) -> None:
             try:
                 await send(message)
             except Exception as error:
+                if not _CLOSED.search(str(error)):
+                    raise
                 raise _Gone from error
 
         try:
@@ -162,8 +170,6 @@ class Guard:
     async def _socket(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await self.app(scope, receive, send)
-        except _Gone:
-            raise
         except Exception as error:  # noqa: BLE001  # the boundary of the server, as above
             defect(error)
             await send({"type": "websocket.close", "code": _DEFECT_CODE, "reason": "a defect of Isocenter"})

@@ -12,7 +12,8 @@ SEED = 10
 
 
 @pytest.mark.enable_socket
-@pytest.mark.skipif(os.environ.get("CI") != "true", reason="takes a minute: CI=true, or make fuzz")
+@pytest.mark.long
+@pytest.mark.skipif(os.environ.get("ISOCENTER_LONG") != "1", reason="takes two minutes: make fuzz")
 def test_a_storm_of_malformed_input(tmp_path: Path) -> None:
     found = fuzz_node.run(fuzz_node.Plan(minutes=0.5, seed=SEED, patience_s=15.0), tmp_path)
     assert not found.faults, f"seed {SEED}\n{(tmp_path / 'node.log').read_text()[-5000:]}"

@@ -6,6 +6,8 @@ One pure ASGI layer around everything, sockets too. A page of another site can n
 
 from __future__ import annotations
 
+import logging
+import re
 import secrets
 from collections.abc import Mapping
 from typing import Any
@@ -18,6 +20,9 @@ from isocenter.viewer.settings import PREFIX, Settings
 
 __all__ = ["POLICY", "SUBPROTOCOL", "Guard", "new_token", "security_headers"]
 
+_LOG = logging.getLogger(__name__)
+_CLOSED = re.compile(r"role=SERVER and state=(?:MUST_CLOSE|CLOSED|ERROR)")
+"""What h11, on which uvicorn stands, says of an answer to a line that it has given up."""
 SUBPROTOCOL = "isocenter.v1"
 _DEFECT_CODE = 1011
 _OPEN = ("/assets/",)
@@ -58,6 +63,10 @@ class _TooLong(Exception):
     """A body is longer than it may be."""
 
 
+class _Gone(Exception):
+    """The server can't send any more: the line is closed, or what came on it was no HTTP."""
+
+
 class _Counted:
     """Counts what comes in: a body without Content-Length may be of any length."""
 
@@ -94,6 +103,25 @@ class Guard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request or socket through, or refuse it."""
+        if scope["type"] != "http":
+            await self._guarded(scope, receive, send)
+            return
+
+        async def carried(message: Message) -> None:
+            try:
+                await send(message)
+            except Exception as error:
+                if not _CLOSED.search(str(error)):
+                    raise
+                raise _Gone from error
+
+        try:
+            await self._guarded(scope, receive, carried)
+        except _Gone:
+            # A request that stopped being HTTP in its middle: the line is closed, and nobody waits for an answer.
+            _LOG.info("a request was broken off by its client before it was answered")
+
+    async def _guarded(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
@@ -103,11 +131,7 @@ class Guard:
             await _refuse(scope, receive, send, *refusal)
             return
         if scope["type"] == "websocket":
-            try:
-                await self.app(scope, receive, send)
-            except Exception as error:  # noqa: BLE001  # the boundary of the server, as below
-                defect(error)
-                await send({"type": "websocket.close", "code": _DEFECT_CODE, "reason": "a defect of Isocenter"})
+            await self._socket(scope, receive, send)
             return
         guest = self._is_guest(scope["path"], headers.get("origin", ""))
         added = _added(headers, scope["method"], guest=guest)
@@ -133,6 +157,8 @@ class Guard:
             await app(scope, body.receive, with_headers)
         except _TooLong:
             pass
+        except _Gone:
+            raise
         except Exception as error:  # noqa: BLE001  # the boundary of the server: nobody is shown a trace
             response = defect(error)
             if begun:
@@ -140,6 +166,13 @@ class Guard:
             await response(scope, receive, with_headers)
         if body.too_long and not begun:
             await _refuse(scope, receive, send, 413, "too_large", self._limit_in_words(scope["path"]))
+
+    async def _socket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self.app(scope, receive, send)
+        except Exception as error:  # noqa: BLE001  # the boundary of the server, as above
+            defect(error)
+            await send({"type": "websocket.close", "code": _DEFECT_CODE, "reason": "a defect of Isocenter"})
 
     def _refusal(self, scope: Scope, headers: Mapping[str, str]) -> tuple[int, str, str] | None:
         """Return why a request is refused: status, code and words; None where it is not."""

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from starlette.responses import Response
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
-from isocenter.viewer.security import security_headers
+from isocenter.viewer.security import Guard, security_headers
+from isocenter.viewer.settings import Settings
 from serving_cases import API, BASE, NAME, TOKEN, opened, served, studies, write_folder
 
 pytest.importorskip("fastapi")
@@ -199,3 +202,26 @@ def test_without_a_built_page_it_says_so(tmp_path: Path) -> None:
         answer = found.get("/")
     assert answer.status_code == 503
     assert "make viewer" in answer.text
+
+
+@pytest.mark.parametrize(
+    "words", ["can't handle event type Response when role=SERVER and state=MUST_CLOSE", "a defect"]
+)
+def test_an_answer_to_a_line_that_was_given_up_is_no_defect(words: str) -> None:
+    """A body that stopped being HTTP in its middle: uvicorn has closed the line, and says so in whatever is sent."""
+
+    async def send(_message: object) -> None:
+        raise ValueError(words)
+
+    async def receive() -> dict[str, object]:
+        return {"type": "http.request", "body": b""}
+
+    guard = Guard(Response("there"), Settings(token=TOKEN, host="127.0.0.1", port=80))
+    scope = {"type": "http", "method": "GET", "path": "/x", "headers": [(b"host", b"127.0.0.1")]}
+    if words == "a defect":
+        with pytest.raises(ValueError, match="a defect"):
+            asyncio.run(guard(scope, receive, send))
+    else:
+        asyncio.run(guard(scope, receive, send))
+        given = {**scope, "headers": [*scope["headers"], (b"authorization", f"Bearer {TOKEN}".encode())]}
+        asyncio.run(guard(given, receive, send))

@@ -163,10 +163,10 @@ class Line:
         while self._end - self._start < count:
             try:
                 if self.until is not None:
-                    left = self.until - time.monotonic()
-                    if left <= 0:
+                    left_s = self.until - time.monotonic()
+                    if left_s <= 0:
                         raise PeerGone("too slow", silent=True)
-                    self.connection.settimeout(left)
+                    self.connection.settimeout(left_s)
                 got = self.connection.recv_into(self._view[self._end :])
             except OSError as error:
                 raise PeerGone(_told(error), silent=isinstance(error, TimeoutError)) from error

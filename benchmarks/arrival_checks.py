@@ -145,11 +145,11 @@ def main() -> None:
     told = [f"| {n} | {a} of {trials} | {b} of {trials} | {c} in {trials} |" for n, (a, b, c) in series.items()]
     print("\n".join(told))
     if args.page is not None:
-        args.page.write_text(page(rows, told, slices), "utf-8")
+        args.page.write_text(page(rows, told, slices, " --quick" if args.quick else ""), "utf-8")
     print(json.dumps({"name": "arrival_checks", "motion": whole, "lost": series}))
 
 
-def page(rows: list[str], told: list[str], slices: int) -> str:
+def page(rows: list[str], told: list[str], slices: int, options: str) -> str:
     """Return docs/results/arrival-checks.md."""
     ways = " | ".join(f"{way:g} mm" for way in WAYS_MM[1:])
     how = """
@@ -170,7 +170,8 @@ def page(rows: list[str], told: list[str], slices: int) -> str:
     lines = [
         "# Checks of series that are arriving",
         "",
-        f"`python -m benchmarks.arrival_checks --data DATA`, {datetime.date.today().isoformat()}, {machine()}.",
+        f"`python -m benchmarks.arrival_checks{options} --data DATA`, {datetime.date.today().isoformat()},",
+        f"{machine()}.",
         "",
         "## A patient who moves between two slices",
         "",

@@ -279,8 +279,8 @@ def foot(light: int, heavy: int) -> list[str]:
         f"Page weight: {light / 1000:.0f} kB for the list and a study with its panels; the 3D view brings",
         f"{heavy / 1000:.0f} kB more when it is first asked for. Nothing comes from elsewhere.",
         "",
-        "For scale, on this kind of machine: a UNet of ScribblePrompt's size takes 188 ms for 128 x 128 in torch, 114",
-        "ms in OpenVINO; SAM ViT-B 8.8 s to encode an image and 69 ms a click.",
+        "For scale, measured elsewhere on two cores: a UNet of ScribblePrompt's size takes 188 ms for 128 x 128 in",
+        "torch, 114 ms in OpenVINO; SAM ViT-B 8.8 s to encode an image and 69 ms a click.",
     ]
 
 

@@ -2,13 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 from pydicom import Dataset
 
 from isocenter.core.mask import Segment
+from isocenter.data.images.dicom.header import Wanted, scan
 
-__all__ = ["Subject", "sided"]
+__all__ = ["Subject", "patients_of", "sided"]
+
+_PATIENT: Wanted = {
+    0x00080005: ("SpecificCharacterSet", "text"),
+    0x00100020: ("PatientID", "text"),
+    0x00100021: ("IssuerOfPatientID", "text"),
+}
+
+
+def patients_of(files: Iterable[Path]) -> set[tuple[str, str]]:
+    """Return whose instances these are: issuer and Patient ID of each.
+
+    Raises:
+        PixelError: One is no DICOM file, or a damaged one.
+    """
+    headers = (scan(file, "an instance", wanted=_PATIENT) for file in files)
+    return {(header.text("IssuerOfPatientID"), header.text("PatientID")) for header in headers}
 
 
 def sided(segment: Segment) -> str:

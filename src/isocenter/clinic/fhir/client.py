@@ -15,6 +15,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
+from isocenter.clinic.secrecy import in_the_clear
 from isocenter.core.errors import CapabilityError, ConfigError, TransportError
 
 __all__ = ["FhirRefused", "FhirServer", "Sent", "send_bundle", "trust"]
@@ -23,7 +24,6 @@ _PASSING: Final = (408, 425, 429, 500, 502, 503, 504)
 _MOST_ANSWER: Final = 16 << 20
 _CODE = re.compile(r"[a-z][a-z-]{1,30}")
 _PATH = re.compile(r"[A-Za-z][A-Za-z0-9.\[\]():]{0,120}")
-_LOCAL: Final = ("localhost", "127.0.0.1", "[::1]")
 
 
 class FhirRefused(TransportError):
@@ -58,8 +58,7 @@ class FhirServer:
     def __post_init__(self) -> None:
         if not self.url.startswith(("http://", "https://")):
             raise ConfigError("the URL of a FHIR server begins with http:// or https://")
-        host = self.url.split("/")[2].rsplit("@", 1)[-1].rsplit(":", 1)[0]
-        if self.token and self.url.startswith("http://") and host not in _LOCAL:
+        if self.token and in_the_clear(self.url):
             raise ConfigError("a token over http:// could be read by anybody on the way; use https://")
 
 

@@ -25,6 +25,7 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 from isocenter.clinic.retrieve.dimse import DimseNode, retrieve_get, retrieve_move
 from isocenter.clinic.retrieve.plan import Patience, Query, Retrieved
 from isocenter.clinic.retrieve.web import DicomWebServer, retrieve_dicomweb
+from isocenter.clinic.secrecy import in_the_clear
 from isocenter.core.errors import ConfigError
 
 __all__ = [
@@ -50,7 +51,6 @@ _OPTIONS = {
 }
 _ANY = "0.0.0.0"  # noqa: S104
 """Who is asked to send to us must be able to reach us."""
-_HERE = ("localhost", "127.0.0.1", "::1")
 
 
 @dataclass(frozen=True)
@@ -185,7 +185,7 @@ def access_to(addresses: Iterable[ServerAddress], environ: Mapping[str, str]) ->
         if "user" in entry:
             pair = f"{entry['user']}:{entry.get('password', '')}"
             headers["Authorization"] = f"Basic {base64.b64encode(pair.encode()).decode('ascii')}"
-        if (own or headers) and address.url.startswith("http://") and address.host not in _HERE:
+        if (own or headers) and in_the_clear(address.url):
             raise ConfigError("a secret over http:// could be read by anybody on the way; use dicomweb+https://")
         certificate = (Path(entry["certificate"]), Path(entry["key"])) if "certificate" in entry else None
         ca = Path(entry["ca"]) if "ca" in entry else None

@@ -23,6 +23,7 @@ from typing import Any
 from isocenter.clinic.retrieve.multipart import boundary_of, parts_of
 from isocenter.clinic.retrieve.plan import GONE, Failure, Patience, Query, Retrieved, is_uid
 from isocenter.clinic.retrieve.staging import Staging
+from isocenter.clinic.secrecy import in_the_clear
 from isocenter.core.errors import CapabilityError, ConfigError, TransportError
 
 __all__ = ["DicomWebServer", "retrieve_dicomweb"]
@@ -58,8 +59,7 @@ class DicomWebServer:
     def __post_init__(self) -> None:
         if not self.url.startswith(("http://", "https://")):
             raise ConfigError("the URL of a DICOMweb server begins with http:// or https://")
-        host = self.url.split("/")[2].rsplit("@", 1)[-1].rsplit(":", 1)[0]
-        if self.token and self.url.startswith("http://") and host not in ("localhost", "127.0.0.1", "[::1]"):
+        if self.token and in_the_clear(self.url):
             raise ConfigError("a token over http:// could be read by anybody on the way; use https://")
 
 

@@ -28,6 +28,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from isocenter.clinic.dicomweb.ups import Worklist
 from isocenter.clinic.dicomweb.ups_rules import CANCELED, COMPLETED, IN_PROGRESS, SCHEDULED, UpsRefused, first
 from isocenter.clinic.dimse.holding import place_of
+from isocenter.clinic.subject import patients_of
 from isocenter.clinic.workflow.engine import derived_uid, result_folder
 from isocenter.clinic.workflow.ledger import ANSWERED, ARRIVING, COMPLETE, FAILED, WORKING, Ledger, StudyState
 from isocenter.clinic.workflow.orders import Orders, Placed
@@ -295,7 +296,13 @@ class Worksteps:
         else:
             made.CommentsOnTheScheduledProcedureStep = f"all {len(rows)} instances of the study; not listed here"
         with quiet():
-            _identify(made, open_instance(place_of(self._store, state.study, rows[0]["sop"]), pixels=False))
+            files = [place_of(self._store, state.study, row["sop"]) for row in rows]
+            if len(patients_of(files)) == 1:
+                _identify(made, open_instance(files[0], pixels=False))
+            else:  # no task will be asked about it either
+                listed = made.get("CommentsOnTheScheduledProcedureStep", "")
+                told = "; ".join(filter(None, (listed, "the instances name several patients")))
+                made.CommentsOnTheScheduledProcedureStep = told
             if self._orders is not None:
                 _order(made, self._orders.of(state.study))
             return _json(made)

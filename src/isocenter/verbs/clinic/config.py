@@ -12,7 +12,15 @@ from pydantic import Field, ValidationError, model_validator
 from isocenter.core.errors import ConfigError
 from isocenter.verbs.clinic.config_access import AccessConfig, ProviderConfig, SyslogConfig
 from isocenter.verbs.clinic.config_arrival import ArrivalConfig, CriticalConfig, ExpectConfig, NotifyConfig
-from isocenter.verbs.clinic.config_base import Name, Port, Secret, Strict, Title, TlsConfig
+from isocenter.verbs.clinic.config_base import (
+    Name,
+    Port,
+    Secret,
+    Strict,
+    Title,
+    TlsConfig,
+    refuse_token_in_the_clear,
+)
 from isocenter.verbs.clinic.config_messages import FhirDestination, Hl7Destination
 from isocenter.verbs.clinic.config_observe import ObserveConfig
 from isocenter.verbs.clinic.config_orders import FhirConfig, Hl7Config, WorklistConfig
@@ -166,7 +174,7 @@ class DicomWebDestination(Strict):
     Attributes:
         kind: "dicomweb".
         url: Root of the DICOMweb service.
-        token: Bearer token.
+        token: Bearer token; over https alone, or to this machine.
         authorities: Who signs the server's certificate, where the system does not know them (PEM).
         timeout_s: Of each step.
     """
@@ -176,6 +184,11 @@ class DicomWebDestination(Strict):
     token: Secret | None = None
     authorities: Path | None = None
     timeout_s: Annotated[float, Field(gt=0)] = 60.0
+
+    @model_validator(mode="after")
+    def _not_in_the_clear(self) -> DicomWebDestination:
+        refuse_token_in_the_clear(self.url, self.token)
+        return self
 
 
 Destination = Annotated[

@@ -7,7 +7,9 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from isocenter.verbs.clinic.config_base import Name, Secret, Strict
+from isocenter.core.errors import UnitsError
+from isocenter.core.ucum import read_unit
+from isocenter.verbs.clinic.config_base import Name, Secret, Strict, refuse_token_in_the_clear
 from isocenter.verbs.read import Coded
 
 __all__ = ["ArrivalConfig", "CriticalConfig", "ExpectConfig", "NotifyConfig"]
@@ -57,6 +59,7 @@ class CriticalConfig(Strict):
         at_least: From here on it is critical.
         at_most: Up to here it is critical.
         segment: Label of the segment that is measured; empty for any, or for the whole image.
+        unit: Unit of the limits, of UCUM; "1" for probabilities. A value in another unit is converted, or not compared.
     """
 
     task: str
@@ -64,11 +67,16 @@ class CriticalConfig(Strict):
     at_least: float | None = None
     at_most: float | None = None
     segment: str = ""
+    unit: str = "1"
 
     @model_validator(mode="after")
     def _sensible(self) -> CriticalConfig:
         if self.at_least is None and self.at_most is None:
             raise ValueError("a critical finding needs at_least or at_most")
+        try:
+            read_unit(self.unit)
+        except UnitsError as error:
+            raise ValueError(str(error)) from error
         return self
 
 
@@ -77,13 +85,18 @@ class NotifyConfig(Strict):
 
     Attributes:
         url: Of a web hook.
-        token: Bearer token.
+        token: Bearer token; over https alone, or to this machine.
         timeout_s: Of each try.
     """
 
     url: Annotated[str, Field(pattern=r"^https?://")]
     token: Secret | None = None
     timeout_s: Annotated[float, Field(gt=0)] = 5.0
+
+    @model_validator(mode="after")
+    def _not_in_the_clear(self) -> NotifyConfig:
+        refuse_token_in_the_clear(self.url, self.token)
+        return self
 
 
 class ArrivalConfig(Strict):

@@ -8,9 +8,10 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from isocenter.clinic.secrecy import in_the_clear
 from isocenter.core.errors import ConfigError
 
-__all__ = ["Name", "Port", "Secret", "Strict", "Title", "TlsConfig"]
+__all__ = ["Name", "Port", "Secret", "Strict", "Title", "TlsConfig", "refuse_token_in_the_clear"]
 
 Title = Annotated[str, Field(min_length=1, max_length=16, pattern=r"^[ -\[\]-~]+$")]
 Name = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[a-z0-9][a-z0-9_.-]*$")]
@@ -75,3 +76,13 @@ class TlsConfig(Strict):
     certificate: Path | None = None
     key: Path | None = None
     authorities: Path | None = None
+
+
+def refuse_token_in_the_clear(url: str | None, token: Secret | None) -> None:
+    """Refuse a token for an address where it could be read on the way.
+
+    Raises:
+        ValueError: It could.
+    """
+    if url is not None and token is not None and in_the_clear(url):
+        raise ValueError("a token over http:// could be read by anybody on the way; use https://")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from isocenter.clinic.observe import LogSettings
-from isocenter.verbs.clinic.config_base import Secret, Strict
+from isocenter.verbs.clinic.config_base import Secret, Strict, refuse_token_in_the_clear
 
 __all__ = ["ObserveConfig"]
 
@@ -41,6 +41,11 @@ class ObserveConfig(Strict):
     events_days: Annotated[int, Field(ge=1)] | None = 365
     traces_url: Annotated[str, Field(pattern=r"^https?://")] | None = None
     traces_token: Secret | None = None
+
+    @model_validator(mode="after")
+    def _not_in_the_clear(self) -> ObserveConfig:
+        refuse_token_in_the_clear(self.traces_url, self.traces_token)
+        return self
 
     def logs(self, store: Path) -> LogSettings:
         """Return where logs go; a file that is named without a folder stands in the store."""

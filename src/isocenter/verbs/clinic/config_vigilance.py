@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from isocenter.verbs.clinic.config_base import Strict
 
 __all__ = ["ON_TRIAL", "CanaryConfig", "MarginsConfig", "VigilanceConfig"]
 
@@ -14,11 +16,7 @@ ON_TRIAL: Final = " (model on trial)"
 Rate = Annotated[float, Field(gt=0, lt=1)]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class MarginsConfig(_Strict):
+class MarginsConfig(Strict):
     """What a candidate must keep to be found not inferior (`isocenter clinic compare`); state them before you look.
 
     Attributes:
@@ -34,7 +32,7 @@ class MarginsConfig(_Strict):
     abstained: Rate = 0.05
 
 
-class VigilanceConfig(_Strict):
+class VigilanceConfig(Strict):
     """How the node watches over its own answers.
 
     Attributes:
@@ -73,7 +71,7 @@ class VigilanceConfig(_Strict):
     margins: MarginsConfig = MarginsConfig()
 
 
-class CanaryConfig(_Strict):
+class CanaryConfig(Strict):
     """A new model on trial: it answers a share of a rule's studies in place of the rule's tasks.
 
     Attributes:

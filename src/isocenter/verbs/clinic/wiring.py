@@ -28,6 +28,7 @@ from isocenter.clinic.node import Part
 from isocenter.clinic.observe import setup_logs
 from isocenter.clinic.ports import Deliverer, Route, Verdict, Work
 from isocenter.clinic.retrieve import DimseNode
+from isocenter.clinic.subject import patients_of
 from isocenter.clinic.workflow import Completeness, Ledger, open_ledger
 from isocenter.clinic.workflow.commitments import report_commitments
 from isocenter.clinic.workflow.deliver import Insistence, StoreDestination, StowDestination
@@ -38,7 +39,6 @@ from isocenter.clinic.workflow.rules import Rule, Rules
 from isocenter.core.errors import CapabilityError, ConfigError, IsocenterError
 from isocenter.data.deidentify import Policy, Pseudonyms, deidentify_bytes
 from isocenter.data.images.atomic import explain_os_error
-from isocenter.data.images.dicom.header import Wanted, scan
 from isocenter.data.images.identity import derive_uid
 from isocenter.data.images.pseudonym import pseudonym_key
 from isocenter.verbs.clinic.ahead import answer_warm
@@ -66,11 +66,6 @@ _LOG = logging.getLogger(__name__)
 _COMMITMENT_S = 2.0
 _LOOK_S = 0.5
 _TRACES_S = 5.0
-_PATIENT: Wanted = {
-    0x00080005: ("SpecificCharacterSet", "text"),
-    0x00100020: ("PatientID", "text"),
-    0x00100021: ("IssuerOfPatientID", "text"),
-}
 
 
 @dataclass(frozen=True)
@@ -82,10 +77,7 @@ class OnePatient:
 
     def check(self, work: Work) -> Verdict:
         """Look at every header of a study."""
-        patients = set()
-        for file in sorted(work.folder.iterdir()):
-            header = scan(file, "an instance", wanted=_PATIENT)
-            patients.add((header.text("IssuerOfPatientID"), header.text("PatientID")))
+        patients = patients_of(sorted(work.folder.iterdir()))
         if len(patients) > 1:
             return Verdict(False, f"the study's instances name {len(patients)} patients; none of them is answered for")
         return Verdict(bool(patients), "" if patients else "the study has no instances")

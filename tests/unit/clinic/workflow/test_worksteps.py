@@ -186,11 +186,23 @@ def test_a_study_whose_instances_are_held_in_another_is_told_and_holds_up_nobody
 
 def test_a_study_of_many_series_has_a_workitem_that_lists_none(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     (row, _) = desk.ledger.instances(STUDY)
-    many = [row, *({**row, "series": f"1.3.{n}", "sop": f"1.4.{n}"} for n in range(700))]
+    many = [row, *({**row, "series": f"1.3.{n}"} for n in range(700))]
     monkeypatch.setattr(desk.ledger, "instances", lambda _study: many)
     desk.steps.claim(STUDY)
     assert desk.state() == "IN PROGRESS"
     assert "701 instances" in first(desk.item(), "CommentsOnTheScheduledProcedureStep")
+
+
+def test_a_study_of_several_patients_is_nobodys_workitem(desk: Desk) -> None:
+    other = dataset(STUDY, 3)
+    other.PatientID = "Q"
+    hold(desk.store, other)
+    desk.complete()
+    desk.steps.claim(STUDY)
+    (version,) = {one.version for one in [desk.ledger.study(STUDY)] if one is not None}
+    item = desk.item(version)
+    assert tag_of("PatientID") not in item or not item[tag_of("PatientID")].get("Value")
+    assert "several patients" in first(item, "CommentsOnTheScheduledProcedureStep")
 
 
 def test_a_worklist_that_refuses_stops_no_answer(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ from pydicom import dcmread
 from arrival_cases import body, files_of
 from isocenter.clinic.arrival import FolderMemo
 from isocenter.clinic.ports import Route, Work
+from isocenter.core.ucum import convert_units
 from isocenter.verbs.clinic.ahead import Memos, answer_ahead, answer_warm, marked_provisional
 from isocenter.verbs.clinic.critical import CriticalRule, critical_findings
 from isocenter.verbs.clinic.tasks import answer
@@ -140,9 +141,14 @@ def test_what_is_critical_is_told_without_its_numbers(tmp_path: Path, task: Path
     result = read_result(work.out)
     (prediction,) = result.predictions
     measured = next(m for m in prediction.measurements if m.segment == 1 and m.derivation is None)
-    exact = CriticalRule("unskilled", measured.name.value, at_least=measured.value, at_most=measured.value)
+    exact = CriticalRule("unskilled", measured.name.value, at_least=measured.value, at_most=measured.value,
+                         unit=measured.unit.value)  # fmt: skip
     assert critical_findings(result, [exact]) == (f"unskilled: {measured.name.meaning}",)
     assert critical_findings(result, [replace(exact, segment=prediction.segments[0].label)])
+    litres = float(convert_units(np.array([measured.value]), measured.unit.value, "L")[0])
+    assert critical_findings(result, [replace(exact, unit="L", at_least=0.99 * litres, at_most=1.01 * litres)])
+    assert critical_findings(result, [replace(exact, unit="L", at_least=1.01 * litres, at_most=None)]) == ()
+    assert critical_findings(result, [replace(exact, unit="mm", at_least=0.0, at_most=None)]) == ()
     for other in (
         replace(exact, task="another"), replace(exact, finding="1"), replace(exact, segment="another"),
         replace(exact, at_least=measured.value + 1e-9, at_most=None),

@@ -92,6 +92,13 @@ def test_every_field_is_in_the_reference() -> None:
         ({"entities": [{"title": "A", "callers": [{"title": "B"}]}] * 2}, "two entities have one title"),
         ({"destinations": {"pacs": {"kind": "pigeon"}}}, "pigeon"),
         ({"destinations": {"pacs": {"kind": "dicomweb", "url": "ftp://x"}}}, "url"),
+        (
+            {"destinations": {"pacs": {"kind": "dicomweb", "url": "http://pacs.example/", "token": {"env": "T"}}}},
+            "a token over http://",
+        ),
+        ({"observe": {"traces_url": "http://x.example/", "traces_token": {"env": "T"}}}, "a token over http://"),
+        ({"arrival": {"notify": {"url": "http://x.example/", "token": {"env": "T"}}}}, "a token over http://"),
+        ({"arrival": {"critical": [{"task": "t", "finding": "1", "at_least": 1, "unit": "furlong"}]}}, "furlong"),
         ({"database": "postgresql://user:password@host/db"}, "database"),
         ({"database": {"env": "A", "file": "b"}}, "a secret is {file: PATH} or {env: NAME}"),
     ],

@@ -16,9 +16,9 @@ from typing import Any, Final, Literal
 
 from sqlalchemy import Engine, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from isocenter.clinic.vigilance.tables import CHOICES, EPISODES, OBSERVATIONS, SAID, VIGILANCE
+from isocenter.clinic.workflow.tables import make_tables
 from isocenter.core.errors import DataError
 
 __all__ = ["Choice", "Episode", "Observation", "Record", "Said", "share_of", "vigilance_key"]
@@ -138,10 +138,7 @@ class Record:
     def __init__(self, engine: Engine, clock: Callable[[], float] = time.time) -> None:
         self.engine, self._clock = engine, clock
         self._insert = postgresql.insert if engine.dialect.name == "postgresql" else sqlite.insert
-        try:
-            VIGILANCE.create_all(engine)
-        except (OperationalError, ProgrammingError):  # another process made them at the same moment
-            VIGILANCE.create_all(engine)
+        make_tables(VIGILANCE, engine)
 
     def observe(self, rows: Iterable[Observation]) -> int:
         """Add observations; those that are there already stay as they are. Return how many were new."""

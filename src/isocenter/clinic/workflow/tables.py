@@ -20,6 +20,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.schema import CreateIndex, CreateTable
 
 __all__ = [
     "ANSWERS",
@@ -181,14 +182,22 @@ def storable(text: str, longest: int) -> str:
 
 
 def make_tables(tables: MetaData, engine: Engine) -> None:
-    """Make the tables that are not there. Two processes of a node that start at once may both find that one is not."""
-    for last in (False, False, True):
-        try:
-            tables.create_all(engine)
-            return
-        except DBAPIError:
-            if last:
-                raise
+    """Make the tables that are not there. Processes of a node that start at once may each find that one is not.
+
+    Each table is made by itself, if it is not there by then: nobody begins anew because another was quicker. PostgreSQL
+    may refuse a table all the same that is being made at that moment; it is there at the next try.
+    """
+    for table in tables.sorted_tables:
+        for last in (False, True):
+            try:
+                with engine.begin() as connection:
+                    connection.execute(CreateTable(table, if_not_exists=True))
+                    for index in sorted(table.indexes, key=lambda one: str(one.name)):
+                        connection.execute(CreateIndex(index, if_not_exists=True))
+                break
+            except DBAPIError:
+                if last:
+                    raise
 
 
 COUNTERS = Table(

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from isocenter.clinic.vigilance.record import Record
 from isocenter.clinic.workflow import Completeness, Ledger, delivery_key, open_ledger
 
 
@@ -52,6 +55,23 @@ def clock(ledger: Ledger) -> Clock:
     made = ledger._clock
     assert isinstance(made, Clock)
     return made
+
+
+def test_who_opens_a_new_ledger_at_once_makes_it_once(tmp_path: Path) -> None:
+    for attempt in range(5):
+        url, together = f"sqlite:///{tmp_path}/{attempt}.db", threading.Barrier(6)
+
+        def opened(url: str = url, together: threading.Barrier = together) -> dict[str, int]:
+            together.wait(10)
+            ledger = open_ledger(url)
+            Record(ledger.engine)
+            found = ledger.counts()
+            ledger.engine.dispose()
+            return found
+
+        with ThreadPoolExecutor(6) as pool:
+            found = [one.result() for one in [pool.submit(opened) for _ in range(6)]]
+        assert found == [found[0]] * 6
 
 
 def test_every_line_counts_once(ledger: Ledger, tmp_path: Path) -> None:

@@ -10,9 +10,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from sqlalchemy import create_engine
 
 from isocenter.clinic.vigilance.record import Record
 from isocenter.clinic.workflow import Completeness, Ledger, delivery_key, open_ledger
+from isocenter.clinic.workflow.tables import LEDGER
 
 
 class Clock:
@@ -29,6 +31,9 @@ def ledger(request: pytest.FixtureRequest, tmp_path: Path):
         url = os.environ.get("ISOCENTER_TEST_POSTGRESQL", "")
         if not url:
             pytest.skip("no PostgreSQL: set ISOCENTER_TEST_POSTGRESQL to an empty database")
+        empty = create_engine(url)
+        LEDGER.drop_all(empty)  # what the test before left
+        empty.dispose()
     else:
         url = f"sqlite:///{tmp_path / 'ledger.db'}"
     made = open_ledger(url)

@@ -14,7 +14,7 @@ PYTEST_WORKERS ?= 2
 # Folder of the labelled sets; where each comes from, and its licence, stands on the cards of the weights.
 DATA ?= $(or $(ISOCENTER_SHARED_DATA),../shared/data)
 
-.PHONY: help install viewer system demo test lint types imports unit bench results scale faults fuzz clinic train clean
+.PHONY: help install viewer system demo test lint types imports unit slow bench results scale faults fuzz clinic train clean
 
 help:
 	@echo "make demo     install, read real images, show the result"
@@ -87,6 +87,10 @@ imports:
 
 unit:
 	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --disable-socket --allow-unix-socket -q
+
+# What is marked slow: whole trainings, kills, second variants of a method. Five to ten minutes on two cores.
+slow: install system
+	ISOCENTER_LONG=1 $(BIN)/python -m pytest -n $(PYTEST_WORKERS) --disable-socket --allow-unix-socket -q -m slow
 
 bench: install
 	$(BIN)/python -m benchmarks

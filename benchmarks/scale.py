@@ -169,7 +169,8 @@ def ray() -> str:
         return f"Ray was not installed in the environment of this run. {RAY_BEFORE}"
     started = time.perf_counter()
     command = [sys.executable, "-m", "pytest", "-q", "-m", "long", "tests/e2e/test_pretrain_ray.py"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    environment = {**os.environ, "ISOCENTER_LONG": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     import ray as package
 
     seconds = time.perf_counter() - started

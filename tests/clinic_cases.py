@@ -26,7 +26,7 @@ from dciodvfy import dciodvfy_errors
 from isocenter.verbs.clinic import clinic_status
 from orthanc_peer import Certificates, Orthanc, certificates, free_port, need, orthanc
 
-takes_minutes = pytest.mark.skipif(os.environ.get("ISOCENTER_LONG") != "1", reason="takes a minute: make clinic")
+takes_minutes = pytest.mark.long("make clinic")
 SEG, SR = "1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.88.34"
 
 

@@ -16,6 +16,17 @@ settings.load_profile("untimed")
 ROOT = Path(__file__).resolve().parents[1]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave out what takes minutes, saying how it is run: `make test` stays short on two cores."""
+    if os.environ.get("ISOCENTER_LONG") == "1":
+        return
+    for item in items:
+        if long := item.get_closest_marker("long"):
+            item.add_marker(pytest.mark.skip(reason=f"takes minutes: {long.args[0]}"))
+        elif item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.skip(reason="a slow one: make slow"))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def configuration(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder of configurations of the tests' own: none reads or writes the user's."""

@@ -6,7 +6,6 @@ answer tells of a defect, and each one that the document describes is as it says
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -24,10 +23,7 @@ from isocenter.verbs.clinic.web import NodeWeb, node_app
 from serving_cases import API, served, write_folder
 from unit.verbs.clinic.test_clinic_config import written
 
-pytestmark = [
-    pytest.mark.long,
-    pytest.mark.skipif(os.environ.get("ISOCENTER_LONG") != "1", reason="takes minutes: make fuzz"),
-]
+pytestmark = pytest.mark.long("make fuzz")
 TOKEN = "a-token-of-the-tests"
 NOT_OFFERED = (501, 502, 503, 507)
 """Said on purpose: not offered, another system, full, no room. Anything else of 500 on is a defect."""

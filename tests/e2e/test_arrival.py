@@ -25,7 +25,7 @@ from isocenter.clinic.workflow import open_ledger
 from isocenter.clinic.workflow.engine import result_folder
 from isocenter.verbs.clinic.tasks import answer
 
-pytestmark = [pytest.mark.enable_socket, pytest.mark.long, takes_minutes]
+pytestmark = [pytest.mark.enable_socket, takes_minutes]
 
 
 def begin(config: Path) -> subprocess.Popen[str]:

@@ -138,6 +138,7 @@ def test_ctrl_c_halfway(kind, stage, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_ctrl_c_from_outside(tmp_path):
     """A process that is told to stop while it writes leaves nothing behind and does not end well."""
     script = """if True:

@@ -24,13 +24,11 @@ def test_a_study_comes_back_answered_over_tls(study: Path, toy_folder: Path, tmp
     check(round_trip(tmp_path, study, toy_folder, tls=True), tmp_path)
 
 
-@pytest.mark.long
 @takes_minutes
 def test_a_study_comes_back_answered(study: Path, toy_folder: Path, tmp_path: Path) -> None:
     check(round_trip(tmp_path, study, toy_folder, tls=False), tmp_path)
 
 
-@pytest.mark.long
 @takes_minutes
 def test_a_study_comes_back_answered_with_postgresql(
     study: Path, toy_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

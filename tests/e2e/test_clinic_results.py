@@ -16,7 +16,7 @@ from isocenter.verbs.clinic import clinic_status
 from isocenter.verbs.clinic.conform import clinic_conform, peer_of, peers
 from orthanc_peer import Orthanc, free_port, need, orthanc
 
-pytestmark = [pytest.mark.enable_socket, pytest.mark.long, takes_minutes]
+pytestmark = [pytest.mark.enable_socket, takes_minutes]
 
 
 def fetch(archive: Orthanc, folder: Path) -> dict[str, Path]:

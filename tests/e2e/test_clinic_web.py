@@ -20,7 +20,7 @@ from isocenter.data.records.hl7 import parse_message
 from isocenter.verbs.clinic import clinic_status
 from orthanc_peer import free_port, need, orthanc
 
-pytestmark = [pytest.mark.enable_socket, pytest.mark.long, takes_minutes]
+pytestmark = [pytest.mark.enable_socket, takes_minutes]
 TOKEN = "a-token-of-many-letters"
 ORDER = (
     "MSH|^~\\&|RIS|HOSP|NODE||20260101||OMI^O23^OMI_O23|{control}|P|2.5.1\r"

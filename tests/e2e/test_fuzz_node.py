@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -12,8 +11,7 @@ SEED = 10
 
 
 @pytest.mark.enable_socket
-@pytest.mark.long
-@pytest.mark.skipif(os.environ.get("ISOCENTER_LONG") != "1", reason="takes two minutes: make fuzz")
+@pytest.mark.long("make fuzz")
 def test_a_storm_of_malformed_input(tmp_path: Path) -> None:
     found = fuzz_node.run(fuzz_node.Plan(minutes=0.5, seed=SEED, patience_s=15.0), tmp_path)
     assert not found.faults, f"seed {SEED}\n{(tmp_path / 'node.log').read_text()[-5000:]}"

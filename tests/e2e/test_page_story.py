@@ -114,7 +114,7 @@ def test_from_the_list_to_the_sr_by_keyboard_alone(tmp_path: Path, scheme: str) 
     with served(tmp_path) as (address, work), browsing(webgl=True) as browser:
         tab = browser(address, TOKEN, color_scheme=scheme)
         page = tab.page
-        page.set_default_timeout(60_000)
+        page.set_default_timeout(120_000)
         axe(tab, "list")
         shot(tab, f"story-{scheme}-1-list")
         press(tab, "ArrowDown", "Enter")

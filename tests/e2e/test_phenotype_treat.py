@@ -28,6 +28,7 @@ def _images(folder: Path, seed: int) -> tuple[Path, Path]:
     return folder / "image.nii.gz", folder / "mask.nii.gz"
 
 
+@pytest.mark.slow
 def test_phenotypes_are_covariates_of_a_treatment(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("sklearn")
     (tmp_path / "how.yaml").write_text("families: [stat]\naggregations: [3D]\n", "utf-8")

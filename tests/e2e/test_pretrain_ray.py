@@ -19,7 +19,7 @@ import isocenter
 from pretraining_cases import settings_of, toy
 
 pytest.importorskip("ray", reason="Ray is not installed; make scale says how")
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.long("make scale")
 ENVIRONMENT = {
     **os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo",
     "PYTHONPATH": str(Path(isocenter.__file__).parents[1]),

@@ -66,6 +66,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.mark.slow
 def test_a_study_is_listed_read_and_still_read_after_a_restart(folder: Path) -> None:
     work = folder.parent / "in-isocenter"  # the default, beside the folder
     with running(str(folder)) as (client, process):

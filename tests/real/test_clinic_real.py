@@ -10,7 +10,7 @@ import pytest
 from clinic_cases import round_trip, takes_minutes
 from toy_plugin import install_toy
 
-pytestmark = [pytest.mark.real, pytest.mark.long, takes_minutes, pytest.mark.enable_socket]
+pytestmark = [pytest.mark.real, takes_minutes, pytest.mark.enable_socket]
 
 
 def test_a_real_ct_comes_back_answered(shared_data: Path, tmp_path: Path) -> None:

@@ -71,6 +71,7 @@ def test_parts_have_names_of_their_own(tmp_path: Path) -> None:
 
 
 # pynetdicom's sockets of associations that were cut are closed by the garbage collector.
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 @pytest.mark.skipif(sys.platform != "linux", reason="a small disk is mounted, and processes are killed, as Linux does")

@@ -198,6 +198,7 @@ def test_volumes_are_pointed_at_truthfully():
     assert kinds == {"slice", "box", "point"}
 
 
+@pytest.mark.slow
 def test_a_training_on_volumes_is_resumed_exactly(tmp_path):
     config = InteractiveTraining.model_validate(
         {

@@ -46,7 +46,9 @@ export function mount(host: HTMLElement, app: App): () => void {
     talk.append(h("li", { class: "asked" }, h("span", { class: "hidden-text" }, "You asked: "), question), told);
     told.scrollIntoView({ block: "nearest" });
     try {
+      const asked = study;
       const answer = await send_(question);
+      if (asked !== study) return; // another patient's conversation has begun
       conversation = answer.conversation;
       told.replaceWith(answered(app, answer));
       input.value = "";

@@ -98,8 +98,10 @@ class FindingsPanel {
   }
 
   private async start(body: object): Promise<void> {
+    const study = this.study;
     try {
-      const { job } = await this.app.api.json<{ job: string }>(`studies/${this.study}/readings`, { method: "POST", body });
+      const { job } = await this.app.api.json<{ job: string }>(`studies/${study}/readings`, { method: "POST", body });
+      if (study !== this.study) return this.app.notify("The study that was left is being read.");
       this.job = job;
       await this.watch(job);
     } catch (error) {

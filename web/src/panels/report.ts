@@ -25,6 +25,8 @@ class ReportPanel {
   private here = "";
   private ended = false;
   private study = "";
+  /** Counts what was asked of the server, so that a late answer never takes the place of a newer one. */
+  private turn = 0;
   private readonly body = h("div", { class: "report" });
   private readonly live = h("div", { class: "hidden-text", role: "status", "aria-live": "assertive" });
   private readonly ends: (() => void)[] = [];
@@ -54,18 +56,25 @@ class ReportPanel {
   }
 
   private async load(study: string): Promise<void> {
+    const other = study !== this.study;
+    // What is open for editing is one patient's; nothing of it may stand in another's report.
+    if (other) this.editing = this.pending = this.here = "";
     this.study = study;
-    this.show(null);
+    // The form stays as it is, with what was typed and where the focus is, while nothing else is there to show.
+    if (other || this.draft) this.show(null);
+    const turn = ++this.turn;
     try {
       const [newest] = await this.app.api.json<Draft[]>(`studies/${study}/drafts`);
-      if (study === this.study) this.show(newest ?? null);
+      if (turn === this.turn && newest) this.show(newest);
     } catch (error) {
-      this.fail(error);
+      if (turn === this.turn) this.fail(error);
     }
   }
 
-  private show(draft: Draft | null): void {
-    if (this.ended) return;
+  /** Show a draft of a study; one that was left meanwhile is not shown again. */
+  private show(draft: Draft | null, study = this.study): void {
+    if (this.ended || study !== this.study) return;
+    this.turn++;
     this.draft = draft;
     this.app.store.set({ shared: { ...this.app.store.get().shared, draft: draft?.id ?? null } });
     this.render();
@@ -106,10 +115,12 @@ class ReportPanel {
     const indication = h("textarea", { name: "indication", maxlength: 2000, rows: 2 });
     const make = async (event: Event): Promise<void> => {
       event.preventDefault();
+      const study = this.study;
       try {
-        this.show(await this.app.api.json<Draft>(`studies/${this.study}/draft`, {
+        const draft = await this.app.api.json<Draft>(`studies/${study}/draft`, {
           method: "POST", body: { language: language.value, indication: indication.value },
-        }));
+        });
+        this.show(draft, study);
         this.live.textContent = "A draft is there.";
       } catch (error) {
         if (error instanceof ApiError && error.problem.code === "not_read") this.app.store.set({ tab: "findings" });
@@ -294,9 +305,11 @@ class ReportPanel {
   private async put(sentences: EditedSentence[], focus: string | null): Promise<void> {
     if (this.busy) return;
     this.busy = true;
+    const study = this.study;
     const before = new Set(this.all().filter((one) => one.verdict === "withheld").map((one) => one.text));
     try {
       const draft = await this.app.api.json<Draft>(`drafts/${this.draft!.id}`, { method: "PUT", body: { version: this.draft!.version, sentences } });
+      if (study !== this.study) return;
       this.editing = this.pending = "";
       this.here = focus ?? this.here;
       this.show(draft);
@@ -305,7 +318,7 @@ class ReportPanel {
       this.live.textContent = fresh.length ? fresh.map((one) => `Sentence withheld: ${one.reason}`).join(". ") : "Kept: the ledger holds it.";
     } catch (error) {
       this.fail(error);
-      if (error instanceof ApiError && error.problem.code === "stale") await this.reload();
+      if (study === this.study && error instanceof ApiError && error.problem.code === "stale") await this.reload();
     } finally {
       this.busy = false;
     }
@@ -313,9 +326,9 @@ class ReportPanel {
 
   /** Somebody else was first: their version is shown, and what was typed stays in the editor. */
   private async reload(): Promise<void> {
+    const study = this.study;
     try {
-      const draft = await this.app.api.json<Draft>(`drafts/${this.draft!.id}`);
-      this.show(draft);
+      this.show(await this.app.api.json<Draft>(`drafts/${this.draft!.id}`), study);
     } catch (error) {
       this.fail(error);
     }
@@ -335,7 +348,7 @@ class ReportPanel {
         method: "dialog", class: "stack",
         onsubmit: (event: Event) => {
           event.preventDefault();
-          void this.sign(name.value, sure, problem).then((ok) => ok && dialog.close());
+          void this.sign(draft, name.value, sure, problem).then((ok) => ok && dialog.close());
         },
       },
       h("label", { class: "stack" }, "Your name, as it shall stand on the report", name), problem,
@@ -350,13 +363,14 @@ class ReportPanel {
     name.select();
   }
 
-  private async sign(by: string, button: HTMLButtonElement, problem: HTMLElement): Promise<boolean> {
+  private async sign(asked: Draft, by: string, button: HTMLButtonElement, problem: HTMLElement): Promise<boolean> {
     button.disabled = true;
     problem.textContent = "";
+    const study = this.study;
     try {
-      const draft = await this.app.api.json<Draft>(`drafts/${this.draft!.id}/sign`, { method: "POST", body: { version: this.draft!.version, by } });
+      const draft = await this.app.api.json<Draft>(`drafts/${asked.id}/sign`, { method: "POST", body: { version: asked.version, by } });
       localStorage.setItem("isocenter.signer", by);
-      this.show(draft);
+      this.show(draft, study);
       this.live.textContent = `Signed by ${by}.`;
       return true;
     } catch (error) {
@@ -368,8 +382,9 @@ class ReportPanel {
   }
 
   private async amend(): Promise<void> {
+    const study = this.study;
     try {
-      this.show(await this.app.api.json<Draft>(`drafts/${this.draft!.id}/amend`, { method: "POST", body: { version: this.draft!.version } }));
+      this.show(await this.app.api.json<Draft>(`drafts/${this.draft!.id}/amend`, { method: "POST", body: { version: this.draft!.version } }), study);
       this.live.textContent = "An amendment has begun: the signed report stays as it is.";
     } catch (error) {
       this.fail(error);

@@ -100,7 +100,14 @@ def test_a_locked_tower_gets_no_gradient_and_stays(tmp_path, tower, other):
     assert not getattr(locked.net, tower).training and getattr(locked.net, other).training
 
 
-@pytest.mark.parametrize("changes", [{"loss": "sigmoid"}, {"loss": "softmax"}, {"bfloat16": True}])
+LOSSES = [
+    {"loss": "sigmoid"},
+    pytest.param({"loss": "softmax"}, marks=pytest.mark.slow),
+    pytest.param({"bfloat16": True}, marks=pytest.mark.slow),
+]
+
+
+@pytest.mark.parametrize("changes", LOSSES)
 def test_it_learns(tmp_path, changes):
     calm = {"texts": {"whole": 1.0, "hard_negatives": 1}, "jitter": {"shift": 0, "contrast": 0, "noise": 0}}
     one = trainer(tmp_path, **changes, **calm, steps=80, learning_rate=0.005)
@@ -179,6 +186,7 @@ def test_it_begins_with_a_backbone_that_was_pretrained(tmp_path):
         trainer(tmp_path / "run", image=other)
 
 
+@pytest.mark.slow
 def test_a_text_tower_from_a_folder_with_dropout_is_resumed_exactly(tmp_path):
     pytest.importorskip("transformers")
     from unit.models.text.test_text_folder import make_folder

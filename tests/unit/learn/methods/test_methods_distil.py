@@ -128,7 +128,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return toy(tmp_path_factory.mktemp("images") / "toy", 48)
 
 
-@pytest.mark.parametrize("name", ["distil", "distil-sinkhorn"])
+@pytest.mark.parametrize("name", ["distil", pytest.param("distil-sinkhorn", marks=pytest.mark.slow)])
 def test_it_learns(name: str, images: Path, tmp_path: Path) -> None:
     gentle = {"learning_rate": 0.001, "batch": 16, "appearance": 0.5, "crop": {"share": [0.7, 1.0]}}
     steps, _, (before, after) = trained(name, images, tmp_path, steps=80, validate_every=40, **gentle)

@@ -109,6 +109,7 @@ print(kept("VmHWM") - before)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="the peak of a process is read from /proc")
 def test_the_planned_memory_is_the_peak_of_a_real_training(batch: int = 48, recompute: bool = False) -> None:
     """A process of its own, two steps of a small transformer with AdamW and averaging.
@@ -194,6 +195,7 @@ def test_the_built_in_profiles_are_whole() -> None:
                 assert told.seconds > 0 and told.spread < 1
 
 
+@pytest.mark.slow
 def test_a_machine_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = tuple(("residual-tiny", (16, 16), batch) for batch in (1, 2, 3))
     # The batch does not matter to what is counted: once for each precision is enough.

@@ -96,6 +96,7 @@ def close(ours: np.ndarray, theirs: np.ndarray) -> None:
     np.testing.assert_allclose(ours, theirs, atol=1e-5 if ours.ndim > 1 else 1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_two_processes_that_share_the_weights_draw_the_curve_of_one(name: str, runs: Path) -> None:
     """The batch is in two parts; gradients are clipped by their common length, and the averaged twin is shared too."""
@@ -106,6 +107,7 @@ def test_two_processes_that_share_the_weights_draw_the_curve_of_one(name: str, r
     assert (chosen["parallel"], chosen["processes"]) == ("fsdp", 2)
 
 
+@pytest.mark.slow
 def test_the_averaged_twin_stays_that_of_one(runs: Path) -> None:
     recipe = METHODS["masked"].recipe
     learner = begun(recipe, recipe.args.model_validate(settings_of("masked")))
@@ -117,6 +119,7 @@ def test_the_averaged_twin_stays_that_of_one(runs: Path) -> None:
         close(value.detach().numpy(), whole[name].numpy())
 
 
+@pytest.mark.slow
 def test_recomputing_changes_nothing_and_bfloat16_little(runs: Path) -> None:
     alike(runs / "again", runs / "one" / "masked-sparse")
     for a, b in zip(rows(runs / "half" / "steps.csv"), rows(runs / "one" / "masked" / "steps.csv"), strict=True):
@@ -126,6 +129,7 @@ def test_recomputing_changes_nothing_and_bfloat16_little(runs: Path) -> None:
 @pytest.mark.parametrize(
     "way", ["one-then-two", "fsdp-then-one", "fsdp-then-one-distil", "fsdp-then-ddp", "ddp-then-fsdp"]
 )
+@pytest.mark.slow
 def test_another_number_of_processes_goes_on(way: str, runs: Path) -> None:
     alike(runs / way, runs / "one" / ("distil" if way.endswith("distil") else "masked"))
     in_parts = way in ("one-then-two", "ddp-then-fsdp")
@@ -133,6 +137,7 @@ def test_another_number_of_processes_goes_on(way: str, runs: Path) -> None:
     assert (runs / way / "checkpoint.pt").is_file() != in_parts
 
 
+@pytest.mark.slow
 def test_every_process_writes_its_own_part_and_nothing_is_pickled(runs: Path) -> None:
     folder = runs / "two" / "masked" / "checkpoint" / "step-00000004"
     files = sorted(folder.iterdir())
@@ -142,6 +147,7 @@ def test_every_process_writes_its_own_part_and_nothing_is_pickled(runs: Path) ->
     assert [p.name for p in folder.parent.iterdir() if p.is_dir()] == [folder.name]
 
 
+@pytest.mark.slow
 def test_a_full_disk_of_one_process_stops_all_and_keeps_the_checkpoint_before(runs: Path) -> None:
     first, second = ((runs / f"full.{rank}.txt").read_text() for rank in range(2))
     for said in (first, second):
@@ -150,6 +156,7 @@ def test_a_full_disk_of_one_process_stops_all_and_keeps_the_checkpoint_before(ru
     assert [p.name for p in (runs / "full" / "checkpoint").iterdir() if p.is_dir()] == ["step-00000002"]
 
 
+@pytest.mark.slow
 def test_the_weights_are_gathered(runs: Path) -> None:
     method = METHODS["masked"]
     config = method.configure(settings_of("masked", data=str(runs / "toy"), **SHORT))

@@ -57,7 +57,7 @@ def rows(path: Path) -> list[dict[str, float]]:
         return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(stream)]
 
 
-@pytest.mark.parametrize("name", ["masked", "distil", "vicreg"])
+@pytest.mark.parametrize("name", ["masked", pytest.param("distil", marks=pytest.mark.slow), pytest.param("vicreg", marks=pytest.mark.slow)])
 def test_killed_and_resumed_it_draws_the_same_curve(name: str, images: Path, tmp_path: Path) -> None:
     """SIGKILL in the middle, wherever that is; a checkpoint by the clock after nearly every step."""
     train(name, images, tmp_path / "whole")
@@ -80,6 +80,7 @@ def test_killed_and_resumed_it_draws_the_same_curve(name: str, images: Path, tmp
     assert all(torch.equal(ours["learner"][k], v) for k, v in theirs["learner"].items())
 
 
+@pytest.mark.slow
 def test_two_processes_draw_the_curve_of_one(images: Path, tmp_path: Path) -> None:
     """The batch is worked through in two parts, each shared by both: what looks at a whole part is gathered."""
     names = ("masked", "masked-sparse", "vicreg", "distil", "distil-sinkhorn")

@@ -27,6 +27,7 @@ def drawn(n: int = 300, *, seed: int = 0) -> tuple[Sources, np.ndarray]:
     return Sources(vectors), 1.5 * signal[:, 0] + 0.7 * signal[:, 1]
 
 
+@pytest.mark.slow
 def test_classes_are_learnt_and_weights_are_told() -> None:
     patients, score = drawn()
     new, truth = drawn(400, seed=1)
@@ -39,7 +40,7 @@ def test_classes_are_learnt_and_weights_are_told() -> None:
     assert (~seen == ~new.present.any(axis=1)).all() and np.isnan(found.outputs[~seen]).all()
 
 
-@pytest.mark.parametrize("head", ["cox", "discrete"])
+@pytest.mark.parametrize("head", [pytest.param("cox", marks=pytest.mark.slow), "discrete"])
 def test_times_are_learnt(head: str) -> None:
     if head == "cox":
         pytest.importorskip("torchsurv")

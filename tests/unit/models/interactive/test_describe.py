@@ -47,6 +47,7 @@ def test_scale_of_intensities_and_lost_voxels_do_not_matter_much(engine):
     assert np.isfinite(describe_volume(engine.planes, np.full((3, 20, 20), np.nan, np.float32))).all()
 
 
+@pytest.mark.slow
 def test_doubt_is_less_where_the_answer_is_like_a_confirmed_case(engine):
     confirmed = Confirmed(engine.planes)
     confirmed.add(*ball())
@@ -55,6 +56,7 @@ def test_doubt_is_less_where_the_answer_is_like_a_confirmed_case(engine):
     assert 0 <= sure < unsure <= 1
 
 
+@pytest.mark.slow
 def test_the_eye_sees_the_same(engine):
     eye = EngineEye(lambda: engine)
     assert isinstance(eye, Eye) and eye.name == engine.plane_card.sha256[:16]

@@ -166,7 +166,7 @@ def test_saved_and_loaded_it_says_the_same(tmp_path):
         load_multimodal(tmp_path)
 
 
-@pytest.mark.parametrize("tower", ["full", "lora", "locked"])
+@pytest.mark.parametrize("tower", ["full", "lora", pytest.param("locked", marks=pytest.mark.slow)])
 def test_low_rank_changes_learn_and_are_taken_in(tower):
     model = make_own()
     image = model.prepare([picture(1), picture(2)])

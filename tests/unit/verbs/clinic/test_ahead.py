@@ -74,7 +74,7 @@ def contents(work: Work) -> dict[str, object]:
     return {**found, "predictions": [p.model_dump_json() for p in predictions]}
 
 
-@pytest.mark.parametrize("back", [False, True], ids=["forth", "back"])
+@pytest.mark.parametrize("back", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["forth", "back"])
 def test_the_final_answer_is_the_batch_answer_and_looks_at_less(
     tmp_path: Path, task: Path, looks: Counter[str], back: bool
 ) -> None:
@@ -96,6 +96,7 @@ def test_the_final_answer_is_the_batch_answer_and_looks_at_less(
     assert looks["missed"] <= 2 + 2 * 2 * 4
 
 
+@pytest.mark.slow
 def test_a_memo_that_is_torn_or_altered_changes_nothing(tmp_path: Path, task: Path) -> None:
     files = files_of(tmp_path / "in", body(SMALL))
     batch = work_of(tmp_path, task, files, "batch")

@@ -82,11 +82,12 @@ def fake() -> FakeProvider:
 
 
 @pytest.fixture
-def node(tmp_path: Path, fake: FakeProvider) -> Iterator[Guarded]:
+def node(tmp_path: Path, fake: FakeProvider, databases: Databases) -> Iterator[Guarded]:
     settings = ProviderSettings(
         ISSUER, "node", f"{BASE}/login/callback", {"pacs": "admin", "rad": "radiologist"}, "s+%", "realm.roles"
     )
-    with guarded(tmp_path, provider=Provider(settings, httpx.MockTransport(fake.answer))) as found:
+    provider = Provider(settings, httpx.MockTransport(fake.answer))
+    with guarded(tmp_path, provider=provider, databases=databases) as found:
         yield found
 
 

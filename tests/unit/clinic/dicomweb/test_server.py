@@ -22,6 +22,7 @@ from isocenter.clinic.dicomweb.multipart import Body, Parts, Tail, read_media_ty
 from isocenter.clinic.dimse.holding import Holding, Limits, recover
 from isocenter.clinic.retrieve import DicomWebServer, Patience, Query, retrieve_dicomweb
 from isocenter.clinic.workflow.ledger import open_ledger
+from postgres_peer import Databases
 
 fastapi = pytest.importorskip("fastapi")
 uvicorn = pytest.importorskip("uvicorn")
@@ -85,10 +86,10 @@ def bodies(answer):
 
 
 class Node:
-    def __init__(self, folder: Path, limits: Limits | None = None) -> None:
+    def __init__(self, folder: Path, limits: Limits | None = None, databases: Databases | None = None) -> None:
         self.folder = folder
         self.holding = Holding(folder, ("1.2.3.4", "TEST"), limits or Limits())
-        self.ledger = open_ledger(f"sqlite:///{folder}/ledger.db")
+        self.ledger = open_ledger((databases or Databases()).url(folder))
         self.catalog = Catalog(self.ledger.engine, folder)
         self.told: list = []
         app = fastapi.FastAPI()
@@ -115,8 +116,8 @@ class Node:
 
 
 @pytest.fixture
-def node(tmp_path):
-    made = Node(tmp_path / "node")
+def node(databases, tmp_path):
+    made = Node(tmp_path / "node", databases=databases)
     yield made
     made.close()
 

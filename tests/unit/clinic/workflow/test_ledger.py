@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from sqlalchemy import create_engine
 
 from isocenter.clinic.vigilance.record import Record
 from isocenter.clinic.workflow import Completeness, Ledger, delivery_key, open_ledger
-from isocenter.clinic.workflow.tables import LEDGER
+from postgres_peer import Databases
 
 
 class Clock:
@@ -25,18 +24,9 @@ class Clock:
         return self.now
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def ledger(request: pytest.FixtureRequest, tmp_path: Path):
-    if request.param == "postgresql":
-        url = os.environ.get("ISOCENTER_TEST_POSTGRESQL", "")
-        if not url:
-            pytest.skip("no PostgreSQL: set ISOCENTER_TEST_POSTGRESQL to an empty database")
-        empty = create_engine(url)
-        LEDGER.drop_all(empty)  # what the test before left
-        empty.dispose()
-    else:
-        url = f"sqlite:///{tmp_path / 'ledger.db'}"
-    made = open_ledger(url)
+@pytest.fixture
+def ledger(databases: Databases, tmp_path: Path) -> Iterator[Ledger]:
+    made = open_ledger(databases.url(tmp_path))
     yield Ledger(made.engine, Clock())
     made.engine.dispose()
 
@@ -62,9 +52,10 @@ def clock(ledger: Ledger) -> Clock:
     return made
 
 
-def test_who_opens_a_new_ledger_at_once_makes_it_once(tmp_path: Path) -> None:
+def test_who_opens_a_new_ledger_at_once_makes_it_once(databases: Databases, tmp_path: Path) -> None:
     for attempt in range(5):
-        url, together = f"sqlite:///{tmp_path}/{attempt}.db", threading.Barrier(6)
+        (tmp_path / f"{attempt}").mkdir()
+        url, together = databases.url(tmp_path / f"{attempt}"), threading.Barrier(6)
 
         def opened(url: str = url, together: threading.Barrier = together) -> dict[str, int]:
             together.wait(10)

@@ -20,6 +20,15 @@ from pathlib import Path
 USER = "node"
 _PORTS = range(20000, 32000)  # below those that are given to whoever calls out
 _PATIENCE_S = 30.0
+_CUT_OFF = "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = '{name}'"
+_EMPTY = """
+DO $$ DECLARE one text; BEGIN
+  FOR one IN SELECT nspname FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema' LOOP
+    EXECUTE format('DROP SCHEMA %I CASCADE', one);
+  END LOOP;
+END $$;
+CREATE SCHEMA public;
+"""
 
 
 def programs() -> Path | None:
@@ -40,6 +49,7 @@ class Cluster:
     def __init__(self, folder: Path, where: Path, *, flushed: bool) -> None:
         self._folder, self._programs, self._flushed = folder, where, flushed
         self._numbers, self.port = itertools.count(1), 0
+        self._empty: list[str] = []
         self._process: subprocess.Popen[bytes] | None = None
         self._as: dict[str, int] = {}
         if os.geteuid() == 0:  # PostgreSQL does not run as root
@@ -95,14 +105,14 @@ class Cluster:
         done = subprocess.run([self._programs / "postgres", "-V"], capture_output=True, text=True, check=True)
         return " ".join(done.stdout.split()[1:3]).replace("(", "").replace(")", "")
 
-    def run(self, statement: str, *, port: int = 0) -> None:
-        """Run a statement of SQL in the database that is always there.
+    def run(self, statement: str, *, database: str = "postgres", port: int = 0) -> None:
+        """Run statements of SQL, by default in the database that is always there.
 
         Raises:
             ConnectionError: The server does not answer.
         """
         psycopg = import_module("psycopg")  # of the extra "clinic", which not every test needs
-        place = f"host={self._folder} port={port or self.port} user={USER} dbname=postgres"
+        place = f"host={self._folder} port={port or self.port} user={USER} dbname={database}"
         try:
             with psycopg.connect(place, autocommit=True) as connection:
                 connection.execute(statement.encode())
@@ -110,14 +120,19 @@ class Cluster:
             raise ConnectionError("PostgreSQL does not answer") from error
 
     def new(self) -> str:
-        """Make an empty database; return its URL, as SQLAlchemy has it."""
+        """Return the URL of an empty database, as SQLAlchemy has it."""
+        if self._empty:
+            return self._empty.pop()
         name = f"node{next(self._numbers)}"
         self.run(f"CREATE DATABASE {name}")
         return f"postgresql+psycopg://{USER}@127.0.0.1:{self.port}/{name}"
 
-    def drop(self, url: str) -> None:
-        """Drop a database, whoever is connected to it."""
-        self.run(f"DROP DATABASE {url.rpartition('/')[2]} WITH (FORCE)")
+    def give_back(self, url: str) -> None:
+        """Empty a database, for the next: several times as fast as to make another. Who is connected is cut off."""
+        name = url.rpartition("/")[2]
+        self.run(_CUT_OFF.format(name=name))
+        self.run(_EMPTY, database=name)
+        self._empty.append(url)
 
 
 @contextmanager

@@ -54,14 +54,14 @@ class Databases:
         return {"database": {"file": str(secret)}}
 
     def close(self) -> None:
-        """Have them gone, whoever is still connected."""
+        """Have them empty again, whoever is still connected."""
         for url in self._urls.values():
             if self.cluster is not None:
-                self.cluster.drop(url)
+                self.cluster.give_back(url)
 
 
 def databases_of(request: pytest.FixtureRequest) -> Iterator[Databases]:
-    """Make databases of the kind that is the parameter of a fixture; PostgreSQL is started when it is first asked for."""
+    """Make databases of the kind that is a fixture's parameter; PostgreSQL is started when it is first asked for."""
     made = Databases(request.getfixturevalue("postgresql") if request.param == "postgresql" else None)
     yield made
     made.close()

@@ -18,6 +18,7 @@ from isocenter.clinic.dimse import LocalEntity, Reception
 from isocenter.clinic.dimse.holding import HINDERED
 from isocenter.clinic.node import STATE_FILE, Node, Part, receiving_since
 from isocenter.core.errors import ConfigError
+from postgres_peer import server
 
 pytestmark = pytest.mark.enable_socket
 
@@ -79,3 +80,13 @@ def test_killed_starved_and_cut_off_it_answers_each_study_once(tmp_path: Path) -
     figures = run(Plan.quick(), tmp_path)
     assert figures.good, f"{figures}\n{(tmp_path / 'node.log').read_text()[-3000:]}"
     assert sum(figures.kills.values()) == 3
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.skipif(sys.platform != "linux", reason="a small disk is mounted, and processes are killed, as Linux does")
+def test_a_database_that_crashes_too_costs_no_study(tmp_path: Path) -> None:
+    with server() as own:
+        figures = run(Plan.quick(), tmp_path, own)
+    assert figures.good, f"{figures}\n{(tmp_path / 'node.log').read_text()[-3000:]}"

@@ -160,8 +160,9 @@ class Worklist:
                 "body": json.dumps(item),
                 "at": self._clock(),
             }
-            done = connection.execute(self._insert(_ITEMS).values(row).on_conflict_do_nothing(index_elements=["uid"]))
-            if not done.rowcount:
+            # What an INSERT returns is what it put in; its count of rows is -1 with psycopg.
+            put = self._insert(_ITEMS).values(row).on_conflict_do_nothing(index_elements=["uid"])
+            if connection.execute(put.returning(_ITEMS.c.uid)).first() is None:
                 raise UpsRefused(409, "There is a workitem of this UID.", 0x0111)
             self._event(connection, uid, "state report", _state(SCHEDULED, item))
         return uid

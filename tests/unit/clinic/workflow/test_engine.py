@@ -127,10 +127,10 @@ def engine(
     store: Path, world: World, router: Router | None = None, databases: Databases | None = None
 ) -> Iterator[tuple[Engine, Ledger]]:
     store.mkdir(exist_ok=True)
+    checkpoints = (databases or Databases()).url(store, "workflow.db")
     settings = EngineSettings(
-        store, (databases or Databases()).url(store, "workflow.db"), Completeness(quiet_s=0.05), Insistence(0.01, 0.05, tries=3),
-        at_once=2, reserve_bytes=1,
-    )  # fmt: skip
+        store, checkpoints, Completeness(quiet_s=0.05), Insistence(0.01, 0.05, tries=3), at_once=2, reserve_bytes=1
+    )
     ledger = ledger_of(store, databases)
     made = Engine(settings, ledger, Ports(world, router or world, world, world, world, {"pacs": world}))
     try:
@@ -218,10 +218,10 @@ def test_what_we_made_ourselves_is_no_news_when_it_comes_back(tmp_path: Path) ->
         assert state(ledger, "1.2.1") == ("answered", 1) and len(world.ran) == 1
 
 
-def test_a_failure_that_passes_is_tried_again_and_one_that_stays_is_told(databases: Databases, tmp_path: Path) -> None:
+def test_a_failure_that_passes_is_tried_again_and_one_that_stays_is_told(tmp_path: Path) -> None:
     world, store = World(), tmp_path / "store"
     world.errors = [OutputError("the disk is full")]
-    with engine(store, world, databases=databases) as (made, ledger):
+    with engine(store, world) as (made, ledger):
         hold(store, dataset("1.2.1", 1))
         turn(made, lambda: state(ledger, "1.2.1") == ("answered", 1))
         assert len(world.ran) == 2

@@ -53,7 +53,7 @@ def clock(ledger: Ledger) -> Clock:
 
 
 def test_who_opens_a_new_ledger_at_once_makes_it_once(databases: Databases, tmp_path: Path) -> None:
-    for attempt in range(5):
+    for attempt in range(5 if databases.cluster is None else 2):
         (tmp_path / f"{attempt}").mkdir()
         url, together = databases.url(tmp_path / f"{attempt}"), threading.Barrier(6)
 

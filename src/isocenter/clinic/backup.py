@@ -197,9 +197,12 @@ def _add_ledger(made: _Tar, ledger: Ledger, scratch: Path) -> _Known:
             try:
                 with scratch.open("w+b") as stream:
                     scratch.chmod(0o600)
-                    for row in connection.execute(select(table)).yield_per(_ROWS):
-                        stream.write(json.dumps({k: _written(v) for k, v in row._mapping.items()}).encode() + b"\n")
-                        count += 1
+                    # As an option of the query: PostgreSQL hands over all rows at once else.
+                    with connection.execute(select(table).execution_options(yield_per=_ROWS)) as rows:
+                        for row in rows:
+                            line = {k: _written(v) for k, v in row._mapping.items()}
+                            stream.write(json.dumps(line).encode() + b"\n")
+                            count += 1
                     size = stream.tell()
                     stream.seek(0)
                     made.add(f"ledger/{name}.jsonl", stream, size, time.time())

@@ -320,11 +320,12 @@ class Worklist:
             after = max(after, min(row.since for row in rows))
             query = select(_EVENTS).where(_EVENTS.c.number > after).order_by(_EVENTS.c.number)
             found: list[Event] = []
-            for row in connection.execute(query.execution_options(yield_per=500)):
-                if self._concerns(connection, row, rows):
-                    found.append(Event(row.number, row.uid, row.kind, json.loads(row.body)))
-                    if len(found) >= _MOST_EVENTS:
-                        break
+            with connection.execute(query.execution_options(yield_per=500)) as since:
+                for row in since:
+                    if self._concerns(connection, row, rows):
+                        found.append(Event(row.number, row.uid, row.kind, json.loads(row.body)))
+                        if len(found) >= _MOST_EVENTS:
+                            break
             return found
 
     def _concerns(self, connection: Connection, event: Any, subscriptions: Sequence[Any]) -> bool:

@@ -16,8 +16,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
+from urllib.parse import quote
 
-USER = "node"
+USER, PASSWORD = "isocenter", "a pass:w@rd/%"
+"""Who a node signs in as: the owner of its database, and nobody else; the password has signs that a URL must escape."""
+_ADMIN = "postgres"
 _PORTS = range(20000, 32000)  # below those that are given to whoever calls out
 _PATIENCE_S = 30.0
 _CUT_OFF = "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = '{name}'"
@@ -27,7 +30,7 @@ DO $$ DECLARE one text; BEGIN
     EXECUTE format('DROP SCHEMA %I CASCADE', one);
   END LOOP;
 END $$;
-CREATE SCHEMA public;
+CREATE SCHEMA public AUTHORIZATION pg_database_owner;
 """
 
 
@@ -57,7 +60,8 @@ class Cluster:
             os.chown(folder, user.pw_uid, user.pw_gid)
             self._as = {"user": user.pw_uid, "group": user.pw_gid}
         subprocess.run(
-            [where / "initdb", "-D", folder / "data", "-U", USER, "-A", "trust", "-E", "UTF8", "--no-sync"],
+            [where / "initdb", "-D", folder / "data", "-U", _ADMIN, "-E", "UTF8", "--no-sync", "--auth-local=trust",
+             "--auth-host=scram-sha-256"],
             check=True, capture_output=True, cwd=folder, **self._as,
         )  # fmt: skip
 
@@ -112,7 +116,7 @@ class Cluster:
             ConnectionError: The server does not answer.
         """
         psycopg = import_module("psycopg")  # of the extra "clinic", which not every test needs
-        place = f"host={self._folder} port={port or self.port} user={USER} dbname={database}"
+        place = f"host={self._folder} port={port or self.port} user={_ADMIN} dbname={database}"
         try:
             with psycopg.connect(place, autocommit=True) as connection:
                 connection.execute(statement.encode())
@@ -123,9 +127,11 @@ class Cluster:
         """Return the URL of an empty database, as SQLAlchemy has it."""
         if self._empty:
             return self._empty.pop()
-        name = f"node{next(self._numbers)}"
-        self.run(f"CREATE DATABASE {name}")
-        return f"postgresql+psycopg://{USER}@127.0.0.1:{self.port}/{name}"
+        number = next(self._numbers)
+        if number == 1:
+            self.run(f"CREATE ROLE {USER} LOGIN PASSWORD '{PASSWORD}'")
+        self.run(f"CREATE DATABASE node{number} OWNER {USER}")
+        return f"postgresql+psycopg://{USER}:{quote(PASSWORD, safe='')}@127.0.0.1:{self.port}/node{number}"
 
     def give_back(self, url: str) -> None:
         """Empty a database, for the next: several times as fast as to make another. Who is connected is cut off."""

@@ -49,7 +49,7 @@ def settings(folder: Path, port: int, archive: int, tls: Certificates | None = N
     if tls is not None:
         files = {"certificate": str(tls.certificate), "key": str(tls.key), "authorities": str(tls.certificate)}
     content: dict[str, Any] = {
-        "store": "store", "acceptors": 1, "completeness": {"quiet_s": 1.5},
+        "store": "store", "acceptors": 1, "completeness": {"quiet_s": 4.0},
         "entities": [
             {"title": "ISOCENTER", "port": port, "callers": [{"title": "ORTHANC", "hosts": ["127.0.0.1"]}]}
         ],
@@ -97,6 +97,10 @@ def round_trip(folder: Path, study: Path, toy: Path, *, tls: bool, **more: Any) 
         config = settings(folder, port, archive.dicom, secure, **more)
         with node(config, toy):
             store_scu(archive, study, secure)
+            held = folder / "store" / "held"
+            assert wait_for(lambda: len(list(held.rglob("*.dcm"))) >= len(list(study.rglob("*.dcm"))), 150), (
+                folder / "orthanc" / "log"
+            ).read_text()[-2000:]
             sent = {str(dcmread(f, stop_before_pixels=True).SOPInstanceUID) for f in study.rglob("*.dcm")}
             uid = str(dcmread(next(study.rglob("*.dcm")), stop_before_pixels=True).StudyInstanceUID)
             wait_for(lambda: clinic_status(config).deliveries.get("delivered", 0) >= 2, 150)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pynetdicom
 import pytest
+import torch
 import yaml
 from benchmarks._streaming_task import write_unskilled
 from pydicom import dcmread

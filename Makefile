@@ -107,7 +107,7 @@ results: install
 
 clinic: install system
 	ISOCENTER_LONG=1 $(BIN)/python -m pytest -q -n0 tests/e2e/test_clinic.py tests/e2e/test_clinic_results.py \
-	  tests/e2e/test_clinic_web.py tests/e2e/test_arrival.py tests/real/test_clinic_real.py
+	  tests/e2e/test_clinic_web.py tests/e2e/test_clinic_database.py tests/e2e/test_arrival.py tests/real/test_clinic_real.py
 
 faults: install
 	$(BIN)/python -m benchmarks.node_faults --page docs/results/node-faults.md

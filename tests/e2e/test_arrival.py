@@ -88,7 +88,7 @@ def test_a_node_that_is_killed_as_a_series_lands_gives_the_batch_answer(tmp_path
     (tmp_path / "node").mkdir()
     config = tmp_path / "node" / "clinic.yaml"
     content = {
-        "store": "store", "acceptors": 1, "completeness": {"quiet_s": 40.0},
+        "store": "store", "acceptors": 1, "completeness": {"quiet_s": 90.0},
         "entities": [{"title": "NODE", "port": port, "callers": [{"title": "SCANNER"}]}],
         "rules": [{"name": "ct", "modalities": ["CT"], "tasks": [str(task)]}],
         "arrival": {"every_s": 0.5, "lull_s": 0.3},
@@ -104,7 +104,7 @@ def test_a_node_that_is_killed_as_a_series_lands_gives_the_batch_answer(tmp_path
         unsent = send(part, port)
         assert not unsent
         # The first life may end before anything was looked at; in the others something was done ahead before the kill.
-        assert number == 0 or wait_for(lambda before=before: ahead() - before, 35), "nothing was done ahead"
+        assert number == 0 or wait_for(lambda before=before: ahead() - before, 80), "nothing was done ahead"
         time.sleep(rng.uniform(0.0, 2.0))
         end(process)
         left = [file for file in left if file not in part]
@@ -114,12 +114,13 @@ def test_a_node_that_is_killed_as_a_series_lands_gives_the_batch_answer(tmp_path
     try:
         assert not send(left, port)
         ledger = open_ledger(f"sqlite:///{store / 'ledger.db'}")
+        # Answers ahead have the lowest priority: a busy machine gives them time late.
+        assert wait_for(lambda: any(e["kind"] == "provisional" for e in ledger.events()), 80), ledger.events()
         wait_for(lambda: getattr(ledger.study(study), "state", "") in ("answered", "failed"), 200)
         kinds = [e["kind"] for e in ledger.events()]
         state = ledger.study(study)
         assert state is not None
         assert (state.state, state.version) == ("answered", 1), ledger.events()
-        assert "provisional" in kinds
         assert "alert" not in kinds, ledger.events()
         wait_for(lambda: not list((store / "arrival").glob("*")), 15)
         assert not list((store / "arrival").glob("*")), "what was kept is gone with the answer"

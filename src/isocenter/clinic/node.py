@@ -216,4 +216,11 @@ def _run(part: Part, folder: Path, stop: Event) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor decides
     follow_parent()
     StoreLock(folder).shared()
-    part.run(stop.is_set)
+    try:
+        part.run(stop.is_set)
+    except Exception:  # noqa: BLE001  # the boundary: by whatever it was the process ends, and is started again
+        _LOG.exception("%s ends by an error", part.name)
+        logging.shutdown()
+        # At once: threads that try again and again (while the database is away, say) would keep the process for as long
+        # as they wait, and nothing is started again that has not ended.
+        os._exit(1)

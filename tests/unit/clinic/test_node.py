@@ -6,6 +6,7 @@ import functools
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -63,6 +64,22 @@ def test_a_node_starts_again_what_dies_and_ends_in_order(tmp_path: Path) -> None
     lock = StoreLock(store)
     assert lock.is_free()
     lock.release()
+
+
+def give_up(file: Path, _stopped: Callable[[], bool]) -> None:
+    """A part that ends by an error, while a thread of it still tries."""
+    with file.open("a") as stream:
+        stream.write(f"{os.getpid()}\n")
+    threading.Thread(target=time.sleep, args=(60,)).start()
+    raise OSError("the database is away")
+
+
+def test_a_part_that_ends_by_an_error_waits_for_no_thread(tmp_path: Path) -> None:
+    lives = tmp_path / "lives"
+    reception = Reception((LocalEntity("NODE", port=0),), tmp_path / "store", ("1.2.3.4", "TEST"))
+    with Node(reception, (Part("one", functools.partial(give_up, lives)),), acceptors=1) as node:
+        wait(lambda: node.watch() >= 1)
+        wait(lambda: len(lives.read_text().splitlines()) == 2)
 
 
 def test_parts_have_names_of_their_own(tmp_path: Path) -> None:

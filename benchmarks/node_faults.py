@@ -55,6 +55,7 @@ from isocenter.clinic.workflow.deliver import Insistence, StoreDestination
 from isocenter.clinic.workflow.engine import Engine, EngineSettings, Ports, derived_uid
 from isocenter.clinic.workflow.rules import Rule, Rules
 from isocenter.clinic.workflow.tables import DELIVERIES
+from isocenter.core.errors import TransportError
 from isocenter.data.images.atomic import atomic_folder
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -578,7 +579,7 @@ class Book:
         """Ask the ledger; where it is not there, or not there now, there is another answer."""
         if not self.database and not (self.store / "ledger.db").is_file():
             return otherwise
-        with suppress(sqlalchemy.exc.OperationalError):  # the disk is full, or the database away
+        with suppress(sqlalchemy.exc.OperationalError, TransportError):  # the disk is full, or the database away
             ledger = open_ledger(self.database or f"sqlite:///{self.store / 'ledger.db'}")
             try:
                 return question(ledger)

@@ -49,7 +49,7 @@ def settings(folder: Path, port: int, archive: int, tls: Certificates | None = N
     if tls is not None:
         files = {"certificate": str(tls.certificate), "key": str(tls.key), "authorities": str(tls.certificate)}
     content: dict[str, Any] = {
-        "store": "store", "acceptors": 1, "completeness": {"quiet_s": 4.0},
+        "store": "store", "acceptors": 1, "completeness": {"quiet_s": 3.0},
         "entities": [
             {"title": "ISOCENTER", "port": port, "callers": [{"title": "ORTHANC", "hosts": ["127.0.0.1"]}]}
         ],

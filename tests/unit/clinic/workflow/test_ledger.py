@@ -10,10 +10,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from sqlalchemy import make_url
 
 from isocenter.clinic.vigilance.record import Record
 from isocenter.clinic.workflow import Completeness, Ledger, delivery_key, open_ledger
-from postgres_peer import Databases
+from isocenter.core.errors import TransportError
+from postgres_peer import Cluster, Databases
 
 
 class Clock:
@@ -68,6 +70,15 @@ def test_who_opens_a_new_ledger_at_once_makes_it_once(databases: Databases, tmp_
         with ThreadPoolExecutor(6) as pool:
             found = [one.result() for one in [pool.submit(opened) for _ in range(6)]]
         assert found == [found[0]] * 6
+
+
+def test_a_database_that_is_not_there_or_lets_nobody_in_is_told_without_its_url(postgresql: Cluster) -> None:
+    url = make_url(postgresql.new())
+    for wrong in (url.set(port=1), url.set(password="geheim"), url.set(database="other")):
+        with pytest.raises(TransportError, match="PostgreSQL does not answer, or does not let us in") as told:
+            open_ledger(wrong.render_as_string(hide_password=False))
+        assert "geheim" not in str(told.value)
+    postgresql.give_back(url.render_as_string(hide_password=False))
 
 
 def test_every_line_counts_once(ledger: Ledger, tmp_path: Path) -> None:

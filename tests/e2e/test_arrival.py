@@ -24,7 +24,9 @@ from clinic_cases import free_port, takes_minutes, wait_for
 from isocenter.clinic.ports import Route, Work
 from isocenter.clinic.workflow import open_ledger
 from isocenter.clinic.workflow.engine import result_folder
+from isocenter.verbs.clinic import load_clinic_config
 from isocenter.verbs.clinic.tasks import answer
+from isocenter.verbs.clinic.wiring import task_settings
 
 pytestmark = [pytest.mark.enable_socket, takes_minutes]
 
@@ -131,7 +133,9 @@ def test_a_node_that_is_killed_as_a_series_lands_gives_the_batch_answer(tmp_path
     received.mkdir()
     for file in files:
         os.link(file, received / file.name)
-    answer(Work(study, 1, Route("ct", (str(task),)), received, "x", tmp_path / "batch"), {"seed": 0})
+    # As the node has them: what its results say of themselves (a mark, say) is in their bytes.
+    asked = task_settings(load_clinic_config(config))["ct"]
+    answer(Work(study, 1, Route("ct", (str(task),)), received, "x", tmp_path / "batch"), asked)
     found, batch = bytes_of(result_folder(store, study, 1, "ct")), bytes_of(tmp_path / "batch")
     assert len(batch) >= 3
     assert found == batch

@@ -27,7 +27,10 @@ _OLDEST = 89.0
 _AGE_LOINC = "30525-0"
 _SHORT = 3
 """A text of so few letters is a code, and names nobody."""
-_DESIGNATORS = frozenset("ln loinc sct srt snomed sny icd10 i10 i10c i9 i9c icd9 rxnorm ucum atc dcm cvx c4 fma radlex".split())
+_DESIGNATORS = frozenset(
+    ["ln", "loinc", "sct", "srt", "snomed", "sny", "icd10", "i10", "i10c", "i9", "i9c", "icd9", "rxnorm", "ucum", "atc",
+     "dcm", "cvx", "c4", "fma", "radlex"]
+)  # fmt: skip
 _TERMINOLOGIES = (
     "http://loinc.org", "http://snomed.info/", "http://hl7.org/", "http://terminology.hl7.org/", "http://unitsofmeasure.org",
     "http://www.nlm.nih.gov/research/umls/rxnorm", "http://hl7.org/fhir/sid/", "http://www.whocc.no/atc",

@@ -27,7 +27,9 @@ def test_labels_units_and_words_of_local_codes_are_cleaned() -> None:
         Found(
             records=(
                 RawRecord("", "P1", "observation", "X1", system="local", display=PERSON, number=1.0, unit=PERSON),
-                RawRecord("", "P1", "observation", "718-7", system="http://loinc.org", display="Hemoglobin [Mass/volume]"),
+                RawRecord(
+                    "", "P1", "observation", "718-7", system="http://loinc.org", display="Hemoglobin [Mass/volume]"
+                ),
             ),
             labels=(RawLabel("read", PERSON, patient="P1", rater=PERSON), RawLabel("grade", "G2", patient="P1")),
         )

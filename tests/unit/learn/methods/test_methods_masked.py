@@ -141,7 +141,14 @@ def test_a_decoder_that_is_full_has_the_weights_of_one_with_whole_blocks() -> No
     assert sum(p.numel() for p in block.parameters()) == sum(p.numel() for p in reader.parameters())
 
 
-@pytest.mark.parametrize("name", ["masked", pytest.param("masked-full", marks=pytest.mark.slow), pytest.param("masked-sparse", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "masked",
+        pytest.param("masked-full", marks=pytest.mark.slow),
+        pytest.param("masked-sparse", marks=pytest.mark.slow),
+    ],
+)
 def test_it_learns(name: str, images: Path, tmp_path: Path) -> None:
     steps, checks, _ = trained(name, images, tmp_path, steps=60, validate_every=20)
     assert np.mean([r["loss"] for r in steps[-5:]]) < 0.95 * np.mean([r["loss"] for r in steps[:5]])

@@ -57,7 +57,9 @@ def rows(path: Path) -> list[dict[str, float]]:
         return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(stream)]
 
 
-@pytest.mark.parametrize("name", ["masked", pytest.param("distil", marks=pytest.mark.slow), pytest.param("vicreg", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "name", ["masked", pytest.param("distil", marks=pytest.mark.slow), pytest.param("vicreg", marks=pytest.mark.slow)]
+)
 def test_killed_and_resumed_it_draws_the_same_curve(name: str, images: Path, tmp_path: Path) -> None:
     """SIGKILL in the middle, wherever that is; a checkpoint by the clock after nearly every step."""
     train(name, images, tmp_path / "whole")

@@ -68,7 +68,7 @@ class Facts:
         return decoded(self.raw(tag), self.raw(0x00080005)).strip("\0 ")
 
     def patient_key(self, names: Pseudonyms) -> str:
-        """Return the patient's pseudonym; an object without Patient ID, or with one that everybody gets, belongs to its study alone."""
+        """Return the patient's pseudonym; an object without Patient ID, or with everybody's, belongs to its study."""
         identifier = self.text(0x00100020)
         if identifies(identifier):
             return names.patient(self.text(0x00100021), identifier)

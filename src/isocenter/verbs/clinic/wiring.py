@@ -79,7 +79,8 @@ class OnePatient:
         """Look at every header of a study."""
         patients = patients_of(sorted(work.folder.iterdir()))
         if len(patients) > 1:
-            return Verdict(False, f"the study's instances name {len(patients)} patients; none of them is answered for")
+            told = f"the study's instances name {len(patients)} patients; none of them is answered for"
+            return Verdict(False, f"{told}, and nothing is sent. Set it right at the source, and send it again")
         return Verdict(bool(patients), "" if patients else "the study has no instances")
 
 

@@ -180,7 +180,9 @@ def test_an_instance_that_another_study_holds_is_a_conflict_and_opens_its_study_
     write(journals, copied, line(2, "1.2.2", sha256="f" * 64, conflict=True))
     told = len(ledger.events())
     assert ledger.take_in(journals) == 0
-    assert [e["kind"] for e in ledger.events()][: len(ledger.events()) - told] == ["conflict"], "the copy again is no news"
+    assert [e["kind"] for e in ledger.events()][: len(ledger.events()) - told] == ["conflict"], (
+        "the copy again is no news"
+    )
     assert ledger.displaced("1.2.2") == 1, "what was refused at the door is not missing"
 
 

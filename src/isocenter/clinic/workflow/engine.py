@@ -420,7 +420,10 @@ class Engine:
     def _answer_route(self, gathered: dict[str, Any], line: dict[str, Any]) -> int | str:
         """Answer by one route: identity, gate, tasks, ledger. Return how many answers there are, or why none may be."""
         study, version = gathered["study"], gathered["version"]
-        route = Route(line["name"], tuple(line["tasks"]), tuple(line["destinations"]), line["identity"], line["shadow"])
+        route = Route(
+            line["name"], tuple(line["tasks"]), tuple(line["destinations"]), line["identity"], line["shadow"],
+            line.get("on_trial", True),  # begun by a version that did not tell: all candidates were marked
+        )  # fmt: skip
         store = self._settings.store
         folder = store / "work" / _name(study) / f"v{version}" / "received"
         if route.identity == "remove":
@@ -480,7 +483,7 @@ class Engine:
 def _route_line(route: Route) -> dict[str, Any]:
     return {
         "name": route.name, "tasks": list(route.tasks), "destinations": list(route.destinations),
-        "identity": route.identity, "shadow": route.shadow,
+        "identity": route.identity, "shadow": route.shadow, "on_trial": route.on_trial,
     }  # fmt: skip
 
 

@@ -393,9 +393,9 @@ def _shown(config: ClinicConfig, ledger: Ledger, ports: Ports) -> tuple[Ports, t
     from isocenter.verbs.clinic.shown import ClaimingRouter, ShowingRunner
 
     url = f"{config.web.public_url.rstrip('/')}/dicomweb" if config.web.public_url else ""
-    rules = [rule.name for rule in config.rules if not rule.shadow and rule.identity == "keep"]
-    steps = Worksteps(ledger, Worklist(ledger.engine), config.store, rules, url, orders)
-    runner = ShowingRunner(ports.runner, Catalog(ledger.engine, config.store))
+    catalog = Catalog(ledger.engine, config.store)
+    steps = Worksteps(ledger, Worklist(ledger.engine), config.store, catalog, url, orders)
+    runner = ShowingRunner(ports.runner, catalog)
     return replace(ports, router=ClaimingRouter(ports.router, steps), runner=runner), (*looks, steps.follow)
 
 

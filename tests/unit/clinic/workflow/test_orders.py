@@ -20,7 +20,7 @@ from isocenter.clinic.dimse.steps import decoded
 from isocenter.clinic.hl7 import Inbox
 from isocenter.clinic.workflow import Completeness, Ledger, open_ledger
 from isocenter.clinic.workflow.orders import Orders, Patient, Placed
-from isocenter.clinic.workflow.worksteps import Worksteps, workitem_uid
+from isocenter.clinic.workflow.worksteps import Worksteps
 from isocenter.data.records.hl7 import parse_message
 from unit.clinic.workflow.test_engine import dataset, hold
 
@@ -221,13 +221,13 @@ def test_messages_are_taken_in_after_a_restart(desk: Desk) -> None:
 
 
 def test_the_workitem_says_how_urgent_and_why_and_whose_by_the_images(desk: Desk) -> None:
-    steps = Worksteps(desk.ledger, Worklist(desk.ledger.engine), desk.store, (), orders=desk.orders)
+    steps = Worksteps(desk.ledger, Worklist(desk.ledger.engine), desk.store, orders=desk.orders)
     worklist = Worklist(desk.ledger.engine)
     desk.send(1, "C1", patient="P2")
     desk.send(2, "C2")
     desk.order_of_work()
     steps.follow()
-    other, own = (worklist.retrieve(workitem_uid(uid, 1)) for uid in ("1.2.1", "1.2.2"))
+    other, own = (worklist.retrieve(steps.uid(uid, 1)) for uid in ("1.2.1", "1.2.2"))
     assert first(own, "ScheduledProcedureStepPriority") == "HIGH"
     assert first(first(own, "ReferencedRequestSequence"), "ReasonForTheRequestedProcedure") == "chest pain"
     assert first(other, "ScheduledProcedureStepPriority") == "MEDIUM"
@@ -235,7 +235,7 @@ def test_the_workitem_says_how_urgent_and_why_and_whose_by_the_images(desk: Desk
     assert first(other, "PatientID") == "P1"
     desk.ledger.prioritise("1.2.1", 100)
     steps.follow()
-    assert first(worklist.retrieve(workitem_uid("1.2.1", 1)), "ScheduledProcedureStepPriority") == "HIGH"
+    assert first(worklist.retrieve(steps.uid("1.2.1", 1)), "ScheduledProcedureStepPriority") == "HIGH"
 
 
 def test_a_text_that_no_database_takes_holds_up_no_order(desk: Desk) -> None:

@@ -115,7 +115,7 @@ class TrialRouter:
         if trial is not None:
             state = trial_state(self.record, trial)
             if state == "promoted" or (state == "running" and trial.chooses(study, self.key)):
-                route = replace(route, tasks=trial.canary.tasks)
+                route = replace(route, tasks=trial.canary.tasks, on_trial=state == "running")
         kept_back = self.record.choice(route.name, SHADOW)
         if kept_back is not None and kept_back.state == "shadow":
             route = replace(route, shadow=True)
@@ -172,7 +172,7 @@ class ObservingRunner:
 
     def _instead(self, work: Work, trial: Trial) -> Worked:
         """Have the live model answer a study at which the candidate failed."""
-        live = replace(work, route=replace(work.route, tasks=trial.live))
+        live = replace(work, route=replace(work.route, tasks=trial.live, on_trial=False))
         try:
             worked = self._inner.run(live)
         except OutputError:

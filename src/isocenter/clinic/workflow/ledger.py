@@ -47,6 +47,7 @@ ANSWERED: Final = "answered"
 FAILED: Final = "failed"
 _STEPS = "steps.jsonl"
 _MOST_LINES = 2000
+_AT_ONCE = 1000
 
 
 @dataclass(frozen=True)
@@ -226,11 +227,13 @@ class Ledger:
 
     def classes(self, instances: Sequence[str]) -> dict[str, str]:
         """Return the SOP class of each instance that is held, by its UID."""
+        found: dict[str, str] = {}
+        query = select(INSTANCES.c.sop, INSTANCES.c.sop_class)
         with self.engine.connect() as connection:
-            rows = connection.execute(
-                select(INSTANCES.c.sop, INSTANCES.c.sop_class).where(INSTANCES.c.sop.in_(list(instances)))
-            ).all()
-        return {row.sop: row.sop_class for row in rows}
+            for begin in range(0, len(instances), _AT_ONCE):  # a database takes only so many values in one question
+                rows = connection.execute(query.where(INSTANCES.c.sop.in_(list(instances[begin : begin + _AT_ONCE]))))
+                found |= {row.sop: row.sop_class for row in rows}
+        return found
 
     def mark(self, study: str, version: int, state: str, detail: str = "") -> bool:
         """Set a study's state, unless more has arrived since that version; return whether it was set."""

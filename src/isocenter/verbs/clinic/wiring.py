@@ -30,7 +30,7 @@ from isocenter.clinic.ports import Deliverer, Route, Verdict, Work
 from isocenter.clinic.retrieve import DimseNode
 from isocenter.clinic.subject import patients_of
 from isocenter.clinic.workflow import Completeness, Ledger, open_ledger
-from isocenter.clinic.workflow.commitments import report_commitments
+from isocenter.clinic.workflow.commitments import CommitmentReports
 from isocenter.clinic.workflow.deliver import Insistence, StoreDestination, StowDestination
 from isocenter.clinic.workflow.engine import Engine, EngineSettings, Ports
 from isocenter.clinic.workflow.messages import BundleDestination, MllpDestination
@@ -347,9 +347,11 @@ def _beside(
         if caller.port is not None and (caller.host or caller.hosts)
     }
 
+    reports = CommitmentReports(config.store / "commitments", ledger, peers)
+
     def commit() -> None:
         while not ended.wait(_COMMITMENT_S):
-            _tried(partial(report_commitments, config.store / "commitments", ledger, peers))
+            _tried(reports.send)
 
     def look() -> None:
         while not ended.wait(_LOOK_S):

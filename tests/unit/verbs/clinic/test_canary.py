@@ -120,6 +120,16 @@ def test_what_is_answered_is_observed_once(ledger: Ledger, tmp_path: Path) -> No
     assert found == [("1.2", "live", "old", "answered"), ("1.3", "candidate", "new", "answered")]
 
 
+def test_an_answer_that_vigilance_cannot_read_is_an_answer(ledger: Ledger, tmp_path: Path) -> None:
+    record, tasks = Record(ledger.engine), Tasks()
+    runner = ObservingRunner(tasks, record, ledger, {})
+    asked = work(tmp_path, "1.2", "old")
+    runner.run(asked)
+    (asked.out / "observed.json").write_text("{")
+    worked = runner.run(asked)
+    assert worked.said[0].state == "answered" and "not on the record of vigilance" in worked.told[0]
+
+
 def test_where_the_candidate_fails_the_live_model_answers(ledger: Ledger, tmp_path: Path) -> None:
     record, tasks = Record(ledger.engine), Tasks()
     runner = ObservingRunner(tasks, record, ledger, {"chest": TRIAL})

@@ -155,6 +155,14 @@ class ObservingRunner:
                 self._record.observe(failed_rows(work, "live", self._names(work, "live"), "model"))
                 raise
             worked = self._instead(work, on_trial)
+        try:
+            self._observed(work, on_trial)
+        except DataError as error:  # it is answered, whatever can be told of it
+            return replace(worked, told=(*worked.told, f"not on the record of vigilance: {error}"))
+        return worked
+
+    def _observed(self, work: Work, on_trial: Trial | None) -> None:
+        """Write down what was answered, and judge a candidate by it."""
         asked, _ = read_seen(work.out)
         arm: Literal["live", "candidate"] = "live"
         if on_trial is not None and asked == on_trial.canary.tasks:
@@ -163,7 +171,6 @@ class ObservingRunner:
             self._record.observe(rows_of(work, arm))
         if on_trial is not None:
             self._judge(on_trial)
-        return worked
 
     def _names(self, work: Work, arm: Literal["live", "candidate"]) -> tuple[str, ...]:
         """Return the names of the tasks that were asked: as on record, for a folder's task may have another name."""

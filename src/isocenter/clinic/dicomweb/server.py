@@ -161,6 +161,10 @@ class _Web:
         warnings = list(asked.warnings)
         if found.more:
             warnings.append("There are additional results that can be requested.")
+        if found.mixed:
+            warnings.append(
+                f"{found.mixed} of the studies found hold instances of more than one patient; each patient is a result."
+            )
         headers = {"Warning": ", ".join(f'299 isocenter "{one}"' for one in warnings)} if warnings else {}
         self._tell("search", request, study, len(found.results))
         if not found.results:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import PurePath
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -34,9 +35,32 @@ from isocenter.core.errors import (
 )
 from isocenter.viewer.ports import Problem
 
-__all__ = ["MEDIA_TYPE", "add_handlers", "answer", "defect", "error_of", "problem_of", "status_of"]
+__all__ = ["MEDIA_TYPE", "REFUSALS", "add_handlers", "answer", "defect", "error_of", "problem_of", "status_of"]
 
 MEDIA_TYPE = "application/problem+json"
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    code: {
+        "description": what,
+        "content": {
+            MEDIA_TYPE: {
+                "schema": {
+                    "type": "object",
+                    "title": "Problem",
+                    "required": ["status", "detail"],
+                    "properties": {
+                        "type": {"type": "string"},
+                        "title": {"type": "string"},
+                        "status": {"type": "integer"},
+                        "code": {"type": "string"},
+                        "detail": {"type": "string"},
+                    },
+                }
+            }
+        },
+    }
+    for code, what in (("4XX", "Refused"), ("5XX", "Not possible here or now"))
+}
+"""What an app's OpenAPI document says of every route: how it refuses. It takes the place of FastAPI's own form of 422."""
 _RETRY_SECONDS = 5
 _log = logging.getLogger("isocenter.viewer")
 

@@ -306,7 +306,7 @@ def orders(target: Target, chance: random.Random) -> None:
 
 @functools.cache
 def _web(port: int) -> httpx.Client:
-    return httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=15)
+    return httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE_S)
 
 
 def asked(target: Target, method: str, path: str, *, token: bool = True, **given: Any) -> httpx.Response | None:

@@ -19,6 +19,7 @@ from typing import Any
 import httpx
 import pytest
 import schemathesis
+from benchmarks._fuzz_bytes import Target, dataset, part10
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from hypothesis.errors import Unsatisfiable
@@ -31,7 +32,6 @@ from schemathesis.specs.openapi.checks import (
 )
 from starlette.testclient import TestClient
 
-from benchmarks._fuzz_bytes import Target, dataset, part10
 from isocenter.clinic.workflow import open_ledger
 from isocenter.verbs.clinic import load_clinic_config
 from isocenter.verbs.clinic.web import NodeWeb, node_app

@@ -93,7 +93,7 @@ def router(serves: DicomWeb) -> APIRouter:
         told = described(path, f"Search {level} (QIDO-RS).", {200: in_json("array"), 204: ()}, query=_SEARCHED)
         add(path, web.searching(level), f"search {path}", told)  # type: ignore[arg-type]
     for path in (study, series, one):
-        whole = {code: ("multipart/related", "application/dicom") for code in (200, 206)}
+        whole = dict.fromkeys((200, 206), ("multipart/related", "application/dicom"))
         add(path, web.retrieve, f"retrieve {path}", described(path, "Retrieve instances (WADO-RS).", whole))
         below = f"{path}/metadata"
         told = described(below, "Retrieve metadata (WADO-RS).", dict.fromkeys((200, 206), in_json("array")))

@@ -68,8 +68,8 @@ def run_server(
         started: Called with the port once it listens.
         stopped: Tells when to stop; None: a signal does.
         tls: Files of certificate and key (PEM); None: plain HTTP.
-        logs: Whether to write to standard error what there is to log; not where this process has its logs already, whose
-            form and secrecy then hold for the server's as well.
+        logs: Whether to write to standard error what there is to log; not where this process has its logs already,
+            whose form and secrecy then hold for the server's as well.
     """
     if logs:
         _log_to_standard_error()

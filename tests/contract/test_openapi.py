@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -128,32 +128,39 @@ def request_of(case: Any, base: str) -> dict[str, Any]:
     return {**given, "headers": headers}
 
 
+def asking(asked: Asked, operation: Any, mode: GenerationMode) -> Callable[[], None]:
+    """Return what asks an operation a few times."""
+    label, base = operation.label, str(asked.client.base_url).rstrip("/")
+
+    @settings(
+        max_examples=EACH, database=None, derandomize=True, deadline=None, phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )  # fmt: skip
+    @given(case=operation.as_strategy(generation_mode=mode), there=st.booleans())
+    def ask(case: Any, there: bool) -> None:
+        if there and not COSTLY.match(label):
+            names = case.path_parameters or {}
+            case.path_parameters = {name: asked.known.get(name, value) for name, value in names.items()}
+        given = request_of(case, base)
+        answer = asked.send(given.pop("method"), given.pop("url"), **given)
+        case.validate_response(answer, checks=CHECKS)
+        asked.operations.add(label)
+
+    return ask
+
+
 def ask_all(asked: Asked, mode: GenerationMode) -> set[str]:
-    """Ask every operation; return those of which nothing of the kind can be asked."""
-    base = str(asked.client.base_url).rstrip("/")
-    without = set()
+    """Ask every operation, and tell all that was not in order; return those of which nothing of the kind can be asked."""
+    without, wrong = set(), []
     for found in schemathesis.openapi.from_dict(asked.document).get_all_operations():
         operation = found.ok()
-        label = operation.label
-
-        @settings(
-            max_examples=EACH, database=None, derandomize=True, deadline=None, phases=[Phase.generate],
-            suppress_health_check=list(HealthCheck),
-        )  # fmt: skip
-        @given(case=operation.as_strategy(generation_mode=mode), there=st.booleans())
-        def ask(case: Any, there: bool, label: str = label) -> None:
-            if there and not COSTLY.match(label):
-                names = case.path_parameters or {}
-                case.path_parameters = {name: asked.known.get(name, value) for name, value in names.items()}
-            given = request_of(case, base)
-            answer = asked.send(given.pop("method"), given.pop("url"), **given)
-            case.validate_response(answer, checks=CHECKS)
-            asked.operations.add(label)
-
         try:
-            ask()
+            asking(asked, operation, mode)()
         except Unsatisfiable:
-            without.add(label)
+            without.add(operation.label)
+        except Exception as error:  # noqa: BLE001  # of each operation is told what is wrong with it
+            wrong.append(f"{operation.label}: {type(error).__name__}: {error}"[:700])
+    assert not wrong, f"{len(wrong)} operations\n" + "\n----\n".join(wrong)
     return without
 
 

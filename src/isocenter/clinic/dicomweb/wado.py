@@ -21,7 +21,12 @@ from pydicom import Dataset
 from pydicom.encaps import generate_frames
 from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
 from pydicom.pixels.utils import pixel_array
-from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    RLELossless,
+)
 
 from isocenter.clinic.dicomweb.index import Entry, element, element_in_json, readable, tag_of
 from isocenter.clinic.dicomweb.multipart import MediaType, part_of
@@ -168,7 +173,7 @@ def _as_explicit(file: Path) -> bytes:
     try:
         if dataset.file_meta.TransferSyntaxUID.is_compressed and dataset.file_meta.TransferSyntaxUID.is_encapsulated:
             _check_size(dataset, _count(dataset))
-            dataset.decompress(generate_instance_uid=False)
+            dataset.decompress(decoding_plugin=_plugin(dataset), generate_instance_uid=False)
         dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
         dataset.save_as(out, implicit_vr=False, little_endian=True, enforce_file_format=True)
     except PixelError:
@@ -298,6 +303,11 @@ def _check_size(dataset: Dataset, count: int = 1) -> None:
             raise PixelError("frames that are too large to be decoded")
 
 
+def _plugin(dataset: Dataset) -> str:
+    """Return what decodes; "" for the best there is. The faster decoder of RLE panics on damaged data, past `except`."""
+    return "pydicom" if dataset.file_meta.TransferSyntaxUID == RLELossless else ""
+
+
 def _frame_media(entry: Entry, wanted: Sequence[MediaType]) -> str:
     stored = _ENCODED.get(entry.syntax)
     native = f"application/octet-stream;transfer-syntax={_EXPLICIT}"
@@ -326,7 +336,7 @@ def _native_frame(dataset: Dataset, number: int) -> bytes:
                 raise PixelError("the pixels are shorter than their header says")
             return found
         _check_size(dataset)
-        pixels = pixel_array(dataset, index=number - 1)
+        pixels = pixel_array(dataset, index=number - 1, decoding_plugin=_plugin(dataset))
         if dataset.BitsAllocated == 1:
             return np.packbits(pixels.ravel(), bitorder="little").tobytes()
         return pixels.astype(pixels.dtype.newbyteorder("<")).tobytes()
@@ -360,7 +370,7 @@ def rendered(entry: Entry, number: int, how: Rendering) -> bytes:
         raise BadRequest(f"frames are numbered from 1 to {count}")
     try:
         _check_size(dataset)
-        grey = _grey(dataset, pixel_array(dataset, index=number - 1), number, how.window)
+        grey = _grey(dataset, pixel_array(dataset, index=number - 1, decoding_plugin=_plugin(dataset)), number, how.window)
         picture = Picture.fromarray(grey)
         if how.size is not None:
             picture.thumbnail((min(how.size[0], _MOST_SIDE), min(how.size[1], _MOST_SIDE)))

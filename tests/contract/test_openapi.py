@@ -112,7 +112,13 @@ def asked(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 def as_bytes(value: Any) -> bytes:
-    return str(value).encode("latin-1", "replace")
+    return value if isinstance(value, bytes) else str(value).encode("latin-1", "replace")
+
+
+@schemathesis.serializer("multipart/related")
+def of_one_part(_context: Any, value: Any) -> bytes:
+    """Return a body of STOW-RS whose only part is whatever Schemathesis makes."""
+    return b"--b\r\nContent-Type: application/dicom\r\n\r\n" + as_bytes(value) + b"\r\n--b--\r\n"
 
 
 def request_of(case: Any, base: str) -> dict[str, Any]:
@@ -125,6 +131,9 @@ def request_of(case: Any, base: str) -> dict[str, Any]:
     headers += [(b"cookie", as_bytes(f"{name}={value}")) for name, value in cookies.items()]
     if isinstance(given.get("data"), bytes | str):
         given["content"] = given.pop("data")
+        if as_bytes(given["content"]).startswith(b"--b\r\n"):
+            headers = [(k, v) for k, v in headers if k.lower() != b"content-type"]
+            headers.append((b"content-type", b'multipart/related; type="application/dicom"; boundary=b'))
     return {**given, "headers": headers}
 
 
@@ -150,10 +159,12 @@ def asking(asked: Asked, operation: Any, mode: GenerationMode) -> Callable[[], N
 
 
 def ask_all(asked: Asked, mode: GenerationMode) -> set[str]:
-    """Ask every operation, and tell all that was not in order; return those of which nothing of the kind can be asked."""
+    """Ask every operation, and tell all that was wrong; return those of which nothing of the kind can be asked."""
     without, wrong = set(), []
     for found in schemathesis.openapi.from_dict(asked.document).get_all_operations():
         operation = found.ok()
+        if mode is GenerationMode.NEGATIVE and _takes_anything(asked.document, operation.path, operation.method):
+            continue
         try:
             asking(asked, operation, mode)()
         except Unsatisfiable:
@@ -173,12 +184,15 @@ def test_good_requests_are_answered_as_the_document_says(asked: Asked) -> None:
 
 def test_bad_requests_are_answered_as_the_document_says(asked: Asked) -> None:
     before = asked.statuses.total()
-    without = ask_all(asked, GenerationMode.NEGATIVE)
+    assert ask_all(asked, GenerationMode.NEGATIVE) == set()
     assert asked.statuses.total() - before > 20
-    for label in without:  # of a route that takes nothing, nothing can be wrong
-        method, _, path = label.partition(" ")
-        told = asked.document["paths"][path][method.lower()]
-        assert "requestBody" not in told and not [p for p in told.get("parameters", ()) if p["in"] != "path"], label
+
+
+def _takes_anything(document: dict[str, Any], path: str, method: str) -> bool:
+    """Tell whether a route takes nothing that could be in no form: no body but bytes, and any names in its path."""
+    told = document["paths"][path][method.lower()]
+    formed = [p for p in told.get("parameters", ()) if p["in"] != "path" or "pattern" in p["schema"]]
+    return not formed and set(told.get("requestBody", {}).get("content", {})) <= {"multipart/related"}
 
 
 BODIES = (

@@ -304,7 +304,7 @@ def _check_size(dataset: Dataset, count: int = 1) -> None:
 
 
 def _plugin(dataset: Dataset) -> str:
-    """Return what decodes; "" for the best there is. The faster decoder of RLE panics on damaged data, past `except`."""
+    """Return what decodes; "" for the best. The faster decoder of RLE panics on damaged data, past every `except`."""
     return "pydicom" if dataset.file_meta.TransferSyntaxUID == RLELossless else ""
 
 
@@ -370,7 +370,8 @@ def rendered(entry: Entry, number: int, how: Rendering) -> bytes:
         raise BadRequest(f"frames are numbered from 1 to {count}")
     try:
         _check_size(dataset)
-        grey = _grey(dataset, pixel_array(dataset, index=number - 1, decoding_plugin=_plugin(dataset)), number, how.window)
+        pixels = pixel_array(dataset, index=number - 1, decoding_plugin=_plugin(dataset))
+        grey = _grey(dataset, pixels, number, how.window)
         picture = Picture.fromarray(grey)
         if how.size is not None:
             picture.thumbnail((min(how.size[0], _MOST_SIDE), min(how.size[1], _MOST_SIDE)))

@@ -62,13 +62,14 @@ from isocenter.clinic.dimse.holding import dataset_sha256, place_of
 from isocenter.clinic.dimse.journal import read_lines
 from isocenter.clinic.node import STATE_FILE
 from isocenter.core.errors import DataError
-from isocenter.data.images.dicom.header import scan
+from isocenter.data.images.dicom.header import Wanted, scan
 
 ROOT = Path(__file__).resolve().parents[1]
 BOUND_S = 60.0
 """Longest that a good request may take while the storm goes on: what takes longer hangs. Not a measure of speed."""
 LONG = 2.0
 """Minutes from which on an instance of 2 GiB is sent as well."""
+_NAME: Wanted = {0x00080018: ("SOPInstanceUID", "text")}
 FILES_MORE, THREADS_MORE, MEMORY_MORE_MIB = 24, 48, 128
 
 
@@ -444,12 +445,14 @@ def _check_held(target: Target, found: Found, store: Path) -> None:
         elif digest not in (line["sha256"], dataset_sha256(place)) or line["sha256"] != dataset_sha256(place):
             found.faults["an instance is held with other content than was answered for"] += 1
         else:
+            # What a sender wrote into it is held as it came; that it is the one asked for can be read.
             try:
-                scan(place)
-                found.held += 1
+                found.held += scan(place, wanted=_NAME).text("SOPInstanceUID") == sop
             except DataError:
                 found.faults["an instance that was answered with success can't be read"] += 1
     inbox = {str(line["sha256"]) for file in store.rglob("messages.jsonl") for _, line in read_lines(file)}
+    if found.held < len(target.taken) and not found.faults:
+        found.faults["an instance is held under another's name"] = len(target.taken) - found.held
     found.taken, found.acknowledged = len(target.taken), len(target.messages)
     found.messages = len(target.messages & inbox)
     if target.messages - inbox:
@@ -462,6 +465,7 @@ def _check_log(found: Found, log: Path) -> None:
         "a value of a patient": CANARY, "a trace that nobody caught": "Traceback", "the token": TOKEN,
         "a process that was started again": "started again", "a defect": "a defect of Isocenter",
         "a part of the node that ended by an error": "ends by an error",
+        "a part of the node that had to be ended": "does not end by itself",
     }  # fmt: skip
     for what, sign in signs.items():
         count = text.count(sign)
@@ -515,7 +519,7 @@ def page(plan: Plan, found: Found) -> str:
         *[f"| {name} | {count:,} |" for name, count in sorted(found.said.items())],
         "",
         f"{found.held:,} of {found.taken:,} instances and {found.messages:,} of {found.acknowledged:,} messages that",
-        "were answered with success are held, byte for byte, and the instances' headers can be read.",
+        "were answered with success are held, byte for byte; each instance is read as the one that was sent.",
         "",
         f"## Good requests meanwhile (bound: {BOUND_S:.0f} s)",
         "",

@@ -146,7 +146,7 @@ def _packed(views: list[memoryview]) -> Iterator[bytes]:
     yield packer.flush()
 
 
-_SAME = {"description": "What was asked for is what whoever asks has already"}
+_SAME: dict[str, object] = {"description": "What was asked for is what whoever asks has already"}
 _BINARY: dict[int | str, dict[str, object]] = {
     200: {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}},
     304: _SAME,

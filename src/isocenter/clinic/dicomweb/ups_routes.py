@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -41,7 +41,7 @@ def worklist_router(worklist: Worklist) -> APIRouter:
     item = "/workitems/{uid}"
     follower = f"{item}/subscribers/{{subscriber}}"
     one = {_JSON: {"schema": {"type": "object"}}}
-    for path, method, handler, what, answers, sent in (
+    table: Sequence[tuple[str, str, Any, str, Mapping[int, Any], Mapping[str, Any] | None]] = (
         ("/workitems", "POST", web.create, "Create a workitem.", {201: ()}, one),
         ("/workitems", "GET", web.search, "Search workitems.", {200: in_json("array"), 204: ()}, None),
         (item, "GET", web.retrieve, "Retrieve a workitem.", {200: in_json("array")}, None),
@@ -51,7 +51,8 @@ def worklist_router(worklist: Worklist) -> APIRouter:
         (follower, "POST", web.subscribe, "Subscribe.", {201: ()}, None),
         (follower, "DELETE", web.unsubscribe, "Unsubscribe.", {200: ()}, None),
         ("/subscribers/{subscriber}/events", "GET", web.events, "Poll what happened.", {200: _EVENTS}, None),
-    ):
+    )
+    for path, method, handler, what, answers, sent in table:
         told = described(path, what, answers, query=_SEARCHED if what.startswith("Search") else (), body=sent)
         routes.add_api_route(path, _guarded(handler), methods=[method], name=f"{method} {path}", **told)
     return routes

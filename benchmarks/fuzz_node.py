@@ -487,8 +487,8 @@ def _check_log(found: Found, log: Path) -> None:
 # ---- the page
 
 
-def page(plan: Plan, found: Found) -> str:
-    """Return the page of a run."""
+def page(plan: Plan, found: Found, note: str = "") -> str:
+    """Return the page of a run, with what is to be noted of its circumstances."""
     minutes = f"{found.seconds / 60:.1f}"
     lines = [
         "# A node under malformed input",
@@ -499,6 +499,7 @@ def page(plan: Plan, found: Found) -> str:
         "",
         f"{minutes} minutes, seed {plan.seed}, {plan.workers} attackers at one time, {datetime.date.today()},",
         f"{machine()}. The seed fixes what is thrown; what it meets depends on the scheduler.",
+        *([note] if note else []),
         "",
         f"**{'Nothing was wrong.' if found.good else 'Not in order:'}**",
         "",
@@ -555,13 +556,14 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=10)
     parser.add_argument("--page", type=Path)
     parser.add_argument("--keep", type=Path, help="folder for the node's store and log; else a temporary one")
+    parser.add_argument("--note", default="", help="stands on the page, of the circumstances")
     given = parser.parse_args()
     plan = Plan(given.minutes, given.seed)
     with tempfile.TemporaryDirectory() as temporary:
         found = run(plan, given.keep or Path(temporary))
     if given.page:
-        given.page.write_text(page(plan, found), "utf-8")
-    print(page(plan, found))
+        given.page.write_text(page(plan, found, given.note), "utf-8")
+    print(page(plan, found, given.note))
     print(json.dumps({"name": "fuzz_node", "good": found.good, "seed": plan.seed, "faults": found.faults}))
     sys.exit(0 if found.good else 1)
 

@@ -23,7 +23,7 @@ help:
 	@echo "make bench    all benchmarks against their peers (minutes), writes docs/results/benchmarks.md"
 	@echo "make results  the other measured pages of docs/results, from the labelled sets in DATA (long)"
 	@echo "make scale    plans and several processes, measured: docs/results/scale.md (minutes)"
-	@echo "make faults   the clinic's node killed, starved and cut off while 200 studies arrive: docs/results/node-faults.md"
+	@echo "make faults   the clinic's node killed, starved and cut off while 200 studies arrive: docs/results/node-faults*.md"
 	@echo "make fuzz     ten minutes of malformed input against the clinic's node: docs/results/fuzz.md"
 	@echo "make clinic   the node between scanner and archive, with real images and with PostgreSQL (minutes)"
 	@echo "make train    the two automatic tasks again, from the labelled sets in DATA, into .runs (hours)"
@@ -107,10 +107,11 @@ results: install
 
 clinic: install system
 	ISOCENTER_LONG=1 $(BIN)/python -m pytest -q -n0 tests/e2e/test_clinic.py tests/e2e/test_clinic_results.py \
-	  tests/e2e/test_clinic_web.py tests/e2e/test_arrival.py tests/real/test_clinic_real.py
+	  tests/e2e/test_clinic_web.py tests/e2e/test_clinic_database.py tests/e2e/test_arrival.py tests/real/test_clinic_real.py
 
 faults: install
 	$(BIN)/python -m benchmarks.node_faults --page docs/results/node-faults.md
+	$(BIN)/python -m benchmarks.node_faults --postgresql --page docs/results/node-faults-postgresql.md
 
 MINUTES ?= 10
 SEED ?= 10

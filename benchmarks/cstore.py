@@ -30,11 +30,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.__main__ import machine
+from benchmarks._dcmtk import ENVIRONMENT, dcmtk
+from benchmarks._dcmtk import version as dcmtk_version
 from benchmarks.ingest import _get, _when_ready, write
 
 _PAGE = Path(__file__).resolve().parents[1] / "docs" / "results" / "cstore.md"
 _TITLE = "ISOCENTER"
-_ENVIRONMENT = {**os.environ, "TCP_NODELAY": "1"}
 _CASES = (
     ("64 x 64, one association", 64, 4000, 1),
     ("64 x 64, four associations", 64, 4000, 4),
@@ -62,9 +63,9 @@ def spread(folder: Path, count: int) -> list[Path]:
 def send(port: int, folders: list[Path]) -> float:
     """Send each folder over an association of its own, all at once; return the seconds it took."""
     began = time.perf_counter()
-    command = ["storescu", "-aet", "SCANNER", "-aec", _TITLE, "+sd", "+r", "-xe", "127.0.0.1", str(port)]
+    command = [dcmtk("storescu"), "-aet", "SCANNER", "-aec", _TITLE, "+sd", "+r", "-xe", "127.0.0.1", str(port)]
     senders = [
-        subprocess.Popen([*command, str(folder)], env=_ENVIRONMENT, stdout=subprocess.DEVNULL) for folder in folders
+        subprocess.Popen([*command, str(folder)], env=ENVIRONMENT, stdout=subprocess.DEVNULL) for folder in folders
     ]
     ends = [sender.wait() for sender in senders]
     if any(ends):
@@ -123,7 +124,7 @@ def orthanc(scratch: Path, folders: list[Path], count: int) -> tuple[float, str]
     (scratch / "orthanc.json").write_text(json.dumps(settings), "utf-8")
     command = [str(shutil.which("Orthanc") or shutil.which("orthanc")), str(scratch / "orthanc.json")]
     quiet = subprocess.DEVNULL
-    with subprocess.Popen(command, stdout=quiet, stderr=quiet, env=_ENVIRONMENT) as process:
+    with subprocess.Popen(command, stdout=quiet, stderr=quiet, env=ENVIRONMENT) as process:
         try:
             version = _when_ready(web, process)
             took = send(dicom, folders)
@@ -138,8 +139,8 @@ def orthanc(scratch: Path, folders: list[Path], count: int) -> tuple[float, str]
 def storescp(scratch: Path, folders: list[Path], count: int) -> float:
     """Return seconds."""
     port = free_port()
-    command = ["storescp", "--fork", "-od", str(scratch), "-aet", _TITLE, str(port)]
-    with subprocess.Popen(command, env=_ENVIRONMENT, stdout=subprocess.DEVNULL, start_new_session=True) as process:
+    command = [dcmtk("storescp"), "--fork", "-od", str(scratch), "-aet", _TITLE, str(port)]
+    with subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.DEVNULL, start_new_session=True) as process:
         try:
             for _ in range(200):
                 with socket.socket() as probe:
@@ -224,7 +225,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
     quick = parser.parse_args().quick
-    missing = [p for p in ("storescu", "storescp", "Orthanc") if shutil.which(p) is None]
+    missing = [p for p in ("storescu", "storescp") if not dcmtk(p)]
+    missing += [] if shutil.which("Orthanc") or shutil.which("orthanc") else ["Orthanc"]
     if missing:
         raise SystemExit(f"not installed: {', '.join(missing)} (Debian: dcmtk, orthanc)")
     rows, studies = [], {}
@@ -238,8 +240,7 @@ def main() -> None:
         write(scratch / "in", 1, 64)
         (scratch / "one").mkdir()
         version = orthanc(scratch / "one", [scratch / "in"], 1)[1]
-    dcmtk = subprocess.run(["storescp", "--version"], capture_output=True, text=True, check=True).stdout
-    versions = (version, re.sub(r".*?(dcmtk: storescp v\S+).*", r"\1", dcmtk.replace("\n", " ")).lstrip("$")[:40])
+    versions = (version, " ".join(dcmtk_version(dcmtk("storescp")).split()[:3]))
     if not quick:
         write_page(rows, studies, versions)
     cases = [

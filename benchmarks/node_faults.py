@@ -1,10 +1,11 @@
 """A node of the clinic under faults: is every study that was sent answered, once and whole?
 
-    python -m benchmarks.node_faults [--quick] [--seed N] [--page docs/results/node-faults.md]
+    python -m benchmarks.node_faults [--quick] [--postgresql] [--seed N] [--page docs/results/node-faults.md]
 
 Small studies are sent as a modality would send them (whoever gets no success sends again), through a line that stalls
 now and then. Meanwhile the node's processes are killed (-9) at random moments, alone or all at once, its disk fills up,
-and the archive that results go to is down for a while. Then everything is let finish, and counted: at the senders, in
+and the archive that results go to is down for a while; with --postgresql the ledger and the checkpoints are in a
+PostgreSQL, which crashes and is away for a while too. Then everything is let finish, and counted: at the senders, in
 the node's ledger, and at the archive, which checks each result itself.
 
 Not a measure of speed. The tasks here are a stand-in that reads every instance and writes one DICOM object; receiving,
@@ -31,10 +32,10 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pynetdicom
@@ -44,21 +45,24 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
 from benchmarks.__main__ import machine
+from benchmarks._postgresql import Cluster, cluster
 from isocenter.clinic.dimse import Limits, LocalEntity, Reception
 from isocenter.clinic.node import STATE_FILE, Node, Part
 from isocenter.clinic.ports import ResultFile, Route, Said, Verdict, Work, Worked
 from isocenter.clinic.retrieve import DimseNode
-from isocenter.clinic.workflow import Completeness, open_ledger
+from isocenter.clinic.workflow import Completeness, Ledger, open_ledger
 from isocenter.clinic.workflow.deliver import Insistence, StoreDestination
 from isocenter.clinic.workflow.engine import Engine, EngineSettings, Ports, derived_uid
 from isocenter.clinic.workflow.rules import Rule, Rules
 from isocenter.clinic.workflow.tables import DELIVERIES
+from isocenter.core.errors import TransportError
 from isocenter.data.images.atomic import atomic_folder
 
 ROOT = Path(__file__).resolve().parents[1]
 CT = "1.2.840.10008.5.1.4.1.1.2"
 SC = "1.2.840.10008.5.1.4.1.1.7"
 RESERVE = 2 << 20
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,7 @@ class Plan:
     disk_full_s: float = 6.0
     stalls: int = 3
     stall_s: float = 2.0
+    database_down_s: float = 20.0
     disk_mib: int = 96
     patience_s: float = 420.0
 
@@ -84,7 +89,7 @@ class Plan:
         """Return a plan that ends within seconds."""
         return Plan(
             studies=10, instances=3, kills=3, senders=2, quiet_s=2.0, between_kills_s=(1.0, 3.5), pacs_down_s=2.0,
-            disk_full_s=1.5, stalls=1, stall_s=1.0, patience_s=60.0,
+            disk_full_s=1.5, stalls=1, stall_s=1.0, database_down_s=3.0, patience_s=90.0,
         )  # fmt: skip
 
 
@@ -108,6 +113,8 @@ class Figures:
     refused: int = 0
     dead_letters: int = 0
     disk: str = ""
+    database: str = ""
+    without_database: int = 0
     seconds: float = 0.0
     kills: dict[str, int] = field(default_factory=dict)
 
@@ -172,9 +179,8 @@ class _Open:
         """Nobody is told."""
 
 
-def work(store: Path, pacs: int, quiet_s: float, stopped: Callable[[], bool]) -> None:
+def work(store: Path, pacs: int, quiet_s: float, database: str, stopped: Callable[[], bool]) -> None:
     """The workflow's process."""
-    database = os.environ.get("ISOCENTER_TEST_POSTGRESQL", "")
     ledger = open_ledger(database or f"sqlite:///{store / 'ledger.db'}")
     settings = EngineSettings(
         store, database or f"sqlite:///{store / 'workflow.db'}", Completeness(quiet_s=quiet_s),
@@ -191,7 +197,7 @@ def work(store: Path, pacs: int, quiet_s: float, stopped: Callable[[], bool]) ->
         engine.close()
 
 
-def node_main(store: Path, port: int, pacs: int, quiet_s: float) -> None:
+def node_main(store: Path, port: int, pacs: int, quiet_s: float, database: str) -> None:
     """The node's own process."""
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(process)d %(message)s")
     reception = Reception(
@@ -199,7 +205,7 @@ def node_main(store: Path, port: int, pacs: int, quiet_s: float) -> None:
     )
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    with Node(reception, (Part("workflow", functools.partial(work, store, pacs, quiet_s)),)) as node:
+    with Node(reception, (Part("workflow", functools.partial(work, store, pacs, quiet_s, database)),)) as node:
         node.serve(stop.is_set)
 
 
@@ -370,8 +376,8 @@ class Modality:
 class Tormented:
     """The node as a process that is started again whenever it is gone."""
 
-    def __init__(self, store: Path, pacs: int, plan: Plan, log: Path) -> None:
-        self._store, self._pacs, self._plan = store, pacs, plan
+    def __init__(self, store: Path, pacs: int, plan: Plan, log: Path, database: str) -> None:
+        self._store, self._pacs, self._plan, self._database = store, pacs, plan, database
         self.port = free_port()
         self._log = log.open("ab")
         self._process: subprocess.Popen[bytes] | None = None
@@ -382,7 +388,7 @@ class Tormented:
             return
         self._process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.node_faults", "--node", str(self._store), str(self.port),
-             str(self._pacs), str(self._plan.quiet_s)],
+             str(self._pacs), str(self._plan.quiet_s), self._database],
             cwd=ROOT, stdout=self._log, stderr=self._log, start_new_session=True, env=environment(),
         )  # fmt: skip
 
@@ -463,14 +469,22 @@ def fill(store: Path, seconds: float, felt: Callable[[], bool]) -> None:
     filler.unlink()
 
 
-def run(plan: Plan, folder: Path) -> Figures:
-    """Do all that to a node, let it finish, and count."""
+def run(plan: Plan, folder: Path, server: Cluster | None = None) -> Figures:
+    """Do all that to a node, let it finish, and count.
+
+    Args:
+        plan: What is done to it.
+        folder: Gets its store and log.
+        server: Where its tables are; None for SQLite in its store.
+    """
     chance, figures, began = random.Random(plan.seed), Figures(studies=plan.studies), time.monotonic()
+    database = "" if server is None else server.new()
     store = folder / "store"
     store.mkdir(mode=0o700)
     archive = Archive()
     with small_disk(store, plan.disk_mib) as figures.disk:
-        node = Tormented(store, archive.port, plan, folder / "node.log")
+        node = Tormented(store, archive.port, plan, folder / "node.log", database)
+        book = Book(store, database)
         line = Line(node.port)
         archive.up()
         try:
@@ -479,7 +493,9 @@ def run(plan: Plan, folder: Path) -> Figures:
             length = plan.kills * sum(plan.between_kills_s) / 2
             pace = max(0.0, length * plan.senders / plan.studies - 0.1)
             threads = [threading.Thread(target=modality.work, args=(pace,)) for _ in range(plan.senders)]
-            threads += [threading.Thread(target=f) for f in _faults(plan, figures, store, line, archive, length)]
+            threads += [threading.Thread(target=f) for f in _faults(plan, figures, book, line, archive, length)]
+            if server is not None:
+                threads.append(threading.Thread(target=_database, args=(plan, figures, book, server, length)))
             for thread in threads:
                 thread.start()
             kills: Counter[str] = Counter()
@@ -491,10 +507,10 @@ def run(plan: Plan, folder: Path) -> Figures:
             until = time.monotonic() + plan.patience_s
             while time.monotonic() < until:
                 _keep_up(node, 0.5)
-                if not any(t.is_alive() for t in threads) and _done(store, plan):
+                if not any(t.is_alive() for t in threads) and book.done(plan):
                     break
             node.stop()
-            _count(store, plan, archive, figures)
+            _count(book, plan, archive, figures)
         finally:
             node.stop() if node._process is not None and node._process.poll() is None else None
             archive.down()
@@ -511,21 +527,21 @@ def _keep_up(node: Tormented, seconds: float) -> None:
 
 
 def _faults(
-    plan: Plan, figures: Figures, store: Path, line: Line, archive: Archive, length: float
+    plan: Plan, figures: Figures, book: Book, line: Line, archive: Archive, length: float
 ) -> list[Callable[[], None]]:
     """Return what goes wrong beside the kills, each at its time."""
 
     def disk() -> None:
         time.sleep(0.3 * length)
         if figures.disk:
-            fill(store, plan.disk_full_s, lambda: figures.refused > 0)
+            fill(book.store, plan.disk_full_s, lambda: figures.refused > 0)
 
     def pacs() -> None:
         time.sleep(0.5 * length)
         archive.down()
         time.sleep(plan.pacs_down_s)
         until = time.monotonic() + 60
-        while not _tried_again(store) and time.monotonic() < until:
+        while not book.tried_again() and time.monotonic() < until:
             time.sleep(0.5)
         archive.up()
 
@@ -537,36 +553,63 @@ def _faults(
     return [disk, pacs, stalls]
 
 
-def _ledger(store: Path) -> Any:
-    return open_ledger(os.environ.get("ISOCENTER_TEST_POSTGRESQL", "") or f"sqlite:///{store / 'ledger.db'}")
+def _database(plan: Plan, figures: Figures, book: Book, server: Cluster, length: float) -> None:
+    """Crash the database, and start it again after a while: what arrives meanwhile is received all the same."""
+    time.sleep(0.8 * length)
+    before = book.journaled()
+    server.stop(signal.SIGQUIT)
+    time.sleep(plan.database_down_s)
+    figures.without_database = book.journaled() - before
+    server.start()
 
 
-def _tried_again(store: Path) -> int:
-    """Return how many tries of deliveries were not the last."""
-    if not (store / "ledger.db").is_file():
-        return 0
-    late = sqlalchemy.case((DELIVERIES.c.state == "waiting", DELIVERIES.c.tries), else_=DELIVERIES.c.tries - 1)
-    with suppress(sqlalchemy.exc.OperationalError):  # the disk is full
-        ledger = _ledger(store)
-        with ledger.engine.connect() as connection:
-            found = int(connection.scalar(sqlalchemy.select(sqlalchemy.func.sum(late))) or 0)
-        ledger.engine.dispose()
-        return found
-    return 0
+@dataclass(frozen=True)
+class Book:
+    """What the node has on record.
+
+    Args:
+        store: Its folder.
+        database: URL of its tables; "" for SQLite in the store.
+    """
+
+    store: Path
+    database: str
+
+    def ask(self, question: Callable[[Ledger], T], otherwise: T) -> T:
+        """Ask the ledger; where it is not there, or not there now, there is another answer."""
+        if not self.database and not (self.store / "ledger.db").is_file():
+            return otherwise
+        with suppress(sqlalchemy.exc.OperationalError, TransportError):  # the disk is full, or the database away
+            ledger = open_ledger(self.database or f"sqlite:///{self.store / 'ledger.db'}")
+            try:
+                return question(ledger)
+            finally:
+                ledger.engine.dispose()
+        return otherwise
+
+    def tried_again(self) -> int:
+        """Return how many tries of deliveries were not the last."""
+        late = sqlalchemy.case((DELIVERIES.c.state == "waiting", DELIVERIES.c.tries), else_=DELIVERIES.c.tries - 1)
+
+        def tries(ledger: Ledger) -> int:
+            with ledger.engine.connect() as connection:
+                return int(connection.scalar(sqlalchemy.select(sqlalchemy.func.sum(late))) or 0)
+
+        return self.ask(tries, 0)
+
+    def done(self, plan: Plan) -> bool:
+        """Tell whether all was answered, and is where it goes."""
+        counts: dict[str, int] = self.ask(lambda ledger: ledger.counts(), {})
+        ended = counts.get("answered", 0) + counts.get("failed", 0)
+        return bool(ended >= plan.studies and not counts.get("delivery waiting", 0))
+
+    def journaled(self) -> int:
+        """Return how many instances the acceptors have taken."""
+        return sum(file.read_bytes().count(b"\n") for file in (self.store / "journal").glob("*.jsonl"))
 
 
-def _done(store: Path, plan: Plan) -> bool:
-    if not (store / "ledger.db").is_file():
-        return False
-    ledger = _ledger(store)
-    counts = ledger.counts()
-    ledger.engine.dispose()
-    ended = counts.get("answered", 0) + counts.get("failed", 0)
-    return bool(ended >= plan.studies and not counts.get("delivery waiting", 0))
-
-
-def _count(store: Path, plan: Plan, archive: Archive, figures: Figures) -> None:
-    ledger = _ledger(store)
+def _count(book: Book, plan: Plan, archive: Archive, figures: Figures) -> None:
+    ledger = open_ledger(book.database or f"sqlite:///{book.store / 'ledger.db'}")
     states = ledger.studies(limit=10 * plan.studies)
     figures.received = sum(s.instances == plan.instances for s in states)
     figures.answered = sum(s.state == "answered" for s in states)
@@ -574,8 +617,8 @@ def _count(store: Path, plan: Plan, archive: Archive, figures: Figures) -> None:
     figures.amended = sum(s.version > 1 for s in states)
     figures.dead_letters = len(ledger.dead_letters())
     ledger.engine.dispose()
-    figures.tried_again = _tried_again(store)
-    figures.ran_again = len((store / "runs").read_text().splitlines()) - plan.studies
+    figures.tried_again = book.tried_again()
+    figures.ran_again = len((book.store / "runs").read_text().splitlines()) - plan.studies
     by_study: dict[str, set[str]] = {}
     for uid, lines in archive.seen.items():
         by_study.setdefault(lines[0][0], set()).add(uid)
@@ -607,14 +650,22 @@ def page(plan: Plan, figures: Figures) -> str:
         ("failed", figures.failed),
         ("dead letters", figures.dead_letters),
     ]
+    where, option, gone = "", "", ""
+    if figures.database:
+        where, option = " with PostgreSQL", " --postgresql"
+        gone = (
+            f", {figures.database}, which holds ledger and checkpoints on another disk, that crashed (SIGQUIT) and was "
+            f"away for {plan.database_down_s:g} s"
+        )
     lines = [
-        "# A node under faults",
+        f"# A node{where} under faults",
         "",
-        "Made by `make faults` (`benchmarks/node_faults.py`), which anyone can start; not a measure of speed.",
+        f"Made by `make faults` (`python -m benchmarks.node_faults{option}`), which anyone can start; not a measure of "
+        "speed.",
         "",
         f"{plan.studies} studies of {plan.instances} instances, {plan.senders} senders that send again until taken. "
         f"Meanwhile {plan.kills} kills with -9 at random moments ({kills}), {disk}, "
-        f"an archive that was down for {plan.pacs_down_s:g} s, and {plan.stalls} stalls of the line of "
+        f"an archive that was down for {plan.pacs_down_s:g} s{gone}, and {plan.stalls} stalls of the line of "
         f"{plan.stall_s:g} s. Seed {plan.seed}; {figures.seconds:g} s; {machine()}.",
         "",
         "| what | count |",
@@ -626,14 +677,14 @@ def page(plan: Plan, figures: Figures) -> str:
         f"want of room (A700), {figures.tried_again} deliveries had to be tried again while the archive was down, and "
         f"{figures.delivered_again} results reached the archive more than once, with the same UID and the same bytes.",
         "",
+        *([f"While the database was away {figures.without_database} instances were received.", ""] * bool(where)),
         "The task is a stand-in that reads every instance and writes one object; receiving, ledger, workflow and "
         "delivery are the product's own. Completeness is by silence "
         f"({plan.quiet_s:g} s): a sender that is silent for longer in mid-study has that study answered as far as it "
         "came, and amended when the rest arrives; where scanners report performed procedure steps, their count "
         "decides.",
         "",
-        *_EARLIER,
-        "",
+        *(() if where else (*_EARLIER, "")),
     ]
     return "\n".join(lines)
 
@@ -649,19 +700,28 @@ _EARLIER = (
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument(
+        "--postgresql", action="store_true", help="the node's tables in a PostgreSQL, which crashes too"
+    )
     parser.add_argument("--seed", type=int, default=10)
     parser.add_argument("--page", type=Path)
     parser.add_argument("--keep", type=Path, help="folder for the node's store and log; else a temporary one")
-    parser.add_argument("--node", nargs=4, metavar=("STORE", "PORT", "PACS", "QUIET"), help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--node", nargs=5, metavar=("STORE", "PORT", "PACS", "QUIET", "DATABASE"), help=argparse.SUPPRESS
+    )
     asked = parser.parse_args()
     if asked.node:
-        store, port, pacs, quiet_s = asked.node
-        node_main(Path(store), int(port), int(pacs), float(quiet_s))
+        store, port, pacs, quiet_s, database = asked.node
+        node_main(Path(store), int(port), int(pacs), float(quiet_s), database)
         return
     logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)
     plan = Plan.quick() if asked.quick else Plan(seed=asked.seed)
-    with tempfile.TemporaryDirectory() as temporary:
-        figures = run(plan, asked.keep or Path(temporary))
+    with (
+        tempfile.TemporaryDirectory() as temporary,
+        cluster(flushed=True) if asked.postgresql else nullcontext() as server,
+    ):
+        figures = run(plan, asked.keep or Path(temporary), server)
+        figures.database = "" if server is None else server.version
     if asked.page:
         asked.page.write_text(page(plan, figures), "utf-8")
     print(json.dumps({"name": "node_faults", "good": figures.good, **vars(figures)}))

@@ -33,6 +33,7 @@ from isocenter.clinic.access import (
 from isocenter.clinic.access.limits import Rate
 from isocenter.clinic.access.rules import rules
 from isocenter.clinic.access.table import ACCESS_RULES
+from postgres_peer import Databases
 
 BASE = "http://127.0.0.1"
 PASSWORD = "correct horse battery staple"
@@ -156,11 +157,11 @@ def sign_in(client: TestClient, name: str, password: str = PASSWORD, **more: str
 @contextmanager
 def guarded(
     folder: Path, *, app: Starlette | None = None, table: Table = TABLE, provider: Provider | None = None,
-    settings: LayerSettings | None = None,
+    settings: LayerSettings | None = None, databases: Databases | None = None,
 ) -> Iterator[Guarded]:  # fmt: skip
     """An app behind the layer, with an account and a token of every role ("admin", "radiologist", ...)."""
     clock, kept = Clock(), Kept()
-    accounts = open_accounts(f"sqlite:///{folder / 'access.db'}", Passwords(1, 8, 1))
+    accounts = open_accounts((databases or Databases()).url(folder, "access.db"), Passwords(1, 8, 1))
     accounts.clock = clock
     settings = settings or LayerSettings(
         check_s=0.02, rates=Rates(Rate(1e-6, 1000), Rate(1e-6, 1000), Rate(1e-6, 1000))

@@ -17,12 +17,14 @@ from pathlib import Path
 from typing import Any
 
 import highdicom
+import numpy as np
 import pytest
 import yaml
 from pydicom import Dataset, dcmread
 
 import isocenter
 from dciodvfy import dciodvfy_errors
+from dcmtk_peer import need_dcmtk, run_dcmtk
 from isocenter.verbs.clinic import clinic_status
 from orthanc_peer import Certificates, Orthanc, certificates, free_port, need, orthanc
 
@@ -47,7 +49,7 @@ def settings(folder: Path, port: int, archive: int, tls: Certificates | None = N
     if tls is not None:
         files = {"certificate": str(tls.certificate), "key": str(tls.key), "authorities": str(tls.certificate)}
     content: dict[str, Any] = {
-        "store": "store", "acceptors": 1, "completeness": {"quiet_s": 1.5},
+        "store": "store", "acceptors": 1, "completeness": {"quiet_s": 3.0},
         "entities": [
             {"title": "ISOCENTER", "port": port, "callers": [{"title": "ORTHANC", "hosts": ["127.0.0.1"]}]}
         ],
@@ -87,16 +89,21 @@ def node(config: Path, toy: Path) -> Iterator[subprocess.Popen[str]]:
 
 def round_trip(folder: Path, study: Path, toy: Path, *, tls: bool, **more: Any) -> list[Dataset]:
     """Send a study to Orthanc as a scanner would; return the results that came back there, each proven."""
-    need("storescu", "findscu", "dciodvfy")
+    need("dciodvfy")
+    need_dcmtk("storescu", "findscu")
     port = free_port()
     secure = certificates(folder) if tls else None
     with orthanc(folder / "orthanc", port, secure) as archive:
         config = settings(folder, port, archive.dicom, secure, **more)
         with node(config, toy):
             store_scu(archive, study, secure)
+            held = folder / "store" / "held"
+            assert wait_for(lambda: len(list(held.rglob("*.dcm"))) >= len(list(study.rglob("*.dcm"))), 150), (
+                folder / "orthanc" / "log"
+            ).read_text()[-2000:]
             sent = {str(dcmread(f, stop_before_pixels=True).SOPInstanceUID) for f in study.rglob("*.dcm")}
             uid = str(dcmread(next(study.rglob("*.dcm")), stop_before_pixels=True).StudyInstanceUID)
-            wait_for(lambda: clinic_status(config).deliveries.get("delivered", 0) >= 2)
+            wait_for(lambda: clinic_status(config).deliveries.get("delivered", 0) >= 2, 150)
             time.sleep(3)  # what came back is forwarded again; that must not begin anything
             status = clinic_status(config)
             log = (folder / "node.log").read_text()
@@ -104,21 +111,33 @@ def round_trip(folder: Path, study: Path, toy: Path, *, tls: bool, **more: Any) 
             assert status.deliveries == {"delivered": 2}, f"{status}\n{log}"
             assert status.running
             found = results(archive, uid, sent, secure)
-            for file in sorted((folder / "store" / "results").rglob("*.dcm")):
-                # What the source itself breaks (a Study ID that is too long, say) its results must repeat.
-                assert set(dciodvfy_errors(file)) <= set(dciodvfy_errors(next(study.rglob("*.dcm"))))
         assert not clinic_status(config).running
+    for dataset in found:
+        file = folder / f"{dataset.SOPInstanceUID}.dcm"
+        dataset.save_as(file, enforce_file_format=True)
+        # What the source itself breaks (a Study ID that is too long, say) its results must repeat.
+        assert set(dciodvfy_errors(file)) <= set(dciodvfy_errors(next(study.rglob("*.dcm"))))
+    proven_in_place(found, study)
     return found
 
 
 def store_scu(archive: Orthanc, study: Path, tls: Certificates | None) -> None:
     """Send files with dcmtk."""
-    over = ["+tls", str(tls.key), str(tls.certificate), "-ic"] if tls else []
     files = sorted(map(str, study.rglob("*.dcm")))
-    subprocess.run(
-        ["storescu", *over, "-aet", "SCANNER", "-aec", "ORTHANC", "127.0.0.1", str(archive.dicom), *files],
-        check=True, capture_output=True, env={**os.environ, "TCP_NODELAY": "1"}, timeout=120,
+    # As the files are: what is compressed is offered so, and beside it what every archive takes.
+    syntax = {
+        "1.2.840.10008.1.2.4.50": "-xy", "1.2.840.10008.1.2.4.70": "-xs", "1.2.840.10008.1.2.4.80": "-xt",
+        "1.2.840.10008.1.2.4.90": "-xv", "1.2.840.10008.1.2.4.91": "-xw", "1.2.840.10008.1.2.5": "-xr",
+    }.get(str(dcmread(files[0], stop_before_pixels=True).file_meta.TransferSyntaxUID), "-x=")  # fmt: skip
+    # What is in the files is offered, and no more (-R): dcmtk's own list of classes ends before Comprehensive 3D SR.
+    run_dcmtk(
+        "storescu", *_over(tls), "-R", syntax, "-aet", "SCANNER", "-aec", "ORTHANC", "127.0.0.1", str(archive.dicom),
+        *files,
     )  # fmt: skip
+
+
+def _over(tls: Certificates | None) -> list[str]:
+    return ["+tls", str(tls.key), str(tls.certificate), "-ic"] if tls else []
 
 
 def results(archive: Orthanc, study: str, sent: set[str], tls: Certificates | None) -> list[Dataset]:
@@ -128,12 +147,14 @@ def results(archive: Orthanc, study: str, sent: set[str], tls: Certificates | No
     assert sent <= set(classes)
     made = {uid: kind for uid, kind in classes.items() if uid not in sent}
     assert sorted(made.values()) == sorted([SEG, SR])
-    over = ["+tls", str(tls.key), str(tls.certificate), "-ic"] if tls else []
-    asked = ["findscu", *over, "-S", "-aec", "ORTHANC", "-k", "QueryRetrieveLevel=SERIES",
-             "-k", f"StudyInstanceUID={study}", "-k", "SeriesInstanceUID", "-k", "Modality",
-             "127.0.0.1", str(archive.dicom)]  # fmt: skip
-    done = subprocess.run(asked, check=True, capture_output=True, text=True, timeout=60)
-    said = done.stdout + done.stderr
+    for modality in ("SEG", "SR"):
+        (series,) = archive.ask(f"/dicom-web/studies/{study}/series?Modality={modality}")
+        assert series["00201209"]["Value"] == [1], series
+    said = run_dcmtk(
+        "findscu", *_over(tls), "-S", "-aec", "ORTHANC", "-k", "QueryRetrieveLevel=SERIES",
+        "-k", f"StudyInstanceUID={study}", "-k", "SeriesInstanceUID", "-k", "Modality",
+        "127.0.0.1", str(archive.dicom),
+    )  # fmt: skip
     modalities = re.findall(r"\(0008,0060\) CS \[(\w+)\s*\]", said)
     assert sorted(m for m in modalities if m in ("SEG", "SR")) == ["SEG", "SR"], said
     numbers = {n: archive.ask(f"/instances/{n}/simplified-tags")["SOPInstanceUID"] for n in archive.ask("/instances")}
@@ -157,3 +178,21 @@ def _fetched(archive: Orthanc, number: str) -> Dataset:
                 report = highdicom.sr.srread(file)
                 assert report.content.get_volumetric_roi_measurement_groups()
         return dataset
+
+
+def proven_in_place(found: list[Dataset], study: Path) -> None:
+    """Prove, by other makers' readers alone, that each voxel of the SEG lies on the pixel that it was made of."""
+    sources = [dcmread(file) for file in sorted(study.rglob("*.dcm"))]
+    values = {str(s.SOPInstanceUID): s.pixel_array * float(s.RescaleSlope) + float(s.RescaleIntercept) for s in sources}
+    uids = list(values)
+    (seg,) = (one for one in found if one.SOPClassUID == SEG)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        masks = highdicom.seg.Segmentation.from_dataset(seg).get_pixels_by_source_instance(
+            uids, segment_numbers=[1], assert_missing_frames_are_empty=True
+        )[..., 0]
+    expected = np.stack([values[uid] for uid in uids])
+    expected = expected > expected.mean()  # as the toy task has it
+    assert masks.shape == expected.shape and expected.any() and not expected.all()
+    wrong = (masks.astype(bool) != expected).sum(axis=(1, 2))
+    assert not wrong.any(), f"voxels that differ, by instance: {wrong.tolist()}"

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from postgres_peer import KINDS, Cluster, Databases, databases_of, server
+
 # No test is timed: a machine may be busy.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
@@ -47,3 +49,16 @@ def shared_data() -> Path:
     if os.environ.get("CI") == "true":
         pytest.fail(reason + " (under CI=true it must be there)")
     pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[Cluster]:
+    """A PostgreSQL of the tests' own; skipped, saying so, where it is not installed, and a failure under CI=true."""
+    with server() as made:
+        yield made
+
+
+@pytest.fixture(params=KINDS)
+def databases(request: pytest.FixtureRequest) -> Iterator[Databases]:
+    """Where the nodes of a test keep their tables: the test is run with SQLite, and again with PostgreSQL."""
+    yield from databases_of(request)

@@ -8,11 +8,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import update
+
 from isocenter.clinic.dimse.notes import Note, Notes
 from isocenter.clinic.node import STATE_FILE
 from isocenter.clinic.workflow import Ledger, open_ledger
 from isocenter.clinic.workflow.engine import TURNED
 from isocenter.clinic.workflow.noted import take_in_notes
+from isocenter.clinic.workflow.tables import STUDIES
 from isocenter.clinic.workflow.turning import touch
 
 STUDY = "1.2.840.113619.2.55.3.604688119.971.1732693001.{}"
@@ -28,18 +31,18 @@ def line(study: int, number: int, **more: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def busy_store(store: Path) -> Ledger:
-    """Fill a store; return its ledger."""
+def busy_store(store: Path, url: str = "") -> Ledger:
+    """Fill a store; return its ledger, of the database of a URL, or in the store."""
     (store / "journal").mkdir(parents=True, mode=0o700)
     journal = store / "journal" / "1-1.jsonl"
     lines = [line(study, number) for study in range(6) for number in range(1, 4 + study)]
     lines += [line(0, 1, again=True), line(0, 2, sha256="f" * 64, conflict=True)]
     journal.write_text("".join(json.dumps(one) + "\n" for one in lines))
-    ledger = open_ledger(f"sqlite:///{store / 'ledger.db'}")
+    ledger = open_ledger(url or f"sqlite:///{store / 'ledger.db'}")
     ledger.take_in(store / "journal")
     for study, state in ((0, "answered"), (1, "failed"), (2, "working"), (3, "complete")):
         with ledger.engine.begin() as connection:
-            connection.exec_driver_sql("UPDATE studies SET state='complete' WHERE study=?", (STUDY.format(study),))
+            connection.execute(update(STUDIES).where(STUDIES.c.study == STUDY.format(study)).values(state="complete"))
         if state != "complete":
             ledger.mark(STUDY.format(study), 1, state, "a series is incomplete: 3 gaps" if state == "failed" else "")
     for number, (state, seconds) in enumerate((("answered", 4.25), ("answered", 61.0), ("abstained", 0.4))):

@@ -29,7 +29,7 @@ end
 
 
 def need(*programs: str) -> None:
-    """Skip where a program is missing; fail under CI=true."""
+    """Skip where a program, or the archive's DICOMweb, is missing; fail under CI=true."""
     missing = [p for p in programs if shutil.which(p) is None] + ([] if PLUGIN.exists() else ["orthanc-dicomweb"])
     if missing:
         why = f"{', '.join(missing)} not installed"

@@ -1,60 +1,67 @@
-"""A PostgreSQL of our own for a test: a cluster in a folder, on a loopback port, gone afterwards."""
+"""Where the nodes of a test keep their tables: SQLite in their stores, or Debian's PostgreSQL, a database for each."""
 
 from __future__ import annotations
 
 import os
-import pwd
-import shutil
-import socket
-import subprocess
-import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+from benchmarks._postgresql import Cluster, cluster, programs
 
-
-def _programs() -> Path:
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    if not found:
-        why = "PostgreSQL (Debian: postgresql) is not installed"
-        pytest.fail(why) if os.environ.get("CI") == "true" else pytest.skip(why)
-    return found[-1].parent
+__all__ = ["KINDS", "Cluster", "Databases", "databases_of", "server"]
+KINDS = ("sqlite", "postgresql")
 
 
 @contextmanager
-def postgresql() -> Iterator[str]:
-    """Run a server; yield the URL of an empty database, as SQLAlchemy has it."""
-    programs = _programs()
-    folder = Path(tempfile.mkdtemp(prefix="pg-"))
-    other: dict[str, int] = {}
-    if os.geteuid() == 0:  # PostgreSQL does not run as root
-        user = pwd.getpwnam("postgres")
-        os.chown(folder, user.pw_uid, user.pw_gid)
-        other = {"user": user.pw_uid, "group": user.pw_gid}
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    subprocess.run(
-        [programs / "initdb", "-D", folder / "data", "-U", "node", "-A", "trust", "-E", "UTF8", "--no-sync"],
-        check=True, capture_output=True, cwd=folder, **other,
-    )  # fmt: skip
-    process = subprocess.Popen(
-        [programs / "postgres", "-D", folder / "data", "-p", str(port), "-c", "listen_addresses=127.0.0.1",
-         "-k", str(folder), "-F"],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=folder, **other,
-    )  # fmt: skip
-    try:
-        for _ in range(200):
-            ready = subprocess.run(
-                [programs / "pg_isready", "-h", "127.0.0.1", "-p", str(port)], capture_output=True, check=False
-            )
-            if ready.returncode == 0:
-                break
-            time.sleep(0.05)
-        yield f"postgresql+psycopg://node@127.0.0.1:{port}/postgres"
-    finally:
-        process.terminate()
-        process.wait(20)
-        shutil.rmtree(folder, ignore_errors=True)
+def server() -> Iterator[Cluster]:
+    """Run a server; skipped, saying so, where PostgreSQL is not installed, and a failure under CI=true."""
+    if programs() is None:
+        why = "PostgreSQL (Debian: postgresql) is not installed"
+        pytest.fail(why) if os.environ.get("CI") == "true" else pytest.skip(why)
+    with cluster() as made:
+        yield made
+
+
+class Databases:
+    """The databases of a test's nodes, by store.
+
+    Args:
+        cluster: The server; None for SQLite.
+    """
+
+    def __init__(self, cluster: Cluster | None = None) -> None:
+        self.cluster = cluster
+        self._urls: dict[Path, str] = {}
+
+    def url(self, store: Path, file: str = "ledger.db") -> str:
+        """Return the database of a node: always the same, empty at first."""
+        if self.cluster is None:
+            return f"sqlite:///{store / file}"
+        if store not in self._urls:
+            self._urls[store] = self.cluster.new()
+        return self._urls[store]
+
+    def settings(self, store: Path) -> dict[str, Any]:
+        """Return what `clinic.yaml` says of it."""
+        if self.cluster is None:
+            return {}
+        secret = store.with_name(f"{store.name}.database")
+        secret.write_text(self.url(store))
+        secret.chmod(0o600)
+        return {"database": {"file": str(secret)}}
+
+    def close(self) -> None:
+        """Have them empty again, whoever is still connected."""
+        for url in self._urls.values():
+            if self.cluster is not None:
+                self.cluster.give_back(url)
+
+
+def databases_of(request: pytest.FixtureRequest) -> Iterator[Databases]:
+    """Make databases of the kind that is a fixture's parameter; PostgreSQL is started when it is first asked for."""
+    made = Databases(request.getfixturevalue("postgresql") if request.param == "postgresql" else None)
+    yield made
+    made.close()

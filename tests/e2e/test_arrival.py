@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pynetdicom
 import pytest
+import torch
 import yaml
 from benchmarks._streaming_task import write_unskilled
 from pydicom import dcmread
@@ -23,7 +24,9 @@ from clinic_cases import free_port, takes_minutes, wait_for
 from isocenter.clinic.ports import Route, Work
 from isocenter.clinic.workflow import open_ledger
 from isocenter.clinic.workflow.engine import result_folder
+from isocenter.verbs.clinic import load_clinic_config
 from isocenter.verbs.clinic.tasks import answer
+from isocenter.verbs.clinic.wiring import task_settings
 
 pytestmark = [pytest.mark.enable_socket, takes_minutes]
 
@@ -87,35 +90,39 @@ def test_a_node_that_is_killed_as_a_series_lands_gives_the_batch_answer(tmp_path
     (tmp_path / "node").mkdir()
     config = tmp_path / "node" / "clinic.yaml"
     content = {
-        "store": "store", "acceptors": 1, "completeness": {"quiet_s": 6.0},
+        "store": "store", "acceptors": 1, "completeness": {"quiet_s": 90.0},
         "entities": [{"title": "NODE", "port": port, "callers": [{"title": "SCANNER"}]}],
         "rules": [{"name": "ct", "modalities": ["CT"], "tasks": [str(task)]}],
         "arrival": {"every_s": 0.5, "lull_s": 0.3},
     }  # fmt: skip
     config.write_text(yaml.safe_dump(content))
     rng, left, store = random.Random(5), files, tmp_path / "node" / "store"
-    seen = 0
-    for part in (files[:5], files[5:9], files[9:12]):
-        process = begin(config)
+
+    def ahead() -> set[str]:
+        return {file.name for file in (store / "arrival").glob("*/memo/*")}
+
+    for number, part in enumerate((files[:5], files[5:9], files[9:12])):
+        before, process = ahead(), begin(config)
         unsent = send(part, port)
         assert not unsent
-        time.sleep(rng.uniform(2.0, 5.0))
-        seen += len(list((store / "arrival").glob("*/memo/*"))) > 0
+        # The first life may end before anything was looked at; in the others something was done ahead before the kill.
+        assert number == 0 or wait_for(lambda before=before: ahead() - before, 80), "nothing was done ahead"
+        time.sleep(rng.uniform(0.0, 2.0))
         end(process)
         left = [file for file in left if file not in part]
-    assert seen, "nothing was done ahead in any of the three lives"
     for file in list((store / "arrival").glob("*/memo/*"))[::3]:
         file.write_bytes(file.read_bytes()[:-9])  # as a crash of the machine may leave it
     process = begin(config)
     try:
         assert not send(left, port)
         ledger = open_ledger(f"sqlite:///{store / 'ledger.db'}")
-        wait_for(lambda: getattr(ledger.study(study), "state", "") in ("answered", "failed"), 120)
+        # Answers ahead have the lowest priority: a busy machine gives them time late.
+        assert wait_for(lambda: any(e["kind"] == "provisional" for e in ledger.events()), 80), ledger.events()
+        wait_for(lambda: getattr(ledger.study(study), "state", "") in ("answered", "failed"), 200)
         kinds = [e["kind"] for e in ledger.events()]
         state = ledger.study(study)
         assert state is not None
         assert (state.state, state.version) == ("answered", 1), ledger.events()
-        assert "provisional" in kinds
         assert "alert" not in kinds, ledger.events()
         wait_for(lambda: not list((store / "arrival").glob("*")), 15)
         assert not list((store / "arrival").glob("*")), "what was kept is gone with the answer"
@@ -126,7 +133,9 @@ def test_a_node_that_is_killed_as_a_series_lands_gives_the_batch_answer(tmp_path
     received.mkdir()
     for file in files:
         os.link(file, received / file.name)
-    answer(Work(study, 1, Route("ct", (str(task),)), received, "x", tmp_path / "batch"), {"seed": 0})
+    # As the node has them: what its results say of themselves (a mark, say) is in their bytes.
+    asked = task_settings(load_clinic_config(config))["ct"]
+    answer(Work(study, 1, Route("ct", (str(task),)), received, "x", tmp_path / "batch"), asked)
     found, batch = bytes_of(result_folder(store, study, 1, "ct")), bytes_of(tmp_path / "batch")
     assert len(batch) >= 3
     assert found == batch

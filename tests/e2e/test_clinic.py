@@ -8,7 +8,7 @@ import pytest
 from pydicom import Dataset
 
 from clinic_cases import round_trip, takes_minutes
-from postgres_peer import postgresql
+from postgres_peer import Cluster, Databases
 
 pytestmark = pytest.mark.enable_socket
 
@@ -31,10 +31,9 @@ def test_a_study_comes_back_answered(study: Path, toy_folder: Path, tmp_path: Pa
 
 @takes_minutes
 def test_a_study_comes_back_answered_with_postgresql(
-    study: Path, toy_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    study: Path, toy_folder: Path, tmp_path: Path, postgresql: Cluster
 ) -> None:
-    with postgresql() as url:
-        monkeypatch.setenv("ISOCENTER_DATABASE", url)
-        found = round_trip(tmp_path, study, toy_folder, tls=False, database={"env": "ISOCENTER_DATABASE"})
-        check(found, tmp_path)
-        assert not list((tmp_path / "store").glob("*.db"))
+    databases = Databases(postgresql)
+    check(round_trip(tmp_path, study, toy_folder, tls=False, **databases.settings(tmp_path / "store")), tmp_path)
+    assert not list((tmp_path / "store").glob("*.db"))
+    databases.close()

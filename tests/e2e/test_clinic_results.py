@@ -11,6 +11,7 @@ import pytest
 from air_cases import result_set
 from clinic_cases import node, settings, store_scu, takes_minutes, wait_for
 from dciodvfy import dciodvfy_errors
+from dcmtk_peer import need_dcmtk
 from isocenter.data.conformance import check_objects
 from isocenter.verbs.clinic import clinic_status
 from isocenter.verbs.clinic.conform import clinic_conform, peer_of, peers
@@ -38,7 +39,8 @@ def same(one: Path, other: Path) -> bool:
 
 
 def test_the_node_sends_a_whole_set_and_keeps_to_the_standard(study: Path, toy_folder: Path, tmp_path: Path) -> None:
-    need("storescu", "dciodvfy")
+    need("dciodvfy")
+    need_dcmtk("storescu")
     port = free_port()
     with orthanc(tmp_path / "orthanc", port) as archive:
         config = settings(tmp_path, port, archive.dicom, results={"rules": ["bright"]})
@@ -64,7 +66,7 @@ def test_the_node_sends_a_whole_set_and_keeps_to_the_standard(study: Path, toy_f
 
 
 def test_every_object_of_a_set_goes_into_orthanc_and_back(tmp_path: Path) -> None:
-    need("storescu")
+    need_dcmtk("storescu")
     folder = result_set(tmp_path / "set")
     with orthanc(tmp_path / "orthanc", free_port()) as archive:
         store_scu(archive, folder, None)

@@ -15,10 +15,11 @@ import pytest
 from pydicom import dcmread
 
 from clinic_cases import SEG, SR, node, results, settings, store_scu, takes_minutes, wait_for
+from dcmtk_peer import need_dcmtk
 from isocenter.clinic.hl7 import MllpPeer, MllpServer, send
 from isocenter.data.records.hl7 import parse_message
 from isocenter.verbs.clinic import clinic_status
-from orthanc_peer import free_port, need, orthanc
+from orthanc_peer import free_port, orthanc
 
 pytestmark = [pytest.mark.enable_socket, takes_minutes]
 TOKEN = "a-token-of-many-letters"
@@ -58,7 +59,7 @@ def record() -> Iterator[tuple[str, list[dict[str, Any]]]]:
 
 
 def test_a_study_goes_all_ways(study: Path, toy_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    need("storescu", "findscu")
+    need_dcmtk("storescu", "findscu")
     monkeypatch.setenv("NODE_TOKEN", TOKEN)
     port, web, hl7 = free_port(), free_port(), free_port()
     messages: list[bytes] = []

@@ -9,7 +9,8 @@ The ledger is read in one transaction, first. What the ledger speaks of is on th
 changed: results that it knows, journals that only grow, instances that are held before a journal says so. So what is
 copied after it, in this order, holds all that it speaks of. Checkpoints of workflows are left out: what was under way
 is begun again, which is what a node that was killed does too; results have the same UIDs then, and an archive that has
-them takes them once. Rows are plain, so that a backup of SQLite may be restored into PostgreSQL and back.
+them takes them once. Rows are plain, so that a backup of SQLite may be restored into PostgreSQL and back. Accounts are
+a file of their own with SQLite, and stand beside the ledger in PostgreSQL: they are put where the restored node looks.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ from typing import Any, Final, Protocol, runtime_checkable
 from sqlalchemy import Connection, Engine, Integer, MetaData, Table, TableClause, func, inspect, select, text
 
 import isocenter.clinic
+from isocenter.clinic.access.tables import ACCESS, ACCOUNTS_FILE, USERS
+from isocenter.clinic.database import open_engine
 from isocenter.clinic.workflow.engine import result_folder
 from isocenter.clinic.workflow.ledger import ARRIVING, COMPLETE, FAILED, WORKING, Ledger
 from isocenter.clinic.workflow.tables import ANSWERS, CURSORS, DELIVERIES, EVENTS, STUDIES
@@ -41,7 +44,7 @@ from isocenter.core.errors import CapabilityError, ConfigError, DataError
 from isocenter.data.images.atomic import atomic_path, explain_os_error
 from isocenter.version import __version__
 
-__all__ = ["Backup", "Restored", "load_ledger", "unpack", "write_backup"]
+__all__ = ["Backup", "Restored", "accounts_beside", "load_ledger", "take_accounts", "unpack", "write_backup"]
 
 _FORMAT: Final = "isocenter-backup"
 _FORMAT_VERSION: Final = 1
@@ -194,9 +197,12 @@ def _add_ledger(made: _Tar, ledger: Ledger, scratch: Path) -> _Known:
             try:
                 with scratch.open("w+b") as stream:
                     scratch.chmod(0o600)
-                    for row in connection.execute(select(table)).yield_per(_ROWS):
-                        stream.write(json.dumps({k: _written(v) for k, v in row._mapping.items()}).encode() + b"\n")
-                        count += 1
+                    # As an option of the query: PostgreSQL hands over all rows at once else.
+                    with connection.execute(select(table).execution_options(yield_per=_ROWS)) as rows:
+                        for row in rows:
+                            line = {k: _written(v) for k, v in row._mapping.items()}
+                            stream.write(json.dumps(line).encode() + b"\n")
+                            count += 1
                     size = stream.tell()
                     stream.seek(0)
                     made.add(f"ledger/{name}.jsonl", stream, size, time.time())
@@ -355,13 +361,16 @@ def _checked_manifest(file: Path, loose: dict[str, bytes], found: dict[str, dict
     return manifest
 
 
-def load_ledger(connection: Connection, folder: Path, manifest: dict[str, Any]) -> int:
+def load_ledger(
+    connection: Connection, folder: Path, manifest: dict[str, Any], accounts: Connection | None = None
+) -> int:
     """Fill empty tables from an unpacked backup, in the caller's transaction; return how many studies lack instances.
 
     Args:
         connection: To a database that holds nothing yet.
         folder: Where it was unpacked.
         manifest: From `unpack`.
+        accounts: To the database of the accounts, where it is another.
 
     Raises:
         ConfigError: The tables are not empty: another node's ledger is there.
@@ -378,17 +387,66 @@ def load_ledger(connection: Connection, folder: Path, manifest: dict[str, Any]) 
     for table in tables:
         if table.name not in manifest["rows"]:
             continue  # of an older version, which had no such table
-        table.create(connection, checkfirst=True)
+        to = accounts if accounts is not None and table.metadata is ACCESS else connection
+        table.create(to, checkfirst=True)
         file = folder / "ledger" / f"{table.name}.jsonl"
         count = 0
         with file.open("rb") as stream:
             while lines := list(islice(stream, _ROWS)):
-                connection.execute(table.insert(), [{k: _read(v) for k, v in json.loads(n).items()} for n in lines])
+                to.execute(table.insert(), [{k: _read(v) for k, v in json.loads(n).items()} for n in lines])
                 count += len(lines)
         if count != manifest["rows"][table.name]:
             raise DataError("a table has other rows than the manifest says", source=file)
-        _set_sequence(connection, table)
+        _set_sequence(to, table)
     return 0 if manifest["instances"] else _set_aside(connection)
+
+
+@contextmanager
+def accounts_beside(folder: Path, manifest: dict[str, Any]) -> Iterator[Connection | None]:
+    """Open a new database for the accounts of a backup that has them beside the ledger; None where it has not.
+
+    Args:
+        folder: Where it was unpacked; its store gets the file.
+        manifest: From `unpack`.
+    """
+    if USERS.name not in manifest["rows"]:
+        yield None
+        return
+    file = folder / "store" / ACCOUNTS_FILE
+    file.unlink(missing_ok=True)  # of before the node had its tables in PostgreSQL
+    engine = open_engine(f"sqlite:///{file}")
+    try:
+        with engine.begin() as connection:
+            yield connection
+    finally:
+        engine.dispose()
+
+
+def take_accounts(connection: Connection, folder: Path, manifest: dict[str, Any]) -> None:
+    """Fill the tables of accounts of a database from the file that a backup of SQLite has for them, which goes.
+
+    Args:
+        connection: To the database.
+        folder: Where the backup was unpacked.
+        manifest: From `unpack`.
+    """
+    file = folder / "store" / ACCOUNTS_FILE
+    if not file.is_file():
+        return
+    if USERS.name not in manifest["rows"]:
+        source = open_engine(f"sqlite:///{file}")
+        try:
+            with source.connect() as there:
+                names = set(inspect(there).get_table_names())
+                for table in ACCESS.sorted_tables:
+                    table.create(connection, checkfirst=True)
+                    rows = there.execute(select(table)).mappings().all() if table.name in names else ()
+                    if rows:
+                        connection.execute(table.insert(), [dict(row) for row in rows])
+        finally:
+            source.dispose()
+    for name in (file.name, f"{file.name}-wal", f"{file.name}-shm"):
+        file.with_name(name).unlink(missing_ok=True)
 
 
 def _tables() -> list[Table]:

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from sqlalchemy import Engine, create_engine, event
+from sqlalchemy.exc import OperationalError
 
 from isocenter.clinic.modes import tighten
-from isocenter.core.errors import OutputError
+from isocenter.core.errors import OutputError, TransportError
 
 __all__ = ["open_engine"]
 
@@ -26,6 +27,7 @@ def open_engine(url: str) -> Engine:
     Raises:
         ConfigError: The file is another's.
         OutputError: The file can't be made.
+        TransportError: PostgreSQL does not answer, or does not let this user in.
     """
     if url.startswith(_SQLITE) and url != _SQLITE and ":memory:" not in url:
         file = Path(url.removeprefix(_SQLITE))
@@ -37,6 +39,15 @@ def open_engine(url: str) -> Engine:
     engine = create_engine(url, pool_pre_ping=True)
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _settle_sqlite)
+        return engine
+    try:
+        engine.connect().close()
+    except OperationalError as error:
+        engine.dispose()
+        raise TransportError(
+            "PostgreSQL does not answer, or does not let us in: is it running, are address, user, password and name of "
+            "the database of the URL right?"
+        ) from error
     return engine
 
 

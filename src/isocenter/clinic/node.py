@@ -216,4 +216,16 @@ def _run(part: Part, folder: Path, stop: Event) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor decides
     follow_parent()
     StoreLock(folder).shared()
-    part.run(stop.is_set)
+    code: object = 0
+    try:
+        part.run(stop.is_set)
+    except SystemExit as ended:  # it told why
+        code = ended.code
+    except Exception:  # noqa: BLE001  # the boundary: by whatever it was the process ends, and is started again
+        _LOG.exception("%s ends by an error", part.name)
+        code = 1
+    if code:
+        # At once: threads that try again and again (while the database is away, say) would keep the process for as long
+        # as they wait, and nothing is started again that has not ended.
+        logging.shutdown()
+        os._exit(code if isinstance(code, int) else 1)

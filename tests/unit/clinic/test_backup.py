@@ -8,6 +8,7 @@ import json
 import shutil
 import tarfile
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,9 @@ from hypothesis import strategies as st
 from pydicom import dcmread
 from sqlalchemy import select
 
+from access_cases import PASSWORD
+from isocenter.clinic.access import Passwords, open_accounts
+from isocenter.clinic.access.identity import digest
 from isocenter.clinic.backup import unpack, write_backup
 from isocenter.clinic.children import StoreLock
 from isocenter.clinic.dimse.holding import recover
@@ -26,6 +30,7 @@ from isocenter.clinic.workflow.tables import LEDGER, STUDIES
 from isocenter.core.errors import ConfigError, DataError
 from isocenter.verbs.clinic import clinic_backup, clinic_restore, clinic_status, load_clinic_config
 from observed_store import STUDY, busy_store
+from postgres_peer import KINDS, Cluster, Databases, databases_of
 from unit.clinic.workflow.test_engine import World, dataset, engine, hold, turn
 
 # DBOS leaves connections of SQLite to the garbage collector.
@@ -47,43 +52,69 @@ def rows(ledger: Ledger) -> dict[str, list[tuple]]:
         return {t.name: sorted(map(tuple, connection.execute(select(t))), key=repr) for t in LEDGER.sorted_tables}
 
 
-def test_what_is_restored_is_what_was(tmp_path: Path) -> None:
-    ledger = busy_store(tmp_path / "store")
+target = pytest.fixture(params=KINDS, name="target")(databases_of)
+"""Where the restored node keeps its tables."""
+
+
+def test_what_is_restored_is_what_was(databases: Databases, target: Databases, tmp_path: Path) -> None:
+    """From SQLite and PostgreSQL into either; who could sign in still can, and a token still holds."""
+    store, place = tmp_path / "store", tmp_path / "other"
+    ledger = busy_store(store, databases.url(store))
+    access = {"access": {}}
+    accounts = open_accounts(databases.url(store, "access.db"), Passwords(1, 8, 1))
+    accounts.add_user("ada", "radiologist", PASSWORD, "Ada Lovelace")
+    secret = accounts.add_token("robot", "service", ("dicomweb",), time.time() + 600)
+    accounts.engine.dispose()
     results = tmp_path / "store" / "results"
     results.mkdir()
     (results / "c.dcm").write_bytes(b"a result")
     (tmp_path / "store" / "audit").mkdir()
     (tmp_path / "store" / "audit" / "read.jsonl").write_text("{}\n")
     before = rows(ledger)
-    made = clinic_backup(config_of(tmp_path), tmp_path / "node.backup")
+    config = config_of(tmp_path, **access, **databases.settings(store))
+    made = clinic_backup(config, tmp_path / "node.backup")
     assert made.file.stat().st_mode & 0o777 == 0o600 and not made.instances
     with pytest.raises(ConfigError, match="replaces nothing"):
-        clinic_backup(config_of(tmp_path), made.file)
+        clinic_backup(config, made.file)
     with pytest.raises(ConfigError, match="not stand in the store"):
-        clinic_backup(config_of(tmp_path), tmp_path / "store" / "x")
+        clinic_backup(config, tmp_path / "store" / "x")
     assert not list(tmp_path.glob(".partial*"))
 
-    other = config_of(tmp_path, "other")
+    other = config_of(tmp_path, "other", **access, **target.settings(place))
     found = clinic_restore(other, made.file)
     assert found.unheld == 4  # two that arrive, one that waits, one under way
-    place = load_clinic_config(other).store
+    assert load_clinic_config(other).store == place
     assert place.stat().st_mode & 0o777 == 0o700
     assert (place / "results" / "c.dcm").read_bytes() == b"a result"
     assert (place / "audit" / "read.jsonl").read_text() == "{}\n"
     assert not (place / "node.json").exists() and not (place / ".store").exists()
-    after = rows(open_ledger(f"sqlite:///{place / 'ledger.db'}"))
+    again = open_ledger(target.url(place))
+    after = rows(again)
     changed = {"studies", "events"}
     assert {k: v for k, v in after.items() if k not in changed} == {k: v for k, v in before.items() if k not in changed}
     assert clinic_status(other).studies == {"answered": 1, "failed": 5}
     assert sum("not in the backup" in one["reason"] for one in clinic_status(other).failed) == 4
+    again.tell("after", "", "")  # what is new gets a number of its own
+    assert again.events()[0]["kind"] == "after"
+    restored = open_accounts(target.url(place, "access.db"), Passwords(1, 8, 1))
+    assert [(one.name, one.full_name) for one in restored.users()] == [("ada", "Ada Lovelace")]
+    assert restored.verify("ada", PASSWORD) is not None
+    holder = restored.by_token(digest(secret))
+    assert holder is not None and holder.name == "robot"
+    assert (place / "access.db").exists() == (target.cluster is None)
     with pytest.raises(ConfigError, match="not empty"):
         clinic_restore(other, made.file)
-    ledger.engine.dispose()
+    shutil.rmtree(place)
+    if target.cluster is not None:
+        with pytest.raises(ConfigError, match="holds a ledger already"):
+            clinic_restore(other, made.file)
+    for one in (ledger, again, restored):
+        one.engine.dispose()
 
 
-def test_a_backup_is_of_one_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_backup_is_of_one_moment(databases: Databases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the node does while its tables are read is not in the backup, not even half of it."""
-    ledger = busy_store(tmp_path / "store")
+    ledger = busy_store(tmp_path / "store", databases.url(tmp_path / "store"))
     real, done = json.dumps, []
 
     def meanwhile(*args: object, **more: object) -> str:
@@ -148,6 +179,24 @@ def test_what_was_altered_is_not_restored(how: str, tmp_path: Path) -> None:
     assert not list(tmp_path.glob(".partial*"))
 
 
+def test_what_was_altered_leaves_a_database_empty(postgresql: Cluster, tmp_path: Path) -> None:
+    busy_store(tmp_path / "store").engine.dispose()
+    made = clinic_backup(config_of(tmp_path), tmp_path / "good")
+    bad = tmp_path / "bad"
+    rewritten(
+        made.file, bad, lambda member, content: content[:-9] if member.name.endswith("studies.jsonl") else content
+    )
+    databases = Databases(postgresql)
+    other = config_of(tmp_path, "other", **databases.settings(tmp_path / "other"))
+    with pytest.raises(DataError):
+        clinic_restore(other, bad)
+    ledger = open_ledger(databases.url(tmp_path / "other"))
+    assert not any(rows(ledger).values())
+    ledger.engine.dispose()
+    assert clinic_restore(other, made.file).rows == made.rows
+    databases.close()
+
+
 def test_a_store_in_use_is_not_restored_into(tmp_path: Path) -> None:
     busy_store(tmp_path / "store").engine.dispose()
     made = clinic_backup(config_of(tmp_path), tmp_path / "b")
@@ -161,11 +210,11 @@ def test_a_store_in_use_is_not_restored_into(tmp_path: Path) -> None:
         clinic_backup(config_of(tmp_path, "nowhere"), tmp_path / "c")
 
 
-def test_a_restored_node_goes_on_and_delivers_nothing_anew(tmp_path: Path) -> None:
+def test_a_restored_node_goes_on_and_delivers_nothing_anew(databases: Databases, tmp_path: Path) -> None:
     """Backed up at the worst moment; then the first node goes on for a while before its machine is lost."""
     first = World()
     first.outcomes = [Outcome("later", "down")]
-    with engine(tmp_path / "store", first) as (made, ledger):
+    with engine(tmp_path / "store", first, databases=databases) as (made, ledger):
         hold(tmp_path / "store", *(dataset("1.2.5", n) for n in range(3)))
         turn(made, lambda: ledger.counts().get("delivery waiting") == 1)
         hold(tmp_path / "store", *(dataset("1.2.6", n) for n in range(2)))
@@ -175,10 +224,10 @@ def test_a_restored_node_goes_on_and_delivers_nothing_anew(tmp_path: Path) -> No
         turn(made, lambda: ledger.counts().get("delivery delivered") == 2)
     assert len(first.sent) == len(set(first.sent)) == 2
 
-    clinic_restore(config_of(tmp_path, "other"), backup.file)
+    clinic_restore(config_of(tmp_path, "other", **databases.settings(tmp_path / "other")), backup.file)
     assert recover(tmp_path / "other").broken == 0
     second = World()
-    with engine(tmp_path / "other", second) as (made, ledger):
+    with engine(tmp_path / "other", second, databases=databases) as (made, ledger):
         # Delivered may be before its study is marked as answered.
         turn(made, lambda: ledger.counts() == {"answered": 2, "delivery delivered": 2})
     assert set(second.sent) == set(first.sent), "the archive gets the same objects, under the same UIDs"

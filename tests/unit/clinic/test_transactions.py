@@ -20,6 +20,7 @@ from isocenter.clinic.workflow import commitments
 from isocenter.clinic.workflow.commitments import CommitmentReports
 from isocenter.clinic.workflow.ledger import Ledger, open_ledger
 from orthanc_peer import free_port
+from postgres_peer import Databases
 
 fastapi = pytest.importorskip("fastapi")
 testclient = pytest.importorskip("fastapi.testclient")
@@ -98,8 +99,8 @@ def web(folder: Path, ledger: Ledger) -> object:
     return app
 
 
-def test_our_dicomweb_passes_each_check(tmp_path: Path) -> None:
-    ledger = open_ledger(f"sqlite:///{tmp_path / 'ledger.db'}")
+def test_our_dicomweb_passes_each_check(databases: Databases, tmp_path: Path) -> None:
+    ledger = open_ledger(databases.url(tmp_path))
     with testclient.TestClient(web(tmp_path / "store", ledger), base_url="http://here") as client:
         found = check_web(WebPeer("http://here/dicomweb", store=True, client=client))
         unasked = check_web(WebPeer("http://here/dicomweb", client=client))

@@ -19,6 +19,7 @@ from isocenter.clinic.access.identity import (
     check_role,
     check_scopes,
     digest,
+    is_name,
     new_secret,
 )
 from isocenter.clinic.access.passwords import LEAST_PASSWORD, Passwords, check_password
@@ -30,6 +31,7 @@ from isocenter.core.errors import ConfigError, NotFound
 __all__ = ["Account", "Accounts", "Token", "open_accounts"]
 
 _USED_S = 3600.0
+_LONGEST_SUBJECT = 2048
 
 
 @dataclass(frozen=True)
@@ -106,8 +108,7 @@ class Accounts:
 
     def user(self, name: str) -> Account | None:
         """Return an account; None where there is none of this name."""
-        with self.engine.connect() as connection:
-            row = connection.execute(select(USERS).where(USERS.c.name == name)).first()
+        row = self._row(name)
         return None if row is None else _account(row)
 
     def add_user(self, name: str, role: str, password: str, full_name: str = "") -> Account:
@@ -140,9 +141,11 @@ class Accounts:
             None where the account was revoked here, or the name is another's.
 
         Raises:
-            ConfigError: The name is none that an account can have.
+            ConfigError: The name is none that an account can have, or the subject none that a database takes.
         """
         check_name(name)
+        if not subject.isprintable() or len(subject) > _LONGEST_SUBJECT:
+            raise ConfigError("what the identity provider calls them is no identifier")
         with self.engine.connect() as connection:
             known = connection.execute(select(USERS).where(USERS.c.subject == subject)).first()
             named = connection.execute(select(USERS).where(USERS.c.name == name)).first()
@@ -189,8 +192,7 @@ class Accounts:
 
     def verify(self, name: str, password: str) -> Account | None:
         """Return the account that name and password fit; None where they fit none, after the same time."""
-        with self.engine.connect() as connection:
-            row = connection.execute(select(USERS).where(USERS.c.name == name)).first()
+        row = self._row(name)
         kept = "" if row is None or row.revoked_at is not None else row.password
         if not self._passwords.is_right(password, kept) or row is None:
             return None
@@ -248,6 +250,8 @@ class Accounts:
         Raises:
             NotFound: There is no such token.
         """
+        if not is_name(name):
+            raise NotFound("there is no token of this name")
         with self.engine.begin() as connection:
             done = connection.execute(update(TOKENS).where(TOKENS.c.name == name).values(revoked_at=self.clock()))
         if not done.rowcount:
@@ -274,7 +278,15 @@ class Accounts:
             raise ConfigError("there is, or was, an account of this name") from error
         return account
 
+    def _row(self, name: str) -> Any:
+        if not is_name(name):
+            return None
+        with self.engine.connect() as connection:
+            return connection.execute(select(USERS).where(USERS.c.name == name)).first()
+
     def _change(self, name: str, values: dict[str, object]) -> None:
+        if not is_name(name):
+            raise NotFound("there is no account of this name")
         with self.engine.begin() as connection:
             done = connection.execute(update(USERS).where(USERS.c.name == name).values(values))
             connection.execute(delete(SESSIONS).where(SESSIONS.c.name == name))

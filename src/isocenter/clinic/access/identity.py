@@ -66,13 +66,18 @@ def digest(secret: str) -> str:
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
 
 
+def is_name(name: str) -> bool:
+    """Tell whether an account or token can have this name: nothing else is looked up, and no database need take it."""
+    return _NAME.fullmatch(name) is not None
+
+
 def check_name(name: str) -> str:
     """Return a name of an account or token.
 
     Raises:
         ConfigError: It is none.
     """
-    if not _NAME.fullmatch(name):
+    if not is_name(name):
         raise ConfigError("a name has 1 to 64 small letters, digits and . _ @ -, and begins with a letter or digit")
     return name
 

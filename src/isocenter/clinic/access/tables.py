@@ -6,9 +6,11 @@ from typing import Final
 
 from sqlalchemy import Column, Float, Index, Integer, MetaData, String, Table, Text
 
-__all__ = ["ACCESS", "ATTEMPTS", "LOGINS", "SESSIONS", "TOKENS", "USERS"]
+__all__ = ["ACCESS", "ACCOUNTS_FILE", "ATTEMPTS", "LOGINS", "SESSIONS", "TOKENS", "USERS"]
 
 ACCESS: Final = MetaData()
+ACCOUNTS_FILE: Final = "access.db"
+"""Where a node with SQLite has them; in PostgreSQL they stand beside the ledger."""
 
 USERS = Table(
     "access_users",

@@ -244,8 +244,9 @@ class Catalog:
         )
         with self._engine.connect() as connection:
             modalities = self._modalities(connection, study) if level == "studies" else {}
-            for row in connection.execute(query):
-                yield self._told(level, row, modalities), self._entry(row)
+            with connection.execute(query) as rows:  # a cursor of the server's, where a search ends early
+                for row in rows:
+                    yield self._told(level, row, modalities), self._entry(row)
 
     def instances(self, study: str, series: str = "", sop: str = "") -> Sequence[Entry]:
         """Return the instances of a study, series, or one."""

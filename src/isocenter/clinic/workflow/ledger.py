@@ -48,6 +48,7 @@ FAILED: Final = "failed"
 _STEPS = "steps.jsonl"
 _MOST_LINES = 2000
 _AT_ONCE = 1000
+_LONGEST_TEXT = 4000
 
 
 @dataclass(frozen=True)
@@ -318,7 +319,8 @@ class Ledger:
         """Write down what a task answered; the same answer again replaces it."""
         with self.engine.begin() as connection:
             before = connection.scalar(select(ANSWERS.c.state).where(ANSWERS.c.answer == row["answer"]))
-            self.put(connection, ANSWERS, {**row, "at": self._clock()}, "answer")
+            reason = storable(row["reason"], _LONGEST_TEXT)  # a task's own words
+            self.put(connection, ANSWERS, {**row, "reason": reason, "at": self._clock()}, "answer")
             if before != row["state"]:
                 add_counts(connection, self.insert, answer_counts(row))
 
@@ -389,7 +391,7 @@ class Ledger:
             error: Why, without a patient's value.
             wait_s: When it is tried again; None: never, it is a dead letter.
         """
-        now = self._clock()
+        now, error = self._clock(), storable(error, _LONGEST_TEXT)
         mine = select(DELIVERIES.c.state).where(DELIVERIES.c.delivery == delivery)
         with self.engine.begin() as connection:
             if connection.scalar(mine) == "withdrawn":  # while it was on its way: it is not tried again
@@ -542,7 +544,8 @@ class Ledger:
         connection.execute(update(STUDIES).where(STUDIES.c.study == current.study).values(changed))
 
     def _event(self, connection: Connection, kind: str, study: str, detail: str) -> None:
-        connection.execute(EVENTS.insert().values(at=self._clock(), kind=kind, study=study, detail=detail))
+        told = storable(detail, _LONGEST_TEXT)
+        connection.execute(EVENTS.insert().values(at=self._clock(), kind=kind, study=study, detail=told))
 
 
 def _state(row: Any) -> StudyState:

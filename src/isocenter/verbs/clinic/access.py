@@ -32,6 +32,7 @@ from isocenter.clinic.access import (
 )
 from isocenter.clinic.access.audit import Kind
 from isocenter.clinic.access.limits import Rate
+from isocenter.clinic.access.tables import ACCOUNTS_FILE
 from isocenter.clinic.modes import own_folder, tighten
 from isocenter.core.errors import ConfigError
 from isocenter.safety.chain import Chain, ChainLine, append_lines, last_line, read_chain, verify_chain
@@ -152,7 +153,7 @@ def _section(config: ClinicConfig) -> AccessConfig:
 
 def _accounts(config: ClinicConfig) -> Accounts:
     own_folder(config.store)
-    return open_accounts(config.database_url("access.db"), Passwords(), _section(config).password_length)
+    return open_accounts(config.database_url(ACCOUNTS_FILE), Passwords(), _section(config).password_length)
 
 
 @contextmanager

@@ -5,7 +5,15 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from isocenter.clinic.backup import Backup, Restored, load_ledger, unpack, write_backup
+from isocenter.clinic.backup import (
+    Backup,
+    Restored,
+    accounts_beside,
+    load_ledger,
+    take_accounts,
+    unpack,
+    write_backup,
+)
 from isocenter.clinic.children import StoreLock
 from isocenter.clinic.workflow import open_ledger
 from isocenter.core.errors import ConfigError
@@ -61,6 +69,7 @@ def clinic_restore(config: Path | str | ClinicConfig, file: Path | str) -> Resto
             with ledger.engine.begin() as connection, atomic_folder(store) as folder:
                 manifest = unpack(Path(file), folder)
                 unheld = load_ledger(connection, folder, manifest)
+                take_accounts(connection, folder, manifest)
                 _lift(folder)
         finally:
             ledger.engine.dispose()
@@ -70,8 +79,8 @@ def clinic_restore(config: Path | str | ClinicConfig, file: Path | str) -> Resto
             (folder / "store").mkdir(mode=0o700, exist_ok=True)
             ledger = open_ledger(f"sqlite:///{folder / 'store' / 'ledger.db'}")
             try:
-                with ledger.engine.begin() as connection:
-                    unheld = load_ledger(connection, folder, manifest)
+                with ledger.engine.begin() as connection, accounts_beside(folder, manifest) as accounts:
+                    unheld = load_ledger(connection, folder, manifest, accounts)
             finally:
                 ledger.engine.dispose()
             _lift(folder)

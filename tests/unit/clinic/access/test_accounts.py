@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import os
-import sqlite3
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import func, select
 
 from access_cases import BASE, PASSWORD, START, Guarded, guarded, sign_in
 from isocenter.clinic.access import LayerSettings, Passwords, Rates, check_password, open_accounts
 from isocenter.clinic.access.limits import Buckets, Proxies, Rate, place_of
+from isocenter.clinic.access.tables import ACCESS, SESSIONS
 from isocenter.core.errors import ConfigError, NotFound
+from postgres_peer import Databases
 
 
 @pytest.fixture
-def node(tmp_path: Path) -> Iterator[Guarded]:
-    with guarded(tmp_path) as found:
+def node(tmp_path: Path, databases: Databases) -> Iterator[Guarded]:
+    with guarded(tmp_path, databases=databases) as found:
         yield found
 
 
-def test_there_is_no_account_at_first(tmp_path: Path) -> None:
-    accounts = open_accounts(f"sqlite:///{tmp_path / 'new.db'}", Passwords(1, 8, 1))
+def test_there_is_no_account_at_first(tmp_path: Path, databases: Databases) -> None:
+    accounts = open_accounts(databases.url(tmp_path, "new.db"), Passwords(1, 8, 1))
     assert accounts.users() == []
     assert accounts.tokens() == []
     accounts.engine.dispose()
@@ -31,9 +33,8 @@ def test_there_is_no_account_at_first(tmp_path: Path) -> None:
 
 def test_nothing_in_the_database_lets_anybody_in(node: Guarded, tmp_path: Path) -> None:
     client = node.signed_in("reader")
-    with sqlite3.connect(tmp_path / "access.db") as database:
-        kept = "\n".join(database.iterdump())
-    database.close()
+    with node.access.accounts.engine.connect() as connection:
+        kept = "\n".join(str(row) for table in ACCESS.sorted_tables for row in connection.execute(select(table)))
     assert "$argon2id$v=19$" in kept
     for secret in (PASSWORD, client.cookies["isocenter-session"], *node.tokens.values()):
         assert secret not in kept
@@ -110,6 +111,21 @@ def test_names_roles_and_scopes(node: Guarded) -> None:
     for change in (accounts.revoke_user, accounts.revoke_token):
         with pytest.raises(NotFound):
             change("nobody")
+
+
+@pytest.mark.parametrize("name", ["reader\0", "\ud800", "reader\nx", "x" * 5000])
+def test_what_is_no_name_is_nobody(node: Guarded, name: str) -> None:
+    """A database that refuses such a text would have the node answer with an error."""
+    accounts = node.access.accounts
+    assert accounts.user(name) is None
+    assert accounts.verify(name, PASSWORD) is None
+    for change in (accounts.revoke_user, accounts.revoke_token):
+        with pytest.raises(NotFound):
+            change(name)
+    with pytest.raises(ConfigError):
+        accounts.take_in("somebody", "reader", f"https://issuer|{name}")
+    if name.isascii():
+        assert sign_in(node.client(), name).status_code == 401
 
 
 def test_a_name_that_was_revoked_is_never_given_again(node: Guarded) -> None:
@@ -217,7 +233,5 @@ def test_a_session_that_is_idle_is_removed(node: Guarded) -> None:
     node.signed_in("reader")
     node.clock.now += 4000
     node.signed_in("reader")
-    from sqlalchemy import text
-
     with node.access.accounts.engine.connect() as connection:
-        assert connection.scalar(text("SELECT count(*) FROM access_sessions")) == 1
+        assert connection.scalar(select(func.count()).select_from(SESSIONS)) == 1

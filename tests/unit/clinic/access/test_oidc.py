@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from access_cases import BASE, Guarded, guarded
 from isocenter.clinic.access import Provider, ProviderSettings
 from isocenter.core.errors import ConfigError
+from postgres_peer import KINDS, Databases, databases_of
 
 ISSUER = "https://id.example"
 KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
@@ -76,17 +77,26 @@ class FakeProvider:
         return httpx.Response(200, json={"id_token": token, "access_token": "unused"})
 
 
+@pytest.fixture(params=["sqlite"])
+def databases(request: pytest.FixtureRequest) -> Iterator[Databases]:
+    yield from databases_of(request)
+
+
+both = pytest.mark.parametrize("databases", KINDS, indirect=True)
+
+
 @pytest.fixture
 def fake() -> FakeProvider:
     return FakeProvider()
 
 
 @pytest.fixture
-def node(tmp_path: Path, fake: FakeProvider) -> Iterator[Guarded]:
+def node(tmp_path: Path, fake: FakeProvider, databases: Databases) -> Iterator[Guarded]:
     settings = ProviderSettings(
         ISSUER, "node", f"{BASE}/login/callback", {"pacs": "admin", "rad": "radiologist"}, "s+%", "realm.roles"
     )
-    with guarded(tmp_path, provider=Provider(settings, httpx.MockTransport(fake.answer))) as found:
+    provider = Provider(settings, httpx.MockTransport(fake.answer))
+    with guarded(tmp_path, provider=provider, databases=databases) as found:
         yield found
 
 
@@ -106,6 +116,7 @@ def back(client: Any, state: str, **more: str) -> Any:
     return client.get("/login/callback", params={"state": state, "code": "c0de", **more})
 
 
+@both
 def test_the_whole_way(node: Guarded, fake: FakeProvider) -> None:
     client, state = begun(node, fake)
     answer = back(client, state)
@@ -251,6 +262,7 @@ def test_the_answer_of_another_issuer(node: Guarded, fake: FakeProvider) -> None
     assert node.kept.of("login")[-1].why == "provider: issuer"
 
 
+@both
 def test_somebody_who_was_revoked_here(node: Guarded, fake: FakeProvider) -> None:
     client, state = begun(node, fake)
     back(client, state)

@@ -22,6 +22,7 @@ from isocenter.clinic.dicomweb.multipart import Body, Parts, Tail, read_media_ty
 from isocenter.clinic.dimse.holding import Holding, Limits, recover
 from isocenter.clinic.retrieve import DicomWebServer, Patience, Query, retrieve_dicomweb
 from isocenter.clinic.workflow.ledger import open_ledger
+from postgres_peer import KINDS, Databases, databases_of
 
 fastapi = pytest.importorskip("fastapi")
 uvicorn = pytest.importorskip("uvicorn")
@@ -85,10 +86,10 @@ def bodies(answer):
 
 
 class Node:
-    def __init__(self, folder: Path, limits: Limits | None = None) -> None:
+    def __init__(self, folder: Path, limits: Limits | None = None, databases: Databases | None = None) -> None:
         self.folder = folder
         self.holding = Holding(folder, ("1.2.3.4", "TEST"), limits or Limits())
-        self.ledger = open_ledger(f"sqlite:///{folder}/ledger.db")
+        self.ledger = open_ledger((databases or Databases()).url(folder))
         self.catalog = Catalog(self.ledger.engine, folder)
         self.told: list = []
         app = fastapi.FastAPI()
@@ -114,9 +115,17 @@ class Node:
         self.ledger.engine.dispose()
 
 
+@pytest.fixture(params=["sqlite"])
+def databases(request):
+    yield from databases_of(request)
+
+
+both = pytest.mark.parametrize("databases", KINDS, indirect=True)
+
+
 @pytest.fixture
-def node(tmp_path):
-    made = Node(tmp_path / "node")
+def node(databases, tmp_path):
+    made = Node(tmp_path / "node", databases=databases)
     yield made
     made.close()
 
@@ -134,6 +143,7 @@ def uids(answer, tag="0020000D"):
     return [item[tag]["Value"][0] for item in answer.json()]
 
 
+@both
 def test_what_is_stored_is_held_as_by_c_store_and_found(filled):
     answer = filled.http.get("/studies")
     assert answer.headers["content-type"] == "application/dicom+json"
@@ -222,6 +232,7 @@ def test_what_matches_nothing_is_204_and_what_is_no_search_400(filled):
     assert "only literal matching" in fuzzy.headers["warning"].lower()
 
 
+@both
 def test_pages_say_that_there_is_more_and_too_much_is_413(filled, monkeypatch):
     page = filled.http.get("/instances?limit=3")
     assert len(page.json()) == 3
@@ -388,6 +399,7 @@ def test_no_room_is_503_and_what_is_not_multipart_is_415(tmp_path):
         node.close()
 
 
+@both
 def test_what_the_node_made_is_shown_too(filled):
     made = filled.folder / "results" / "x.dcm"
     made.parent.mkdir()
@@ -430,6 +442,7 @@ def test_dicomweb_client_speaks_with_it(filled):
     assert len(answer.ReferencedSOPSequence) == 1
 
 
+@both
 def test_a_damaged_element_keeps_no_other_instance_from_being_found(filled):
     broken = instance(study=3)
     del broken.PixelData

@@ -44,8 +44,8 @@ def performed(*, output=True):
 
 
 @pytest.fixture
-def worklist(tmp_path):
-    made = open_ledger(f"sqlite:///{tmp_path / 'ledger.db'}")
+def worklist(databases, tmp_path):
+    made = open_ledger(databases.url(tmp_path))
     yield Worklist(made.engine)
     made.engine.dispose()
 
@@ -202,9 +202,34 @@ def test_cancel_and_what_subscribers_are_told(http):
     assert http.get("/workitems/1.2.1").json()[0][tag_of("ProcedureStepState")]["Value"] == ["IN PROGRESS"]
 
 
-def test_what_was_created_outlasts_a_restart(tmp_path):
+def test_who_polls_while_others_write_misses_nothing(worklist, monkeypatch):
+    """Two change workitems at once, and the first is done last: its event is not behind what was polled already."""
+    worklist.subscribe("VIEWER", GLOBAL)
+    written, go_on, event = threading.Event(), threading.Event(), Worklist._event
+
+    def slow(self, connection, uid, *told):
+        event(self, connection, uid, *told)
+        if uid == "1.2.1":
+            written.set()
+            go_on.wait(20)
+
+    monkeypatch.setattr(Worklist, "_event", slow)
+    threads = [threading.Thread(target=worklist.create, args=(body(), uid)) for uid in ("1.2.1", "1.2.2")]
+    threads[0].start()
+    assert written.wait(20)
+    threads[1].start()
+    threads[1].join(0.3)
+    seen = worklist.events("VIEWER")
+    go_on.set()
+    for thread in threads:
+        thread.join()
+    seen += worklist.events("VIEWER", max((one.number for one in seen), default=0))
+    assert [one.uid for one in seen] == ["1.2.1", "1.2.2"]
+
+
+def test_what_was_created_outlasts_a_restart(databases, tmp_path):
     for _ in range(2):
-        ledger = open_ledger(f"sqlite:///{tmp_path / 'l.db'}")
+        ledger = open_ledger(databases.url(tmp_path))
         worklist = Worklist(ledger.engine)
         try:
             worklist.create(body(), "1.2.3.1")

@@ -23,6 +23,7 @@ from isocenter.clinic.observe.overview import TURNED_AWAY
 from isocenter.clinic.workflow import Ledger, open_ledger
 from isocenter.clinic.workflow.noted import forget_events, take_in_notes
 from isocenter.clinic.workflow.turning import OwnClock, touch
+from postgres_peer import Databases
 from unit.clinic.dimse.test_acceptor import CT, calling, instance, node
 
 pytestmark = pytest.mark.enable_socket
@@ -144,13 +145,13 @@ def test_nobody_waits_for_a_note_and_a_flood_fills_no_disk(tmp_path: Path) -> No
     assert any("900 times" in detail and "not listed" in detail for detail in found["association refused"])
 
 
-def test_notes_are_taken_in_once_and_their_files_go(tmp_path: Path) -> None:
+def test_notes_are_taken_in_once_and_their_files_go(databases: Databases, tmp_path: Path) -> None:
     folder = tmp_path / NOTES
     folder.mkdir()
     dead = folder / "00000000000000000001-999999999.jsonl"
     told = {"kind": "process ended", "entity": "workflow", "count": 2, "at": "2026-01-02T03:04:05+00:00"}
     dead.write_text(json.dumps(told) + "\n" + '{"kind": "cut o')
-    ledger = open_ledger(f"sqlite:///{tmp_path / 'ledger.db'}")
+    ledger = open_ledger(databases.url(tmp_path))
     assert [take_in_notes(ledger, tmp_path) for _ in range(3)] == [1, 0, 0]
     assert dead.exists(), "half a line may still become a whole one"
     dead.write_text(json.dumps(told) + "\n")

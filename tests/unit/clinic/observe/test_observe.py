@@ -21,6 +21,7 @@ from isocenter.clinic.workflow import open_ledger
 from isocenter.clinic.workflow.engine import TURNED
 from isocenter.core.errors import DataError
 from observed_store import STUDY, busy_store
+from postgres_peer import Databases
 
 NEEDS = Needs(acceptors=1, reserve_bytes=1, quota_bytes=10**9)
 SAMPLE = re.compile(r'([a-z_]+)(?:\{((?:[a-z]+="(?:[^"\\]|\\.)*",?)*)\})? ([-+0-9.e]+|NaN)')
@@ -45,8 +46,8 @@ def samples(text: str) -> dict[tuple[str, str], float]:
     return found
 
 
-def test_metrics_say_what_happened_and_outlast_a_restart(tmp_path: Path) -> None:
-    ledger = busy_store(tmp_path)
+def test_metrics_say_what_happened_and_outlast_a_restart(databases: Databases, tmp_path: Path) -> None:
+    ledger = busy_store(tmp_path, databases.url(tmp_path))
     found = samples(metrics_text(tmp_path, ledger, NEEDS, checks(tmp_path, ledger, NEEDS)))
     expected = {
         ("isocenter_instances_total", 'called="ISOCENTER",outcome="received"'): 33,
@@ -75,7 +76,7 @@ def test_metrics_say_what_happened_and_outlast_a_restart(tmp_path: Path) -> None
     assert {key: found[key] for key in expected} == expected
     assert 59 < found["isocenter_queue_oldest_seconds", ""] < 300
     ledger.engine.dispose()
-    again = open_ledger(f"sqlite:///{tmp_path / 'ledger.db'}")
+    again = open_ledger(databases.url(tmp_path))
     again.take_in(tmp_path / "journal")  # a node that starts reads its journals: nothing is counted twice
     after = samples(metrics_text(tmp_path, again, NEEDS, ()))
     assert all(after[key] == value for key, value in found.items() if key[0].endswith("_total"))

@@ -13,22 +13,15 @@ from sqlalchemy import Engine, create_engine
 
 from isocenter.clinic.vigilance import Episode, Observation, Record, Said, share_of, vigilance_key
 from isocenter.core.errors import DataError
-from postgres_peer import postgresql
+from postgres_peer import Databases
 from vigilance_cases import stream
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
-    if request.param == "sqlite":
-        made = create_engine(f"sqlite:///{tmp_path / 'ledger.db'}")
-        yield made
-        made.dispose()
-        return
-    request.getfixturevalue("socket_enabled")
-    with postgresql() as url:
-        made = create_engine(url)
-        yield made
-        made.dispose()
+@pytest.fixture
+def engine(databases: Databases, tmp_path: Path) -> Iterator[Engine]:
+    made = create_engine(databases.url(tmp_path))
+    yield made
+    made.dispose()
 
 
 def test_what_is_on_record(engine: Engine) -> None:

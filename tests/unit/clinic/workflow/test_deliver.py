@@ -23,6 +23,7 @@ from isocenter.clinic.workflow.deliver import Deliveries, StoreDestination, Stow
 from isocenter.clinic.workflow.messages import BundleDestination
 from isocenter.clinic.workflow.tables import DELIVERIES
 from isocenter.core.errors import ConfigError
+from postgres_peer import Databases
 from unit.clinic.workflow.test_engine import dataset, hold
 
 CT, SC = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.7"
@@ -152,8 +153,8 @@ class Untrusted:
         raise ConfigError("a file of certificates can't be read")
 
 
-def test_a_destination_that_cannot_be_used_stops_no_other(tmp_path: Path) -> None:
-    ledger = open_ledger(f"sqlite:///{tmp_path}/ledger.db")
+def test_a_destination_that_cannot_be_used_stops_no_other(databases: Databases, tmp_path: Path) -> None:
+    ledger = open_ledger(databases.url(tmp_path))
     hold(tmp_path, dataset("1.2", 1))
     ledger.take_in(tmp_path / "journal")
     row = {"delivery": "d", "study": "1.2", "version": 1, "destination": "x", "form": "dicom", "file": "a"}

@@ -40,6 +40,7 @@ from isocenter.clinic.workflow.rules import Rule, Rules
 from isocenter.core.errors import ConfigError, DataError, OutputError
 from isocenter.verbs.clinic.config_vigilance import CanaryConfig
 from isocenter.verbs.clinic.vigilance.canary import Trial, TrialRouter, roll_back
+from postgres_peer import Databases
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 # DBOS leaves connections of SQLite to the garbage collector.
@@ -117,18 +118,20 @@ class World:
         return found
 
 
-def ledger_of(store: Path) -> Ledger:
-    return open_ledger(f"sqlite:///{store / 'ledger.db'}")
+def ledger_of(store: Path, databases: Databases | None = None) -> Ledger:
+    return open_ledger((databases or Databases()).url(store))
 
 
 @contextmanager
-def engine(store: Path, world: World, router: Router | None = None) -> Iterator[tuple[Engine, Ledger]]:
+def engine(
+    store: Path, world: World, router: Router | None = None, databases: Databases | None = None
+) -> Iterator[tuple[Engine, Ledger]]:
     store.mkdir(exist_ok=True)
+    checkpoints = (databases or Databases()).url(store, "workflow.db")
     settings = EngineSettings(
-        store, f"sqlite:///{store / 'workflow.db'}", Completeness(quiet_s=0.05), Insistence(0.01, 0.05, tries=3),
-        at_once=2, reserve_bytes=1,
-    )  # fmt: skip
-    ledger = ledger_of(store)
+        store, checkpoints, Completeness(quiet_s=0.05), Insistence(0.01, 0.05, tries=3), at_once=2, reserve_bytes=1
+    )
+    ledger = ledger_of(store, databases)
     made = Engine(settings, ledger, Ports(world, router or world, world, world, world, {"pacs": world}))
     try:
         yield made, ledger
@@ -156,9 +159,9 @@ def test_the_ports_are_what_they_are_said_to_be() -> None:
         assert isinstance(world, port)
 
 
-def test_a_study_is_answered_once_and_again_when_more_arrives(tmp_path: Path) -> None:
+def test_a_study_is_answered_once_and_again_when_more_arrives(databases: Databases, tmp_path: Path) -> None:
     world, store = World(), tmp_path / "store"
-    with engine(store, world) as (made, ledger):
+    with engine(store, world, databases=databases) as (made, ledger):
         hold(store, dataset("1.2.1", 1), dataset("1.2.1", 2), dataset("1.2.2", 1))
         turn(made, lambda: len(world.sent) == 2)
         for _ in range(20):
@@ -307,10 +310,10 @@ def test_a_study_under_way_keeps_the_model_that_it_was_given(tmp_path: Path) -> 
     decided.engine.dispose()
 
 
-def test_deliveries_are_tried_again_or_become_dead_letters(tmp_path: Path) -> None:
+def test_deliveries_are_tried_again_or_become_dead_letters(databases: Databases, tmp_path: Path) -> None:
     world, store = World(), tmp_path / "store"
     world.outcomes = [Outcome("later", "down"), Outcome("taken"), Outcome("never", "refused"), Outcome("taken")]
-    with engine(store, world) as (made, ledger):
+    with engine(store, world, databases=databases) as (made, ledger):
         hold(store, dataset("1.2.1", 1))
         turn(made, lambda: ledger.counts().get("delivery delivered") == 1)
         hold(store, dataset("1.2.2", 1))

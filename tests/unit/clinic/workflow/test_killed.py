@@ -14,6 +14,7 @@ import pytest
 
 from isocenter.clinic.ports import Outcome, Work, Worked
 from isocenter.clinic.workflow.engine import Engine
+from postgres_peer import Databases
 from unit.clinic.workflow.test_engine import World, dataset, engine, hold, ledger_of, state
 
 PLACES = ("asked", "result written", "answers in the ledger", "delivered", "closed")
@@ -55,10 +56,10 @@ class Mortal(World):
         self.die("closed")
 
 
-def live(folder: Path) -> None:
+def live(folder: Path, databases: Databases) -> None:
     """One life of the process, until all is done or it is killed."""
     world = Mortal(folder)
-    with engine(folder / "store", world) as (made, ledger):
+    with engine(folder / "store", world, databases=databases) as (made, ledger):
         queue = ledger.queue
 
         def queued(rows):
@@ -77,19 +78,21 @@ def live(folder: Path) -> None:
     os._exit(0)
 
 
-def test_killed_at_each_place_it_answers_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize("databases", ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)], indirect=True)
+def test_killed_at_each_place_it_answers_once(databases: Databases, tmp_path: Path) -> None:
+    databases.url(tmp_path / "store")  # made once, for all lives
     hold(tmp_path / "store", dataset("1.2.1", 1), dataset("1.2.1", 2))
     context = multiprocessing.get_context("fork")
     ends = []
     for _ in range(len(PLACES) + 2):
-        process = context.Process(target=live, args=(tmp_path,))
+        process = context.Process(target=live, args=(tmp_path, databases))
         process.start()
         process.join(40)
         ends.append(process.exitcode)
         if process.exitcode != -signal.SIGKILL:
             break
     assert ends.count(-signal.SIGKILL) == len(PLACES) and ends[-1] == 0, ends
-    ledger = ledger_of(tmp_path / "store")
+    ledger = ledger_of(tmp_path / "store", databases)
     assert state(ledger, "1.2.1") == ("answered", 1)
     assert len(ledger.answers("1.2.1")) == 1
     assert ledger.counts() == {"answered": 1, "delivery delivered": 1}

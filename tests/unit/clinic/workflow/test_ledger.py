@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from sqlalchemy import create_engine
+from sqlalchemy import make_url
 
 from isocenter.clinic.vigilance.record import Record
 from isocenter.clinic.workflow import Completeness, Ledger, delivery_key, open_ledger
-from isocenter.clinic.workflow.tables import LEDGER
+from isocenter.core.errors import TransportError
+from postgres_peer import Cluster, Databases
 
 
 class Clock:
@@ -25,18 +26,9 @@ class Clock:
         return self.now
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def ledger(request: pytest.FixtureRequest, tmp_path: Path):
-    if request.param == "postgresql":
-        url = os.environ.get("ISOCENTER_TEST_POSTGRESQL", "")
-        if not url:
-            pytest.skip("no PostgreSQL: set ISOCENTER_TEST_POSTGRESQL to an empty database")
-        empty = create_engine(url)
-        LEDGER.drop_all(empty)  # what the test before left
-        empty.dispose()
-    else:
-        url = f"sqlite:///{tmp_path / 'ledger.db'}"
-    made = open_ledger(url)
+@pytest.fixture
+def ledger(databases: Databases, tmp_path: Path) -> Iterator[Ledger]:
+    made = open_ledger(databases.url(tmp_path))
     yield Ledger(made.engine, Clock())
     made.engine.dispose()
 
@@ -62,9 +54,10 @@ def clock(ledger: Ledger) -> Clock:
     return made
 
 
-def test_who_opens_a_new_ledger_at_once_makes_it_once(tmp_path: Path) -> None:
-    for attempt in range(5):
-        url, together = f"sqlite:///{tmp_path}/{attempt}.db", threading.Barrier(6)
+def test_who_opens_a_new_ledger_at_once_makes_it_once(databases: Databases, tmp_path: Path) -> None:
+    for attempt in range(5 if databases.cluster is None else 2):
+        (tmp_path / f"{attempt}").mkdir()
+        url, together = databases.url(tmp_path / f"{attempt}"), threading.Barrier(6)
 
         def opened(url: str = url, together: threading.Barrier = together) -> dict[str, int]:
             together.wait(10)
@@ -77,6 +70,15 @@ def test_who_opens_a_new_ledger_at_once_makes_it_once(tmp_path: Path) -> None:
         with ThreadPoolExecutor(6) as pool:
             found = [one.result() for one in [pool.submit(opened) for _ in range(6)]]
         assert found == [found[0]] * 6
+
+
+def test_a_database_that_is_not_there_or_lets_nobody_in_is_told_without_its_url(postgresql: Cluster) -> None:
+    url = make_url(postgresql.new())
+    for wrong in (url.set(port=1), url.set(password="geheim"), url.set(database="other")):
+        with pytest.raises(TransportError, match="PostgreSQL does not answer, or does not let us in") as told:
+            open_ledger(wrong.render_as_string(hide_password=False))
+        assert "geheim" not in str(told.value)
+    postgresql.give_back(url.render_as_string(hide_password=False))
 
 
 def test_every_line_counts_once(ledger: Ledger, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from isocenter.clinic.workflow import Completeness, Ledger, open_ledger
 from isocenter.clinic.workflow.orders import Orders, Patient, Placed
 from isocenter.clinic.workflow.worksteps import Worksteps
 from isocenter.data.records.hl7 import parse_message
+from postgres_peer import Databases
 from unit.clinic.workflow.test_engine import dataset, hold
 
 ORDER = (
@@ -43,10 +44,10 @@ def study(number: int, *, patient: str = "P1", issuer: str = "") -> Dataset:
 class Desk:
     """A ledger with two studies, and orders beside it."""
 
-    def __init__(self, store: Path) -> None:
+    def __init__(self, store: Path, url: str) -> None:
         self.store = store
         hold(store, study(1), study(2))
-        self.ledger: Ledger = open_ledger(f"sqlite:///{store}/ledger.db")
+        self.ledger: Ledger = open_ledger(url)
         self.ledger.take_in(store / "journal")
         self.orders = Orders(self.ledger, store)
         self.inbox = Inbox(store / "hl7")
@@ -73,8 +74,8 @@ class Desk:
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
-    made = Desk(tmp_path)
+def desk(databases: Databases, tmp_path: Path) -> Iterator[Desk]:
+    made = Desk(tmp_path, databases.url(tmp_path))
     yield made
     made.inbox.close()
     made.ledger.engine.dispose()

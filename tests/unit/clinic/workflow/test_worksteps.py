@@ -20,6 +20,7 @@ from isocenter.clinic.workflow import Completeness, Ledger, open_ledger
 from isocenter.clinic.workflow.engine import derived_uid, result_folder
 from isocenter.clinic.workflow.worksteps import Worksteps
 from isocenter.core.errors import DataError
+from postgres_peer import Databases
 from unit.clinic.workflow.test_engine import dataset, hold
 
 STUDY = "1.2.1"
@@ -28,10 +29,10 @@ STUDY = "1.2.1"
 class Desk:
     """A ledger with a study that is complete, and who tells of it."""
 
-    def __init__(self, store: Path) -> None:
+    def __init__(self, store: Path, url: str) -> None:
         self.store = store
         hold(store, dataset(STUDY, 1), dataset(STUDY, 2))
-        self.ledger: Ledger = open_ledger(f"sqlite:///{store}/ledger.db")
+        self.ledger: Ledger = open_ledger(url)
         self.worklist = Worklist(self.ledger.engine)
         self.catalog = Catalog(self.ledger.engine, store)
         self.complete()
@@ -49,8 +50,8 @@ class Desk:
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
-    made = Desk(tmp_path)
+def desk(databases: Databases, tmp_path: Path) -> Iterator[Desk]:
+    made = Desk(tmp_path, databases.url(tmp_path))
     yield made
     made.ledger.engine.dispose()
 

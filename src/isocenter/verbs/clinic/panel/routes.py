@@ -37,6 +37,10 @@ _POLICY: Final = (
 )
 _LONGEST: Final = 1000
 Limit = Annotated[int, Query(ge=1, le=_LONGEST)]
+Number = Annotated[int | None, Query(ge=0, lt=1 << 31)]
+# PostgreSQL refuses NUL.
+Word = Annotated[str, Query(max_length=64, pattern=r"^[^\x00]*$")]
+Key = Annotated[str, Field(max_length=64, pattern=r"^[^\x00]*$")]
 
 
 class ReplayRequest(BaseModel):
@@ -50,8 +54,8 @@ class ReplayRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    deliveries: tuple[str, ...] = Field(default=(), max_length=_LONGEST)
-    studies: tuple[str, ...] = Field(default=(), max_length=_LONGEST)
+    deliveries: tuple[Key, ...] = Field(default=(), max_length=_LONGEST)
+    studies: tuple[Key, ...] = Field(default=(), max_length=_LONGEST)
     everything: bool = False
 
 
@@ -124,17 +128,17 @@ def _add_api(routes: APIRouter, web: NodeWeb, looks: _Looks) -> None:
         return overview.look(looks.look())
 
     @routes.get("/node/v1/events")
-    def events(kind: str = "", before: int | None = None, limit: Limit = 100) -> list[dict[str, Any]]:
+    def events(kind: Word = "", before: Number = None, limit: Limit = 100) -> list[dict[str, Any]]:
         """Return events, newest first; older ones by `before` the number of the last."""
         return events_of(web.ledger, kinds=(kind,) if kind else (), before=before, limit=limit)
 
     @routes.get("/node/v1/studies")
-    def studies(state: str = "", limit: Limit = 100) -> list[dict[str, Any]]:
+    def studies(state: Word = "", limit: Limit = 100) -> list[dict[str, Any]]:
         """Return studies, the latest first."""
         return studies_of(web.ledger, state=state, limit=limit)
 
     @routes.get("/node/v1/deliveries")
-    def deliveries(state: str = "", destination: str = "", limit: Limit = 100) -> list[dict[str, Any]]:
+    def deliveries(state: Word = "", destination: Word = "", limit: Limit = 100) -> list[dict[str, Any]]:
         """Return deliveries, the latest first."""
         return deliveries_of(web.ledger, state=state, destination=destination, limit=limit)
 

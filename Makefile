@@ -116,7 +116,7 @@ faults: install
 MINUTES ?= 10
 SEED ?= 10
 fuzz: install
-	ISOCENTER_LONG=1 $(BIN)/python -m pytest -q -n0 tests/contract/test_openapi.py tests/e2e/test_fuzz_node.py
+	ISOCENTER_LONG=1 $(BIN)/python -m pytest -q -n0 tests/contract/test_openapi.py
 	$(BIN)/python -m benchmarks.fuzz_node --minutes $(MINUTES) --seed $(SEED) --page docs/results/fuzz.md
 
 # Plans against what happens, several processes against one; with Ray (pip install 'isocenter[ray]') its test too.

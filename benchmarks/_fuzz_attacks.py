@@ -306,7 +306,7 @@ def orders(target: Target, chance: random.Random) -> None:
 
 @functools.cache
 def _web(port: int) -> httpx.Client:
-    return httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=15)
+    return httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE_S)
 
 
 def asked(target: Target, method: str, path: str, *, token: bool = True, **given: Any) -> httpx.Response | None:
@@ -337,7 +337,7 @@ WORKITEM: dict[str, Any] = {
 
 def _nasty(chance: random.Random) -> Any:
     deep: Any = []
-    for _ in range(chance.choice((5, 80, 600))):
+    for _ in range(chance.choice((5, 80, 200))):  # three levels each, and Python writes a thousand
         deep = [deep] if chance.random() < 0.5 else {"00080050": {"vr": "SQ", "Value": [deep]}}
     return chance.choice((
         None, True, -1, 1e308 * 10, float("nan"), 10**30, "", "x" * 100_000, "\ud800", "\0", [], {}, [[]], deep,
@@ -365,6 +365,9 @@ def workitems(target: Target, chance: random.Random) -> None:
     raw = json.dumps(body).encode()
     if chance.random() < 0.2:
         raw = spoiled(chance, raw)
+    elif chance.random() < 0.05:
+        depth = chance.choice((1000, 100_000))
+        raw = raw.replace(b'"MEDIUM"', b"[" * depth + b"]" * depth)
     token = chance.random() < 0.9
     kind = {"content-type": "application/dicom+json"}
     asked(target, "POST", f"/dicomweb/workitems?workitem={uid}", content=raw, headers=kind, token=token)

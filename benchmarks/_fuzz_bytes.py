@@ -24,7 +24,8 @@ COMMITMENT, MPPS = "1.2.840.10008.1.20.1", "1.2.840.10008.3.1.2.3.3"
 EXPLICIT, IMPLICIT, BIG = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2", "1.2.840.10008.1.2.2"
 DEFLATED, JPEG, RLE = "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.5"
 TITLE, CALLER, TOKEN = "FUZZED", "FUZZER", "a-token-of-the-fuzz-run"
-PATIENCE_S = 6.0
+PATIENCE_S = 60.0
+"""How long an answer that must come may take: a machine may be busy."""
 
 
 @dataclass

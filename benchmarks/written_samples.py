@@ -11,8 +11,9 @@ import numpy as np
 import pydicom
 
 from benchmarks.__main__ import ROOT
-from isocenter.core import Image, Mask, ModelRef, Quantity
-from isocenter.data.images import read_study
+from isocenter.core import Image, Mask, ModelRef, Prediction, Quantity, TaskCard, TaskEntry
+from isocenter.core.prediction import Uncertainty
+from isocenter.data.images import StudyFiles, read_study
 from isocenter.data.images.parametric_map import write_parametric_map
 from isocenter.data.images.rtstruct import write_rtstruct
 from isocenter.data.images.secondary_capture import write_secondary_capture
@@ -20,6 +21,9 @@ from isocenter.data.images.seg import write_seg
 from isocenter.data.images.sr import SegReference, SrContent, write_sr
 from isocenter.data.images.sr.content import Abstention, Answer
 from isocenter.tasks.phenotype import measure
+from isocenter.verbs.air import AirRun, AirSettings, marks_of, tracked, write_air
+from isocenter.verbs.running import Answer as Answering
+from isocenter.verbs.writing import write_image
 
 DATA = Path(os.environ.get("ISOCENTER_SHARED_DATA", ROOT.parent / "shared" / "data")) / "ct_mr_pet_sts"
 FOLDERS = {"CT": "CT", "MR": "MR_T1", "PT": "PET"}
@@ -52,11 +56,36 @@ def write_samples(folder: Path) -> None:
     picture = np.zeros((64, 80, 3), np.uint8)
     picture[10:30, 20:60] = (200, 90, 30)
     write_secondary_capture(picture, folder / "Secondary capture.dcm", headers=headers)
+    write_result_set(folder, files, image, labelmap)
     for name in ("SEG binary", "SEG labelmap", "SEG fractional"):
         highdicom.seg.segread(folder / f"{name}.dcm")
     highdicom.sr.srread(folder / "SR TID 1500.dcm")
     for path in folder.glob("*.dcm"):
         pydicom.dcmread(path)
+
+
+def write_result_set(folder: Path, files: StudyFiles, image: Image, mask: Mask) -> None:
+    """Write what a node sends back with `results:` in its settings: report, drawing, key images, root of the set."""
+    out, mark = folder / "set", "AI result, not for diagnosis"
+    out.mkdir()
+    card = TaskCard(
+        "sample", "A sample", (), (), needs_volume=None, needs_spacing=False, prompts=(), needs_prompt=False,
+        intended_use="A sample.", not_for="Patients.", licence="Apache-2.0",
+    )  # fmt: skip
+    found = Prediction(
+        Mask(mask.array, image.geometry, mask.segments, image.source), "sample",
+        Uncertainty("quality", "nothing is promised"), model=ModelRef("sample", "1", "0" * 64, "Apache-2.0"),
+        inputs=("CT",), measurements=measure(image, mask),
+    )  # fmt: skip
+    answers = [tracked(Answering(0, image, TaskEntry(card, "none:none"), found))]
+    run = AirRun.begin(AirSettings(inference_time=False), out, files.headers, mark=mark)
+    written = write_image(
+        answers, out, files.headers, rtstruct=False, mark=mark, marking=lambda m: (marks_of(run, [m]), run.inferred)
+    )
+    write_air(run, answers, ((),), written)
+    for path in sorted(out.glob("*.dcm")):
+        header = pydicom.dcmread(path, stop_before_pixels=True)
+        path.rename(folder / f"Result set, {header.Modality}, {header.SeriesDescription.replace('/', ' ')}.dcm")
 
 
 def contour_rows() -> list[str]:

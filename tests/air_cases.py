@@ -136,7 +136,7 @@ def result_set(folder: Path, **settings: Any) -> Path:
     heat = np.zeros(found.geometry.shape)
     heat[3, 4, 6] = 1.0
     maps = ((), (EvidenceMap(EFFUSION, heat, found.geometry, "by hand"),), ())
-    answers = [tracked(Answer(0, found, TaskEntry(card(p.task), "none:none"), p)) for p in (outlined, scored, none)]
+    answers = tracked([Answer(0, found, TaskEntry(card(p.task), "none:none"), p) for p in (outlined, scored, none)])
     critical = CriticalFinding(value=EFFUSION.value, scheme="SCT", category=2)
     run = AirRun.begin(
         AirSettings(**{"inference_time": False, "critical": (critical,), **settings}), folder, files.headers, mark=mark

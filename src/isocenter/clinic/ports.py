@@ -62,6 +62,7 @@ class Route:
         destinations: Names of where results go.
         identity: "keep", or "remove" before a task sees it.
         shadow: Answered and kept, but sent nowhere.
+        on_trial: Whether the tasks are those of a model on trial, and results are to say so.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Route:
     destinations: tuple[str, ...] = ()
     identity: Literal["keep", "remove"] = "keep"
     shadow: bool = False
+    on_trial: bool = False
 
 
 @dataclass(frozen=True)

@@ -137,15 +137,30 @@ def marks_of(run: AirRun, models: Sequence[ModelRef | None]) -> Marks:
     return Marks(known, run.settings.qualification, run.settings.device, run.inferred)
 
 
-def tracked(answer: Answer) -> Answer:
-    """Give every segment that has none a tracking text and UID, so that all objects name it alike."""
-    mask = answer.prediction.value
-    if not isinstance(mask, Mask) or not answer.image.source.series_uid:
+def tracked(answers: Sequence[Answer]) -> list[Answer]:
+    """Give every segment that has none a tracking text and UID, so that all objects name it alike, and no two do.
+
+    Args:
+        answers: Of one study: the same task may have answered several images of one series.
+    """
+    images: dict[str, set[int]] = {}
+    for answer in answers:
+        images.setdefault(answer.image.source.series_uid, set()).add(answer.index)
+    return [_tracked(answer, alone=len(images[answer.image.source.series_uid]) == 1) for answer in answers]
+
+
+def _tracked(answer: Answer, *, alone: bool) -> Answer:
+    mask, source = answer.prediction.value, answer.image.source
+    if not isinstance(mask, Mask) or not source.series_uid:
         return answer
+    # A series that holds one image may grow: its first instance is no name for what is in it.
+    where = (source.series_uid,) if alone else (source.series_uid, *source.instance_uids[:1], str(answer.index))
     segments = []
     for segment in mask.segments:
-        name = segment.tracking_id or f"{answer.entry.card.name} segment {segment.number}"
-        uid = segment.tracking_uid or str(derive_uid("tracking", name, answer.image.source.series_uid))
+        own = f"{answer.entry.card.name} segment {segment.number}"
+        name = segment.tracking_id or own
+        parts = (name,) if name == own else (name, own)  # a task may call two things alike
+        uid = segment.tracking_uid or str(derive_uid("tracking", *parts, *where))
         segments.append(replace(segment, tracking_id=name, tracking_uid=uid))
     value = replace(mask, segments=tuple(segments))
     return replace(answer, prediction=replace(answer.prediction, value=value))

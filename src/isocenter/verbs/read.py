@@ -196,7 +196,7 @@ def _run(
         with clock.stage("answer"):
             answers = _ask(study, chosen, prompts, config.seed, tell)
             answers = [_withheld(answer, required=config.gate == "required") for answer in answers]
-            answers = answers if air is None else [tracked(a) for a in answers]
+            answers = answers if air is None else tracked(answers)
         with clock.stage("write"):
             tell("writing", 0.9)
             marking = None if air is None else partial(_marking, air)

@@ -20,7 +20,7 @@ from isocenter.viewer import (
     routes_work,
 )
 from isocenter.viewer.ports import Ports
-from isocenter.viewer.problems import add_handlers
+from isocenter.viewer.problems import REFUSALS, add_handlers
 from isocenter.viewer.security import Guard
 from isocenter.viewer.settings import NOT_FOR_CLINICAL_USE, PREFIX, Settings
 
@@ -76,6 +76,7 @@ def create_app(
         docs_url=None,
         redoc_url=None,
         lifespan=lifespan,
+        responses=REFUSALS,
     )
     add_handlers(app)
     for router in ROUTERS:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import PurePath
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -34,9 +35,23 @@ from isocenter.core.errors import (
 )
 from isocenter.viewer.ports import Problem
 
-__all__ = ["MEDIA_TYPE", "add_handlers", "answer", "defect", "error_of", "problem_of", "status_of"]
+__all__ = ["MEDIA_TYPE", "REFUSALS", "add_handlers", "answer", "defect", "error_of", "problem_of", "status_of"]
 
 MEDIA_TYPE = "application/problem+json"
+_REFUSAL = {
+    "title": "Refusal",
+    "type": "object",
+    "required": ["status", "detail"],
+    "properties": {
+        "type": {"type": "string"}, "title": {"type": "string"}, "status": {"type": "integer"},
+        "code": {"type": "string"}, "detail": {"type": "string"},
+    },
+}  # fmt: skip
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    code: {"description": what, "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Refusal"}}}}
+    for code, what in (("4XX", "Refused"), ("5XX", "Not possible here or now"))
+}
+"""What an app's OpenAPI document says of every route: how it refuses. It takes the place of FastAPI's form of 422."""
 _RETRY_SECONDS = 5
 _log = logging.getLogger("isocenter.viewer")
 
@@ -116,7 +131,18 @@ def defect(error: Exception) -> JSONResponse:
 
 
 def add_handlers(app: FastAPI) -> None:
-    """Let an app answer every error by a problem; `security.Guard` answers what is no error of ours."""
+    """Let an app answer every error by a problem, and its document say so; it is made with the responses `REFUSALS`.
+
+    `security.Guard` answers what is no error of ours.
+    """
+    described = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = described()
+        document.setdefault("components", {}).setdefault("schemas", {})["Refusal"] = _REFUSAL
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]
 
     async def ours(_request: Request, error: Exception) -> JSONResponse:
         if not isinstance(error, IsocenterError):

@@ -108,7 +108,7 @@ def router(ports: Ports, settings: Settings) -> APIRouter:
         keep = {"Cache-Control": "private, max-age=86400, immutable"}
         return Response(body, media_type="application/octet-stream", headers=keep)
 
-    @routes.get("/masks/{mask}/file", response_class=FileResponse, responses=_BINARY)
+    @routes.get("/masks/{mask}/file", response_class=FileResponse, responses=_FILES)
     def mask_file(mask: str, form: Form = "nifti") -> FileResponse:
         """Send a confirmed mask as a file, written with its geometry proof."""
         served = interactions.mask_file(mask, form)
@@ -147,4 +147,12 @@ def _not_offered() -> APIRouter:
 
 _BINARY: dict[int | str, dict[str, Any]] = {
     200: {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}
+}
+_FILES: dict[int | str, dict[str, Any]] = {
+    200: {
+        "content": {
+            media: {"schema": {"type": "string", "format": "binary"}}
+            for media in ("application/gzip", "application/dicom")
+        }
+    }
 }

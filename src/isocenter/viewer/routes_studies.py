@@ -109,7 +109,7 @@ def router(ports: Ports, settings: Settings) -> APIRouter:
             return Response(status_code=304, headers=headers)
         return Response(png, media_type="image/png", headers=headers)
 
-    @routes.get("/images/{image}/nifti", response_class=FileResponse, responses=_BINARY)
+    @routes.get("/images/{image}/nifti", response_class=FileResponse, responses=_GZIP)
     def nifti(image: str) -> FileResponse:
         """Send an image as NIfTI, whose place in the patient was proven when it was written."""
         path = library.nifti(image)
@@ -146,9 +146,15 @@ def _packed(views: list[memoryview]) -> Iterator[bytes]:
     yield packer.flush()
 
 
+_SAME: dict[str, object] = {"description": "What was asked for is what whoever asks has already"}
 _BINARY: dict[int | str, dict[str, object]] = {
-    200: {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}
+    200: {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}},
+    304: _SAME,
 }
 _PNG: dict[int | str, dict[str, object]] = {
-    200: {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}}
+    200: {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}},
+    304: _SAME,
+}
+_GZIP: dict[int | str, dict[str, object]] = {
+    200: {"content": {"application/gzip": {"schema": {"type": "string", "format": "binary"}}}}
 }

@@ -6,8 +6,6 @@ One pure ASGI layer around everything, sockets too. A page of another site can n
 
 from __future__ import annotations
 
-import logging
-import re
 import secrets
 from collections.abc import Mapping
 from typing import Any
@@ -15,14 +13,12 @@ from typing import Any
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from isocenter.clinic.carried import Gone, broken_off, carried
 from isocenter.viewer.problems import MEDIA_TYPE, answer, defect
 from isocenter.viewer.settings import PREFIX, Settings
 
 __all__ = ["POLICY", "SUBPROTOCOL", "Guard", "new_token", "security_headers"]
 
-_LOG = logging.getLogger(__name__)
-_CLOSED = re.compile(r"role=SERVER and state=(?:MUST_CLOSE|CLOSED|ERROR)")
-"""What h11, on which uvicorn stands, says of an answer to a line that it has given up."""
 SUBPROTOCOL = "isocenter.v1"
 _DEFECT_CODE = 1011
 _OPEN = ("/assets/",)
@@ -63,10 +59,6 @@ class _TooLong(Exception):
     """A body is longer than it may be."""
 
 
-class _Gone(Exception):
-    """The server can't send any more: the line is closed, or what came on it was no HTTP."""
-
-
 class _Counted:
     """Counts what comes in: a body without Content-Length may be of any length."""
 
@@ -103,23 +95,10 @@ class Guard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request or socket through, or refuse it."""
-        if scope["type"] != "http":
+        if scope["type"] == "http":
+            await carried(self._guarded, scope, receive, send)
+        else:
             await self._guarded(scope, receive, send)
-            return
-
-        async def carried(message: Message) -> None:
-            try:
-                await send(message)
-            except Exception as error:
-                if not _CLOSED.search(str(error)):
-                    raise
-                raise _Gone from error
-
-        try:
-            await self._guarded(scope, receive, carried)
-        except _Gone:
-            # A request that stopped being HTTP in its middle: the line is closed, and nobody waits for an answer.
-            _LOG.info("a request was broken off by its client before it was answered")
 
     async def _guarded(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -157,13 +136,15 @@ class Guard:
             await app(scope, body.receive, with_headers)
         except _TooLong:
             pass
-        except _Gone:
+        except Gone:
             raise
         except Exception as error:  # noqa: BLE001  # the boundary of the server: nobody is shown a trace
+            if begun and broken_off(error):
+                return
             response = defect(error)
-            if begun:
-                raise ConnectionAbortedError("an answer was broken off by a defect") from None
-            await response(scope, receive, with_headers)
+            if not begun:
+                await response(scope, receive, with_headers)
+            return
         if body.too_long and not begun:
             await _refuse(scope, receive, send, 413, "too_large", self._limit_in_words(scope["path"]))
 

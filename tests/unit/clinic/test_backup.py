@@ -228,8 +228,8 @@ def test_a_restored_node_goes_on_and_delivers_nothing_anew(databases: Databases,
     assert recover(tmp_path / "other").broken == 0
     second = World()
     with engine(tmp_path / "other", second, databases=databases) as (made, ledger):
-        turn(made, lambda: ledger.counts().get("delivery delivered") == 2)
-        assert ledger.counts() == {"answered": 2, "delivery delivered": 2}
+        # Delivered may be before its study is marked as answered.
+        turn(made, lambda: ledger.counts() == {"answered": 2, "delivery delivered": 2})
     assert set(second.sent) == set(first.sent), "the archive gets the same objects, under the same UIDs"
     assert len(second.sent) == 2
     files = [sorted((tmp_path / name / "results").rglob("*.dcm")) for name in ("store", "other")]

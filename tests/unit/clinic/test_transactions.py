@@ -17,7 +17,7 @@ from isocenter.clinic.dimse.acceptor import listen, serve
 from isocenter.clinic.dimse.holding import Holding, recover
 from isocenter.clinic.dimse.messages import N_ACTION
 from isocenter.clinic.workflow import commitments
-from isocenter.clinic.workflow.commitments import report_commitments
+from isocenter.clinic.workflow.commitments import CommitmentReports
 from isocenter.clinic.workflow.ledger import Ledger, open_ledger
 from orthanc_peer import free_port
 from postgres_peer import Databases
@@ -35,11 +35,13 @@ def node(folder: Path, callers: tuple[Allowed, ...], reported_to: int | None) ->
     services = {N_ACTION: Commitments(folder / "commitments")}
     reception = Reception((entity,), folder, ("1.2.3.4", "TEST"), Limits(), lambda: services)
     ledger = open_ledger(f"sqlite:///{folder.parent / 'ledger.db'}")
+    peers = {"TESTER": ("TESTER", "127.0.0.1", reported_to or 0)}
+    reports = CommitmentReports(folder / "commitments", ledger, peers)
 
     def report() -> None:
         while not stop.wait(0.05):
             ledger.take_in(folder / "journal")
-            report_commitments(folder / "commitments", ledger, {"TESTER": ("TESTER", "127.0.0.1", reported_to or 0)})
+            reports.send()
 
     threads = [threading.Thread(target=serve, args=(reception, [made], stop.is_set))]
     threads += [threading.Thread(target=report)] if reported_to else []

@@ -183,6 +183,21 @@ def test_a_shifted_outline_is_caught(whole: Path, tmp_path: Path) -> None:
     assert {v.name: v.state for v in check_objects(folder)}["pr.place"] == "fail"
 
 
+def test_an_outline_of_another_shape_within_the_same_bounds_is_caught(whole: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "set"
+    shutil.copytree(whole, folder)
+    dataset = pydicom.dcmread(folder / PR)
+    for item in dataset.GraphicAnnotationSequence:
+        for graphic in item.GraphicObjectSequence:
+            if graphic.GraphicType == "POLYLINE":
+                left, right = min(graphic.GraphicData[::2]), max(graphic.GraphicData[::2])
+                top, bottom = min(graphic.GraphicData[1::2]), max(graphic.GraphicData[1::2])
+                graphic.GraphicData = [left, top, right, top, left, bottom, left, top]
+                graphic.NumberOfGraphicPoints = 4
+    dataset.save_as(folder / PR)
+    assert {v.name: v.state for v in check_objects(folder)}["pr.place"] == "fail"
+
+
 def test_a_folder_without_results_is_refused(whole: Path) -> None:
     with pytest.raises(DataError, match="no report"):
         check_objects(whole / "images")

@@ -6,19 +6,21 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pydicom
 import pytest
 
-from air_cases import EFFUSION, LESION, MODEL, NODULE, result_set
+from air_cases import EFFUSION, LESION, MODEL, NODULE, card, result_set
 from isocenter.clinic.ports import Route, Work
-from isocenter.core import Prediction, Scores
+from isocenter.core import Geometry, Image, Mask, Prediction, Scores, Segment, Source, TaskEntry
 from isocenter.core.knowledge import PRESENCE_CODES
 from isocenter.core.prediction import Uncertainty
 from isocenter.data.conformance import check_objects
 from isocenter.data.images.key_objects import read_key_objects
-from isocenter.verbs.air import AirSettings, CriticalFinding, findings_of, unexamined
+from isocenter.verbs.air import AirSettings, CriticalFinding, findings_of, tracked, unexamined
 from isocenter.verbs.clinic.config import ClinicConfig
 from isocenter.verbs.clinic.tasks import answer
+from isocenter.verbs.running import Answer
 from toy_plugin import install_toy
 
 THERE, NOT = PRESENCE_CODES["present"], PRESENCE_CODES["absent"]
@@ -46,6 +48,30 @@ def test_only_a_promise_makes_a_word() -> None:
     assert of(one) == {"Pleural effusion": "present", "Nodule": "absent", "Lesion": "absent"}
     assert of(two) == {"Pleural effusion": "uncertain", "Nodule": "uncertain", "Lesion": "absent"}
     assert set(of(empty).values()) == {"uncertain"}
+
+
+def test_no_two_things_of_one_series_are_followed_under_one_uid() -> None:
+    def said(index: int, instance: str, *texts: str) -> Answer:
+        grid = Geometry.axial((1, 2, 3), spacing_mm=(1.0, 0.8, 0.7), origin_mm=(0.0, 0.0, float(index)))
+        source = Source("1.2", "1.2.3", (instance,))
+        array = np.ones((len(texts), 1, 2, 3), bool)
+        segments = tuple(Segment(n, "Lesion", tracking_id=text) for n, text in enumerate(texts, start=1))
+        found = Prediction(
+            Mask(array, grid, segments, source), "t", Uncertainty("margin", "n"), model=MODEL, inputs=("x",)
+        )
+        image = Image(np.zeros((1, 1, 2, 3), np.int16), grid, modality="DX", source=source)
+        return Answer(index, image, TaskEntry(card("finder"), "none:none"), found)
+
+    def uids(*answers: Answer) -> list[str]:
+        return [s.tracking_uid for a in tracked(answers) for s in a.prediction.value.segments]  # type: ignore[union-attr]
+
+    one = uids(said(0, "1.2.3.1", "lesion", "lesion", ""))
+    assert len(set(one)) == 3
+    assert uids(said(0, "1.2.3.0", "lesion", "lesion", "")) == one, (
+        "more of the series came; what is followed is the same"
+    )
+    two = uids(said(0, "1.2.3.1", ""), said(1, "1.2.3.2", ""))
+    assert len(set(two)) == 2 and two == uids(said(0, "1.2.3.1", ""), said(1, "1.2.3.2", ""))
 
 
 def test_what_a_shipped_task_did_not_look_for_is_named() -> None:

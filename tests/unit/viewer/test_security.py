@@ -213,8 +213,10 @@ def test_an_answer_to_a_line_that_was_given_up_is_no_defect(words: str) -> None:
     async def send(_message: object) -> None:
         raise ValueError(words)
 
+    heard = iter([{"type": "http.request", "body": b""}, {"type": "http.disconnect"}] * 2)
+
     async def receive() -> dict[str, object]:
-        return {"type": "http.request", "body": b""}
+        return next(heard)
 
     guard = Guard(Response("there"), Settings(token=TOKEN, host="127.0.0.1", port=80))
     scope = {"type": "http", "method": "GET", "path": "/x", "headers": [(b"host", b"127.0.0.1")]}
@@ -225,3 +227,5 @@ def test_an_answer_to_a_line_that_was_given_up_is_no_defect(words: str) -> None:
         asyncio.run(guard(scope, receive, send))
         given = {**scope, "headers": [*scope["headers"], (b"authorization", f"Bearer {TOKEN}".encode())]}
         asyncio.run(guard(given, receive, send))
+        # uvicorn takes an app that ends before the line has been seen closed for one that forgot to answer
+        assert next(heard, None) is None

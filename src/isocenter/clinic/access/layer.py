@@ -26,6 +26,7 @@ from isocenter.clinic.access.identity import Identity, digest
 from isocenter.clinic.access.limits import Buckets, Rate, place_of
 from isocenter.clinic.access.pages import Pages, bounce, login_address
 from isocenter.clinic.access.rules import SOCKET
+from isocenter.clinic.carried import Gone, broken_off, carried
 from isocenter.core.errors import IsocenterError
 
 __all__ = ["IDENTITY", "REVOKED", "AccessLayer", "protect"]
@@ -85,9 +86,14 @@ class AccessLayer:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request or socket through, or refuse it."""
-        if scope["type"] not in ("http", "websocket"):
+        if scope["type"] == "http":
+            await carried(self._guarded, scope, receive, send)
+        elif scope["type"] == "websocket":
+            await self._guarded(scope, receive, send)
+        else:
             await self.app(scope, receive, send)
-            return
+
+    async def _guarded(self, scope: Scope, receive: Receive, send: Send) -> None:
         asked = asked_of(scope, self.access)
         policy = CONTENT_POLICY if self._pages.owns(asked) else self.access.settings.policy
         answer = _with_headers(asked, policy, send)
@@ -296,11 +302,9 @@ class _Request:
     async def run(self) -> None:
         """Let the app answer."""
         refusal = await self._answered()
-        if refusal is None:
-            return
-        if self._begun:
-            raise ConnectionAbortedError("an answer was broken off") from None
-        await problem(refusal)(self.asked.scope, self._receive, self._send)
+        # What has begun can't be taken back: it is left unfinished, so that the server cuts the line.
+        if refusal is not None and not self._begun:
+            await problem(refusal)(self.asked.scope, self._receive, self._send)
 
     async def _answered(self) -> Refusal | None:
         """Let the app answer; return what is answered in its place, where it can't be."""
@@ -311,11 +315,14 @@ class _Request:
             await self.layer.inner(self.asked, self.identity, self.hear, self.say)
         except (_TooLong, _Cut, _Unwritten):
             pass
+        except Gone:
+            raise
         except (SQLAlchemyError, IsocenterError) as error:
             _LOG.error("an answer failed (%s)", type(error).__name__)
             return None if self._cut else _NOT_NOW
         except Exception as error:  # noqa: BLE001  # the boundary of the server: nobody is shown a trace
-            if not (self._cut or self._unwritten or self._too_long):
+            ours = self._cut or self._unwritten or self._too_long
+            if not ours and not (self._begun and broken_off(error)):
                 _LOG.error("%s: a defect of Isocenter, please report it", type(error).__name__)
                 return Refusal(500, "defect", f"{type(error).__name__}: a defect of Isocenter, please report it")
         if self._unwritten:

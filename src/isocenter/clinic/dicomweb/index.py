@@ -1,12 +1,13 @@
 """What the node can show by DICOMweb: an index of the instances that it holds and makes.
 
-Any object with these two methods will do; `Catalog` is ours, two tables beside the ledger.
+Any object with these methods will do; `Catalog` is ours, a table beside the ledger.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, Protocol, runtime_checkable
@@ -14,9 +15,10 @@ from typing import Any, Final, Literal, Protocol, runtime_checkable
 from pydicom import DataElement, Dataset
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.tag import BaseTag
-from sqlalchemy import Column, Engine, MetaData, String, Table, Text, func, select
+from sqlalchemy import Column, Engine, MetaData, String, Table, Text, bindparam, func, inspect, select, text, update
 from sqlalchemy import Index as TableIndex
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DBAPIError
 
 from isocenter.clinic.dimse.holding import place_of
 from isocenter.clinic.retrieve.plan import is_uid
@@ -57,6 +59,7 @@ _TABLE = Table(
     Column("modality", String(16), nullable=False),
     Column("file", Text, nullable=False),
     Column("attributes", Text, nullable=False),
+    Column("patient", String(32), nullable=False, server_default=""),
     TableIndex("web_instances_by_study", "study", "series"),
 )
 _BATCH = 500
@@ -88,7 +91,10 @@ class Index(Protocol):
     """What the server asks."""
 
     def find(self, level: Level, study: str = "", series: str = "") -> Iterator[tuple[Mapping[str, Any], Entry]]:
-        """Yield studies, series or instances, always in the same order, each once.
+        """Yield studies, series or instances, always in the same order, each once for each patient that it names.
+
+        A study belongs to one patient (PS3.3 A.1.2), and still there are studies that hold instances of two: whichever
+        were told of such a one, it would be the wrong one for the other's.
 
         Args:
             level: Which of them.
@@ -102,6 +108,10 @@ class Index(Protocol):
 
     def instances(self, study: str, series: str = "", sop: str = "") -> Sequence[Entry]:
         """Return the instances of a study, series, or one."""
+        ...
+
+    def mixed(self, studies: Collection[str]) -> set[str]:
+        """Return which of some studies name several patients."""
         ...
 
 
@@ -141,6 +151,7 @@ class Catalog:
         self._engine, self._root = engine, root
         self._insert = postgresql.insert if engine.dialect.name == "postgresql" else sqlite.insert
         make_tables(_META, engine)
+        _tell_patients_apart(engine)
 
     def take_in(self, *, limit: int = 2000) -> int:
         """Index what the ledger knows to be held and the index does not yet; return how many.
@@ -169,7 +180,7 @@ class Catalog:
                 {
                     "sop": sop, "study": study, "series": series, "sop_class": sop_class, "syntax": syntax,
                     "modality": modality, "file": str(file.relative_to(self._root)),
-                    "attributes": json.dumps(attributes),
+                    "attributes": json.dumps(attributes), "patient": _patient(attributes),
                 }
             )  # fmt: skip
         self._put(rows)
@@ -190,12 +201,13 @@ class Catalog:
         uids = [str(header.get(word) or "") for word in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")]
         if not all(is_uid(uid) for uid in uids):
             raise DataError("an instance without the UIDs of study, series and instance", source=file.name)
+        attributes = _attributes(header)
         row = {
             "study": uids[0], "series": uids[1], "sop": uids[2], "sop_class": str(header.get("SOPClassUID") or ""),
             "syntax": str(header.file_meta.get("TransferSyntaxUID") or ""),
             "modality": str(header.get("Modality") or "")[:16],
             "file": str(file.resolve().relative_to(self._root.resolve())),
-            "attributes": json.dumps(_attributes(header)),
+            "attributes": json.dumps(attributes), "patient": _patient(attributes),
         }  # fmt: skip
         self._put([row])
 
@@ -210,7 +222,11 @@ class Catalog:
     def find(self, level: Level, study: str = "", series: str = "") -> Iterator[tuple[Mapping[str, Any], Entry]]:
         """Yield studies, series or instances; see `Index`."""
         table = _TABLE.c
-        keys = {"studies": (table.study,), "series": (table.study, table.series), "instances": (table.sop,)}[level]
+        keys = {
+            "studies": (table.study, table.patient),
+            "series": (table.study, table.series, table.patient),
+            "instances": (table.sop,),
+        }[level]
         counts = select(
             *keys, func.min(table.sop).label("first"), func.count().label("instances"),
             func.count(table.series.distinct()).label("series_count"),
@@ -242,20 +258,30 @@ class Catalog:
         with self._engine.connect() as connection:
             return [self._entry(row) for row in connection.execute(query)]
 
+    def mixed(self, studies: Collection[str]) -> set[str]:
+        """Return which of some studies name several patients."""
+        named, found = sorted(studies), set[str]()
+        query = select(_TABLE.c.study).group_by(_TABLE.c.study).having(func.count(_TABLE.c.patient.distinct()) > 1)
+        with self._engine.connect() as connection:
+            for begin in range(0, len(named), _BATCH):
+                found |= set(connection.scalars(query.where(_TABLE.c.study.in_(named[begin : begin + _BATCH]))))
+        return found
+
     @staticmethod
-    def _modalities(connection: Any, study: str) -> dict[str, list[str]]:
-        query = select(_TABLE.c.study, _TABLE.c.modality).distinct().order_by(_TABLE.c.study, _TABLE.c.modality)
-        found: dict[str, list[str]] = {}
-        for uid, modality in connection.execute(query.where(_TABLE.c.study == study) if study else query):
+    def _modalities(connection: Any, study: str) -> dict[tuple[str, str], list[str]]:
+        columns = (_TABLE.c.study, _TABLE.c.patient, _TABLE.c.modality)
+        query = select(*columns).distinct().order_by(*columns)
+        found: dict[tuple[str, str], list[str]] = {}
+        for uid, patient, modality in connection.execute(query.where(_TABLE.c.study == study) if study else query):
             if modality:
-                found.setdefault(uid, []).append(modality)
+                found.setdefault((uid, patient), []).append(modality)
         return found
 
     def _entry(self, row: Any) -> Entry:
         return Entry(row.study, row.series, row.sop, row.sop_class, row.syntax, self._root / row.file)
 
     @staticmethod
-    def _told(level: Level, row: Any, modalities: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    def _told(level: Level, row: Any, modalities: Mapping[tuple[str, str], Sequence[str]]) -> dict[str, Any]:
         kept: dict[str, Any] = json.loads(row.attributes)
         words = {
             "studies": STUDY_WORDS,
@@ -266,7 +292,9 @@ class Catalog:
         told[tag_of("InstanceAvailability")] = element("InstanceAvailability", "ONLINE")
         if level == "studies":
             told |= {
-                tag_of("ModalitiesInStudy"): element("ModalitiesInStudy", *modalities.get(row.study, ())),
+                tag_of("ModalitiesInStudy"): element(
+                    "ModalitiesInStudy", *modalities.get((row.study, row.patient), ())
+                ),
                 tag_of("NumberOfStudyRelatedSeries"): element("NumberOfStudyRelatedSeries", row.series_count),
                 tag_of("NumberOfStudyRelatedInstances"): element("NumberOfStudyRelatedInstances", row.instances),
             }
@@ -276,6 +304,39 @@ class Catalog:
         if level == "instances":
             told[tag_of("AvailableTransferSyntaxUID")] = element("AvailableTransferSyntaxUID", row.syntax)
         return told
+
+
+def _tell_patients_apart(engine: Engine) -> None:
+    """Say whose each instance is in an index that was made before it did. Killed in between, the next start goes on."""
+
+    def known() -> bool:
+        return any(column["name"] == "patient" for column in inspect(engine).get_columns(_TABLE.name))
+
+    if not known():
+        try:
+            with engine.begin() as connection:
+                connection.execute(
+                    text(f"ALTER TABLE {_TABLE.name} ADD COLUMN patient VARCHAR(32) DEFAULT '' NOT NULL")
+                )
+        except DBAPIError:  # another process of the node was quicker
+            if not known():
+                raise
+    left = select(_TABLE.c.sop, _TABLE.c.attributes).where(_TABLE.c.patient == "").limit(_BATCH)
+    put = update(_TABLE).where(_TABLE.c.sop == bindparam("one")).values(patient=bindparam("whose"))
+    while True:
+        with engine.begin() as connection:
+            rows = connection.execute(left).all()
+            if not rows:
+                return
+            found = [{"one": row.sop, "whose": _patient(json.loads(row.attributes))} for row in rows]
+            connection.execute(put, found)
+
+
+def _patient(attributes: Mapping[str, Any]) -> str:
+    """Return what tells a patient from others: the same for the same Patient ID of the same issuer, never ""."""
+    values = [attributes.get(tag_of(word), {}).get("Value") or () for word in ("IssuerOfPatientID", "PatientID")]
+    named = "\0".join("\\".join(str(one or "").strip() for one in value) for value in values)
+    return hashlib.blake2b(named.encode(), digest_size=16).hexdigest()
 
 
 @quiet()

@@ -1,7 +1,8 @@
 """QIDO-RS: which studies, series and instances there are.
 
 What can't be matched is refused rather than passed over: a search that quietly ignores a patient's identifier answers
-with other patients.
+with other patients. A study whose instances name several patients is a result for each of them, with the numbers of its
+own instances, as Orthanc has it (which tells studies apart by Patient ID and Study Instance UID); a header warns of it.
 
 Source:
     DICOM PS3.18, 10.6 and 8.3.4; PS3.4, C.2.2.2 (matching).
@@ -84,10 +85,12 @@ class Found:
     Args:
         results: In the DICOM JSON model.
         more: Whether there are further results.
+        mixed: How many of the studies that were found name several patients.
     """
 
     results: tuple[Mapping[str, Any], ...]
     more: bool
+    mixed: int = 0
 
 
 def read_search(level: Level, query: Sequence[tuple[str, str]]) -> Search:
@@ -164,7 +167,9 @@ def search(index: Index, asked: Search, within: tuple[str, str], url: Callable[[
     series = within[1] or _only(asked.match.get(tag_of("SeriesInstanceUID"), ""))
     most = MOST if asked.limit is None else min(asked.limit, MOST)
     results: list[Mapping[str, Any]] = []
+    studies: set[str] = set()
     passed = 0
+    more = False
     for attributes, entry in _matching(index, asked, study, series):
         passed += 1
         if passed <= asked.offset:
@@ -172,13 +177,15 @@ def search(index: Index, asked: Search, within: tuple[str, str], url: Callable[[
         if len(results) >= most:
             if asked.limit is None:
                 raise TooMany(f"more than {MOST} results; narrow the search, or ask for pages with limit and offset")
-            return Found(tuple(results), more=True)
+            more = True
+            break
+        studies.add(entry.study)
         told = dict(attributes)
         if asked.everything or any(tag not in told for tag in asked.include):
             told = {**_of_file(entry, asked), **told}
         told[tag_of("RetrieveURL")] = {"vr": "UR", "Value": [url(asked.level, entry)]}
         results.append(dict(sorted(told.items())))
-    return Found(tuple(results), more=False)
+    return Found(tuple(results), more, len(index.mixed(studies)))
 
 
 def _only(value: str) -> str:
@@ -196,8 +203,8 @@ def _matching(index: Index, asked: Search, study: str, series: str) -> Iterator[
             continue
         if modalities and asked.level != "studies":
             if entry.study not in allowed:
-                of_study = next(iter(index.find("studies", entry.study)), None)
-                allowed[entry.study] = of_study is not None and matches(of_study[0].get(in_study), in_study, modalities)
+                of_study = [told for told, _ in index.find("studies", entry.study)]
+                allowed[entry.study] = any(matches(told.get(in_study), in_study, modalities) for told in of_study)
             if not allowed[entry.study]:
                 continue
         yield attributes, entry

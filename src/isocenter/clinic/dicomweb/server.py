@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any
+from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
@@ -18,6 +18,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
 from isocenter.clinic.dicomweb import qido, wado
+from isocenter.clinic.dicomweb.described import PICTURES, described, in_json, parameter
 from isocenter.clinic.dicomweb.index import Entry, Index, Level
 from isocenter.clinic.dicomweb.multipart import MediaType, accepted, part_of
 from isocenter.clinic.dicomweb.stow import Storing
@@ -81,21 +82,56 @@ def router(serves: DicomWeb) -> APIRouter:
     study, series = "/studies/{study}", "/studies/{study}/series/{series}"
     one = series + "/instances/{sop}"
     web = _Web(serves)
+
+    def add(path: str, handler: Callable[..., Any], name: str, told: dict[str, Any], method: str = "GET") -> None:
+        routes.add_api_route(path, handler, methods=[method], name=name, **told)
+
     for path, level in (
         ("/studies", "studies"), ("/series", "series"), ("/instances", "instances"), (f"{study}/series", "series"),
         (f"{study}/instances", "instances"), (f"{series}/instances", "instances"),
     ):  # fmt: skip
-        routes.add_api_route(path, web.searching(level), methods=["GET"], name=f"search {path}")  # type: ignore[arg-type]
+        told = described(path, f"Search {level} (QIDO-RS).", {200: in_json("array"), 204: ()}, query=_SEARCHED)
+        add(path, web.searching(level), f"search {path}", told)  # type: ignore[arg-type]
     for path in (study, series, one):
-        routes.add_api_route(path, web.retrieve, methods=["GET"], name=f"retrieve {path}")
-        routes.add_api_route(f"{path}/metadata", web.metadata, methods=["GET"], name=f"metadata {path}")
-        routes.add_api_route(f"{path}/rendered", web.rendered, methods=["GET"], name=f"rendered {path}")
-    routes.add_api_route(f"{one}/frames/{{frames}}", web.frames, methods=["GET"], name="frames")
-    routes.add_api_route(f"{one}/frames/{{frames}}/rendered", web.rendered, methods=["GET"], name="rendered frames")
-    routes.add_api_route(f"{one}/bulkdata/{{tag}}", web.bulk, methods=["GET"], name="bulk data")
+        whole = dict.fromkeys((200, 206), ("multipart/related", "application/dicom"))
+        add(path, web.retrieve, f"retrieve {path}", described(path, "Retrieve instances (WADO-RS).", whole))
+        below = f"{path}/metadata"
+        told = described(below, "Retrieve metadata (WADO-RS).", dict.fromkeys((200, 206), in_json("array")))
+        add(below, web.metadata, f"metadata {path}", told)
+        below = f"{path}/rendered"
+        told = described(below, "Retrieve pictures (WADO-RS).", dict.fromkeys((200, 206), PICTURES), query=_RENDERED)
+        add(below, web.rendered, f"rendered {path}", told)
+    below = f"{one}/frames/{{frames}}"
+    add(below, web.frames, "frames", described(below, "Retrieve frames (WADO-RS).", {200: ("multipart/related",)}))
+    below += "/rendered"
+    told = described(below, "Retrieve pictures of frames (WADO-RS).", {200: PICTURES, 206: PICTURES}, query=_RENDERED)
+    add(below, web.rendered, "rendered frames", told)
+    below = f"{one}/bulkdata/{{tag}}"
+    told = described(below, "Retrieve bulk data (WADO-RS).", {200: ("multipart/related", "application/octet-stream")})
+    add(below, web.bulk, "bulk data", told)
+    stored = {
+        200: in_json("object"), 202: in_json("object"), 409: in_json("object"),
+        503: {**in_json("object"), "application/problem+json": {}},
+    }  # fmt: skip
+    sent = {"multipart/related": {"schema": {"type": "string", "format": "binary"}}}
     for path in ("/studies", study):
-        routes.add_api_route(path, web.store, methods=["POST"], name=f"store {path}")
+        add(path, web.store, f"store {path}", described(path, "Store (STOW-RS).", stored, body=sent), "POST")
     return routes
+
+
+_NUMBER: Final = {"type": "integer", "minimum": 0, "maximum": 999_999_999}
+_SEARCHED: Final = (
+    parameter("limit", _NUMBER, "most results"),
+    parameter("offset", _NUMBER, "results to pass over"),
+    parameter("includefield", {"type": "string", "maxLength": 1024}, "all, or attributes by keyword or tag"),
+    parameter("fuzzymatching", {"type": "boolean"}, "is not done"),
+)
+"""Attributes to match are parameters too: by keyword, or by eight hexadecimal digits."""
+_RENDERED: Final = (
+    parameter("quality", {"type": "integer", "minimum": 1, "maximum": 100}, "of a JPEG"),
+    parameter("viewport", {"type": "string", "pattern": "^[1-9][0-9]{0,4},[1-9][0-9]{0,4}$"}, "WIDTH,HEIGHT"),
+    parameter("window", {"type": "string"}, "CENTRE,WIDTH,linear"),
+)
 
 
 class _Refusal(Exception):
@@ -119,7 +155,7 @@ def _answered(do: Callable[[Request], Response], request: Request) -> Response:
         return problem(406, str(error))
     except PixelError:
         return problem(406, "this instance can't be given in that form; ask for it as stored")
-    except (DataError, FileNotFoundError):
+    except (DataError, OSError):
         return problem(404, "the instance can't be read")
 
 
@@ -161,6 +197,10 @@ class _Web:
         warnings = list(asked.warnings)
         if found.more:
             warnings.append("There are additional results that can be requested.")
+        if found.mixed:
+            warnings.append(
+                f"{found.mixed} of the studies found hold instances of more than one patient; each patient is a result."
+            )
         headers = {"Warning": ", ".join(f'299 isocenter "{one}"' for one in warnings)} if warnings else {}
         self._tell("search", request, study, len(found.results))
         if not found.results:
@@ -188,11 +228,18 @@ class _Web:
         root = self._root(request)
         self._tell("retrieve", request, entries[0].study, len(entries))
 
+        def told_of(entry: Entry) -> Mapping[str, Any]:
+            try:
+                return wado.metadata(entry, _address(root, "instances", entry))
+            except DataError:
+                if len(entries) == 1:
+                    raise
+                return wado.told_by_index(entry)  # one that can't be read takes the others' metadata from nobody
+
         def pieces() -> Any:
             yield b"["
             for number, entry in enumerate(entries):
-                told = wado.metadata(entry, _address(root, "instances", entry))
-                yield (b"," if number else b"") + json.dumps(told, separators=(",", ":")).encode()
+                yield (b"," if number else b"") + json.dumps(told_of(entry), separators=(",", ":")).encode()
             yield b"]"
 
         return _streamed(pieces(), _JSON, code)
@@ -211,7 +258,7 @@ class _Web:
         self._tell("retrieve", request, entries[0].study, len(entries))
         if not several:
             return Response(wado.rendered(entries[0], numbers[0], how), code, media_type=how.media)
-        return _parts((how.media, wado.rendered(entry, number, how)) for entry in entries for number in numbers)
+        return _parts(_shown(entries, numbers, how))
 
     def _bulk(self, request: Request) -> Response:
         entries, _ = self._entries(request)
@@ -347,6 +394,25 @@ def _streamed(pieces: Any, media: str, code: int = 200) -> Response:
     rest = iter(pieces)
     begin = [piece for _, piece in zip(range(2), rest, strict=False)]
     return StreamingResponse(chain(begin, rest), code, media_type=media)
+
+
+def _shown(entries: Sequence[Entry], numbers: Sequence[int], how: wado.Rendering) -> Iterator[tuple[str, bytes]]:
+    """Yield pictures. What is none, as a report among images, is left out; that nothing can be shown is told.
+
+    Raises:
+        PixelError: There is no picture.
+    """
+    found = False
+    for entry in entries:
+        for number in numbers:
+            try:
+                yield how.media, wado.rendered(entry, number, how)
+                found = True
+            except DataError:
+                if len(entries) == 1:
+                    raise
+    if not found:
+        raise PixelError("nothing of it can be shown")
 
 
 def _parts(parts: Any) -> Response:

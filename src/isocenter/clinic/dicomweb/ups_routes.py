@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -17,6 +17,7 @@ from pydicom.datadict import keyword_for_tag, tag_for_keyword
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
+from isocenter.clinic.dicomweb.described import described, in_json, parameter
 from isocenter.clinic.dicomweb.index import tag_of
 from isocenter.clinic.dicomweb.qido import BadRequest
 from isocenter.clinic.dicomweb.server import problem
@@ -39,14 +40,30 @@ def worklist_router(worklist: Worklist) -> APIRouter:
     web = _Web(worklist)
     item = "/workitems/{uid}"
     follower = f"{item}/subscribers/{{subscriber}}"
-    for path, method, handler in (
-        ("/workitems", "POST", web.create), ("/workitems", "GET", web.search), (item, "GET", web.retrieve),
-        (item, "POST", web.change), (f"{item}/state", "PUT", web.state), (f"{item}/cancelrequest", "POST", web.cancel),
-        (follower, "POST", web.subscribe), (follower, "DELETE", web.unsubscribe),
-        ("/subscribers/{subscriber}/events", "GET", web.events),
-    ):  # fmt: skip
-        routes.add_api_route(path, _guarded(handler), methods=[method], name=f"{method} {path}")
+    one = {_JSON: {"schema": {"type": "object"}}}
+    table: Sequence[tuple[str, str, Any, str, Mapping[int, Any], Mapping[str, Any] | None]] = (
+        ("/workitems", "POST", web.create, "Create a workitem.", {201: ()}, one),
+        ("/workitems", "GET", web.search, "Search workitems.", {200: in_json("array"), 204: ()}, None),
+        (item, "GET", web.retrieve, "Retrieve a workitem.", {200: in_json("array")}, None),
+        (item, "POST", web.change, "Change a workitem.", {200: ()}, one),
+        (f"{item}/state", "PUT", web.state, "Change a workitem's state.", {200: ()}, one),
+        (f"{item}/cancelrequest", "POST", web.cancel, "Ask that a workitem be cancelled.", {202: ()}, None),
+        (follower, "POST", web.subscribe, "Subscribe.", {201: ()}, None),
+        (follower, "DELETE", web.unsubscribe, "Unsubscribe.", {200: ()}, None),
+        ("/subscribers/{subscriber}/events", "GET", web.events, "Poll what happened.", {200: _EVENTS}, None),
+    )
+    for path, method, handler, what, answers, sent in table:
+        told = described(path, what, answers, query=_SEARCHED if what.startswith("Search") else (), body=sent)
+        routes.add_api_route(path, _guarded(handler), methods=[method], name=f"{method} {path}", **told)
     return routes
+
+
+_EVENTS = {"application/json": {"schema": {"type": "array", "items": {"type": "object"}}}}
+_NUMBER = {"type": "integer", "minimum": 0, "maximum": 999_999_999}
+_SEARCHED = (
+    parameter("limit", _NUMBER, "most results"),
+    parameter("offset", _NUMBER, "results to pass over"),
+)
 
 
 def _guarded(handler: Callable[[Request, bytes], Response]) -> Callable[..., Any]:

@@ -7,6 +7,7 @@ Source:
 from __future__ import annotations
 
 import secrets
+import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -20,12 +21,18 @@ from pydicom import Dataset
 from pydicom.encaps import generate_frames
 from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
 from pydicom.pixels.utils import pixel_array
-from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    RLELossless,
+)
 
-from isocenter.clinic.dicomweb.index import Entry, element_in_json, readable
+from isocenter.clinic.dicomweb.index import Entry, element, element_in_json, readable, tag_of
 from isocenter.clinic.dicomweb.multipart import MediaType, part_of
 from isocenter.clinic.dicomweb.qido import BadRequest
 from isocenter.core.errors import DataError, PixelError
+from isocenter.data.images.dicom.header import whole_header
 from isocenter.data.images.instance import open_instance
 from isocenter.data.images.quiet import quiet
 
@@ -40,6 +47,7 @@ __all__ = [
     "metadata",
     "new_boundary",
     "rendered",
+    "told_by_index",
     "whole",
 ]
 
@@ -59,7 +67,13 @@ _BULK_BYTES = 1024
 _PIXELS = ("7FE00008", "7FE00009", "7FE00010")
 _PIECE = 1 << 18
 _MOST_SIDE = 4096
-_DECODING = (ValueError, RuntimeError, NotImplementedError, AttributeError, KeyError, IndexError, TypeError, OSError)
+_MOST_FRAME: Final = 1 << 29
+_MOST_DECODED: Final = 1 << 32
+"""Bytes of a frame, and of all of them, that are decoded; a header may claim what no memory holds."""
+_DECODING = (
+    ValueError, RuntimeError, NotImplementedError, AttributeError, LookupError, TypeError, OSError, EOFError,
+    OverflowError, ZeroDivisionError, struct.error,
+)  # fmt: skip
 
 
 class NotAcceptable(Exception):
@@ -158,9 +172,12 @@ def _as_explicit(file: Path) -> bytes:
     out = BytesIO()
     try:
         if dataset.file_meta.TransferSyntaxUID.is_compressed and dataset.file_meta.TransferSyntaxUID.is_encapsulated:
-            dataset.decompress(generate_instance_uid=False)
+            _check_size(dataset, _count(dataset))
+            dataset.decompress(decoding_plugin=_plugin(dataset), generate_instance_uid=False)
         dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
         dataset.save_as(out, implicit_vr=False, little_endian=True, enforce_file_format=True)
+    except PixelError:
+        raise
     except _DECODING as error:
         raise PixelError("can't be given as Explicit VR Little Endian; ask for it as stored") from error
     return out.getvalue()
@@ -177,6 +194,11 @@ def metadata(entry: Entry, url: str) -> dict[str, Any]:
     Raises:
         DataError: It can't be read.
     """
+    with whole_header("an instance"):
+        return _metadata(entry, url)
+
+
+def _metadata(entry: Entry, url: str) -> dict[str, Any]:
     header, rest = _header(entry)
     told: dict[str, Any] = {}
     for number in sorted(header.keys()):
@@ -193,6 +215,15 @@ def metadata(entry: Entry, url: str) -> dict[str, Any]:
         told[rest] = {"vr": vr, "BulkDataURI": f"{url}/bulkdata/{rest}"}
     told["00083002"] = {"vr": "UI", "Value": [entry.syntax]}
     return told
+
+
+def told_by_index(entry: Entry) -> dict[str, Any]:
+    """Return what the index knows of an instance, in the DICOM JSON model: for one that can't be read among others."""
+    words = {
+        "SOPClassUID": entry.sop_class, "SOPInstanceUID": entry.sop, "StudyInstanceUID": entry.study,
+        "SeriesInstanceUID": entry.series, "AvailableTransferSyntaxUID": entry.syntax,
+    }  # fmt: skip
+    return {tag_of(word): element(word, uid) for word, uid in words.items()}
 
 
 def _header(entry: Entry) -> tuple[Dataset, str]:
@@ -237,7 +268,7 @@ def frames(entry: Entry, numbers: Sequence[int], wanted: Sequence[MediaType]) ->
     dataset = open_instance(entry.file)
     if "Rows" not in dataset or "PixelData" not in dataset:
         raise PixelError("an instance without frames")
-    count = int(dataset.get("NumberOfFrames") or 1)
+    count = _count(dataset)
     if any(not 1 <= number <= count for number in numbers):
         raise BadRequest(f"frames are numbered from 1 to {count}")
     media = _frame_media(entry, wanted)
@@ -248,6 +279,33 @@ def frames(entry: Entry, numbers: Sequence[int], wanted: Sequence[MediaType]) ->
         return media, iter([held[number - 1] for number in numbers])
     except _DECODING as error:
         raise PixelError("the frames can't be told apart") from error
+
+
+def _count(dataset: Dataset) -> int:
+    """Return how many frames an instance says that it has.
+
+    Raises:
+        PixelError: It says what is no number.
+    """
+    with whole_header("an instance"):
+        return int(dataset.get("NumberOfFrames") or 1)
+
+
+def _check_size(dataset: Dataset, count: int = 1) -> None:
+    """Refuse to decode frames that no memory might hold.
+
+    Raises:
+        PixelError: It is too large, or its size is none.
+    """
+    with whole_header("an instance"):
+        size = dataset.Rows * dataset.Columns * int(dataset.get("SamplesPerPixel") or 1) * dataset.BitsAllocated // 8
+        if not 0 <= size <= _MOST_FRAME or size * count > _MOST_DECODED:
+            raise PixelError("frames that are too large to be decoded")
+
+
+def _plugin(dataset: Dataset) -> str:
+    """Return what decodes; "" for the best. The faster decoder of RLE panics on damaged data, past every `except`."""
+    return "pydicom" if dataset.file_meta.TransferSyntaxUID == RLELossless else ""
 
 
 def _frame_media(entry: Entry, wanted: Sequence[MediaType]) -> str:
@@ -277,7 +335,8 @@ def _native_frame(dataset: Dataset, number: int) -> bytes:
             if len(found) < size:
                 raise PixelError("the pixels are shorter than their header says")
             return found
-        pixels = pixel_array(dataset, index=number - 1)
+        _check_size(dataset)
+        pixels = pixel_array(dataset, index=number - 1, decoding_plugin=_plugin(dataset))
         if dataset.BitsAllocated == 1:
             return np.packbits(pixels.ravel(), bitorder="little").tobytes()
         return pixels.astype(pixels.dtype.newbyteorder("<")).tobytes()
@@ -306,11 +365,13 @@ def rendered(entry: Entry, number: int, how: Rendering) -> bytes:
     dataset = open_instance(entry.file)
     if "Rows" not in dataset or "PixelData" not in dataset:
         raise PixelError("an instance that is no picture")
-    count = int(dataset.get("NumberOfFrames") or 1)
+    count = _count(dataset)
     if not 1 <= number <= count:
         raise BadRequest(f"frames are numbered from 1 to {count}")
     try:
-        grey = _grey(dataset, pixel_array(dataset, index=number - 1), number, how.window)
+        _check_size(dataset)
+        pixels = pixel_array(dataset, index=number - 1, decoding_plugin=_plugin(dataset))
+        grey = _grey(dataset, pixels, number, how.window)
         picture = Picture.fromarray(grey)
         if how.size is not None:
             picture.thumbnail((min(how.size[0], _MOST_SIDE), min(how.size[1], _MOST_SIDE)))
@@ -319,6 +380,8 @@ def rendered(entry: Entry, number: int, how: Rendering) -> bytes:
             picture.save(out, "PNG")
         else:
             picture.save(out, "JPEG", quality=how.quality)
+    except PixelError:
+        raise
     except _DECODING as error:
         raise PixelError("a frame can't be shown") from error
     return out.getvalue()
@@ -391,14 +454,17 @@ def bulk(entry: Entry, tag: str) -> tuple[str, list[bytes]]:
         DataError: It can't be read, or it has no such bulk data.
     """
     dataset = open_instance(entry.file)
-    number = int(tag, 16)
-    if number not in dataset or not isinstance(dataset[number].value, bytes):
-        raise DataError("no such bulk data in this instance")
-    value: bytes = dataset[number].value
+    with whole_header("an instance"):
+        number = int(tag, 16)
+        if number not in dataset or not isinstance(dataset[number].value, bytes):
+            raise DataError("no such bulk data in this instance")
+        value: bytes = dataset[number].value
     if tag == "7FE00010" and entry.syntax not in _NATIVE:
         media = f"{_ENCODED.get(entry.syntax, 'application/octet-stream')};transfer-syntax={entry.syntax}"
         try:
-            return media, list(generate_frames(value, number_of_frames=int(dataset.get("NumberOfFrames") or 1)))
+            return media, list(generate_frames(value, number_of_frames=_count(dataset)))
+        except PixelError:
+            raise
         except _DECODING as error:
             raise PixelError("the frames can't be told apart") from error
     return "application/octet-stream", [value]

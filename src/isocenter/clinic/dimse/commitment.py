@@ -7,7 +7,9 @@ association of our own until the sender has taken it.
 from __future__ import annotations
 
 import json
+import logging
 import os
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
@@ -19,11 +21,13 @@ from isocenter.clinic.dimse.association import Answer, Peer
 from isocenter.clinic.dimse.entities import STORAGE_COMMITMENT
 from isocenter.clinic.dimse.messages import Command
 from isocenter.clinic.dimse.steps import decoded
-from isocenter.core.errors import CapabilityError, TransportError
+from isocenter.core.errors import CapabilityError, OutputError, TransportError
 from isocenter.data.images.atomic import atomic_path
+from isocenter.data.images.quiet import quiet
 
 __all__ = ["Commitments", "commitment_report", "open_commitments", "send_commitment_report"]
 
+_LOG = logging.getLogger(__name__)
 _SUCCESS, _FAILURE, _NO_ACTION, _MISSING, _RESOURCES = 0x0000, 0x0110, 0x0123, 0x0120, 0x0213
 _NO_SUCH_INSTANCE, _OTHER_CLASS = 0x0112, 0x0119
 _INSTANCE: Final = "1.2.840.10008.1.20.1.1"
@@ -64,17 +68,45 @@ class Commitments:
                 json.dump(request, stream)
                 stream.flush()
                 os.fsync(stream.fileno())
-        except OSError:
+        except (OSError, OutputError):
             return Answer(_RESOURCES, "can't be written; ask again later")
         return Answer(_SUCCESS)
 
 
 def open_commitments(folder: Path) -> list[dict[str, Any]]:
-    """Return the requests that no report was sent for, oldest first."""
-    files = sorted(folder.glob("*.json"), key=lambda f: f.stat().st_mtime) if folder.is_dir() else []
-    return [json.loads(file.read_text()) for file in files]
+    """Return the requests that no report was sent for, oldest first.
+
+    A file that holds none (cut off, or written by another) is set aside: it could never be answered, and must not keep
+    the others from being.
+    """
+    # What is still being written has a name that begins with a dot.
+    there = [file for file in folder.glob("*.json") if not file.name.startswith(".")] if folder.is_dir() else []
+    files = sorted(there, key=lambda f: f.stat().st_mtime)
+    found = []
+    for file in files:
+        request = _request_of(file)
+        if request is not None:
+            found.append(request)
+            continue
+        with suppress(OSError):
+            file.rename(file.with_suffix(".bad"))
+            _LOG.error("a request of storage commitment can't be read; it is kept beside the others, as .bad")
+    return found
 
 
+def _request_of(file: Path) -> dict[str, Any] | None:
+    try:
+        request = json.loads(file.read_bytes())
+        words = [request[name] for name in ("transaction", "calling", "called", "at")]
+        wanted = [(str(sop_class), str(uid)) for sop_class, uid in request["wanted"]]
+        datetime.fromisoformat(request["at"]).timestamp()
+    except (ValueError, KeyError, TypeError):
+        return None
+    whole = all(isinstance(word, str) for word in words) and file.name == f"{request['transaction']}.json" and wanted
+    return {**request, "wanted": wanted} if whole else None
+
+
+@quiet()
 def commitment_report(request: dict[str, Any], held: dict[str, str]) -> tuple[Dataset, int]:
     """Make the report of a request.
 
@@ -123,6 +155,7 @@ def send_commitment_report(
     Raises:
         CapabilityError: pynetdicom is not installed.
         TransportError: It was not taken; the request stays.
+        ValueError: It can't be sent: the other side takes no reports, or it can't be written as DICOM.
     """
     try:
         net: Any = import_module("pynetdicom")
@@ -140,6 +173,8 @@ def send_commitment_report(
     try:
         data, event = report
         status, _ = association.send_n_event_report(data, event, STORAGE_COMMITMENT, _INSTANCE)
+    except RuntimeError as error:  # pynetdicom: the association was cut
+        raise TransportError("the report of a storage commitment was not taken: the association was cut") from error
     finally:
         association.release()
     if status.get("Status") != _SUCCESS:

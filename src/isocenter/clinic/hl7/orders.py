@@ -60,6 +60,7 @@ class Order:
         issuer: Who gave it.
         reason: Why it is asked for.
         patients: All identifiers of the patient, each with the names of who gave it.
+        status: ORC-5: CA canceled, HD on hold, IP in progress, ...
     """
 
     control: str
@@ -75,6 +76,7 @@ class Order:
     issuer: str
     reason: str = ""
     patients: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    status: str = ""
 
     def __repr__(self) -> str:
         return f"Order(control={self.control!r}, study_uid={self.study_uid!r}, procedure={self.procedure[0]!r})"
@@ -253,7 +255,7 @@ def _order(group: dict[str, Segment], patient: Segment | None) -> Order:
         priority.get(stated, ""), text(("TQ1", 7, 1), ("OBR", 36, 1), ("ORC", 7, 4)),
         patient.text(3) if patient is not None else "", "" if patient is None else _issuer(patient),
         text(("OBR", 31, 2), ("OBR", 31, 1), ("ORC", 16, 2), ("ORC", 16, 1)),
-        () if patient is None else _patients(patient),
+        () if patient is None else _patients(patient), text(("ORC", 5, 1)),
     )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Callable, Iterator
 from datetime import datetime
+from decimal import Decimal
 from typing import Final, Literal
 
 from isocenter.clinic.subject import Subject, sided
@@ -158,5 +159,8 @@ def _number(found: Measurement) -> str:
     value = float(found.value)
     if not math.isfinite(value):
         raise DataError("a measurement that is no number can't be sent")
-    # NM has no exponent.
-    return re.sub(r"\.?0+$", "", f"{value:.10f}") if abs(value) < 1e15 and value != int(value) else f"{value:.0f}"
+    if value == int(value) or abs(value) >= 1e15:
+        return f"{value + 0.0:.0f}"  # never "-0"
+    # NM has no exponent. What is small keeps its ten digits: it must not be told as nothing.
+    text = f"{value:.10f}" if abs(value) >= 1e-3 else f"{Decimal(f'{value:.10g}'):f}"
+    return re.sub(r"\.?0+$", "", text)

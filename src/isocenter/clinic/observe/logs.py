@@ -83,6 +83,8 @@ def setup_logs(settings: LogSettings) -> None:
         root.removeHandler(old)
     root.addHandler(handler)
     root.setLevel(settings.level.upper())
+    # How an association of ours went, our own lines say; pynetdicom's four to each, without their words, drown them.
+    logging.getLogger("pynetdicom").setLevel(logging.NOTSET if settings.level == "debug" else logging.CRITICAL)
     logging.captureWarnings(True)
     sys.excepthook = _uncaught
     threading.excepthook = _uncaught_in_thread

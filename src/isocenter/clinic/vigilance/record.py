@@ -164,10 +164,16 @@ class Record:
         return [(row.rule, row.arm, row.task) for row in rows]
 
     def observations(
-        self, rule: str | None = None, arm: str | None = None, task: str | None = None, *, study: str | None = None
+        self,
+        rule: str | None = None,
+        arm: str | None = None,
+        task: str | None = None,
+        *,
+        study: str | None = None,
+        after: int = 0,
     ) -> list[Observation]:
-        """Return observations in the order in which they came; None takes any."""
-        query = select(OBSERVATIONS).order_by(OBSERVATIONS.c.number)
+        """Return observations of later numbers in the order in which they came; None takes any."""
+        query = select(OBSERVATIONS).where(OBSERVATIONS.c.number > after).order_by(OBSERVATIONS.c.number)
         for column, value in (
             (OBSERVATIONS.c.rule, rule), (OBSERVATIONS.c.arm, arm), (OBSERVATIONS.c.task, task),
             (OBSERVATIONS.c.study, study),

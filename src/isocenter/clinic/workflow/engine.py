@@ -343,19 +343,26 @@ class Engine:
             gathered = self._step("gather", self._gather, study, version)
             if not gathered:
                 return "superseded"
-            said = 0
+            said, refused = 0, ""
             for route in gathered["routes"]:
-                said += self._route(gathered, route)
+                told = self._route(gathered, route)
+                if isinstance(told, int):
+                    said += told
+                elif not route["shadow"]:
+                    refused = told
         except (IsocenterError, self._dbos.error.DBOSMaxStepRetriesExceeded) as error:
             self._step("fail", self._fail, study, version, _reason(error))
+            return FAILED
+        if refused:  # nothing of it was sent, so it must not look like one that is done
+            self._step("fail", self._fail, study, version, refused)
             return FAILED
         self._step("close", self._close_study, study, version, said)
         return ANSWERED
 
-    def _route(self, gathered: dict[str, Any], route: dict[str, Any]) -> int:
+    def _route(self, gathered: dict[str, Any], route: dict[str, Any]) -> int | str:
         """Answer by one route. What stops a rule in shadow is told, and takes nobody's answer away."""
         try:
-            said: int = self._step(f"answer {route['name']}", self._answer_route, gathered, route)
+            said: int | str = self._step(f"answer {route['name']}", self._answer_route, gathered, route)
         except (IsocenterError, self._dbos.error.DBOSMaxStepRetriesExceeded) as error:
             if not route["shadow"]:
                 raise
@@ -380,6 +387,12 @@ class Engine:
         state = ledger.study(study)
         if state is None or state.version != version:
             return {}
+        displaced = ledger.displaced(study)
+        if displaced:
+            raise DataError(
+                f"{displaced} of this study's instances have UIDs that are held in another study; read without them it "
+                "would have holes. Send it again with UIDs of its own, or ask for this study by name to leave them out"
+            )
         folder = store / "work" / _name(study) / f"v{version}" / "received"
         digest = hashlib.sha256()
         try:
@@ -404,10 +417,13 @@ class Engine:
             "routes": [_route_line(route) for route in routes],
         }  # fmt: skip
 
-    def _answer_route(self, gathered: dict[str, Any], line: dict[str, Any]) -> int:
-        """Answer by one route: identity, gate, tasks, ledger. Return how many answers there are."""
+    def _answer_route(self, gathered: dict[str, Any], line: dict[str, Any]) -> int | str:
+        """Answer by one route: identity, gate, tasks, ledger. Return how many answers there are, or why none may be."""
         study, version = gathered["study"], gathered["version"]
-        route = Route(line["name"], tuple(line["tasks"]), tuple(line["destinations"]), line["identity"], line["shadow"])
+        route = Route(
+            line["name"], tuple(line["tasks"]), tuple(line["destinations"]), line["identity"], line["shadow"],
+            line.get("on_trial", True),  # begun by a version that did not tell: all candidates were marked
+        )  # fmt: skip
         store = self._settings.store
         folder = store / "work" / _name(study) / f"v{version}" / "received"
         if route.identity == "remove":
@@ -420,7 +436,7 @@ class Engine:
             said: tuple[Said, ...] = tuple(Said(task, "abstained", verdict.reason) for task in route.tasks)
             self._write_answers(work, said)
             self._ledger.tell("gate", study, verdict.reason)
-            return len(said)
+            return verdict.reason
         worked = self._ports.runner.run(work)
         self._write_answers(work, worked.said)
         for told in worked.told:
@@ -467,7 +483,7 @@ class Engine:
 def _route_line(route: Route) -> dict[str, Any]:
     return {
         "name": route.name, "tasks": list(route.tasks), "destinations": list(route.destinations),
-        "identity": route.identity, "shadow": route.shadow,
+        "identity": route.identity, "shadow": route.shadow, "on_trial": route.on_trial,
     }  # fmt: skip
 
 

@@ -47,6 +47,7 @@ ANSWERED: Final = "answered"
 FAILED: Final = "failed"
 _STEPS = "steps.jsonl"
 _MOST_LINES = 2000
+_AT_ONCE = 1000
 _LONGEST_TEXT = 4000
 
 
@@ -227,11 +228,13 @@ class Ledger:
 
     def classes(self, instances: Sequence[str]) -> dict[str, str]:
         """Return the SOP class of each instance that is held, by its UID."""
+        found: dict[str, str] = {}
+        query = select(INSTANCES.c.sop, INSTANCES.c.sop_class)
         with self.engine.connect() as connection:
-            rows = connection.execute(
-                select(INSTANCES.c.sop, INSTANCES.c.sop_class).where(INSTANCES.c.sop.in_(list(instances)))
-            ).all()
-        return {row.sop: row.sop_class for row in rows}
+            for begin in range(0, len(instances), _AT_ONCE):  # a database takes only so many values in one question
+                rows = connection.execute(query.where(INSTANCES.c.sop.in_(list(instances[begin : begin + _AT_ONCE]))))
+                found |= {row.sop: row.sop_class for row in rows}
+        return found
 
     def mark(self, study: str, version: int, state: str, detail: str = "") -> bool:
         """Set a study's state, unless more has arrived since that version; return whether it was set."""
@@ -254,7 +257,10 @@ class Ledger:
         return [_state(row) for row in rows]
 
     def ask_again(self, studies: Iterable[str] | None = None) -> int:
-        """Have studies that failed answered again as a new version, all or those named; return how many."""
+        """Have studies that failed answered again as a new version, all or those named; return how many.
+
+        Whoever names a study has seen why it failed: it is answered without instances that other studies hold.
+        """
         wanted = STUDIES.c.state == FAILED
         if studies is not None:
             wanted &= STUDIES.c.study.in_(list(studies))
@@ -266,6 +272,8 @@ class Ledger:
                     .where(STUDIES.c.study == study)
                     .values(state=COMPLETE, version=STUDIES.c.version + 1)
                 )
+                if studies is not None:
+                    connection.execute(update(CONFLICTS).where(CONFLICTS.c.study == study).values(seen=True))
                 self._event(connection, "asked again", study, "")
         return len(again)
 
@@ -446,6 +454,19 @@ class Ledger:
         with self.engine.connect() as connection:
             return [dict(row._mapping) for row in connection.execute(select(CONFLICTS).order_by(CONFLICTS.c.at)).all()]
 
+    def displaced(self, study: str) -> int:
+        """Return how many instances of a study are not read in it, as others of their UIDs are held in other studies.
+
+        Those that somebody has seen, and asked for the study to be answered without, are not counted.
+        """
+        query = (
+            select(func.count())
+            .select_from(CONFLICTS.join(INSTANCES, INSTANCES.c.sop == CONFLICTS.c.sop))
+            .where(CONFLICTS.c.study == study, INSTANCES.c.study != study, CONFLICTS.c.seen.is_(False))
+        )
+        with self.engine.connect() as connection:
+            return int(connection.scalar(query) or 0)
+
     def tally(self) -> dict[tuple[str, ...], float]:
         """Return all counters, by name and labels; see `workflow.tally`."""
         with self.engine.connect() as connection:
@@ -491,20 +512,36 @@ class Ledger:
         put = self.insert(INSTANCES).values(row).on_conflict_do_nothing(index_elements=["sop"])
         if connection.execute(put.returning(INSTANCES.c.sop)).first() is None:
             if connection.scalar(select(INSTANCES.c.study).where(INSTANCES.c.sop == line["sop"])) != study:
-                self._event(connection, "conflict", study, "an instance is held in another study, and not read in this")
+                self._displaced(connection, line, at)
             return 0
         current = connection.execute(select(STUDIES).where(STUDIES.c.study == study)).one()
         modalities = sorted({*current.modalities.split(), *row["modality"].split()})
         values: dict[str, Any] = {
             "instances": current.instances + 1, "bytes": current.bytes + row["bytes"],
-            "last_at": max(current.last_at, at), "modalities": " ".join(modalities)[:200],
+            "modalities": " ".join(modalities)[:200],
         }  # fmt: skip
+        self._more(connection, current, at, values)
+        return 1
+
+    def _displaced(self, connection: Connection, line: Mapping[str, Any], at: float) -> None:
+        """Write down that an instance's UID is held in another study: this one is not whole, and is told so again."""
+        study = line["study"]
+        row = {"sop": line["sop"], "study": study, "sha256": line["sha256"], "calling": line["calling"], "at": at,
+               "seen": False}  # fmt: skip
+        put = self.insert(CONFLICTS).values(row).on_conflict_do_nothing(index_elements=["sop", "sha256"])
+        if connection.execute(put.returning(CONFLICTS.c.number)).first() is None:
+            return
+        self._event(connection, "conflict", study, "an instance is held in another study, and not read in this")
+        self._more(connection, connection.execute(select(STUDIES).where(STUDIES.c.study == study)).one(), at, {})
+
+    def _more(self, connection: Connection, current: Any, at: float, values: Mapping[str, Any]) -> None:
+        """Write down that something of a study came."""
+        changed = {**values, "last_at": max(current.last_at, at)}
         if current.state != ARRIVING:
             # More of a study that was complete: what was answered stands, and it is answered again as a new version.
-            values |= {"state": ARRIVING, "version": current.version + 1, "first_at": at}
-            self._event(connection, "reopened", study, f"version {current.version + 1}")
-        connection.execute(update(STUDIES).where(STUDIES.c.study == study).values(values))
-        return 1
+            changed |= {"state": ARRIVING, "version": current.version + 1, "first_at": at}
+            self._event(connection, "reopened", current.study, f"version {current.version + 1}")
+        connection.execute(update(STUDIES).where(STUDIES.c.study == current.study).values(changed))
 
     def _event(self, connection: Connection, kind: str, study: str, detail: str) -> None:
         told = storable(detail, _LONGEST_TEXT)

@@ -4,7 +4,8 @@ An order says how urgent a study is, and why it was asked for. It never says who
 An order of another patient than the images' is a conflict, which is told and changes nothing.
 
 Source:
-    HL7 v2.5.1, 4.5.1 (ORC-1, empty fields keep what was said before), table 0119; DICOM PS3.3 C.4.11 (priorities).
+    HL7 v2.5.1, 4.5.1 (ORC-1, empty fields keep what was said before), tables 0119 and 0038; DICOM PS3.3 C.4.11
+    (priorities).
 """
 
 from __future__ import annotations
@@ -97,13 +98,25 @@ _MESSAGES = Table(
     Column("message", String(64), primary_key=True),
     Column("sha256", String(64), nullable=False),
 )
+_FILLERS = Table(
+    "order_fillers",
+    _META,
+    Column("source", String(200), primary_key=True),
+    Column("filler", String(200), primary_key=True),
+    Column("number", String(200), primary_key=True),
+)
+"""Numbers of orders by those that who performs them gave: a message may name an order by these alone."""
 _CURSOR: Final = "hl7/messages.jsonl"
 _AT_ONCE: Final = 200
 _MOST_MESSAGES: Final = 500
 _LONGEST: Final = 10_000
 _CANCELING: Final = ("CA", "DC", "CR", "HD")
+_REVIVING: Final = ("NW", "RO", "RL")
+_CANCELED: Final = ("CA", "DC", "HD")
+"""Order Status (table 0038) of what is not, or not now, to be done."""
 _CONFLICT: Final = "an order of this study's number names another patient; its priority and reason are not used"
 _UNKNOWN: Final = "an order of this study's number does not say whose it is, as images say it; it is not used"
+_ALONE: Final = "filler "
 _CHANGED: Final = "a change of an order names another patient than the order did; it is not used"
 _REUSED: Final = "a message control id came again with another message; the second one is not used"
 
@@ -142,7 +155,8 @@ class Placed:
         priority: "stat", "asap", "routine", or "".
         due: When it is to be done.
         patients: Identifiers of the patient.
-        canceled: Whether it is not, or not now, to be done.
+        canceled: Whether it is not, or not now, to be done; None where this is not said, and stays as it was.
+        filler: Its number at who performs it; it may be the only one that is said.
     """
 
     source: str
@@ -155,7 +169,8 @@ class Placed:
     priority: str = ""
     due: str = ""
     patients: tuple[Patient, ...] = ()
-    canceled: bool = False
+    canceled: bool | None = False
+    filler: str = ""
 
     def __repr__(self) -> str:
         return f"Placed(source={self.source!r}, study_uid={self.study_uid!r}, priority={self.priority!r})"
@@ -163,10 +178,15 @@ class Placed:
 
 def placed_by_hl7(order: Order, sender: str) -> Placed:
     """Return an order of a message."""
+    canceled: bool | None = None  # a status, a change or an answer to a request revives no order that was canceled
+    if order.control in _CANCELING or (order.control not in _REVIVING and order.status in _CANCELED):
+        canceled = True
+    elif order.control in _REVIVING:
+        canceled = False
     return Placed(
-        f"hl7:{sender}"[:200], (order.placer or order.filler)[:200], order.accession[:64], order.study_uid,
+        f"hl7:{sender}"[:200], order.placer[:200], order.accession[:64], order.study_uid,
         order.procedure, order.reason, order.modality[:16], order.priority, order.at[:32],
-        tuple(Patient(number, issuers) for number, issuers in order.patients), order.control in _CANCELING,
+        tuple(Patient(number, issuers) for number, issuers in order.patients), canceled, order.filler[:200],
     )  # fmt: skip
 
 
@@ -281,12 +301,15 @@ class Orders:
     def _kept(self, connection: Connection, order: Placed, told: list[str]) -> int:
         """Keep an order, or change those of its number; return 1 where something changed."""
         order = _storable(order)
-        if not order.number or not (order.patients or order.canceled or order.accession or order.study_uid):
+        numbers = self._numbers(connection, order)
+        if not numbers or not (order.patients or order.canceled or order.accession or order.study_uid):
             return 0
-        same = and_(_ORDERS.c.source == order.source, _ORDERS.c.number == order.number)
+        same = and_(_ORDERS.c.source == order.source, _ORDERS.c.number.in_(numbers))
         if order.accession:
             same = and_(same, _ORDERS.c.accession.in_([order.accession, ""]))
-        rows = connection.execute(select(_ORDERS).where(same)).all()
+        # What was kept under the performer's number first: the other says more, and stands at the end.
+        rows = sorted(connection.execute(select(_ORDERS).where(same)).all(), key=lambda row: row.number != numbers[-1])
+        order = replace(order, number=order.number or numbers[-1])
         if not rows:
             connection.execute(_ORDERS.insert().values(**_row(order), at=time.time()))
             return 1
@@ -308,6 +331,21 @@ class Orders:
                 # What this order gave is taken back; `follow` gives it again where the order is still one.
                 self._give(connection, study, self._level(connection, study))
         return changed
+
+    def _numbers(self, connection: Connection, order: Placed) -> list[str]:
+        """Return the numbers that an order may be kept under, last the one for orders that name the performer's alone.
+
+        Such a one is no number of who placed it, who may have given the same to another order.
+        """
+        if not order.filler:
+            return [order.number] if order.number else []
+        alone = f"{_ALONE}{order.filler}"[:200]
+        if order.number:
+            row = {"source": order.source, "filler": order.filler, "number": order.number}
+            connection.execute(self._ledger.insert(_FILLERS).values(row).on_conflict_do_nothing())
+            return [order.number, alone]
+        known = and_(_FILLERS.c.source == order.source, _FILLERS.c.filler == order.filler)
+        return [*connection.scalars(select(_FILLERS.c.number).where(known)), alone]
 
     def _tell(self, told: Sequence[str]) -> None:
         for detail in told:
@@ -376,7 +414,7 @@ def _storable(order: Placed) -> Placed:
         accession=storable(order.accession, 64), study_uid=storable(order.study_uid, 64),
         procedure=(storable(code, _LONGEST), storable(name, _LONGEST), storable(scheme, _LONGEST)),
         reason=storable(order.reason, _LONGEST), modality=storable(order.modality, 16),
-        priority=storable(order.priority, 16), due=storable(order.due, 32),
+        priority=storable(order.priority, 16), due=storable(order.due, 32), filler=storable(order.filler, 200),
     )  # fmt: skip
 
 
@@ -396,11 +434,12 @@ def _orders_of(message: bytes) -> Iterator[Order]:
 
 def _merged(before: Placed, new: Placed) -> Placed:
     """Return an order after a change; what the change leaves empty stays."""
+    number = new.number if before.number.startswith(_ALONE) else before.number
     return Placed(
-        before.source, before.number, new.accession or before.accession, new.study_uid or before.study_uid,
+        before.source, number, new.accession or before.accession, new.study_uid or before.study_uid,
         new.procedure if any(new.procedure) else before.procedure, new.reason or before.reason,
         new.modality or before.modality, new.priority or before.priority, new.due or before.due,
-        new.patients or before.patients, new.canceled,
+        new.patients or before.patients, before.canceled if new.canceled is None else new.canceled,
     )  # fmt: skip
 
 
@@ -410,7 +449,7 @@ def _row(order: Placed) -> dict[str, Any]:
         "key": key, "source": order.source, "number": order.number, "accession": order.accession,
         "study_uid": order.study_uid, "procedure": json.dumps(order.procedure), "reason": order.reason,
         "modality": order.modality, "priority": order.priority, "due": order.due,
-        "patients": json.dumps([[p.number, list(p.issuers)] for p in order.patients]), "canceled": order.canceled,
+        "patients": json.dumps([[p.number, list(p.issuers)] for p in order.patients]), "canceled": bool(order.canceled),
     }  # fmt: skip
 
 

@@ -2,8 +2,9 @@
 
     complete -> SCHEDULED    working -> IN PROGRESS    answered -> COMPLETED    failed, superseded -> CANCELED
 
-What is derived here may be derived again: a workitem's UID is made of study and version, and its Transaction UID is
-written down before it is claimed, so that a node that was killed in between goes on with the same ones.
+What is derived here may be derived again: a workitem's UID and its Transaction UID are drawn at random and written down
+before it is made and claimed, so that a node that was killed in between goes on with the same ones, and nobody who may
+write workitems can put one of his own where ours will be.
 
 Source:
     DICOM PS3.4, annex CC (states; table CC.2.5-3); PS3.16, CID 9231 (workitems), CID 9300 (discontinuation).
@@ -25,6 +26,7 @@ from pydicom.uid import generate_uid
 from sqlalchemy import Column, Connection, Integer, MetaData, String, Table, and_, case, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from isocenter.clinic.dicomweb.index import Index
 from isocenter.clinic.dicomweb.ups import Worklist
 from isocenter.clinic.dicomweb.ups_rules import CANCELED, COMPLETED, IN_PROGRESS, SCHEDULED, UpsRefused, first
 from isocenter.clinic.dimse.holding import place_of
@@ -37,7 +39,7 @@ from isocenter.core.errors import DataError
 from isocenter.data.images.instance import open_instance
 from isocenter.data.images.quiet import quiet
 
-__all__ = ["Worksteps", "workitem_uid"]
+__all__ = ["Worksteps"]
 
 _LOG = logging.getLogger(__name__)
 _META: Final = MetaData()
@@ -50,6 +52,13 @@ _STEPS = Table(
     Column("lock", String(64), nullable=False),
     Column("urgency", String(8), nullable=False),
 )
+_UIDS = Table(
+    "own_workitem_uids",
+    _META,
+    Column("study", String(64), primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("uid", String(64), nullable=False),
+)
 _MOST_REFERENCES: Final = 1000
 _MOST_ELEMENTS: Final = 4500
 """A workitem may have 5,000: references take two each, and eight for each series."""
@@ -59,11 +68,6 @@ _STATION: Final = ("ISOCENTER", "99ISOCENTER", "Isocenter node")
 _SUPERSEDED: Final = "more of the study arrived; it is worked on as a new workitem"
 _OPEN: Final = (SCHEDULED, IN_PROGRESS)
 _WANTED: Final = {COMPLETE: SCHEDULED, WORKING: IN_PROGRESS, ANSWERED: COMPLETED, FAILED: CANCELED}
-
-
-def workitem_uid(study: str, version: int) -> str:
-    """Return the UID of the workitem of a study's version."""
-    return derived_uid(study, "workitem", str(version))
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,8 @@ class Worksteps:
         ledger: How far each study is.
         worklist: Where workitems are.
         store: The node's folder.
-        rules: Names of the rules whose results are shown.
+        results: Where results are shown; those that are not (of rules in shadow, say) are nobody's to act on. None for
+            none.
         retrieve_url: Address of the node's DICOMweb service; "" where clients know it by other means.
         orders: What was ordered; None where nothing says.
     """
@@ -91,14 +96,33 @@ class Worksteps:
         ledger: Ledger,
         worklist: Worklist,
         store: Path,
-        rules: Sequence[str],
+        results: Index | None = None,
         retrieve_url: str = "",
         orders: Orders | None = None,
     ) -> None:
-        self._ledger, self._worklist, self._store, self._rules = ledger, worklist, store, tuple(rules)
+        self._ledger, self._worklist, self._store, self._results = ledger, worklist, store, results
+        self._insert: Any = postgresql.insert if ledger.engine.dialect.name == "postgresql" else sqlite.insert
         self._orders, self._lock = orders, threading.Lock()
         self._retrieve_url = retrieve_url.rstrip("/")
         make_tables(_META, ledger.engine)
+
+    def uid(self, study: str, version: int) -> str:
+        """Return the UID of the workitem of a study's version, the same ever after."""
+        here = and_(_UIDS.c.study == study, _UIDS.c.version == version)
+        with self._ledger.engine.begin() as connection:
+            known = connection.scalar(select(_UIDS.c.uid).where(here))
+            if known is not None:
+                return str(known)
+            made = and_(_STEPS.c.study == study, _STEPS.c.version == version)
+            if connection.scalar(select(_STEPS.c.study).where(made)) is not None:  # by a version that derived them
+                uid = derived_uid(study, "workitem", str(version))
+            else:
+                uid = str(generate_uid(prefix=None))
+            row = {"study": study, "version": version, "uid": uid}
+            connection.execute(
+                self._insert(_UIDS).values(row).on_conflict_do_nothing(index_elements=["study", "version"])
+            )
+            return str(connection.scalar(select(_UIDS.c.uid).where(here)))
 
     def follow(self) -> int:
         """Bring every workitem to where its study is; return of how many studies."""
@@ -186,7 +210,7 @@ class Worksteps:
         change = Dataset()
         change.ScheduledProcedureStepPriority = _urgency(state)
         with suppress(UpsRefused):  # others claimed or canceled it meanwhile; then it is not waiting any more
-            self._worklist.change(workitem_uid(step.study, step.version), _json(change))
+            self._worklist.change(self.uid(step.study, step.version), _json(change))
         with self._ledger.engine.begin() as connection:
             connection.execute(update(_STEPS).where(here).values(urgency=_urgency(state)))
 
@@ -208,7 +232,7 @@ class Worksteps:
             row = connection.execute(select(_STEPS).where(known)).first()
         if row is not None:
             return _Step(row.study, row.version, row.state, row.lock)
-        uid = workitem_uid(state.study, state.version)
+        uid = self.uid(state.study, state.version)
         try:
             self._worklist.create(self._scheduled(state), uid)
         except UpsRefused as refused:
@@ -217,17 +241,16 @@ class Worksteps:
         step = _Step(state.study, state.version, SCHEDULED, str(generate_uid()))
         values = {"study": step.study, "version": step.version, "state": step.state, "lock": step.lock}
         values["urgency"] = _urgency(state)
-        insert = postgresql.insert if self._ledger.engine.dialect.name == "postgresql" else sqlite.insert
         with self._ledger.engine.begin() as connection:
             connection.execute(
-                insert(_STEPS).values(values).on_conflict_do_nothing(index_elements=["study", "version"])
+                self._insert(_STEPS).values(values).on_conflict_do_nothing(index_elements=["study", "version"])
             )
             row = connection.execute(select(_STEPS).where(known)).one()
         return _Step(row.study, row.version, row.state, row.lock)
 
     def _advance(self, step: _Step, state: StudyState, to: str) -> _Step:
         """Change the state of a workitem that is ours to change; return where it is then."""
-        uid = workitem_uid(step.study, step.version)
+        uid = self.uid(step.study, step.version)
         if not step.lock:
             return step
         try:
@@ -240,7 +263,7 @@ class Worksteps:
 
     def _lost(self, step: _Step, wanted: str) -> _Step:
         """Say where a workitem is that could not be changed: it was before, or others were faster."""
-        there = str(first(self._worklist.retrieve(workitem_uid(step.study, step.version)), "ProcedureStepState"))
+        there = str(first(self._worklist.retrieve(self.uid(step.study, step.version)), "ProcedureStepState"))
         if there == wanted == IN_PROGRESS:
             # Ours, where a node was killed after it claimed; else somebody else's, whose Transaction UID we don't have.
             ours = self._holds(step)
@@ -249,13 +272,13 @@ class Worksteps:
 
     def _holds(self, step: _Step) -> bool:
         try:
-            self._worklist.change(workitem_uid(step.study, step.version), {}, step.lock)
+            self._worklist.change(self.uid(step.study, step.version), {}, step.lock)
         except UpsRefused:
             return False
         return True
 
     def _cancel(self, step: _Step, reason: str) -> _Step:
-        uid = workitem_uid(step.study, step.version)
+        uid = self.uid(step.study, step.version)
         if not step.lock:  # somebody else performs it
             return self._write(step, CANCELED, "")
         try:
@@ -329,14 +352,12 @@ class Worksteps:
         return _json(made)
 
     def _output(self, state: StudyState) -> list[Dataset]:
-        triples = []
-        for rule in self._rules:
-            for file in sorted(result_folder(self._store, state.study, state.version, rule).glob("*.dcm")):
-                header = open_instance(file, pixels=False)
-                uids = (str(header.SeriesInstanceUID), str(header.SOPClassUID), str(header.SOPInstanceUID))
-                if str(header.StudyInstanceUID) == state.study:
-                    triples.append(uids)
-        return self._references(state.study, triples)
+        """Return what was made of a study and is shown: no result that is kept back."""
+        if self._results is None:
+            return []
+        folder = result_folder(self._store, state.study, state.version, "").parent.resolve()
+        made = [one for one in self._results.instances(state.study) if one.file.resolve().is_relative_to(folder)]
+        return self._references(state.study, [(one.series, one.sop_class, one.sop) for one in made])
 
     def _references(self, study: str, triples: Sequence[tuple[str, str, str]]) -> list[Dataset]:
         items: dict[str, Dataset] = {}

@@ -18,6 +18,7 @@ from isocenter.data.deidentify import KnownIdentity, Policy, Pseudonyms, clean_t
 from isocenter.data.deidentify.identity import pattern
 from isocenter.data.images.dicom.header import WANTED, Header, Wanted
 from isocenter.data.images.dicom.neighbours import Kin
+from isocenter.data.images.patient import identifies
 from isocenter.data.images.quiet import quiet
 
 __all__ = ["ARCHIVE_WANTED", "Person", "instance_row", "person_of", "short"]
@@ -61,7 +62,8 @@ class Person:
 
     Args:
         key: The pseudonym.
-        told_by: "header", or "study" where the header has no identifier and the study stands for the person.
+        told_by: "header", or "study" where the header has no identifier (or one that everybody gets, as "ANONYMOUS")
+            and the study stands for the person.
         shift_days: By which the person's dates are moved back.
         known: What names the person in free text; never kept.
         name_key: Keyed hash of the letters of the name, "" for none: tells two people of one identifier apart.
@@ -112,7 +114,9 @@ def _person(
     sex: str,
     *others: str,
 ) -> Person:
-    key = names.patient(issuer, identifier) if identifier else names.patient("study", study)
+    # What devices and programs write for everybody ("ANONYMOUS") makes no two studies one person's.
+    named = identifies(identifier)
+    key = names.patient(issuer, identifier) if named else names.patient("study", study)
     letters = "".join(c for c in name.split("=")[0].upper() if c.isalnum())
     accession, physician = others
     known = KnownIdentity(
@@ -123,7 +127,7 @@ def _person(
     )
     return Person(
         key,
-        "header" if identifier else "study",
+        "header" if named else "study",
         names.shift_days(key),
         known,
         names.token("name", letters) if letters else "",

@@ -16,6 +16,7 @@ from isocenter.data.archive.datasets import told_values
 from isocenter.data.archive.naming import stem
 from isocenter.data.archive.rows import IN_TEXT, Rows
 from isocenter.data.deidentify import KnownIdentity, Policy, Pseudonyms, clean_text
+from isocenter.data.images.patient import identifies
 from isocenter.data.records import Found, ManifestRow, RawLabel, RawPatient, RawRecord, RawReport, RawStudy
 from isocenter.data.records.tables import is_age
 
@@ -26,6 +27,16 @@ _OLDEST = 89.0
 _AGE_LOINC = "30525-0"
 _SHORT = 3
 """A text of so few letters is a code, and names nobody."""
+_DESIGNATORS = frozenset(
+    ["ln", "loinc", "sct", "srt", "snomed", "sny", "icd10", "i10", "i10c", "i9", "i9c", "icd9", "rxnorm", "ucum", "atc",
+     "dcm", "cvx", "c4", "fma", "radlex"]
+)  # fmt: skip
+_TERMINOLOGIES = (
+    "http://loinc.org", "http://snomed.info/", "http://hl7.org/", "http://terminology.hl7.org/", "http://unitsofmeasure.org",
+    "http://www.nlm.nih.gov/research/umls/rxnorm", "http://hl7.org/fhir/sid/", "http://www.whocc.no/atc",
+    "http://dicom.nema.org/", "urn:oid:2.16.840.1.113883.6.",
+)  # fmt: skip
+"""Systems whose words everybody has."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +61,7 @@ class Speaker:
 
     def key(self, issuer: str, identifier: str, row: str) -> str:
         """Return the pseudonym of a patient, or of a row where no patient is named."""
-        if identifier:
+        if identifies(identifier):
             return self.names.patient(issuer or self.domain, identifier)
         return self.names.patient(self.domain, f"{self.place} {row}")
 
@@ -116,12 +127,12 @@ def add_found(found: Found, rows: Rows, speaker: Speaker, name: str) -> None:
         name: Of the file, for what could not be read.
     """
     known: dict[str, KnownIdentity] = {}
-    for patient in found.patients:
-        key = speaker.key(patient.issuer, patient.identifier, "")
+    for number, patient in enumerate(found.patients):
+        key = speaker.key(patient.issuer, patient.identifier, f"person {number}")
         known[key] = _identity(patient, key).with_more(known.get(key))
         rows.add("persons", _person_row(patient, key, speaker))
-    for report in found.reports:
-        rows.add("reports", _report_row(report, speaker, known))
+    for number, report in enumerate(found.reports):
+        rows.add("reports", _report_row(report, number, speaker, known))
     for number, record in enumerate(found.records):
         rows.add("records", _record_row(record, number, speaker, known))
     _add_links(found.studies, rows, speaker, name)
@@ -140,7 +151,7 @@ def _add_links(studies: Sequence[RawStudy], rows: Rows, speaker: Speaker, name: 
     """Add which study an accession number is of; what lacks one of them, or the patient, joins nothing and is told."""
     without = 0
     for study in studies:
-        if not (study.patient and study.accession and study.study_uid):
+        if not (identifies(study.patient) and study.accession and study.study_uid):
             without += 1
             continue
         link = {
@@ -173,8 +184,8 @@ def _person_row(patient: RawPatient, key: str, speaker: Speaker) -> dict[str, An
     }
 
 
-def _report_row(report: RawReport, speaker: Speaker, known: dict[str, KnownIdentity]) -> dict[str, Any]:
-    key = speaker.key(report.issuer, report.patient, f"report {report.identifier}")
+def _report_row(report: RawReport, number: int, speaker: Speaker, known: dict[str, KnownIdentity]) -> dict[str, Any]:
+    key = speaker.key(report.issuer, report.patient, f"report {report.identifier or f'row {number}'}")
     who = known.get(key, KnownIdentity(patient_key=key)).with_more(
         KnownIdentity(report.people, tuple(i for i in (report.patient, report.accession, report.order) if i))
     )
@@ -202,6 +213,9 @@ def _record_row(record: RawRecord, number: int, speaker: Speaker, known: dict[st
     key = speaker.key(record.issuer, record.patient, record.identifier or f"row {number}")
     who = known.get(key, KnownIdentity(patient_key=key))
     age = record.unit in ("", "a") and (is_age(record.code) or record.code == _AGE_LOINC)
+    # The words of a terminology that everybody has name nobody; those of a local one may be anything.
+    system = record.system.casefold()
+    common = system in _DESIGNATORS or system.startswith(_TERMINOLOGIES)
     # Rows of a table are told apart by their place; entries of a record by the identifier that the source gives.
     own = record.identifier or f"{record.time} {record.number} {record.text}"
     return {
@@ -215,9 +229,9 @@ def _record_row(record: RawRecord, number: int, speaker: Speaker, known: dict[st
         "kind": record.kind,
         "system": record.system or None,
         "code": record.code or None,
-        "display": record.display or None,
+        "display": (record.display if common else speaker.clean(record.display, who, key)) or None,
         "number": capped(record.number, speaker.policy) if age else record.number,
-        "unit": record.unit or None,
+        "unit": speaker.clean(record.unit, who, key) or None,
         "text": speaker.clean(record.text, who, key) or None,
         "value_time": speaker.moment(record.value_time, key) if record.value_time else None,
         "value_system": None if record.value_code is None else record.value_code[0],
@@ -231,15 +245,16 @@ def _record_row(record: RawRecord, number: int, speaker: Speaker, known: dict[st
 def _label_row(label: RawLabel, speaker: Speaker) -> dict[str, Any]:
     key = speaker.key(label.issuer, label.patient, f"report {label.file}")
     number = number_of(label.value)
+    value = label.value if number is not None else speaker.clean(label.value, KnownIdentity(patient_key=key), key)
     return {
         "patient_key": key,
         "study_uid": _study(label.study_uid, speaker),
         "report_key": speaker.names.token("report", key, label.file) if label.file else None,
         "name": label.name,
-        "value": label.value,
+        "value": value,
         "number": number,
         "kind": label.kind,
-        "rater": label.rater or None,
+        "rater": speaker.clean(label.rater, KnownIdentity(patient_key=key), key) or None,
         "form": label.form or None,
     }
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from pydicom import Dataset
+from scipy import ndimage
 
 from isocenter.core.errors import DataError
+from isocenter.core.geometry import Geometry
 from isocenter.data.conformance.reports import groups, named, referenced, walk
 from isocenter.data.conformance.rules import RULES, Objects, Rule, rule
 from isocenter.data.images.key_objects import CRITICAL
 from isocenter.data.images.presentation.read import place_of, read_presentation_state
+from isocenter.data.images.rtstruct.fill import fill_polygon
 from isocenter.data.images.seg.read import read_seg
 
 __all__: list[str] = []
@@ -115,13 +118,13 @@ def _place(dataset: Dataset, objects: Objects) -> Iterator[str] | None:
     return (
         f"the outline of tracking UID {uid} is elsewhere than its segment"
         for uid in both
-        if not _agree(np.concatenate(drawn[uid]), *known[uid])
+        if not any(_agree(drawn[uid], inside, geometry) for inside, geometry in known[uid])
     )
 
 
-def _extents(objects: Objects, wanted: set[str]) -> Mapping[str, tuple[np.ndarray, float]]:
-    """Return the centres of the voxels of segments in LPS mm, and half a voxel's diagonal, by tracking UID."""
-    found = {}
+def _extents(objects: Objects, wanted: set[str]) -> Mapping[str, list[tuple[Bool[np.ndarray, "z y x"], Geometry]]]:
+    """Return the voxels of segments and their grid, by tracking UID; several segmentations may follow one thing."""
+    found: dict[str, list[tuple[Bool[np.ndarray, "z y x"], Geometry]]] = {}
     for one in objects.of("SEG"):
         uids = {str(item.get("TrackingUID") or "") for item in one.dataset.get("SegmentSequence") or ()}
         if one.path is None or not uids & wanted:
@@ -129,18 +132,42 @@ def _extents(objects: Objects, wanted: set[str]) -> Mapping[str, tuple[np.ndarra
         mask = read_seg(one.path)
         if mask.geometry.affine is None:
             continue
-        half = float(np.linalg.norm(mask.geometry.spacing_mm or ())) / 2
         for segment in mask.segments:
             inside = mask.segment_array(segment.number)
             if segment.tracking_uid in wanted and inside.any():
-                found[segment.tracking_uid] = (mask.geometry.to_world(np.argwhere(inside).astype(np.float64)), half)
+                found.setdefault(segment.tracking_uid, []).append((inside, mask.geometry))
     return found
 
 
-def _agree(outline: np.ndarray, centres: np.ndarray, half_mm: float) -> bool:
-    """Tell whether an outline spans what the voxels span, to half a voxel's diagonal."""
-    ends = [(a.min(axis=0), a.max(axis=0)) for a in (outline, centres)]
-    return all(float(np.abs(a - b).max()) <= half_mm + 0.01 for a, b in zip(*ends, strict=True))
+def _agree(outlines: Sequence[Float[np.ndarray, "_ 3"]], inside: Bool[np.ndarray, "z y x"], geometry: Geometry) -> bool:
+    """Tell whether outlines span what the voxels span, to half a voxel's diagonal, and hold them, to one at the edge.
+
+    Args:
+        outlines: Closed lines in LPS mm; together by exclusive or, as holes are.
+        inside: The segment.
+        geometry: Its grid, with a place in the patient.
+    """
+    half_mm = float(np.linalg.norm(geometry.spacing_mm or ())) / 2
+    centres = geometry.to_world(np.argwhere(inside).astype(np.float64))
+    ends = [(a.min(axis=0), a.max(axis=0)) for a in (np.concatenate(outlines), centres)]
+    if any(float(np.abs(a - b).max()) > half_mm + 0.01 for a, b in zip(*ends, strict=True)):
+        return False
+    held, near = np.zeros(inside.shape, dtype=np.bool_), np.zeros(inside.shape, dtype=np.bool_)
+    drawn = set()
+    for outline in outlines:
+        index = geometry.to_index(outline)
+        z = round(float(index[:, 0].mean()))
+        if np.abs(index[:, 0] - z).max() > 0.5 or not 0 <= z < len(inside):
+            return False
+        filled, on_line = fill_polygon(index[:-1, 1:], inside.shape[1:])
+        held[z] ^= filled
+        near[z] |= on_line
+        drawn.add(z)
+    for z in drawn:
+        core, around = ndimage.binary_erosion(inside[z]), ndimage.binary_dilation(inside[z], np.ones((3, 3)))
+        if (core & ~held[z] & ~near[z]).any() or (held[z] & ~around & ~near[z]).any():
+            return False
+    return True
 
 
 def _critical(objects: Objects) -> list[str] | None:

@@ -238,7 +238,7 @@ class Ahead:
 
     def _answer(self, study: str, version: int, sops: Sequence[str], settled: bool) -> None:
         state = self._ledger.study(study)
-        if state is None or state.version != version:
+        if state is None or state.version != version or self._ledger.displaced(study):
             return
         rows = [row for row in self._ledger.instances(study) if row["sop"] in set(sops)]
         routes = [r for r in self._router.routes(facts_of(self._settings.store, state, rows)) if r.identity == "keep"]

@@ -15,7 +15,7 @@ from isocenter.clinic.ports import Router
 from isocenter.clinic.vigilance import Record, vigilance_key
 from isocenter.clinic.workflow import Ledger, open_ledger
 from isocenter.clinic.workflow.engine import result_folder
-from isocenter.clinic.workflow.ledger import ANSWERED, ARRIVING, COMPLETE, WORKING
+from isocenter.clinic.workflow.ledger import ANSWERED, ARRIVING, COMPLETE, FAILED, WORKING, StudyState
 from isocenter.core.errors import CapabilityError, ConfigError, DataError
 from isocenter.data.images.atomic import explain_os_error
 from isocenter.verbs.clinic.ahead import FILE, Ahead, AheadSettings, Memos, ahead_runner, supersede
@@ -152,16 +152,23 @@ class Arrivals:
             self._hook.close()
 
     def _close_study(self, study: str) -> None:
-        """Let the final answer supersede what was provisional, once there is one."""
+        """Let the final answer, or that there may be none, supersede what was provisional."""
         state = self._ledger.study(study)
-        if state is not None and state.state != ANSWERED:
+        if state is not None and state.state != ANSWERED and not self._refused(state):
             return  # one that failed may be answered yet, when somebody has it answered again
         self._open.discard(study)
         if state is None:
             return
         supersede(self._store, self._ledger, study, state.version)
-        if self._critical:
+        if self._critical and state.state == ANSWERED:  # what may not be answered takes nothing critical back
             self._confirm(study, state.version)
+
+    def _refused(self, state: StudyState) -> bool:
+        """Tell whether a study failed as it may not be answered: its patient is not sure, or it would have holes."""
+        if state.state != FAILED:
+            return False
+        said = {a["state"] for a in self._ledger.answers(state.study) if a["version"] == state.version}
+        return said == {"abstained"} or bool(self._ledger.displaced(state.study))
 
     def _confirm(self, study: str, version: int) -> None:
         """Say of a final answer whether it is critical, and whether what was provisionally critical still is."""

@@ -5,11 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from isocenter.verbs.clinic.config_base import Secret, Strict, TlsConfig
 
 __all__ = ["FhirDestination", "Hl7Destination"]
+
+
+def _listed(value: object) -> object:
+    return (value,) if isinstance(value, str) else value
 
 
 class FhirDestination(Strict):
@@ -22,8 +26,9 @@ class FhirDestination(Strict):
         authorities: Who signs the server's certificate, where the system does not know them (PEM).
         patient_system: System of patient identifiers, urn:oid:1.2.3 say: the same number means another patient in
             another hospital.
-        patient_issuer: Issuer of Patient ID that images of this system's patients carry: a study that names another is
-            not sent there. "" where all that is received is of one issuer.
+        patient_issuer: Issuers of Patient ID that images of this system's patients carry, one or a list; "" is images
+            that name none. A study that names another is not sent there, for its number may be another patient's. By
+            default a study that names any is not. "*" takes every study: where all that is received is of one issuer.
         accession_system: System of accession numbers; "" leaves them out.
         timeout_s: Of each step.
     """
@@ -33,9 +38,13 @@ class FhirDestination(Strict):
     token: Secret | None = None
     authorities: Path | None = None
     patient_system: Annotated[str, Field(pattern=r"^(urn:|https?://)\S+$")]
-    patient_issuer: str = ""
+    patient_issuer: Annotated[tuple[str, ...], BeforeValidator(_listed), Field(min_length=1)] = ("",)
     accession_system: Annotated[str, Field(pattern=r"^((urn:|https?://)\S+)?$")] = ""
     timeout_s: Annotated[float, Field(gt=0)] = 30.0
+
+    def files_for(self, issuer: str) -> bool:
+        """Tell whether numbers of patients by an issuer ("" for none that is named) are of this system's patients."""
+        return "*" in self.patient_issuer or issuer in self.patient_issuer
 
 
 class Hl7Destination(Strict):

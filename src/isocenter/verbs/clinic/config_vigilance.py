@@ -23,7 +23,7 @@ class MarginsConfig(Strict):
         dice: Least mean Dice of its segments with those of the live model.
         volume_share: Largest difference of a volume, as a share of the live model's, that is let pass.
         probability: Largest difference of a probability that is let pass.
-        abstained: How much more often it may abstain, as a share of studies.
+        abstained: How much more often it may abstain or fail, as a share of studies.
     """
 
     dice: Rate = 0.9

@@ -75,9 +75,11 @@ class MessagingRunner:
             content, at = content_of(result, notes), datetime.fromisoformat(result.created)
             mark = _mark(result, work.version)
             for name in wanted:
-                issuer = getattr(self.messages[name], "patient_issuer", "")
-                if issuer and subject.issuer not in ("", issuer):
-                    told.append(f"no message was written for {name}: the patient's identifier is of another issuer")
+                to = self.messages[name]
+                if isinstance(to, FhirDestination) and not to.files_for(subject.issuer):
+                    whose = "is of an issuer that" if subject.issuer else "names no issuer, which"
+                    told.append(f"no message was written for {name}: the patient's identifier {whose} is not among its "
+                                "patient_issuer; there the same number may be another patient's")  # fmt: skip
                     continue
                 files.append(self._written(work, name, (content, subject, at, mark)))
         except OutputError:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from isocenter.clinic.dicomweb import Catalog
 from isocenter.clinic.ports import Facts, Route, Router, Runner, Work, Worked
 from isocenter.clinic.workflow.worksteps import Worksteps
+from isocenter.core.errors import DataError
 
 __all__ = ["ClaimingRouter", "ShowingRunner"]
 
@@ -28,13 +29,17 @@ class ShowingRunner:
     catalog: Catalog
 
     def run(self, work: Work) -> Worked:
-        """Answer a study; see `Runner`."""
+        """Answer a study; see `Runner`. A result that can't be shown is told, and sent all the same."""
         worked = self.runner.run(work)
+        told = list(worked.told)
         if not work.route.shadow and work.route.identity == "keep":
             for file in worked.files:
                 if file.form == "dicom":
-                    self.catalog.add(file.path)
-        return worked
+                    try:
+                        self.catalog.add(file.path)
+                    except DataError as error:
+                        told.append(f"a result is not shown by DICOMweb: {error}")
+        return replace(worked, told=tuple(told))
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,8 @@ class TaskRunner:
             ModelError: A task can't run, or its process died more than once at this study.
             OutputError: The result can't be written.
         """
-        settings = self._settings.get(trial_name(work.route)) or self._settings[work.route.name]
+        trial = self._settings.get(trial_name(work.route)) if work.route.on_trial else None
+        settings = trial or self._settings[work.route.name]
         if (work.out / "result.json").is_file():
             return worked(work, read_result(work.out / "result.json"), settings.get("air"))
         asked = (self._answering, work, dict(settings))

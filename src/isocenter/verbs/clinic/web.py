@@ -27,7 +27,7 @@ from isocenter.verbs.clinic.vigilance import routes as vigilance
 from isocenter.verbs.clinic.web_node import NodeWeb
 from isocenter.verbs.serving.running import listen, run_server
 from isocenter.version import __version__
-from isocenter.viewer.problems import add_handlers
+from isocenter.viewer.problems import REFUSALS, add_handlers
 from isocenter.viewer.security import Guard
 from isocenter.viewer.settings import NOT_FOR_CLINICAL_USE, Limits, Settings
 
@@ -75,6 +75,7 @@ def node_app(web: NodeWeb) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         lifespan=lifespan,
+        responses=REFUSALS,
     )
     add_handlers(app)
     for router in ROUTERS:
@@ -121,7 +122,7 @@ def run_web(config: ClinicConfig, stopped: Callable[[], bool]) -> None:
 
     try:
         with listen(settings.host, settings.port) as listener:
-            run_server(app, listener, started, stopped=stopped, tls=tls)
+            run_server(app, listener, started, stopped=stopped, tls=tls, logs=False)
     finally:
         place.unlink(missing_ok=True)
 

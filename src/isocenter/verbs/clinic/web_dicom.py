@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -57,6 +57,10 @@ class _Fresh:
         """Return the instances of a study, series, or one; see `Index`."""
         self._look()
         return self._catalog.instances(study, series, sop)
+
+    def mixed(self, studies: Collection[str]) -> set[str]:
+        """Return which of some studies name several patients; see `Index`."""
+        return self._catalog.mixed(studies)
 
     def _look(self) -> None:
         if time.monotonic() - self._looked > _LOOK_S:

@@ -30,7 +30,7 @@ from isocenter.clinic.ports import Deliverer, Route, Verdict, Work
 from isocenter.clinic.retrieve import DimseNode
 from isocenter.clinic.subject import patients_of
 from isocenter.clinic.workflow import Completeness, Ledger, open_ledger
-from isocenter.clinic.workflow.commitments import report_commitments
+from isocenter.clinic.workflow.commitments import CommitmentReports
 from isocenter.clinic.workflow.deliver import Insistence, StoreDestination, StowDestination
 from isocenter.clinic.workflow.engine import Engine, EngineSettings, Ports
 from isocenter.clinic.workflow.messages import BundleDestination, MllpDestination
@@ -79,7 +79,8 @@ class OnePatient:
         """Look at every header of a study."""
         patients = patients_of(sorted(work.folder.iterdir()))
         if len(patients) > 1:
-            return Verdict(False, f"the study's instances name {len(patients)} patients; none of them is answered for")
+            told = f"the study's instances name {len(patients)} patients; none of them is answered for"
+            return Verdict(False, f"{told}, and nothing is sent. Set it right at the source, and send it again")
         return Verdict(bool(patients), "" if patients else "the study has no instances")
 
 
@@ -346,9 +347,11 @@ def _beside(
         if caller.port is not None and (caller.host or caller.hosts)
     }
 
+    reports = CommitmentReports(config.store / "commitments", ledger, peers)
+
     def commit() -> None:
         while not ended.wait(_COMMITMENT_S):
-            _tried(partial(report_commitments, config.store / "commitments", ledger, peers))
+            _tried(reports.send)
 
     def look() -> None:
         while not ended.wait(_LOOK_S):
@@ -392,9 +395,9 @@ def _shown(config: ClinicConfig, ledger: Ledger, ports: Ports) -> tuple[Ports, t
     from isocenter.verbs.clinic.shown import ClaimingRouter, ShowingRunner
 
     url = f"{config.web.public_url.rstrip('/')}/dicomweb" if config.web.public_url else ""
-    rules = [rule.name for rule in config.rules if not rule.shadow and rule.identity == "keep"]
-    steps = Worksteps(ledger, Worklist(ledger.engine), config.store, rules, url, orders)
-    runner = ShowingRunner(ports.runner, Catalog(ledger.engine, config.store))
+    catalog = Catalog(ledger.engine, config.store)
+    steps = Worksteps(ledger, Worklist(ledger.engine), config.store, catalog, url, orders)
+    runner = ShowingRunner(ports.runner, catalog)
     return replace(ports, router=ClaimingRouter(ports.router, steps), runner=runner), (*looks, steps.follow)
 
 

@@ -58,6 +58,7 @@ def run_server(
     *,
     stopped: Callable[[], bool] | None = None,
     tls: tuple[Path, Path] | None = None,
+    logs: bool = True,
 ) -> None:
     """Run an app until the process is told to stop; requests that are open are finished first.
 
@@ -67,10 +68,14 @@ def run_server(
         started: Called with the port once it listens.
         stopped: Tells when to stop; None: a signal does.
         tls: Files of certificate and key (PEM); None: plain HTTP.
+        logs: Whether to write to standard error what there is to log; not where this process has its logs already,
+            whose form and secrecy then hold for the server's as well.
     """
-    _log_to_standard_error()
+    if logs:
+        _log_to_standard_error()
     config = uvicorn.Config(
         app,
+        log_config=uvicorn.config.LOGGING_CONFIG if logs else None,
         log_level="warning",
         access_log=False,
         server_header=False,

@@ -9,13 +9,15 @@ import struct
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydicom.uid import DeflatedExplicitVRLittleEndian
+from pydicom import DataElement
+from pydicom.encaps import encapsulate
+from pydicom.uid import DeflatedExplicitVRLittleEndian, RLELossless
 
 from isocenter.clinic.dicomweb.multipart import accepted
 from isocenter.clinic.dicomweb.qido import BadRequest, matches
 from isocenter.core.errors import TransportError
 
-from .test_server import STOW, encoded, instance, multipart, node  # noqa: F401  # a fixture
+from .test_server import STOW, bodies, encoded, instance, multipart, node  # noqa: F401  # a fixture
 from .test_ups import body, http, worklist  # noqa: F401  # fixtures
 
 pytestmark = pytest.mark.enable_socket
@@ -58,6 +60,54 @@ def test_elements_that_are_no_value_of_theirs_stand_in_nobodys_way(node) -> None
     told = strict(node.http.get("/studies/1.2.3.1/metadata"))
     assert ["00280010" in one for one in told] == [False, True, True]
     assert not any("00189087" in one for one in told)
+
+
+def test_one_that_can_not_be_read_takes_nobody_the_metadata_of_the_others(node) -> None:  # noqa: F811
+    content = multipart(*(encoded(instance(number=number)) for number in range(1, 6)))
+    assert node.http.post("/studies", content=content, headers=STOW).status_code == 200
+    node.take_in()
+    file = node.catalog.instances("1.2.3.1")[3].file
+    file.chmod(0o600)
+    file.write_bytes(b"x" * 300)
+    told = strict(node.http.get("/studies/1.2.3.1/metadata"))
+    assert [one["00080018"]["Value"][0] for one in told] == [f"1.2.3.1.1.{number}" for number in range(1, 6)]
+    assert ["00100020" in one for one in told] == [True, True, True, False, True]
+    assert told[3]["0020000E"]["Value"] == ["1.2.3.1.1"]
+    assert node.http.get("/studies/1.2.3.1/series/1.2.3.1.1/instances/1.2.3.1.1.4/metadata").status_code == 404
+
+
+def test_what_is_no_picture_is_left_out_of_pictures(node) -> None:  # noqa: F811
+    report = instance(number=2)
+    del report.PixelData, report.Rows, report.Columns
+    parts = [encoded(instance(number=1)), encoded(report), encoded(instance(number=3))]
+    assert node.http.post("/studies", content=multipart(*parts), headers=STOW).status_code == 200
+    alone = instance(study=2)
+    del alone.PixelData, alone.Rows, alone.Columns
+    assert node.http.post("/studies", content=multipart(encoded(alone)), headers=STOW).status_code == 200
+    node.take_in()
+    shown = node.http.get("/studies/1.2.3.1/rendered")
+    assert (shown.status_code, len(bodies(shown))) == (200, 2)
+    assert node.http.get("/studies/1.2.3.2/rendered").status_code == 406
+
+
+@pytest.mark.parametrize(
+    ("word", "value"),
+    [("NumberOfFrames", "2147483647"), ("NumberOfFrames", "1\\2"), ("Rows", 65535), ("BitsAllocated", 0)],
+)
+def test_a_header_may_claim_what_no_memory_holds(node, word: str, value: object) -> None:  # noqa: F811
+    claims = instance(syntax=RLELossless)
+    claims.PixelData = encapsulate([bytes(64)])
+    claims.Columns = 65535 if word == "Rows" else claims.Columns
+    claims.BitsAllocated = 32 if word == "Rows" else claims.BitsAllocated
+    claims[word] = DataElement(word, claims[word].VR if word in claims else "IS", value)
+    assert node.http.post("/studies", content=multipart(encoded(claims)), headers=STOW).status_code == 200
+    node.take_in()
+    path = "/studies/1.2.3.1/series/1.2.3.1.1/instances/1.2.3.1.1.1"
+    native = {"accept": 'multipart/related; type="application/octet-stream"'}
+    explicit = {"accept": 'multipart/related; type="application/dicom"; transfer-syntax=1.2.840.10008.1.2.1'}
+    for end, headers in ((path + "/frames/1", native), (path + "/rendered", {}), (path, explicit)):
+        assert node.http.get(end, headers=headers).status_code == 406, end
+    assert node.http.get(path, headers={"accept": "application/dicom; transfer-syntax=*"}).status_code == 200
 
 
 TEXT = st.text("ab", max_size=12)

@@ -179,6 +179,45 @@ def test_searches(filled, path, found):
     assert uids(filled.http.get(path)) == found
 
 
+@pytest.fixture
+def mixed(filled):
+    stranger = instance(1, 2, 9)
+    stranger.PatientID, stranger.PatientName, stranger.Modality = "Q", "Stranger^A", "SR"
+    answer = filled.http.post("/studies", content=multipart(encoded(stranger)), headers=STOW)
+    assert answer.status_code == 200
+    assert filled.take_in() == 1
+    return filled
+
+
+def test_a_study_of_two_patients_is_a_result_for_each_and_a_header_warns(mixed):
+    def told(path):
+        answer = mixed.http.get(path)
+        words = ("0020000D", "00100020", "00201208", "00080061", "00201209")
+        found = [tuple(tuple(one[tag]["Value"]) for tag in words if tag in one) for one in answer.json()]
+        return sorted(found), "1 of the studies found hold instances of more than one" in answer.headers.get(
+            "warning", ""
+        )
+
+    first, second = (("1.2.3.1",), ("P1",), (4,), ("CT",)), (("1.2.3.1",), ("Q",), (1,), ("SR",))
+    assert told("/studies?StudyInstanceUID=1.2.3.1") == ([first, second], True)
+    assert told("/studies?PatientID=Q") == ([second], True)
+    assert told("/studies?PatientID=P1") == ([first], True)
+    assert told("/studies?PatientID=P2")[1] is False
+    series, warned = told("/studies/1.2.3.1/series")
+    assert warned and [one[1] for one in series] == [("P1",), ("P1",), ("Q",)]
+    assert told("/studies/1.2.3.1/series?PatientID=Q")[0] == [(("1.2.3.1",), ("Q",), (1,))]
+    assert len(told("/series?ModalitiesInStudy=SR")[0]) == 3, "modalities are of the study, whoever it names"
+
+
+def test_an_index_that_told_no_patients_apart_does_so_at_the_next_start(mixed):
+    engine = mixed.ledger.engine
+    with engine.begin() as connection:
+        connection.exec_driver_sql("alter table web_instances drop column patient")
+    again = Catalog(engine, mixed.folder)
+    assert again.mixed({"1.2.3.1", "1.2.3.2"}) == {"1.2.3.1"}
+    assert [one["00100020"]["Value"] for one, _ in again.find("studies")] == [["P1"], ["Q"], ["P2"]]
+
+
 def test_what_matches_nothing_is_204_and_what_is_no_search_400(filled):
     assert filled.http.get("/studies?PatientID=nobody").status_code == 204
     for bad in ("Patient=1", "limit=-1", "limit=x", "offset=", "fuzzymatching=maybe", "includefield=nonsense",

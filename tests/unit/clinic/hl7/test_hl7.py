@@ -250,6 +250,28 @@ def content():
     return SrContent((answer,), (Abstention("hippocampus", "needs MR, this is CT"),))
 
 
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (4e-11, "0.00000000004"), (-1.25e-13, "-0.000000000000125"), (0.00012345678901234, "0.000123456789"),
+        (0.1 + 0.2, "0.3"), (1234.5678, "1234.5678"), (-0.0, "0"), (-1e-300, "-0." + "0" * 299 + "1"),
+        (1e20, "1" + "0" * 20),
+    ],
+)  # fmt: skip
+def test_no_number_has_an_exponent_and_none_is_told_as_nothing(value, text):
+    answer = Answer("t", ModelRef("m", "1", "0" * 64, "MIT"), (Measurement(VOLUME, value, UCUM["mL"]),))
+    message = parse_message(oru_r01(SrContent((answer,)), SUBJECT, at=AT))
+    assert [s.text(5) for s in message.segments if s.text(2) == "NM" and s.name == "OBX"] == [text]
+
+
+@given(st.floats(-1e14, 1e14, allow_subnormal=False))
+def test_a_number_that_is_sent_is_the_number(value):
+    answer = Answer("t", ModelRef("m", "1", "0" * 64, "MIT"), (Measurement(VOLUME, value, UCUM["mL"]),))
+    message = parse_message(oru_r01(SrContent((answer,)), SUBJECT, at=AT))
+    (sent,) = [float(s.text(5)) for s in message.segments if s.text(2) == "NM" and s.name == "OBX"]
+    assert sent == pytest.approx(value, rel=1e-7, abs=0.0)
+
+
 def test_results_are_read_back_by_our_reader(tmp_path, server):
     message = oru_r01(content(), SUBJECT, at=AT)
     assert message == oru_r01(content(), SUBJECT, at=AT)

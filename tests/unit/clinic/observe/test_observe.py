@@ -161,6 +161,7 @@ def logs() -> Iterator[None]:
             handler.close()
     root.handlers[:], sys.excepthook, threading.excepthook = before[0], before[2], before[3]
     root.setLevel(before[1])
+    logging.getLogger("pynetdicom").setLevel(logging.NOTSET)
     logging.captureWarnings(False)
 
 
@@ -204,6 +205,15 @@ def test_logs_are_lines_of_json_without_a_patients_value(tmp_path: Path, logs: N
     assert told[3]["at"].startswith("test_observe.py:")
     assert "a series is incomplete" in told[4]["reason"]
     assert [one["error"] for one in told[5:]] == ["KeyError", "ValueError"]
+
+
+@pytest.mark.parametrize(("level", "told"), [("info", []), ("debug", ["pynetdicom.transport"])])
+def test_what_pynetdicom_says_of_each_association_is_for_debugging(
+    tmp_path: Path, logs: None, level: str, told: list[str]
+) -> None:
+    setup_logs(LogSettings("json", tmp_path / "node.log", level))
+    logging.getLogger("pynetdicom.transport").error("Connection refused")
+    assert [one["logger"] for one in lines(tmp_path / "node.log")] == told
 
 
 def test_logs_are_rotated_by_one_and_followed_by_all(tmp_path: Path, logs: None) -> None:

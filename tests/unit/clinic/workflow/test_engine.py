@@ -244,9 +244,16 @@ def test_gate_shadow_identity_and_no_rule(tmp_path: Path) -> None:
     with engine(store, world) as (made, ledger):
         world.verdict = Verdict(False, "two patients")
         hold(store, dataset("1.2.1", 1))
-        turn(made, lambda: state(ledger, "1.2.1") == ("answered", 1))
+        turn(made, lambda: state(ledger, "1.2.1") == ("failed", 1))
         assert [(a["state"], a["reason"]) for a in ledger.answers("1.2.1")] == [("abstained", "two patients")]
         assert not world.ran
+        turn(made, lambda: ("failed", "two patients") in world.told)  # whoever looks after the node is told
+        assert {e["kind"] for e in ledger.events() if e["detail"] == "two patients"} == {"gate", "failed"}
+
+        quiet = Route("quiet", ("count",), ("pacs",), shadow=True)
+        world.route = quiet
+        hold(store, dataset("1.2.9", 1))
+        turn(made, lambda: state(ledger, "1.2.9") == ("answered", 1))  # nobody waits for an answer of a shadow
 
         world.verdict, world.route = Verdict(True), Route("quiet", ("count",), ("pacs",), "remove", shadow=True)
         hold(store, dataset("1.2.2", 1))
@@ -257,6 +264,24 @@ def test_gate_shadow_identity_and_no_rule(tmp_path: Path) -> None:
         hold(store, dataset("1.2.3", 1))
         turn(made, lambda: state(ledger, "1.2.3") == ("answered", 1))
         assert "no rule" in [event["kind"] for event in ledger.events()]
+
+
+def test_a_study_whose_uids_another_holds_is_told_of_and_not_read_with_holes(tmp_path: Path) -> None:
+    world, store = World(), tmp_path / "store"
+    copied = dataset("1.2.2", 1)
+    copied.SOPInstanceUID = dataset("1.2.1", 1).SOPInstanceUID
+    with engine(store, world) as (made, ledger):
+        hold(store, dataset("1.2.1", 1))
+        turn(made, lambda: state(ledger, "1.2.1") == ("answered", 1))
+        hold(store, copied, dataset("1.2.2", 2))
+        turn(made, lambda: state(ledger, "1.2.2") == ("failed", 1))
+        turn(made, lambda: "1 of this study's instances have UIDs" in str(world.told))
+        assert [work.study for work in world.ran] == ["1.2.1"] and state(ledger, "1.2.1") == ("answered", 1)
+        assert ledger.ask_again() == 1  # with all that failed: nobody says to leave anything out
+        turn(made, lambda: state(ledger, "1.2.2") == ("failed", 2))
+        assert ledger.ask_again(["1.2.2"]) == 1  # by name, by somebody who has read why
+        turn(made, lambda: state(ledger, "1.2.2") == ("answered", 3))
+        assert [len(ledger.instances(work.study)) for work in world.ran] == [1, 1]
 
 
 def test_a_study_under_way_keeps_the_model_that_it_was_given(tmp_path: Path) -> None:

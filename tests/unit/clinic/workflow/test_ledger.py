@@ -163,6 +163,31 @@ def test_conflicts_are_seen_once(ledger: Ledger, tmp_path: Path) -> None:
     assert (conflict["sop"], conflict["sha256"], conflict["calling"]) == ("1.2.1.1.1", "f" * 64, "SCANNER")
 
 
+def test_an_instance_that_another_study_holds_is_a_conflict_and_opens_its_study_again(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    journals = tmp_path / "journal"
+    write(journals, line(1), line(2, "1.2.2"))
+    ledger.take_in(journals)
+    clock(ledger).now += 60
+    assert len(ledger.complete(Completeness())) == 2
+    assert ledger.mark("1.2.2", 1, "answered")
+    copied = line(1, "1.2.2", sop="1.2.1.1.1", sha256="a" * 64)
+    write(journals, copied)
+    assert ledger.take_in(journals) == 0
+    state = ledger.study("1.2.2")
+    assert state is not None and (state.state, state.version, state.instances) == ("arriving", 2, 1)
+    assert (ledger.displaced("1.2.1"), ledger.displaced("1.2.2")) == (0, 1)
+    assert [(c["sop"], c["study"]) for c in ledger.conflicts()] == [("1.2.1.1.1", "1.2.2")]
+    write(journals, copied, line(2, "1.2.2", sha256="f" * 64, conflict=True))
+    told = len(ledger.events())
+    assert ledger.take_in(journals) == 0
+    assert [e["kind"] for e in ledger.events()][: len(ledger.events()) - told] == ["conflict"], (
+        "the copy again is no news"
+    )
+    assert ledger.displaced("1.2.2") == 1, "what was refused at the door is not missing"
+
+
 def test_what_is_withdrawn_while_on_its_way_is_not_tried_again(ledger: Ledger, tmp_path: Path) -> None:
     write(tmp_path / "journal", line(1))
     ledger.take_in(tmp_path / "journal")

@@ -20,7 +20,7 @@ from isocenter.clinic.dimse.steps import decoded
 from isocenter.clinic.hl7 import Inbox
 from isocenter.clinic.workflow import Completeness, Ledger, open_ledger
 from isocenter.clinic.workflow.orders import Orders, Patient, Placed
-from isocenter.clinic.workflow.worksteps import Worksteps, workitem_uid
+from isocenter.clinic.workflow.worksteps import Worksteps
 from isocenter.data.records.hl7 import parse_message
 from postgres_peer import Databases
 from unit.clinic.workflow.test_engine import dataset, hold
@@ -28,8 +28,8 @@ from unit.clinic.workflow.test_engine import dataset, hold
 ORDER = (
     "MSH|^~\\&|RIS|HOSP|NODE||{time}||ORM^O01|{control}|P|2.3.1\r"
     "PID|1||{patient}^^^{issuer}~999^^^NATIONAL||Zebra^Anna\r"
-    "ORC|{what}|PL{number}|||||^^^^^{priority}\r"
-    "OBR|1|PL{number}||CTCH^CT chest^LOCAL||||||||||||||{accession}|||||||||||||{reason}\r"
+    "ORC|{what}|{placer}|{filler}||{status}||^^^^^{priority}\r"
+    "OBR|1|{placer}|{filler}|CTCH^CT chest^LOCAL||||||||||||||{accession}|||||||||||||{reason}\r"
 )
 
 
@@ -54,8 +54,8 @@ class Desk:
 
     def send(self, number: int, control: str, *, take: bool = True, **more: str) -> None:
         given = {"time": "20260101120000", "patient": "P1", "issuer": "", "what": "NW", "priority": "S",
-                 "reason": "^chest pain"}  # fmt: skip
-        text = ORDER.format(**{"number": number, "accession": f"ACC{number}", "control": control, **given, **more})
+                 "reason": "^chest pain", "placer": f"PL{number}", "filler": "", "status": ""}  # fmt: skip
+        text = ORDER.format(**{"accession": f"ACC{number}", "control": control, **given, **more})
         self.inbox.take(parse_message(text.encode()), text.encode())
         if take:
             self.orders.take_in(self.inbox.file)
@@ -154,6 +154,39 @@ def test_orders_are_changed_canceled_and_never_another_patients(desk: Desk) -> N
     assert desk.orders.listed()[0]["canceled"]
 
 
+def test_a_late_status_revives_no_order_that_was_canceled_and_a_new_order_does(desk: Desk) -> None:
+    desk.send(1, "C1")
+    desk.send(1, "C2", what="CA")
+    for control, what in enumerate(("SC", "XO", "OK", "RE"), 3):
+        desk.send(1, f"C{control}", what=what, priority="A")
+        assert desk.orders.listed()[0]["canceled"] and desk.priority(1) == 0, what
+    desk.send(1, "C7", what="NW")
+    assert not desk.orders.listed()[0]["canceled"] and desk.priority(1) == 100
+    desk.send(1, "C8", what="SC", status="IP")
+    assert desk.priority(1) == 100
+    desk.send(1, "C9", what="SC", status="CA")  # a cancelation that is told as a state
+    assert desk.orders.listed()[0]["canceled"] and desk.priority(1) == 0
+
+
+def test_who_performs_an_order_cancels_it_by_its_own_number(desk: Desk) -> None:
+    desk.send(1, "C1", filler="F1")
+    desk.send(2, "C2", filler="F2")
+    desk.send(1, "C3", what="CA", placer="", filler="F1", accession="")
+    assert (desk.priority(1), desk.priority(2)) == (0, 100)
+    assert [one["canceled"] for one in desk.orders.listed()] == [True, False]
+    assert desk.conflicts() == []
+
+
+def test_an_order_that_the_performer_told_first_gets_its_placers_number(desk: Desk) -> None:
+    desk.send(1, "C1", placer="", filler="7")
+    desk.send(2, "C2", placer="7", filler="8")  # who placed this one counts by itself
+    assert (desk.priority(1), desk.priority(2), len(desk.orders.listed())) == (100, 100, 2)
+    desk.send(1, "C3", what="XO", placer="PL1", filler="7", priority="A")
+    assert (desk.priority(1), len(desk.orders.listed())) == (50, 2)
+    desk.send(1, "C4", what="CA", filler="")
+    assert (desk.priority(1), desk.priority(2)) == (0, 100)
+
+
 def test_what_somebody_else_hurried_stays_hurried(desk: Desk) -> None:
     desk.ledger.prioritise("1.2.1", 500)
     desk.send(1, "C1")
@@ -189,13 +222,13 @@ def test_messages_are_taken_in_after_a_restart(desk: Desk) -> None:
 
 
 def test_the_workitem_says_how_urgent_and_why_and_whose_by_the_images(desk: Desk) -> None:
-    steps = Worksteps(desk.ledger, Worklist(desk.ledger.engine), desk.store, (), orders=desk.orders)
+    steps = Worksteps(desk.ledger, Worklist(desk.ledger.engine), desk.store, orders=desk.orders)
     worklist = Worklist(desk.ledger.engine)
     desk.send(1, "C1", patient="P2")
     desk.send(2, "C2")
     desk.order_of_work()
     steps.follow()
-    other, own = (worklist.retrieve(workitem_uid(uid, 1)) for uid in ("1.2.1", "1.2.2"))
+    other, own = (worklist.retrieve(steps.uid(uid, 1)) for uid in ("1.2.1", "1.2.2"))
     assert first(own, "ScheduledProcedureStepPriority") == "HIGH"
     assert first(first(own, "ReferencedRequestSequence"), "ReasonForTheRequestedProcedure") == "chest pain"
     assert first(other, "ScheduledProcedureStepPriority") == "MEDIUM"
@@ -203,7 +236,7 @@ def test_the_workitem_says_how_urgent_and_why_and_whose_by_the_images(desk: Desk
     assert first(other, "PatientID") == "P1"
     desk.ledger.prioritise("1.2.1", 100)
     steps.follow()
-    assert first(worklist.retrieve(workitem_uid("1.2.1", 1)), "ScheduledProcedureStepPriority") == "HIGH"
+    assert first(worklist.retrieve(steps.uid("1.2.1", 1)), "ScheduledProcedureStepPriority") == "HIGH"
 
 
 def test_a_text_that_no_database_takes_holds_up_no_order(desk: Desk) -> None:

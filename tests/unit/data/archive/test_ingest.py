@@ -242,6 +242,27 @@ def test_two_people_of_one_identifier_are_held_back(tmp_path: Path) -> None:
     assert catalog.find(held=True).num_rows == 3
 
 
+def test_an_identifier_that_everybody_gets_joins_nobody(tmp_path: Path) -> None:
+    series(tmp_path / "s" / "a", "one", patient="ANONYMOUS", person="Ann", birth="19500102", accession="A1")
+    series(tmp_path / "s" / "b", "two", patient="Anonymous", person="Bob", birth="19700102", accession="A2", seed=3)
+    table(
+        tmp_path / "s" / "reports.csv",
+        [
+            {"patient_id": "ANONYMOUS", "accession": "", "report": "FINDINGS: A nodule."},
+            {"patient_id": "ANONYMOUS", "accession": "", "report": "FINDINGS: Clear lungs."},
+        ],
+    )
+    made = ingest([str(tmp_path / "s")], tmp_path / "a", workers=1)
+    assert made.conflicts == 0
+    catalog = open_catalog(tmp_path / "a")
+    rows = catalog.find().to_pylist()
+    assert len({row["patient_key"] for row in rows}) == len(rows) == 2
+    for file in (tmp_path / "a" / "images").rglob("*.dcm"):
+        assert pydicom.dcmread(file).PatientID in {row["patient_key"] for row in rows}
+    keys = catalog.sql("SELECT patient_key FROM reports").column("patient_key").to_pylist()
+    assert len({*keys, *(row["patient_key"] for row in rows)}) == 4
+
+
 def test_one_person_of_two_identifiers_is_told(tmp_path: Path) -> None:
     series(tmp_path / "s" / "a", "one", patient="P1", person="Ann")
     series(tmp_path / "s" / "b", "two", patient="P2", person="Ann", seed=3)

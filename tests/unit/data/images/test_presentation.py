@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import replace
 from unittest import mock
 
 import numpy as np
 import pydicom
 import pytest
+from pydicom import Dataset
 
 from air_cases import write_picture
 from dciodvfy import dciodvfy_errors
@@ -16,6 +18,8 @@ from isocenter.core.errors import ConfigError, DataError, GeometryError, ProofEr
 from isocenter.data.images.marks import Marks
 from isocenter.data.images.presentation import Drawing, Spot, read_presentation_state, write_presentation_state
 from isocenter.data.images.presentation import write as writer
+from isocenter.data.images.presentation.display import describe_display
+from isocenter.data.images.seg.sources import SourcePlane
 from isocenter.testing import phantom_geometry
 from isocenter.testing.dicom_phantom import write_ct_series
 
@@ -160,6 +164,63 @@ def test_what_it_says_is_valid_and_the_same_each_time(tmp_path):
     assert (float(state.RescaleIntercept), state.RescaleType, state.PresentationLUTShape) == (-1024, "HU", "IDENTITY")
     assert [float(w.WindowWidth) for w in state.SoftcopyVOILUTSequence] == [400]
     assert [str(i.GraphicLayerDescription) for i in state.GraphicLayerSequence] == ["Hook", "Ring", "here"]
+
+
+def enhanced(rescales, windows):
+    """A header of four frames with a rescale and a window of each."""
+    header = Dataset()
+    header.SOPClassUID, header.SOPInstanceUID, header.Modality = "1.2.840.10008.5.1.4.1.1.130", "1.2.9", "PT"
+    header.SamplesPerPixel, header.PhotometricInterpretation, header.NumberOfFrames = 1, "MONOCHROME2", len(rescales)
+    header.PerFrameFunctionalGroupsSequence = []
+    for slope, width in zip(rescales, windows, strict=True):
+        frame, values, window = Dataset(), Dataset(), Dataset()
+        values.RescaleIntercept, values.RescaleSlope, values.RescaleType = "0", slope, "BQML"
+        window.WindowCenter, window.WindowWidth = "50", width
+        frame.PixelValueTransformationSequence, frame.FrameVOILUTSequence = [values], [window]
+        header.PerFrameFunctionalGroupsSequence.append(frame)
+    return header
+
+
+def shown(headers, frames=(None,)):
+    planes = [SourcePlane("1", str(h.SOPInstanceUID), frame, (4, 5), None, None) for h in headers for frame in frames]
+    state = Dataset()
+    describe_display(state, headers, planes)
+    return state
+
+
+def test_frames_are_shown_as_each_of_them_says_and_one_rescale_is_not_given_to_all():
+    header = enhanced(["2", "2", "2", "7"], ["100", "300", "100", "100"])
+    state = shown([header], (1, 2, 3))
+    assert float(state.RescaleSlope) == 2
+    told = {
+        float(w.WindowWidth): w.ReferencedImageSequence[0].ReferencedFrameNumber for w in state.SoftcopyVOILUTSequence
+    }
+    assert told == {100.0: [1, 3], 300.0: 2}
+    one = shown([header], (4,))
+    assert float(one.RescaleSlope) == 7 and "ReferencedImageSequence" not in one.SoftcopyVOILUTSequence[0]
+    with pytest.raises(DataError, match="frames have not one rescale"):
+        shown([header], (3, 4))
+
+
+def test_tables_of_a_header_are_those_of_its_state():
+    header = Dataset()
+    header.SOPClassUID, header.SOPInstanceUID, header.Modality = "1.2.840.10008.5.1.4.1.1.1.2", "1.2.9", "MG"
+    header.SamplesPerPixel, header.PhotometricInterpretation = 1, "MONOCHROME2"
+    table = Dataset()
+    table.add_new("LUTDescriptor", "US", [4, 0, 16])
+    table.add_new("LUTData", "US", [0, 9, 90, 900])
+    table.LUTExplanation = "NORMAL"
+    header.VOILUTSequence = [table]
+    other = deepcopy(header)
+    other.SOPInstanceUID, other.WindowCenter, other.WindowWidth = "1.2.10", "10", "20"
+    state = shown([header, other])
+    voi, window = state.SoftcopyVOILUTSequence
+    assert [v.ReferencedImageSequence[0].ReferencedSOPInstanceUID for v in (voi, window)] == ["1.2.9", "1.2.10"]
+    assert voi.VOILUTSequence[0].LUTData == [0, 9, 90, 900] and "VOILUTSequence" not in window
+    header.ModalityLUTSequence = [table]
+    assert shown([header]).ModalityLUTSequence[0].LUTDescriptor == [4, 0, 16]
+    with pytest.raises(DataError, match="one rescale"):
+        shown([header, other])
 
 
 @pytest.mark.parametrize(("colour", "kind"), [(False, "11.1"), (True, "11.2")])

@@ -158,6 +158,7 @@ def test_two_patients_in_one_message_and_a_study_uid_in_an_obx():
     [
         (["no message"], "before the first MSH"),
         (["MSH|aaaa|x", PID], "delimiters"),
+        (["MSH", PID], "delimiters"),
         ([HEAD, "OBR|1||F1|1", "OBX|1|TX|1||x"], "before any PID"),
         ([HEAD, "PID|1||", "OBR|1||F1|1", "OBX|1|TX|1||x"], "holds no identifier"),
         ([HEAD, PID, "OBX|1|TX|1||x"], "no OBR"),

@@ -292,6 +292,52 @@ def test_what_waits_of_an_older_provisional_answer_is_withdrawn(tmp_path: Path, 
     assert all((node.store / row["file"]).is_file() for row in waiting)
 
 
+@pytest.mark.parametrize("refused", [True, False])
+def test_what_was_said_ahead_of_a_study_that_may_not_be_answered_is_taken_back(
+    refused: bool, tmp_path: Path, task: Path
+) -> None:
+    critical = {"task": "unskilled", "finding": VOLUME, "at_least": 0.0, "unit": "cm3"}
+    node = Node(tmp_path, task, deliver_provisional=True, critical=[critical])
+    files = files_of(tmp_path / "in", body(SMALL))
+    study = study_of(files)
+    land(node.store, *files)
+    for _ in range(2):
+        node.turn()
+    assert node.ledger.due(limit=10)
+    node.ledger.complete(Completeness(quiet_s=0.0))
+    assert node.ledger.mark(study, 1, "working")
+    if refused:  # as the workflow does where a gate refuses, for whose it is is not sure
+        row = {"answer": "a", "study": study, "version": 1, "rule": "ct", "task": "t", "state": "abstained",
+               "reason": "two patients", "seconds": 0.0}  # fmt: skip
+        node.ledger.answered(row)
+    assert node.ledger.mark(study, 1, "failed", "two patients" if refused else "the process died")
+    node.turn()
+    (file,) = provisional_folder(node.store, study).glob("*/provisional.json")
+    assert json.loads(file.read_text())["superseded"] is refused
+    assert bool(node.ledger.due(limit=10)) is not refused
+    assert node.events("critical") and not node.events("not critical")
+    node.arrivals.close()
+
+
+def test_nothing_is_said_ahead_of_a_study_with_holes(tmp_path: Path, task: Path) -> None:
+    node = Node(tmp_path, task)
+    files = files_of(tmp_path / "in", body(SMALL))
+    land(node.store, *files)
+    node.ledger.take_in(node.store / "journal")
+    for file in files:  # a copy under the same UIDs, but for one slice
+        copy = dcmread(file)
+        copy.StudyInstanceUID = "1.2.3"
+        if file == files[0]:
+            copy.SOPInstanceUID = copy.file_meta.MediaStorageSOPInstanceUID = "1.2.3.1"
+        copy.save_as(tmp_path / "in" / f"copy-{file.name}")
+        land(node.store, tmp_path / "in" / f"copy-{file.name}")
+    for _ in range(4):
+        node.turn()
+    studies = {e["study"] for e in node.ledger.events(limit=500) if e["kind"] == "provisional"}
+    assert studies == {study_of(files)}
+    node.arrivals.close()
+
+
 def test_a_node_without_the_section_has_no_such_part(tmp_path: Path, task: Path) -> None:
     node = Node(tmp_path, task)
     assert [part.name for part in parts_of(node.config)] == ["workflow", "arrival"]

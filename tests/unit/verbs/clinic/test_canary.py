@@ -15,6 +15,7 @@ from isocenter.clinic.workflow import Ledger, open_ledger
 from isocenter.core.errors import ConfigError, DataError, ModelError, OutputError
 from isocenter.verbs.clinic.config import ClinicConfig
 from isocenter.verbs.clinic.config_vigilance import CanaryConfig
+from isocenter.verbs.clinic.tasks import TaskRunner, _Process
 from isocenter.verbs.clinic.vigilance.canary import (
     SHADOW,
     ObservingRunner,
@@ -119,6 +120,16 @@ def test_what_is_answered_is_observed_once(ledger: Ledger, tmp_path: Path) -> No
     assert found == [("1.2", "live", "old", "answered"), ("1.3", "candidate", "new", "answered")]
 
 
+def test_an_answer_that_vigilance_cannot_read_is_an_answer(ledger: Ledger, tmp_path: Path) -> None:
+    record, tasks = Record(ledger.engine), Tasks()
+    runner = ObservingRunner(tasks, record, ledger, {})
+    asked = work(tmp_path, "1.2", "old")
+    runner.run(asked)
+    (asked.out / "observed.json").write_text("{")
+    worked = runner.run(asked)
+    assert worked.said[0].state == "answered" and "not on the record of vigilance" in worked.told[0]
+
+
 def test_where_the_candidate_fails_the_live_model_answers(ledger: Ledger, tmp_path: Path) -> None:
     record, tasks = Record(ledger.engine), Tasks()
     runner = ObservingRunner(tasks, record, ledger, {"chest": TRIAL})
@@ -195,3 +206,32 @@ def test_results_of_a_candidate_say_that_it_is_on_trial(tmp_path: Path) -> None:
     config = content(tmp_path)
     found = trial_settings(config, {"chest": {"mark": "x", "seed": 1}})
     assert found == {"chest\nnew": {"mark": "AI result, not for diagnosis (model on trial)", "seed": 1}}
+
+
+def test_results_of_a_promoted_model_say_no_more_that_it_is_on_trial(
+    ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    marks: list[str] = []
+
+    def ask(_process: object, asked: tuple[object, Work, dict[str, str]], *_: object) -> Worked:
+        marks.append(asked[2]["mark"])
+        return Worked(())
+
+    monkeypatch.setattr(_Process, "ask", ask)
+    config, record = content(tmp_path), Record(ledger.engine)
+    rule = {"chest": {"mark": "AI result"}}
+    runner = TaskRunner({**rule, **trial_settings(config, rule)}, 1, 1.0)
+    always = replace(TRIAL, canary=CanaryConfig(tasks=("new",), share=1.0))
+    router = TrialRouter(Rules(Route("chest", ("old",))), {"chest": always}, record, b"key")
+
+    def answer(study: str) -> Route:
+        (route,) = router.routes(Facts(study, "A", "B"))
+        runner.run(replace(work(tmp_path, study, "new"), route=route))
+        return route
+
+    assert answer("1.1").on_trial
+    assert promote(record, ledger, always, "better", "operator")
+    assert not answer("1.2").on_trial
+    assert roll_back(record, ledger, always, "worse", "operator")
+    assert answer("1.3").tasks == ("old",)
+    assert marks == ["AI result, not for diagnosis (model on trial)", "AI result", "AI result"]

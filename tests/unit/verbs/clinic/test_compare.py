@@ -26,7 +26,7 @@ from isocenter.verbs.clinic.vigilance.compare import SegmentPair, StudyPair, com
 from isocenter.verbs.clinic.vigilance.operate import clinic_compare, clinic_vigilance
 from isocenter.verbs.clinic.vigilance.page import page_policy, render_comparison
 from isocenter.verbs.clinic.vigilance.routes import router
-from isocenter.verbs.clinic.vigilance.rows import rows_of
+from isocenter.verbs.clinic.vigilance.rows import failed_rows, rows_of
 from isocenter.verbs.clinic.vigilance.watch import Watch
 from isocenter.viewer.problems import add_handlers
 from toy_plugin import install_toy
@@ -55,7 +55,7 @@ def test_margins_that_are_kept_and_that_are_not() -> None:
     kept = compared(("live", "new"), pairs(120), (3, 0), MARGINS)
     assert kept.verdict == "within the margins" and kept.only_live == 3
     assert {c.what for c in kept.criteria} == {
-        "studies that only the candidate abstains on",
+        "studies that only the candidate leaves unanswered",
         "Dice of lung",
         "volume of lung",
     }
@@ -86,6 +86,17 @@ def test_a_candidate_that_abstains_more() -> None:
     found = compared(("live", "new"), [*pairs(120), *abstains], (0, 0), MARGINS)
     assert found.verdict == "beyond the margins" and found.candidate_abstained == 40
     assert len(found.discordant) == 40
+
+
+def test_a_candidate_that_fails_is_counted_and_not_passed_over() -> None:
+    fails = [pair(n, candidate="failed", segments=(), why=("x",)) for n in range(200, 240)]
+    found = compared(("live", "new"), [*pairs(120), *fails], (0, 0), MARGINS, (2, 1))
+    assert found.verdict == "beyond the margins", "40 of 160 studies without an answer"
+    assert (found.studies, found.candidate_failed, found.live_failed, found.candidate_abstained) == (160, 40, 0, 0)
+    assert "The candidate failed at 40 of them, the live rule at 0. Both failed at 2 more." in found.text
+    assert "failed: live <b>0</b>, candidate <b>40</b>, both <b>2</b>" in render_comparison(found)
+    with pytest.raises(DataError, match="both failed at 3"):
+        compared(("live", "new"), [], (0, 0), MARGINS, (3, 0))
 
 
 def config_of(folder: Path, **more: object) -> ClinicConfig:
@@ -133,6 +144,23 @@ def test_results_of_two_rules(tmp_path: Path, ledger: Ledger, monkeypatch: pytes
     page = (tmp_path / "report" / "comparison.html").read_text()
     assert "1.2" in page and "Too few studies" in page
     assert (tmp_path / "report" / "comparison.json").read_text() == other.model_dump_json(indent=2) + "\n"
+    for uid, rules in {"1.3": ("live",), "1.4": ("new",), "1.5": (), "1.6": ("live", "new", "gone")}.items():
+        for name in ("live", "new"):
+            work = Work(uid, 1, Route(name, ("toy-bright",)), study, "0", result_folder(config.store, uid, 1, name))
+            if name not in rules:
+                record.observe(failed_rows(work, "live", work.route.tasks, "model"))
+                continue
+            work.out.parent.mkdir(parents=True, exist_ok=True)
+            answer(work, {})
+            record.observe(rows_of(work, "live"))
+            if "gone" in rules:
+                (work.out / "result.json").unlink()
+    failing = compare(config, record, "live", "new")
+    assert {p.study: (p.live, p.candidate) for p in failing.pairs if p.why} == {
+        "1.3": ("answered", "failed"), "1.4": ("failed", "answered"),
+    }  # fmt: skip
+    assert (failing.studies, failing.candidate_failed, failing.live_failed) == (3, 1, 1)
+    assert (failing.both_failed, failing.lost) == (1, 1)
     with pytest.raises(ConfigError, match="no rule is named 'x'"):
         compare(config, record, "live", "x")
     with pytest.raises(ConfigError, match="another"):

@@ -273,13 +273,23 @@ def test_messages_bear_the_mark_that_objects_bear(work: Work) -> None:
 
 
 def test_the_same_number_of_another_hospital_is_not_filed(work: Work) -> None:
-    ours = FHIR.model_copy(update={"patient_issuer": "HOSP"})
-    change(work.folder, IssuerOfPatientID="OTHER")
-    worked = MessagingRunner(Answering(), {"record": ours, "ris": HL7}).run(work)
-    assert [f.form for f in worked.files] == ["dicom", "hl7"]
-    assert "another issuer" in worked.told[0]
-    change(work.folder, IssuerOfPatientID="HOSP")
-    assert [f.form for f in MessagingRunner(Answering(), {"record": ours}).run(work).files] == ["dicom", "fhir"]
+    def forms(issuer: str | list[str] | None, named: str) -> list[str]:
+        change(work.folder, IssuerOfPatientID=named)
+        given = {} if issuer is None else {"patient_issuer": issuer}
+        to = FhirDestination.model_validate(
+            {"kind": "fhir", "url": "http://x", "patient_system": "urn:oid:1.2.3", **given}
+        )
+        worked = MessagingRunner(Answering(), {"record": to, "ris": HL7}).run(work)
+        found = [f.form for f in worked.files]
+        assert len(worked.told) == (0 if "fhir" in found else 1)
+        assert all("patient_issuer" in one and named not in one.split() for one in worked.told)
+        return found
+
+    both, one = ["dicom", "fhir", "hl7"], ["dicom", "hl7"]
+    assert forms(None, "") == both
+    assert forms(None, "HOSP") == one, "nothing says that the server's patients are this hospital's"
+    assert (forms("HOSP", "HOSP"), forms("HOSP", "OTHER"), forms("HOSP", "")) == (both, one, one)
+    assert (forms(["HOSP", ""], ""), forms(["HOSP", ""], "OTHER"), forms("*", "OTHER")) == (both, one, both)
 
 
 def test_a_file_that_is_no_message_is_given_up_and_not_tried_for_ever(tmp_path: Path) -> None:

@@ -69,7 +69,8 @@ def until(what: Any) -> Any:
 
 def message(**more: str) -> bytes:
     given = {"time": "20260101120000", "patient": "P1", "issuer": "", "what": "NW", "priority": "S",
-             "reason": "^pain", "number": "1", "accession": "ACC1", "control": "C1"}  # fmt: skip
+             "reason": "^pain", "number": "1", "accession": "ACC1", "control": "C1", "placer": "PL1", "filler": "",
+             "status": ""}  # fmt: skip
     return ORDER.format(**{**given, **more}).encode()
 
 

@@ -8,12 +8,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from sqlalchemy import delete, insert, select
 
 from isocenter.clinic.vigilance import Episode, Observation, Record, Said
+from isocenter.clinic.vigilance.tables import OBSERVATIONS
 from isocenter.clinic.workflow import Ledger, open_ledger
 from isocenter.core.errors import ConfigError, DataError
 from isocenter.verbs.clinic.config import ClinicConfig
 from isocenter.verbs.clinic.config_vigilance import CanaryConfig, VigilanceConfig
+from isocenter.verbs.clinic.vigilance import watch as watching
 from isocenter.verbs.clinic.vigilance.assess import Stream, assess
 from isocenter.verbs.clinic.vigilance.canary import SHADOW, Trial, trial_state
 from isocenter.verbs.clinic.vigilance.reference import read_reference, reference_of_record, write_reference
@@ -114,6 +117,37 @@ def test_rates_beside_their_limits() -> None:
     broken = [replace(r, state="failed", reason="model", image=-1) for r in rows]
     assert {r.name: r.since is not None for r in of(broken).rates}["failed"]
     assert not any(r.since for r in of([replace(r, reason="study") for r in broken]).rates)
+
+
+def test_what_was_read_once_is_not_read_again_and_the_assessment_is_that_of_the_whole(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watching, "_OVERLAP", 10)
+    record = Record(ledger.engine)
+    watch = Watch(ledger, record, SETTINGS, {}, {})
+    rows = stream(420, 11, louder(300))
+    others = [replace(row, rule="head", numbers=dict(row.numbers)) for row in stream(150, 12)]
+    read: list[int] = []
+    whole = record.observations
+    for begin, end in ((0, 90), (90, 150), (150, 150), (150, 330), (330, 420)):
+        record.observe(rows[begin:end])
+        record.observe(others[begin // 3 : end // 3])
+        late = OBSERVATIONS.c.number == record.latest()[0] - 3  # PostgreSQL may show it after those that follow
+        with ledger.engine.begin() as connection:
+            kept = connection.execute(select(OBSERVATIONS).where(late)).mappings().one()
+            connection.execute(delete(OBSERVATIONS).where(late))
+        watch.turn()
+        with ledger.engine.begin() as connection:
+            connection.execute(insert(OBSERVATIONS).values(**kept))
+        heard = next(row.study for row in rows[end // 2 :] if row.state == "answered")
+        record.say(Said(heard, "lungs", "override", "mask", source=str(end)))
+        monkeypatch.setattr(record, "observations", lambda *a, **k: read.append(len(whole(*a, **k))) or whole(*a, **k))
+        watch.turn()
+        monkeypatch.setattr(record, "observations", whole)
+        found = watch._memory.assessments(SETTINGS, {})
+        assert repr(found) == repr(watching.assessments(record, SETTINGS, {}))
+    assert len(read) == 5 and max(read) <= 12, "a look reads what came since, and a few before it"
+    assert "noise" in {e.feature for e in record.episodes()}
 
 
 def test_an_alarm_is_told_once_and_ends_and_may_come_again(ledger: Ledger) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import threading
 from pathlib import Path
 
@@ -110,6 +111,8 @@ def test_it_listens_and_stops_when_it_is_told(tmp_path: Path, token: dict) -> No
     config = load_clinic_config(written(tmp_path, {"web": {"token": token, "port": 0}}))
     config.store.mkdir(mode=0o700)
     stop = threading.Event()
+    loggers = [logging.getLogger(name) for name in ("uvicorn", "uvicorn.error", "isocenter.viewer")]
+    before = [logger.handlers[:] for logger in loggers]
     server = threading.Thread(target=run_web, args=(config, stop.is_set))
     server.start()
     try:
@@ -124,3 +127,4 @@ def test_it_listens_and_stops_when_it_is_told(tmp_path: Path, token: dict) -> No
         server.join(10)
     assert not server.is_alive()
     assert not place.exists()
+    assert [logger.handlers for logger in loggers] == before, "a node's log has its form and secrecy from the node"

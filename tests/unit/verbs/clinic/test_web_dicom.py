@@ -8,7 +8,7 @@ pytest.importorskip("fastapi")
 pytest.importorskip("uvicorn")
 
 from isocenter.clinic.dicomweb import Catalog
-from isocenter.clinic.ports import ResultFile, Route, Work, Worked
+from isocenter.clinic.ports import ResultFile, Route, Said, Work, Worked
 from isocenter.clinic.workflow.engine import result_folder
 from isocenter.verbs.clinic.shown import ShowingRunner
 from isocenter.verbs.clinic.web import NodeWeb, node_app
@@ -64,6 +64,25 @@ def test_results_are_found_but_not_those_in_shadow_or_without_identity(web: Node
         ShowingRunner(Runner(), catalog).run(Work(STUDY, 1, route, web.store, str(number), out))
     found = asked(app, "GET", f"/dicomweb/studies/{STUDY}/instances").json()
     assert [one["00080018"]["Value"] for one in found] == [["1.2.3.1.1.0"]]
+
+
+def test_a_result_that_cannot_be_shown_is_an_answer_all_the_same(web: NodeWeb) -> None:  # noqa: F811
+    out = result_folder(web.store, STUDY, 1, "a")
+
+    class Runner:
+        def run(self, work: Work) -> Worked:
+            out.mkdir(parents=True)
+            (out / "bad.dcm").write_bytes(b"no DICOM")
+            instance().save_as(out / "good.dcm", enforce_file_format=True)
+            return Worked(
+                (Said("t", "answered"),), (ResultFile(out / "bad.dcm"), ResultFile(out / "good.dcm")), ("told",)
+            )
+
+    catalog = Catalog(web.ledger.engine, web.store)
+    worked = ShowingRunner(Runner(), catalog).run(Work(STUDY, 1, Route("a", ("t",)), web.store, "0", out))
+    assert [one.state for one in worked.said] == ["answered"] and len(worked.files) == 2
+    assert worked.told[0] == "told" and "not shown by DICOMweb" in worked.told[1]
+    assert [entry.file.name for entry in catalog.instances(STUDY)] == ["good.dcm"]
 
 
 def test_workitems_are_served(web: NodeWeb) -> None:  # noqa: F811

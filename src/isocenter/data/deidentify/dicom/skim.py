@@ -12,6 +12,7 @@ from isocenter.data.deidentify.dicom.plan import explicit_plan, implicit_plan
 from isocenter.data.deidentify.identity import KnownIdentity
 from isocenter.data.deidentify.policy import Policy
 from isocenter.data.deidentify.pseudonyms import Pseudonyms
+from isocenter.data.images.patient import identifies
 
 __all__ = ["WANTED", "Facts", "identity_of", "skim"]
 
@@ -67,9 +68,9 @@ class Facts:
         return decoded(self.raw(tag), self.raw(0x00080005)).strip("\0 ")
 
     def patient_key(self, names: Pseudonyms) -> str:
-        """Return the patient's pseudonym; an object without Patient ID belongs to its study alone."""
+        """Return the patient's pseudonym; an object without Patient ID, or with everybody's, belongs to its study."""
         identifier = self.text(0x00100020)
-        if identifier:
+        if identifies(identifier):
             return names.patient(self.text(0x00100021), identifier)
         return names.patient("study", self.text(_STUDY_UID) or self.text(0x00080018))
 

@@ -29,6 +29,7 @@ from isocenter.core.errors import PixelError
 from isocenter.core.memo import current_memo, key_of, recalled
 from isocenter.data.images.dicom.header import Header, read_dataset
 from isocenter.data.images.dicom.plane import Plane
+from isocenter.data.images.quiet import quiet
 
 __all__ = ["Decoded", "check_size", "decode"]
 
@@ -395,6 +396,7 @@ def _encapsulated(file: BinaryIO, header: Header, frame: int) -> bytes | None:
     return b"".join(parts) if parts else None
 
 
+@quiet()
 def decode_file(header: Header) -> np.ndarray:
     """Decode all frames of a file with pydicom: (F, Y, X) grey stored (or LUT-mapped) values, or (F, Y, X, 3) RGB.
 

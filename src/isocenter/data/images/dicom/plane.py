@@ -13,10 +13,14 @@ import numpy as np
 from jaxtyping import Float
 from pydicom import Dataset
 
-from isocenter.core.errors import GeometryError
+from isocenter.core.errors import GeometryError, PixelError
 from isocenter.data.images.dicom.header import Header
 
 __all__ = ["CHANNEL_KEYS", "IMAGE_KEYS", "PROJECTIONS", "Plane", "planes_of"]
+
+_MOST_FRAMES = 1 << 18
+_MOST_DEFLATE = 1100
+"""Zlib makes at most 1032 bytes of one."""
 
 PROJECTIONS = frozenset(["CR", "DX", "MG", "XA", "RF", "IO", "PX", "RG", "RTIMAGE"])
 """Modalities whose pixels lie on a detector, not in the patient: they get no affine."""
@@ -89,7 +93,9 @@ def planes_of(header: Header, dataset: Dataset | None) -> list[Plane]:
 
     Raises:
         GeometryError: An orientation that is not two perpendicular unit vectors, or a spacing that is not positive.
+        PixelError: More frames than the file can hold, or than anybody would lay out in space.
     """
+    _check_frames(header)
     if dataset is not None and header.has("PerFrameFunctionalGroupsSequence"):
         return _from_functional_groups(header, dataset)
     first = _single(header)
@@ -105,6 +111,15 @@ def planes_of(header: Header, dataset: Dataset | None) -> list[Plane]:
         Plane(header, n, spacing=first.spacing, slope=first.slope, intercept=first.intercept, window=first.window)
         for n in range(header.frames)
     ]
+
+
+def _check_frames(header: Header) -> None:
+    """Refuse frames that can't be there, before there is a plane for each."""
+    deflated = header.transfer_syntax_uid.startswith("1.2.840.10008.1.2.1.99")
+    room = header.file_bytes * (_MOST_DEFLATE if deflated else 8)  # of a bit each, at least
+    if header.frames > min(room, _MOST_FRAMES):
+        held = f"the file has {header.file_bytes} bytes, and {_MOST_FRAMES} frames are the most"
+        raise PixelError(f"claims {header.frames} frames: {held}; correct the header", source=header.name)
 
 
 def needs_dataset(header: Header) -> bool:

@@ -35,13 +35,15 @@ def is_colour(headers: Sequence[Dataset]) -> bool:
 def describe_display(dataset: Dataset, headers: Sequence[Dataset], planes: Sequence[SourcePlane]) -> None:
     """State area, window, rescale and polarity (or a colour profile) in a presentation state.
 
+    Of images of several frames, what holds for the frames that something is drawn on.
+
     Args:
         dataset: The state.
         headers: Of the images that it shows.
         planes: That something is drawn on.
 
     Raises:
-        DataError: The images' rescale differs, which one state can't say.
+        DataError: The rescale of images or of frames differs, which one state can't say.
 
     Source:
         DICOM PS3.3 C.10.4 (Displayed Area), C.11.1 (Modality LUT), C.11.8 (Softcopy VOI LUT), C.11.6 (Softcopy
@@ -51,13 +53,20 @@ def describe_display(dataset: Dataset, headers: Sequence[Dataset], planes: Seque
     if is_colour(headers):
         dataset.ICCProfile = _srgb()
         return
-    rescales = {_rescale(h) for h in headers}
-    if len(rescales) > 1:
-        raise DataError("the images have not one rescale for all, and a presentation state states one")
+    frames = [(h, _frames(h, planes)) for h in headers]
+    rescales = {r for h, numbers in frames for r in _rescales(h, numbers)}
+    tables = {
+        t.to_json(): t for h in headers if h.get("ModalityLUTSequence") for t in [_table(h.ModalityLUTSequence[0])]
+    }
+    some = [bool(h.get("ModalityLUTSequence")) for h in headers]
+    if len(rescales) > 1 or len(tables) > 1 or (any(some) and not all(some)):
+        raise DataError("the images or their frames have not one rescale for all, and a presentation state states one")
     rescale = rescales.pop()
-    if rescale is not None:
+    if tables:  # a header has one of both (PS3.3 C.11.1)
+        dataset.ModalityLUTSequence = list(tables.values())
+    elif rescale is not None:
         dataset.RescaleIntercept, dataset.RescaleSlope, dataset.RescaleType = rescale
-    windows = _windows(headers)
+    windows = _windows(frames)
     if windows:
         dataset.SoftcopyVOILUTSequence = windows
     inverse = any(
@@ -101,33 +110,64 @@ def _spacing(header: Dataset, plane: SourcePlane) -> tuple[float, float] | None:
     return None
 
 
-def _rescale(header: Dataset) -> tuple[str, str, str] | None:
-    item = _group(header, "PixelValueTransformationSequence") or header
-    slope, intercept = item.get("RescaleSlope"), item.get("RescaleIntercept")
-    if slope is None or intercept is None:
-        return None
-    kind = str(item.get("RescaleType") or ("HU" if header.get("Modality") == "CT" else "US"))
-    return str(intercept), str(slope), kind
+def _frames(header: Dataset, planes: Sequence[SourcePlane]) -> tuple[int, ...]:
+    """Return the numbers of the frames that something is drawn on; none for an image of one frame."""
+    uid = str(header.SOPInstanceUID)
+    return tuple(sorted({p.frame_number for p in planes if p.sop_instance_uid == uid and p.frame_number is not None}))
 
 
-def _windows(headers: Sequence[Dataset]) -> list[Dataset]:
-    """Return the windows that the headers state; images of one window share an item."""
-    found: dict[tuple[tuple[str, ...], ...], list[Dataset]] = {}
-    for header in headers:
-        item = _group(header, "FrameVOILUTSequence") or header
-        centre, width = _many(item.get("WindowCenter")), _many(item.get("WindowWidth"))
-        if centre and len(centre) == len(width) and all(float(w) >= 1 for w in width):
-            found.setdefault((centre, width, _many(item.get("VOILUTFunction"))), []).append(header)
-    items = []
-    for (centre, width, function), here in found.items():
-        item = Dataset()
-        if len(here) < len(headers):
-            item.ReferencedImageSequence = [_reference(h) for h in here]
-        item.WindowCenter, item.WindowWidth = list(centre), list(width)
+def _rescales(header: Dataset, frames: Sequence[int]) -> set[tuple[str, str, str] | None]:
+    found: set[tuple[str, str, str] | None] = set()
+    for _, item in _groups(header, "PixelValueTransformationSequence", frames):
+        slope, intercept = item.get("RescaleSlope"), item.get("RescaleIntercept")
+        kind = str(item.get("RescaleType") or ("HU" if header.get("Modality") == "CT" else "US"))
+        found.add(None if slope is None or intercept is None else (str(intercept), str(slope), kind))
+    return found
+
+
+def _windows(images: Sequence[tuple[Dataset, tuple[int, ...]]]) -> list[Dataset]:
+    """Return the windows, or else the tables, that the headers state; images and frames of one share an item."""
+    found: dict[str, tuple[Dataset, dict[int, list[int]]]] = {}
+    for place, (header, frames) in enumerate(images):
+        for number, item in _groups(header, "FrameVOILUTSequence", frames):
+            voi = _voi(item)
+            if voi is not None:
+                numbers = found.setdefault(voi.to_json(), (voi, {}))[1].setdefault(place, [])
+                numbers += [] if number is None else [number]
+    for voi, here in found.values():
+        parts = [(images[place], numbers) for place, numbers in here.items()]
+        if len(parts) < len(images) or any(numbers != list(frames) for (_, frames), numbers in parts):
+            voi.ReferencedImageSequence = [_reference(header, numbers) for (header, _), numbers in parts]
+    return [voi for voi, _ in found.values()]
+
+
+def _voi(item: Dataset) -> Dataset | None:
+    """Return an item of the Softcopy VOI LUT Sequence: a window, or where there is none the table; None for neither."""
+    made = Dataset()
+    centre, width = _many(item.get("WindowCenter")), _many(item.get("WindowWidth"))
+    if centre and len(centre) == len(width) and all(float(w) >= 1 for w in width):
+        made.WindowCenter, made.WindowWidth = list(centre), list(width)
+        function = _many(item.get("VOILUTFunction"))
         if function:
-            item.VOILUTFunction = function[0]
-        items.append(item)
-    return items
+            made.VOILUTFunction = function[0]
+        return made
+    if item.get("VOILUTSequence"):
+        made.VOILUTSequence = [_table(one) for one in item.VOILUTSequence]
+        return made
+    return None
+
+
+def _table(item: Dataset) -> Dataset:
+    """Return a copy of a look-up table whose VRs hang on nothing that the image's header says elsewhere."""
+    made = Dataset()
+    descriptor = [int(v) for v in item.LUTDescriptor]
+    made.add_new("LUTDescriptor", "SS" if min(descriptor) < 0 else "US", descriptor)
+    data = item.LUTData
+    made.add_new("LUTData", "OW" if isinstance(data, bytes) else "US", data)
+    for word in ("LUTExplanation", "ModalityLUTType"):
+        if item.get(word):
+            setattr(made, word, item[word].value)
+    return made
 
 
 def _many(value: Any) -> tuple[str, ...]:
@@ -136,19 +176,26 @@ def _many(value: Any) -> tuple[str, ...]:
     return (str(value),) if isinstance(value, str | int | float) else tuple(map(str, value))
 
 
-def _group(header: Dataset, sequence: str) -> Dataset | None:
-    """Return the functional group that holds for all frames, or for the first."""
-    for outer in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
-        for item in header.get(outer) or ():
-            if item.get(sequence):
-                found: Dataset = item[sequence].value[0]
-                return found
-    return None
+def _groups(header: Dataset, sequence: str, frames: Sequence[int]) -> list[tuple[int | None, Dataset]]:
+    """Return where an image says something of each of some frames: in a functional group, or else in its header."""
+    shared = next(iter(header.get("SharedFunctionalGroupsSequence") or ()), Dataset())
+    each = header.get("PerFrameFunctionalGroupsSequence") or ()
+
+    def of(group: Dataset) -> Dataset | None:
+        return group[sequence].value[0] if group.get(sequence) else None
+
+    if not frames:
+        return [(None, of(shared) or header)]
+    return [
+        (number, of(shared) or (of(each[number - 1]) if number <= len(each) else None) or header) for number in frames
+    ]
 
 
-def _reference(header: Dataset) -> Dataset:
+def _reference(header: Dataset, frames: Sequence[int] = ()) -> Dataset:
     item = Dataset()
     item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = str(header.SOPClassUID), str(header.SOPInstanceUID)
+    if frames:
+        item.ReferencedFrameNumber = [str(f) for f in frames] if len(frames) > 1 else str(frames[0])
     return item
 
 

@@ -237,7 +237,7 @@ def _delimiters(text: str) -> Delimiters:
 def _decoded(data: bytes) -> tuple[str, str, list[str]]:
     """Decode by MSH-18; bytes that are not of it are guessed, and that is noted."""
     first = re.split(rb"[\r\n]", data, maxsplit=1)[0]
-    fields = first.split(first[3:4])
+    fields = first.split(first[3:4]) if len(first) > 3 else [first]
     stated = fields[17].split(fields[1][1:2] or b"~")[0].decode("ascii", "replace").strip() if len(fields) > 17 else ""
     codec = _CHARSETS.get(stated.upper())
     if codec is None:

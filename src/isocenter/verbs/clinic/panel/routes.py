@@ -169,12 +169,12 @@ def _add_panel(routes: APIRouter, web: NodeWeb, looks: _Looks) -> None:
         page = _template().render(seen=seen, recent=recent, csrf=csrf, now=seen["at"])
         return HTMLResponse(page, headers={"Content-Security-Policy": _POLICY, "Cache-Control": "no-store"})
 
-    @routes.get("/panel/panel.css")
+    @routes.get("/panel/panel.css", response_class=Response, responses={200: {"content": {"text/css": {}}}})
     def style() -> Response:
         """Return the panel's style."""
         return Response(_file("panel.css"), media_type="text/css", headers={"Cache-Control": "max-age=300"})
 
-    @routes.get("/panel/panel.js")
+    @routes.get("/panel/panel.js", response_class=Response, responses={200: {"content": {"text/javascript": {}}}})
     def script() -> Response:
         """Return the panel's script: it keeps the page fresh, and sends what a button asks for."""
         return Response(_file("panel.js"), media_type="text/javascript", headers={"Cache-Control": "max-age=300"})

@@ -115,7 +115,7 @@ class TrialRouter:
         if trial is not None:
             state = trial_state(self.record, trial)
             if state == "promoted" or (state == "running" and trial.chooses(study, self.key)):
-                route = replace(route, tasks=trial.canary.tasks)
+                route = replace(route, tasks=trial.canary.tasks, on_trial=state == "running")
         kept_back = self.record.choice(route.name, SHADOW)
         if kept_back is not None and kept_back.state == "shadow":
             route = replace(route, shadow=True)
@@ -155,6 +155,14 @@ class ObservingRunner:
                 self._record.observe(failed_rows(work, "live", self._names(work, "live"), "model"))
                 raise
             worked = self._instead(work, on_trial)
+        try:
+            self._observed(work, on_trial)
+        except DataError as error:  # it is answered, whatever can be told of it
+            return replace(worked, told=(*worked.told, f"not on the record of vigilance: {error}"))
+        return worked
+
+    def _observed(self, work: Work, on_trial: Trial | None) -> None:
+        """Write down what was answered, and judge a candidate by it."""
         asked, _ = read_seen(work.out)
         arm: Literal["live", "candidate"] = "live"
         if on_trial is not None and asked == on_trial.canary.tasks:
@@ -163,7 +171,6 @@ class ObservingRunner:
             self._record.observe(rows_of(work, arm))
         if on_trial is not None:
             self._judge(on_trial)
-        return worked
 
     def _names(self, work: Work, arm: Literal["live", "candidate"]) -> tuple[str, ...]:
         """Return the names of the tasks that were asked: as on record, for a folder's task may have another name."""
@@ -172,7 +179,7 @@ class ObservingRunner:
 
     def _instead(self, work: Work, trial: Trial) -> Worked:
         """Have the live model answer a study at which the candidate failed."""
-        live = replace(work, route=replace(work.route, tasks=trial.live))
+        live = replace(work, route=replace(work.route, tasks=trial.live, on_trial=False))
         try:
             worked = self._inner.run(live)
         except OutputError:

@@ -51,7 +51,7 @@ class StudyPair(_Entry):
     Attributes:
         study: Study Instance UID.
         patient: Pseudonym.
-        live: "answered" or "abstained", with the category of why.
+        live: "answered", "abstained" with the category of why, or "failed".
         candidate: The same.
         segments: That either drew.
         probabilities: Live and candidate, by name.
@@ -113,6 +113,10 @@ class Comparison(_Entry):
         only_candidate: Studies that only the candidate's has.
         live_abstained: Studies.
         candidate_abstained: Studies.
+        live_failed: Studies at which the live rule failed and the candidate's did not.
+        candidate_failed: The other way round.
+        both_failed: Studies at which both failed; they are not among `studies`.
+        lost: Studies whose result is not there any more, and was no failure; they are not among `studies` either.
         live_seconds: Median.
         candidate_seconds: Median.
         criteria: One for each margin and thing measured.
@@ -131,6 +135,10 @@ class Comparison(_Entry):
     only_candidate: int
     live_abstained: int
     candidate_abstained: int
+    live_failed: int
+    candidate_failed: int
+    both_failed: int
+    lost: int
     live_seconds: float | None
     candidate_seconds: float | None
     criteria: tuple[Criterion, ...]
@@ -164,19 +172,51 @@ def compare(config: ClinicConfig, record: Record, live: str, candidate: str) -> 
             raise ConfigError(f"no rule is named {name!r}; rules: {', '.join(known) or 'none'}")
     if live == candidate:
         raise ConfigError("a rule is compared with another; give --live and --candidate")
-    versions: dict[str, dict[str, int]] = {live: {}, candidate: {}}
-    for name, found in versions.items():
-        for row in record.observations(name):
-            found[row.study] = max(row.version, found.get(row.study, 0))
+    versions = {name: _versions(record, name) for name in (live, candidate)}
     shared = [s for s in versions[live] if s in versions[candidate]]
-    pairs = []
+    pairs, both_failed, lost = [], 0, 0
     for study in shared:
-        version = min(versions[live][study], versions[candidate][study])
+        common = set(versions[live][study]) & set(versions[candidate][study])
+        version = max(common) if common else min(max(versions[live][study]), max(versions[candidate][study]))
         folders = [result_folder(config.store, study, version, name) for name in (live, candidate)]
-        if all((folder / "result.json").is_file() for folder in folders):
+        there = [(folder / "result.json").is_file() for folder in folders]
+        failed = ["failed" in versions[name][study].get(version, ()) for name in (live, candidate)]
+        if all(there):
             pairs.append(pair_of(study, folders[0], folders[1], config.vigilance.margins))
+        elif not all(here or broken for here, broken in zip(there, failed, strict=True)):
+            lost += 1
+        elif not any(there):
+            both_failed += 1
+        else:
+            pairs.append(_one_failed(study, folders[there.index(True)], live_failed=not there[0]))
     alone = (len(versions[live]) - len(shared), len(versions[candidate]) - len(shared))
-    return compared((live, candidate), pairs, alone, config.vigilance.margins)
+    return compared((live, candidate), pairs, alone, config.vigilance.margins, (both_failed, lost))
+
+
+def _versions(record: Record, rule: str) -> dict[str, dict[int, set[str]]]:
+    """Return what was said of each study under a rule: the states of each of its versions."""
+    found: dict[str, dict[int, set[str]]] = {}
+    for row in record.observations(rule):
+        found.setdefault(row.study, {}).setdefault(row.version, set()).add(row.state)
+    return found
+
+
+def _one_failed(study: str, there: Path, *, live_failed: bool) -> StudyPair:
+    """Tell of a study at which one of both failed.
+
+    Args:
+        study: Study Instance UID.
+        there: Folder of the other's result.
+        live_failed: Which of them.
+    """
+    result = read_result(there)
+    said = ("failed", _state(result)) if live_failed else (_state(result), "failed")
+    seconds = sum(p.seconds for p in result.predictions)
+    return StudyPair(
+        study=study, patient=result.study.patient_key, live=said[0], candidate=said[1],
+        live_seconds=0.0 if live_failed else seconds, candidate_seconds=seconds if live_failed else 0.0,
+        why=(f"live {said[0]}, candidate {said[1]}",),
+    )  # fmt: skip
 
 
 def pair_of(study: str, live: Path, candidate: Path, margins: MarginsConfig) -> StudyPair:
@@ -295,7 +335,11 @@ def _overlap(
 
 
 def compared(
-    names: tuple[str, str], pairs: Sequence[StudyPair], alone: tuple[int, int], margins: MarginsConfig
+    names: tuple[str, str],
+    pairs: Sequence[StudyPair],
+    alone: tuple[int, int],
+    margins: MarginsConfig,
+    left_out: tuple[int, int] = (0, 0),
 ) -> Comparison:
     """Sum up pairs of results.
 
@@ -304,12 +348,16 @@ def compared(
         pairs: One for each study.
         alone: Studies that only one of them has.
         margins: Stated before.
+        left_out: Studies at which both failed, and studies whose results are gone.
 
     Raises:
         DataError: There is no pair.
     """
     if not pairs:
-        raise DataError("these rules answered no study together: run the candidate in shadow beside the live rule")
+        told = f" (both failed at {left_out[0]}, results of {left_out[1]} are gone)" if any(left_out) else ""
+        raise DataError(
+            f"these rules answered no study together{told}: run the candidate in shadow beside the live rule"
+        )
     criteria = [_abstentions(pairs, margins), *_dices(pairs, margins)]
     limits: list[Limits] = []
     for what, unit, values, margin in _differences(pairs, margins):
@@ -322,16 +370,25 @@ def compared(
     answered = [p for p in pairs if p.live == "answered" and p.candidate == "answered"]
     return Comparison(
         live=names[0], candidate=names[1], margins=margins.model_dump(), studies=len(pairs), patients=patients,
-        only_live=alone[0], only_candidate=alone[1], live_abstained=sum(s[0] != "answered" for s in states),
-        candidate_abstained=sum(s[1] != "answered" for s in states),
+        only_live=alone[0], only_candidate=alone[1], live_abstained=sum(s[0] == "abstained" for s in states),
+        candidate_abstained=sum(s[1] == "abstained" for s in states),
+        live_failed=sum(s[0] == "failed" for s in states), candidate_failed=sum(s[1] == "failed" for s in states),
+        both_failed=left_out[0], lost=left_out[1],
         live_seconds=_median([p.live_seconds for p in answered]),
         candidate_seconds=_median([p.candidate_seconds for p in answered]),
         criteria=tuple(criteria), limits=tuple(limits), pairs=tuple(pairs), verdict=verdict,
-        text=_text(verdict, len(pairs), patients, sum(bool(p.why) for p in pairs)),
+        text=_text(verdict, pairs, left_out),
     )  # fmt: skip
 
 
-def _text(verdict: Word, studies: int, patients: int, discordant: int) -> str:
+def _text(verdict: Word, pairs: Sequence[StudyPair], left_out: tuple[int, int]) -> str:
+    patients, discordant = len({p.patient for p in pairs}), sum(bool(p.why) for p in pairs)
+    failed = [
+        sum(side == "failed" for side in sides) for sides in zip(*((p.live, p.candidate) for p in pairs), strict=True)
+    ]
+    failures = f" The candidate failed at {failed[1]} of them, the live rule at {failed[0]}." if any(failed) else ""
+    failures += f" Both failed at {left_out[0]} more." if left_out[0] else ""
+    failures += f" Results of {left_out[1]} more are gone." if left_out[1] else ""
     told: dict[str, str] = {
         "within the margins": "Every interval keeps its margin: the candidate is not inferior, as far as agreement "
         "with the live model shows.",
@@ -340,8 +397,8 @@ def _text(verdict: Word, studies: int, patients: int, discordant: int) -> str:
         "too few studies": f"With fewer than {LEAST_PATIENTS} patients no interval is given, and nothing is concluded.",
     }
     return (
-        f"{studies} studies of {patients} patients; {discordant} discordant. {told[verdict]} The live model is no "
-        "reference standard: discordant studies are to be looked at by a reader."
+        f"{len(pairs)} studies of {patients} patients; {discordant} discordant.{failures} {told[verdict]} The live "
+        "model is no reference standard: discordant studies are to be looked at by a reader."
     )
 
 
@@ -351,10 +408,10 @@ def _abstentions(pairs: Sequence[StudyPair], margins: MarginsConfig) -> Criterio
     found = share_by_patient(more, patients)
     few = found.patients < LEAST_PATIENTS
     return Criterion(
-        what="studies that only the candidate abstains on", margin=margins.abstained, value=found.value,
+        what="studies that only the candidate leaves unanswered", margin=margins.abstained, value=found.value,
         low=None if few else found.low, high=None if few else found.high, patients=found.patients,
         verdict="too few studies" if few else _word(found.low, found.high, -1.0, margins.abstained),
-        text="share of studies, exact binomial interval by patient",
+        text="share of studies that it abstains on or fails at, exact binomial interval by patient",
     )  # fmt: skip
 
 

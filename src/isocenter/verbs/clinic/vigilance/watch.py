@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -23,6 +24,8 @@ from isocenter.verbs.clinic.vigilance.canary import SHADOW, Trial, roll_back, tr
 __all__ = ["Watch", "assessments"]
 
 _LOG = logging.getLogger(__name__)
+_OVERLAP: Final = 1000
+"""PostgreSQL may show an observation after one of a later number: so many are read again."""
 References = Mapping[tuple[str, str], Sequence[Observation]]
 
 
@@ -48,6 +51,56 @@ def assessments(record: Record, settings: VigilanceConfig, references: Reference
     return found
 
 
+class _Memory:
+    """What was read of the record so far.
+
+    Args:
+        record: Of the node.
+    """
+
+    def __init__(self, record: Record) -> None:
+        self._record, self._last = record, 0
+        self._rows: dict[tuple[str, str, str], dict[int, Observation]] = {}
+        self._ordered: dict[tuple[str, str, str], list[Observation]] = {}
+        self._found: dict[tuple[str, str, str], tuple[object, Assessment]] = {}
+
+    def rows(self, stream: tuple[str, str, str]) -> list[Observation]:
+        """Return the observations of a rule, arm and task, in order."""
+        if stream not in self._ordered:
+            known = self._rows.get(stream, {})
+            self._ordered[stream] = [known[number] for number in sorted(known)]
+        return self._ordered[stream]
+
+    def assessments(self, settings: VigilanceConfig, references: References) -> list[Assessment]:
+        """Return what `assessments` does."""
+        self._read()
+        said: dict[str, list[Said]] = {}
+        for one in self._record.sayings():
+            said.setdefault(one.study, []).append(one)
+        episodes = self._record.episodes()
+        found = []
+        for key in sorted(self._rows):
+            rows = self.rows(key)
+            mine = [e for e in episodes if (e.rule, e.arm, e.task) == key]
+            heard = {study: said[study] for study in {row.study for row in rows} & said.keys()}
+            basis = (len(rows), mine, heard)
+            before = self._found.get(key)
+            if before is None or before[0] != basis:
+                stream = Stream(*key, rows, heard, references.get((key[0], key[2])), mine)
+                before = self._found[key] = (basis, assess(stream, settings))
+            found.append(before[1])
+        return found
+
+    def _read(self) -> None:
+        for row in self._record.observations(after=max(0, self._last - _OVERLAP)):
+            key = (row.rule, row.arm, row.task)
+            known = self._rows.setdefault(key, {})
+            if row.number not in known:
+                known[row.number] = row
+                self._ordered.pop(key, None)
+            self._last = max(self._last, row.number)
+
+
 @dataclass
 class Watch:
     """The watch of a node.
@@ -67,13 +120,16 @@ class Watch:
     references: References
     _seen: tuple[int, float] = (-1, -1.0)
 
+    def __post_init__(self) -> None:
+        self._memory = _Memory(self.record)
+
     def turn(self) -> int:
         """Look once, where something came since the last look; return how many alarms were told."""
         latest = self.record.latest()
         if latest == self._seen:
             return 0
         told = 0
-        for one in assessments(self.record, self.settings, self.references):
+        for one in self._memory.assessments(self.settings, self.references):
             told += sum(self._judge(one, f.name, f, _words(f)) for f in one.features)
             told += sum(self._judge(one, f"rate {r.name}", r, _rate_words(r)) for r in one.rates if r.limit is not None)
         self._seen = latest
@@ -99,7 +155,7 @@ class Watch:
             if (e.rule, e.arm, e.task, e.feature) == (one.rule, one.arm, one.task, name[:120])
         ]
         if mine:
-            rows = self.record.observations(one.rule, one.arm, one.task)
+            rows = self._memory.rows((one.rule, one.arm, one.task))
             since = len({r.study for r in rows if r.number > mine[0].opened})
             if state.is_like_again and since >= self.settings.window:
                 self.record.close_episode(mine[0].number, one.latest)

@@ -677,6 +677,7 @@ def page(plan: Plan, figures: Figures) -> str:
         f"want of room (A700), {figures.tried_again} deliveries had to be tried again while the archive was down, and "
         f"{figures.delivered_again} results reached the archive more than once, with the same UID and the same bytes.",
         "",
+        *([_UNTRIED, ""] if not figures.tried_again else []),
         *([f"While the database was away {figures.without_database} instances were received.", ""] * bool(where)),
         "The task is a stand-in that reads every instance and writes one object; receiving, ledger, workflow and "
         "delivery are the product's own. Completeness is by silence "
@@ -694,6 +695,12 @@ _EARLIER = (
     "were amended, 2 of them answered from a half, with a second result at the archive: the silence of senders that",
     "were being refused had been taken for the end. Since then silence counts only where a sender could have been",
     "heard, and it is 6 s; how much of the cure each of the two is was not measured, nor was another seed run.",
+)
+
+
+_UNTRIED = (
+    "Nothing was tried while the archive was down: on a machine as busy as this one was, the node was being started "
+    "again for most of the time between two kills. Of that fault this run says nothing."
 )
 
 

@@ -547,7 +547,8 @@ def page(plan: Plan, found: Found, note: str = "") -> str:
     if found.huge_mib is not None:
         lines += [
             "",
-            f"At last an instance of 2 GiB (64 MiB are taken), to be refused (A700): {found.huge_mib} MiB of the acceptor's memory.",
+            "At last an instance of 2 GiB (64 MiB are taken), to be refused (A700): "
+            f"{found.huge_mib} MiB of the acceptor's memory.",
         ]
     return "\n".join(lines) + "\n"
 

@@ -354,6 +354,8 @@ def _run(plan: Plan, folder: Path) -> Found:
 
 def _huge(target: Target, found: Found, processes: Mapping[str, int]) -> None:
     """Send an instance of 2 GiB, where 64 MiB are taken: it is refused, and takes no memory on its way."""
+    # Of those who receive it; the others may still be at work on what came before.
+    processes = {name: pid for name, pid in processes.items() if name.startswith("acceptors")}
     before, most, piece = _states(processes), Counter[str](), data_unit(3, 0, bytes((1 << 18) - 6))
     with Caller(target) as caller:
         if not caller.associated():
@@ -545,7 +547,8 @@ def page(plan: Plan, found: Found, note: str = "") -> str:
     if found.huge_mib is not None:
         lines += [
             "",
-            f"At last an instance of 2 GiB (64 MiB are taken), to be refused (A700): {found.huge_mib} MiB of memory.",
+            "At last an instance of 2 GiB (64 MiB are taken), to be refused (A700): "
+            f"{found.huge_mib} MiB of the acceptor's memory.",
         ]
     return "\n".join(lines) + "\n"
 

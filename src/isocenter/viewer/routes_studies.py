@@ -96,8 +96,8 @@ def router(ports: Ports, settings: Settings) -> APIRouter:
         image: str,
         plane: Literal["z", "y", "x"] = "z",
         index: Annotated[int | None, Query(ge=0)] = None,
-        centre: float | None = None,
-        width: Annotated[float | None, Query(gt=0)] = None,
+        centre: Annotated[float | None, Query(ge=-1e9, le=1e9)] = None,
+        width: Annotated[float | None, Query(ge=1e-6, le=1e9)] = None,
         width_px: Annotated[int, Query(ge=16, le=2048)] = 512,
         if_none_match: Annotated[str, Header()] = "",
     ) -> Response:

@@ -148,6 +148,14 @@ def test_pictures_have_the_aspect_of_the_patient(client: TestClient) -> None:
     assert (answer.status_code, answer.json()["code"]) == (400, "config")
 
 
+def test_windows_of_pictures_are_bounded(client: TestClient) -> None:
+    path = f"{API}/images/{opened(client, studies(client)[0]['id'])['images'][0]['id']}/picture.png"
+    for centre, width in ((1e9, 1e-6), (-1e9, 1e-6), (1e9, 1e9), (0.0, 1e-6), (40.0, 400.0)):
+        assert client.get(path, params={"centre": centre, "width": width}).status_code == 200, (centre, width)
+    for asked in ({"centre": "1e308"}, {"centre": "nan"}, {"width": "inf"}, {"width": 0}, {"width": "1e-300"}):
+        assert client.get(path, params=asked).status_code == 422, asked
+
+
 def test_a_picture_is_the_same_whether_the_whole_was_read_or_not(folder: Path, tmp_path: Path) -> None:
     library = make(folder, tmp_path)
     for item in library.studies_now():

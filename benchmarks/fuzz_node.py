@@ -87,7 +87,7 @@ class Plan:
     minutes: float = 10.0
     seed: int = 10
     workers: int = 3
-    patience_s: float = 120.0
+    patience_s: float = 300.0
 
 
 @dataclass(frozen=True)
@@ -403,13 +403,29 @@ def _rested(
 
     def rests() -> bool:
         now = _states(processes)
-        if any((folder / "store" / "spool").iterdir()):
+        if any((folder / "store" / "spool").iterdir()) or _busy(processes):
             return False
         return before is None or not any(_more(before[name], now[name]) for name in now)
 
     time.sleep(1)
     _wait(rests, patience_s)
     return _states(processes)
+
+
+def _busy(processes: Mapping[str, int]) -> bool:
+    """Tell whether the processes are at work: together at more than a fifth of a processor, for two seconds."""
+
+    def used() -> float:
+        total = 0.0
+        for pid in processes.values():
+            with suppress(psutil.NoSuchProcess):
+                told = psutil.Process(pid).cpu_times()
+                total += told.user + told.system
+        return total
+
+    before = used()
+    time.sleep(2)
+    return used() - before > 0.4
 
 
 def _more(before: State, after: State) -> list[str]:

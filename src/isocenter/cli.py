@@ -408,7 +408,8 @@ def exit_code(error: IsocenterError) -> Exit:
 
 def _failed(error: Exception) -> int:
     """Turn an error into one line and an exit code: ours, the command line's own, and defects."""
-    from isocenter.core.errors import IsocenterError  # not at the top: core imports numpy, and --help shall be quick
+    from isocenter.core.defects import arose_at  # not at the top: core imports numpy, and --help shall be quick
+    from isocenter.core.errors import IsocenterError
 
     if hasattr(error, "exit_code") and callable(getattr(error, "show", None)):
         return _misused(error)
@@ -421,10 +422,7 @@ def _failed(error: Exception) -> int:
         _say(_STOPPED)
         return Exit.INTERRUPTED
     # Its text may hold anything, a header's value too, so only its type and place are shown.
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    place = f" ({Path(trace.tb_frame.f_code.co_filename).name}, line {trace.tb_lineno})" if trace is not None else ""
+    place = f" ({found})" if (found := arose_at(error)) else ""
     _say(
         f"{type(error).__name__}{place}: a defect of Isocenter, please report it; ISOCENTER_DEBUG=1 shows more. "
         "Nothing half-written is left"

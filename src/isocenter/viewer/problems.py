@@ -11,6 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from isocenter.core.defects import arose_at
 from isocenter.core.errors import (
     AtCapacity,
     CapabilityError,
@@ -122,10 +123,12 @@ def answer(status: int, code: str, title: str, detail: str, **more: object) -> J
 def defect(error: Exception) -> JSONResponse:
     """Return the answer to an error that is none of ours.
 
-    Its text may hold anything, a header's value too: its type alone is logged, the trace where debugging is on.
+    Its text may hold anything, a header's value too: only its type and place are logged, the trace where debugging is
+    on.
     """
     trace = error if _log.isEnabledFor(logging.DEBUG) else None
-    _log.error("%s: a defect of Isocenter, please report it", type(error).__name__, exc_info=trace)
+    kind = type(error).__name__
+    _log.error("%s (%s): a defect of Isocenter, please report it", kind, arose_at(error), exc_info=trace)
     detail = f"{type(error).__name__}: please report it; with ISOCENTER_DEBUG=1 the server's log shows more"
     return answer(500, "defect", "A defect of Isocenter", detail)
 

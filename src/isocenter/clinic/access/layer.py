@@ -27,6 +27,7 @@ from isocenter.clinic.access.limits import Buckets, Rate, place_of
 from isocenter.clinic.access.pages import Pages, bounce, login_address
 from isocenter.clinic.access.rules import SOCKET
 from isocenter.clinic.carried import Gone, broken_off, carried
+from isocenter.core.defects import arose_at
 from isocenter.core.errors import IsocenterError
 
 __all__ = ["IDENTITY", "REVOKED", "AccessLayer", "protect"]
@@ -270,7 +271,7 @@ class AccessLayer:
         try:
             await self.inner(asked, identity, hear, say)
         except Exception as error:  # noqa: BLE001  # the boundary of the server: a trace may hold anything
-            _LOG.error("%s: a defect of Isocenter, please report it", type(error).__name__)
+            _LOG.error("%s (%s): a defect of Isocenter, please report it", type(error).__name__, arose_at(error))
             await say({"type": "websocket.close", "code": _DEFECT, "reason": "a defect of Isocenter"})
         finally:
             if not over.is_set():
@@ -323,7 +324,8 @@ class _Request:
         except Exception as error:  # noqa: BLE001  # the boundary of the server: nobody is shown a trace
             ours = self._cut or self._unwritten or self._too_long
             if not ours and not (self._begun and broken_off(error)):
-                _LOG.error("%s: a defect of Isocenter, please report it", type(error).__name__)
+                kind = type(error).__name__
+                _LOG.error("%s (%s): a defect of Isocenter, please report it", kind, arose_at(error))
                 return Refusal(500, "defect", f"{type(error).__name__}: a defect of Isocenter, please report it")
         if self._unwritten:
             return _NOT_NOW

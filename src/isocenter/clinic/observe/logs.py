@@ -85,6 +85,12 @@ def setup_logs(settings: LogSettings) -> None:
     root.setLevel(settings.level.upper())
     # How an association of ours went, our own lines say; pynetdicom's four to each, without their words, drown them.
     logging.getLogger("pynetdicom").setLevel(logging.NOTSET if settings.level == "debug" else logging.CRITICAL)
+    # DBOS would write traces to standard error, whose words may hold anything; where a handler is, it adds none.
+    durable = logging.getLogger("dbos")
+    for old in durable.handlers[:]:
+        durable.removeHandler(old)
+    durable.addHandler(logging.NullHandler())
+    durable.propagate = True
     logging.captureWarnings(True)
     sys.excepthook = _uncaught
     threading.excepthook = _uncaught_in_thread

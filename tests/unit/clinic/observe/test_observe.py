@@ -162,6 +162,7 @@ def logs() -> Iterator[None]:
     root.handlers[:], sys.excepthook, threading.excepthook = before[0], before[2], before[3]
     root.setLevel(before[1])
     logging.getLogger("pynetdicom").setLevel(logging.NOTSET)
+    logging.getLogger("dbos").handlers.clear()
     logging.captureWarnings(False)
 
 
@@ -205,6 +206,19 @@ def test_logs_are_lines_of_json_without_a_patients_value(tmp_path: Path, logs: N
     assert told[3]["at"].startswith("test_observe.py:")
     assert "a series is incomplete" in told[4]["reason"]
     assert [one["error"] for one in told[5:]] == ["KeyError", "ValueError"]
+
+
+def test_traces_of_dbos_are_lines_without_their_words(tmp_path: Path, logs: None, capfd: pytest.CaptureFixture) -> None:
+    own = pytest.importorskip("dbos._logger")
+    setup_logs(LogSettings("json", tmp_path / "node.log", "info"))
+    own.init_logger()  # as DBOS does at its start
+    try:
+        raise ValueError("Zebra^Name")
+    except ValueError:
+        own.dbos_logger.error("Exception encountered in background workflow:", exc_info=True)
+    (told,) = lines(tmp_path / "node.log")
+    assert (told["error"], told["logger"]) == ("ValueError", "dbos")
+    assert "Zebra" not in (tmp_path / "node.log").read_text() + "".join(capfd.readouterr())
 
 
 @pytest.mark.parametrize(("level", "told"), [("info", []), ("debug", ["pynetdicom.transport"])])

@@ -29,7 +29,7 @@ def files(shared_data: Path) -> list[Path]:
     return sorted(p for p in found if sniff(p) == "dicom")
 
 
-@pytest.mark.parametrize("order", ["by folder", "shuffled"])
+@pytest.mark.parametrize("order", [pytest.param("by folder", marks=pytest.mark.slow), "shuffled"])
 def test_real_files_come_out_as_they_do_alone(files: list[Path], order: str) -> None:
     files = list(files)
     if order == "shuffled":

@@ -30,6 +30,7 @@ def test_otsu_answers_a_box_and_nothing_else(shape):
     assert run_session(OtsuInBox(), case, CentreClicks(), 1).dice[0] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [RandomWalker(), GeodesicDistance(), OtsuInBox()])
 def test_flat_pictures_do_no_harm(method):
     case = disc()

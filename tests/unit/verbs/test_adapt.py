@@ -170,6 +170,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_adapter(tiny: Path, tmp_path: Path) -> None:
     weights = str(tiny / "tiny.safetensors")
     files = []
@@ -180,6 +181,7 @@ def test_the_same_seed_gives_the_same_adapter(tiny: Path, tmp_path: Path) -> Non
     assert files[0] == files[1] != files[2]
 
 
+@pytest.mark.slow
 def test_what_fits_into_the_minutes_is_settled_and_recorded(tiny: Path, tmp_path: Path) -> None:
     weights, said = str(tiny / "tiny.safetensors"), []
     adapt(tiny / "session", tmp_path / "t", minutes=0.01, plane_weights=weights, progress=lambda *s: said.append(s))

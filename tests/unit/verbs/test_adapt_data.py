@@ -156,6 +156,7 @@ def test_weights_of_another_task_are_refused(masks: Path, tmp_path: Path) -> Non
         learnt_entry(other)
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_it_draws_the_same_curve(balls: Path, tmp_path: Path) -> None:
     common = ["--folds", "2", "--steps", "24", "--seed", "3"]
     settings = {"folds": 2, "steps": 24, "seed": 3, "work": tmp_path / "w1"}
@@ -272,6 +273,7 @@ def test_classes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert task.run(Study("p", images=(noise,))).abstained is not None
 
 
+@pytest.mark.slow
 def test_findings_numbers_and_events(tmp_path: Path) -> None:
     rows = pictures(tmp_path, 40)
     file = table(
@@ -418,7 +420,7 @@ def _masks_of(folder: Path) -> Path:
     return place
 
 
-@pytest.mark.parametrize("method", ["probe", "lora", "dora"])
+@pytest.mark.parametrize("method", ["probe", "lora", pytest.param("dora", marks=pytest.mark.slow)])
 def test_from_weights(balls: Path, tmp_path: Path, method: str) -> None:
     """The encoder of the interactive network is begun with: frozen, its weights are found again."""
     done = adapt_data(

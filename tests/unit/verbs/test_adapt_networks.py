@@ -69,6 +69,7 @@ def test_networks_that_learn_beside_each_other_are_those_of_one_call(photographs
         assert one.read_text() == two.read_text() and len(one.read_text().splitlines()) == 21
 
 
+@pytest.mark.slow
 def test_one_network_by_the_command_line(photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     given = ["adapt", "--data", str(photographs), "--out", str(tmp_path / "task"), "--folds", "2", "--network", "2"]
     with pytest.raises(SystemExit, match="2"):

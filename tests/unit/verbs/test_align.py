@@ -113,6 +113,7 @@ def test_the_how_to_is_true(whole: Path, tmp_path: Path, monkeypatch: pytest.Mon
     assert check_config({**TINY, **yaml.safe_load(settings)}).data.kind == "table"
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_it_draws_the_same_curve(whole: Path, tmp_path: Path) -> None:
     """SIGKILL in the middle, wherever that is."""
     config = written(tmp_path / "tiny.yaml")
@@ -246,6 +247,7 @@ def test_bad_input_is_one_line(pictures: Path, tmp_path: Path, monkeypatch: pyte
         classify(tmp_path, [pictures / "000.png"], ["mass"])
 
 
+@pytest.mark.slow
 def test_the_first_word_may_be_a_configuration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = written(tmp_path / "tiny.yaml")
     assert cli.run(["align", "--until", "1", "--out", str(tmp_path / "run"), str(config)]) == 0

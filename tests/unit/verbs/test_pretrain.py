@@ -127,6 +127,7 @@ def test_the_how_to_is_true(whole: Path, tmp_path: Path, monkeypatch: pytest.Mon
     assert known["engine"].plane_card.training["steps"] == 24
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_it_draws_the_same_curve(whole: Path, tmp_path: Path) -> None:
     """SIGKILL in the middle, wherever that is; a checkpoint by the clock at every step that allows one."""
     command = [sys.executable, "-m", "isocenter.cli", "pretrain", str(written(tmp_path / "tiny.yaml"))]
@@ -151,6 +152,7 @@ def test_killed_and_resumed_it_draws_the_same_curve(whole: Path, tmp_path: Path)
     ).read_bytes()
 
 
+@pytest.mark.slow
 def test_stopped_at_a_step_and_resumed(whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["pretrain", str(written(tmp_path / "tiny.yaml")), "--out", str(tmp_path / "run"), "--json"]
     assert cli.run([*arguments, "--until", "9"]) == 0

@@ -267,6 +267,7 @@ def test_nothing_is_said_where_options_never_meet(tmp_path: Path) -> None:
         )
 
 
+@pytest.mark.slow
 def test_a_harm_that_is_surely_worse_stands_in_the_heading(
     observed: tuple[TreatDocument, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -296,6 +297,7 @@ def _told_sure(told: tuple[tuple[Amount, ...], tuple[tuple[Amount, Amount], ...]
     return tuple(Amount(0.2, 0.1, 0.3) for _ in told[0]), told[1]
 
 
+@pytest.mark.slow
 def test_blocks_of_many_features_what_is_not_known_and_the_record(tmp_path: Path) -> None:
     pytest.importorskip("econml")
     cohort = synthesise_cohort(9, 400)

@@ -161,6 +161,7 @@ def test_neither_order_nor_number_of_runs_is_in_the_catalog(source: Path, archiv
     assert (again.taken, again.catalog_hash) == (0, last.catalog_hash)
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_same(source: Path, archive: Path, tmp_path: Path) -> None:
     write(tmp_path / "more", name="other", every=6)
     one = take([source, tmp_path / "more"], tmp_path / "a", workers=2)

@@ -219,6 +219,7 @@ def test_a_machine_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert told.days is not None and told.days[0] <= told.days[1] and told.basis.startswith("steps measured on")
 
 
+@pytest.mark.slow
 def test_a_plan_for_cards_that_nobody_measured_says_so() -> None:
     told = plan(
         model="residual-t-3d", pixels=(16, 16, 16), gpus=4, memory=80, batch=64, samples=1e6, rate_tflops=100,

@@ -170,6 +170,7 @@ def test_the_weights_are_gathered(runs: Path) -> None:
     assert theirs.card.training["steps"] == 4 and "parallel" not in theirs.card.training["config"]
 
 
+@pytest.mark.slow
 def test_killed_while_it_writes_parts_it_goes_on_as_if_nothing_had_been(tmp_path: Path) -> None:
     images = toy(tmp_path / "toy")
     run_job("masked", str(tmp_path / "whole"), data=str(images))

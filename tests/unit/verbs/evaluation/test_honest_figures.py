@@ -58,6 +58,7 @@ def test_sides_are_never_matched_by_number() -> None:
     assert both[0, 0].tolist() == [1, 0, 0, 1] and "all that the task outlined" in note
 
 
+@pytest.mark.slow
 def test_two_tables_are_compared_case_by_case_on_one_truth(tmp_path: Path) -> None:
     columns, rows = ["case", "patient", "truth", "p"], binary_rows()
     one = table(tmp_path / "one.csv", columns, rows)

@@ -136,6 +136,7 @@ def test_what_is_configured_wrongly_is_told_at_the_start(prognosis: Path, tmp_pa
         OutlookKeeper(person, treatment=tmp_path, clinical=tmp_path / "t.csv")
 
 
+@pytest.mark.slow
 def test_a_treatment_is_told_with_its_interval_and_of_whom_nothing_is_said(tmp_path: Path) -> None:
     pytest.importorskip("econml")
     folder = write_cohort(tmp_path / "cohort", synthesise_cohort(7, 400))

@@ -125,14 +125,14 @@ def node(folder: Path, rules: list[dict[str, Any]], arrival: dict[str, Any] | No
         process.wait()
 
 
-def renamed(files: Sequence[Path], out: Path, number: int) -> list[Path]:
-    """Write a series again under other UIDs, the same ones for the same number."""
+def renamed(files: Sequence[Path], out: Path, of: str) -> list[Path]:
+    """Write a series again under other UIDs, the same ones for the same word."""
     out.mkdir(parents=True)
     made = []
     for file in files:
         one = dcmread(file)
         for name in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "FrameOfReferenceUID"):
-            setattr(one, name, generate_uid(entropy_srcs=[str(one.get(name)), str(number)]))
+            setattr(one, name, generate_uid(entropy_srcs=[str(one.get(name)), of]))
         one.file_meta.MediaStorageSOPInstanceUID = one.SOPInstanceUID
         one.save_as(out / file.name, enforce_file_format=True)
         made.append(out / file.name)
@@ -144,7 +144,8 @@ def timed(case: Case, store: Path, port: int, folder: Path, numbers: Sequence[in
     found = Seconds()
     ledger = open_ledger(f"sqlite:///{store / 'ledger.db'}")
     for number in numbers:
-        files = renamed(case.files, folder / f"{case.rule}-{case.pace:g}-{number}", number)
+        name = f"{case.rule}-{case.pace:g}-{number}"
+        files = renamed(case.files, folder / name, name)
         study = str(dcmread(files[0], stop_before_pixels=True).StudyInstanceUID)
         command = [sys.executable, "-m", "benchmarks.streaming", "--send", str(port), str(case.pace), *map(str, files)]
         subprocess.run(command, cwd=ROOT, check=True)
@@ -267,8 +268,8 @@ def page(figures: dict[str, Any]) -> str:
     """
     what = """
     CT: STS_002 (CC BY 3.0), JPEG 2000, 3.27 mm; a network of the form that `isocenter adapt --data` makes, on planes
-    of half the resolution and without mirrored views (on these cores the whole takes ten minutes a study in batch),
-    not trained: its masks mean nothing, and no gate stands before it. A gate's look at the network's
+    of half the resolution and without mirrored views, which keeps the run short, not trained: its masks mean nothing,
+    and no gate stands before it. A gate's look at the network's
     embedding depends on the whole extent, and would be added to both columns. MR: a crop of the Medical
     Segmentation Decathlon (CC BY-SA 4.0), answered by `hippocampus-t1`, which prepares an image by numbers of all
     of it: none of its network's work can be done before the last slice, and what is gained is that the wait for

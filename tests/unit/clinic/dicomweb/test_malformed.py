@@ -41,6 +41,17 @@ def test_a_deflated_instance_is_stored(node) -> None:  # noqa: F811
     assert told["00080018"]["Value"] == ["1.2.3.1.1.1"]
 
 
+@pytest.mark.parametrize(("syntax", "status"), [("1.2.840.10008.1.1", 409), ("1.2.840.99999.1.1", 200)])
+def test_a_transfer_syntax_that_is_none_is_no_defect(node, syntax: str, status: int) -> None:  # noqa: F811
+    content = encoded(instance())
+    known = b"1.2.840.10008.1.2.1\0"
+    assert content.count(known) == 1
+    # Verification's UID, and one that nobody knows: of the latter nothing but its length is known.
+    raw = syntax.encode().ljust(len(known), b"\0")
+    answer = node.http.post("/studies", content=multipart(content.replace(known, raw)), headers=STOW)
+    assert answer.status_code == status, answer.text
+
+
 def test_elements_that_are_no_value_of_theirs_stand_in_nobodys_way(node) -> None:  # noqa: F811
     content = encoded(instance(number=1))
     at = content.find(b"\x28\x00\x10\x00US")

@@ -261,7 +261,8 @@ def _scan_lean(path: Path, name: str, head: bytes, size: int, wanted: Wanted) ->
             raise Unusual
         previous = tag
         if tag == _PIXEL_DATA:
-            encapsulated = UID(syntax).is_encapsulated
+            named = UID(syntax)
+            encapsulated = named.is_transfer_syntax and named.is_encapsulated
             if (value_length == _UNDEFINED) != encapsulated:
                 raise Unusual
             offset, length = value_at, None if encapsulated else value_length

@@ -14,6 +14,8 @@ export class Layers {
   private readonly ends: (() => void)[] = [];
   private interaction: Layer | null = null;
   allHidden = false;
+  /** Counts what was begun: a layer that comes late does not come back after it was taken away. */
+  private turn = 0;
 
   constructor(
     private readonly app: App,
@@ -62,6 +64,7 @@ export class Layers {
   }
 
   private async build(): Promise<void> {
+    const turn = ++this.turn;
     const { image } = this.viewer;
     const specs = this.app.store.get().overlays.filter((one) => one.image === image?.id);
     const layers: Layer[] = [];
@@ -74,7 +77,7 @@ export class Layers {
         this.app.notify(`${spec.name ?? "A layer"} could not be shown: ${errorText(error)}`, "error");
       }
     }
-    if (this.viewer.image?.id !== image?.id) return;
+    if (turn !== this.turn || this.viewer.image?.id !== image?.id) return;
     this.put(layers);
     this.changed();
   }

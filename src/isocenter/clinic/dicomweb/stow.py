@@ -216,7 +216,7 @@ class _Part:
                 raise Refused(_NOT_UNDERSTOOD, "File Meta Information that can't be read") from error
         if not (is_uid(sop_class) and is_uid(sop) and is_uid(syntax)):
             raise Refused(_NOT_UNDERSTOOD, "File Meta Information without its UIDs")
-        if UID(syntax).is_private is False and not UID(syntax).is_transfer_syntax:
+        if not UID(syntax).is_private and not UID(syntax).is_transfer_syntax:
             raise Refused(_NOT_UNDERSTOOD, "File Meta Information whose Transfer Syntax UID names something else")
         self._command = Command(C_STORE, 0, sop_class, sop, has_data=True)
         return self._holding.arrival(self._command, syntax, *self._titles)

@@ -12,7 +12,6 @@ from functools import lru_cache
 from typing import Any
 
 import pydicom.charset
-from pydicom.uid import UID
 
 from isocenter.data.deidentify import KnownIdentity, Policy, Pseudonyms, clean_text
 from isocenter.data.deidentify.identity import pattern
@@ -249,11 +248,6 @@ def _series_row(header: Header, person: Person, names: Pseudonyms, policy: Polic
 def short(*parts: str) -> str:
     """Return 16 hexadecimal digits of some text: names of folders that any file system takes."""
     return hashlib.blake2b("\0".join(parts).encode(), digest_size=8).hexdigest()
-
-
-def encapsulated(syntax: str) -> bool:
-    """Tell whether a transfer syntax compresses pixels."""
-    return bool(syntax) and UID(syntax).is_transfer_syntax and UID(syntax).is_encapsulated
 
 
 def _decoded(header: Header, keyword: str) -> str:

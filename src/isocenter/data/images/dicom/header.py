@@ -261,11 +261,10 @@ def _scan_lean(path: Path, name: str, head: bytes, size: int, wanted: Wanted) ->
             raise Unusual
         previous = tag
         if tag == _PIXEL_DATA:
-            named = UID(syntax)
-            encapsulated = named.is_transfer_syntax and named.is_encapsulated
-            if (value_length == _UNDEFINED) != encapsulated:
+            packed = _packed(syntax)
+            if (value_length == _UNDEFINED) != packed:
                 raise Unusual
-            offset, length = value_at, None if encapsulated else value_length
+            offset, length = value_at, None if packed else value_length
             break
         end = walker.skip(value_at) if value_length == _UNDEFINED else value_at + value_length
         if tag in wanted:
@@ -278,6 +277,12 @@ def _scan_lean(path: Path, name: str, head: bytes, size: int, wanted: Wanted) ->
         position = end
     values = decode(raw, wanted, little=True)
     return Header(path, name, values, syntax, offset, length, size, lean=True, has_pixels=offset is not None)
+
+
+def _packed(syntax: str) -> bool:
+    """Tell whether a transfer syntax compresses pixels; a UID that is none, or of a vendor, says nothing of that."""
+    uid = UID(syntax)
+    return uid.is_transfer_syntax and uid.is_encapsulated
 
 
 def _value(head: bytes, start: int, end: int) -> bytes:

@@ -204,7 +204,7 @@ def test_a_defect_shows_its_type_and_place_and_not_its_words(
     assert cli.run(["plugins"]) == 1
     out, err = capsys.readouterr()
     assert out == "" and err.count("\n") == 1
-    assert "RuntimeError (test_cli.py, line" in err and "Zebraname" not in err
+    assert "RuntimeError (test_cli.py line " in err and "Zebraname" not in err
     monkeypatch.setenv("ISOCENTER_DEBUG", "1")
     with pytest.raises(RuntimeError, match="Zebraname"):
         cli.run(["plugins"])

@@ -144,11 +144,17 @@ def test_by_keyboard_alone_from_the_list_to_a_confirmed_mask(tab: Tab, work: Pat
     tab.settle()
     assert not np.array_equal(tab.pixels("axial"), shown)
     _press(tab, "v")
-    tab.page.uncheck("[data-layer=interaction] input[type=checkbox]")
+    layer = "[data-layer=interaction] input[type=checkbox]"
+    assert tab.page.is_checked(layer)
+    tab.page.focus(layer)
+    _press(tab, "Space")
+    # The row is not made anew: the next key is for it again.
+    assert tab.page.evaluate("selector => document.activeElement === document.querySelector(selector)", layer)
+    assert not tab.page.is_checked(layer)
     tab.page.check("[data-mask]")
     tab.until("document.querySelectorAll('[data-layer]').length === 2")
     green, orange = np.argwhere(shown[..., 1] - shown[..., 2] > 20), np.zeros((0, 2))
-    for _ in range(300):  # the mask is fetched, and then drawn
+    for _ in range(100):  # the mask is fetched, and then drawn
         tab.settle()
         kept = tab.pixels("axial")
         orange = np.argwhere(kept[..., 0] - kept[..., 2] > 20)

@@ -48,7 +48,11 @@ export class StudyScreen {
     this.interaction.draw = (levels, after) => this.layers.setInteraction(levels, after);
     this.tools = new Tools(this.viewer, (gesture) => this.interaction.prompt(gesture), () => this.refresh(), () => this.mayPrompt());
     this.three = new Three(this.viewer.fourth, app.api, this.viewer, () => this.layers.list);
-    this.layers = new Layers(app, this.viewer, () => this.three.refresh());
+    let series: ReturnType<typeof mountSeries> | null = null;
+    this.layers = new Layers(app, this.viewer, () => {
+      this.three.refresh();
+      series?.showLayers();
+    });
     this.ends.push(registerStudy(this));
 
     const left = h("nav", { class: "left", "aria-label": "Series, earlier studies and layers" });
@@ -60,7 +64,6 @@ export class StudyScreen {
     fill(host, this.root);
 
     const toolbar = mountToolbar(bar, this);
-    let series: { end: () => void; refresh: () => void } | null = null;
     let panel: { end: () => void; refresh: () => void } | null = null;
     this.refresh = () => {
       toolbar();

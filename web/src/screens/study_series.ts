@@ -9,7 +9,7 @@ import type { StudyScreen } from "./study";
 
 const COLOURS = ["#ff8a3d", "#b58cff", "#4fc3f7", "#ffd54f", "#f06292", "#9ccc65"];
 
-export function mountSeries(host: HTMLElement, screen: StudyScreen): { end: () => void; refresh: () => void } {
+export function mountSeries(host: HTMLElement, screen: StudyScreen): { end: () => void; refresh: () => void; showLayers: () => void } {
   const { app, viewer } = screen;
   const series = h("ul", { class: "series", "aria-label": "Series" });
   const loading = h("progress", { class: "loading", max: 1, "aria-label": "Planes fetched" });
@@ -44,16 +44,21 @@ export function mountSeries(host: HTMLElement, screen: StudyScreen): { end: () =
     const { image } = app.store.get();
     if (s.confirmed && s.confirmed !== before.confirmed && image) void drawMasks(masks, image, screen);
   }));
-  // Layers and progress change often and in many ways: looked at four times a second, drawn when they differ.
+  // A row stays where it is while its layer is hidden and shown: who works by keyboard keeps the focus.
   let seen: Layer[] = [];
+  const showLayers = (): void => {
+    const list = screen.layers.list;
+    const same = list.length === seen.length && list.every((layer, at) => layer.id === seen[at].id && layer.name === seen[at].name);
+    if (!same || !layers.childElementCount) drawLayers(layers, list, screen);
+    else for (const [at, box] of layers.querySelectorAll<HTMLInputElement>("input[type=checkbox]").entries()) box.checked = !list[at].hidden;
+    seen = list;
+  };
+  // Progress changes often and in many ways: looked at four times a second.
   timer = window.setInterval(() => {
     const done = viewer.volume?.done ?? 1;
     loading.value = done;
     loading.style.visibility = done < 1 && !viewer.volume?.sparse ? "visible" : "hidden";
-    const list = screen.layers.list;
-    const same = list.length === seen.length && list.every((layer, at) => layer.id === seen[at].id && layer.name === seen[at].name && layer.hidden === seen[at].hidden);
-    if (!same || !layers.childElementCount) drawLayers(layers, list, screen);
-    seen = list;
+    showLayers();
   }, 250);
   const refresh = (): void => {
     measuring.hidden = viewer.measures.length === 0;
@@ -75,7 +80,7 @@ export function mountSeries(host: HTMLElement, screen: StudyScreen): { end: () =
     for (const url of pictures) URL.revokeObjectURL(url);
     for (const stop of ends) stop();
   };
-  return { end, refresh };
+  return { end, refresh, showLayers };
 }
 
 function entry(image: ImageItem, screen: StudyScreen): HTMLElement {

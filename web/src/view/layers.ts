@@ -103,6 +103,7 @@ export class Layers {
     if (id === INTERACTION && this.interaction) {
       this.interaction = { ...this.interaction, ...style };
       this.put(this.viewer.layers.filter((layer) => layer.id !== INTERACTION));
+      this.changed();
       return;
     }
     const { store } = this.app;

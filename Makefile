@@ -11,6 +11,8 @@ TORCH := 2.13.0
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 PYTEST_WORKERS ?= 2
+# One thread a worker: two that each start two wait for one another, and tests of networks take twice as long.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PYTEST_WORKERS) --disable-socket --allow-unix-socket -q
 # Folder of the labelled sets; where each comes from, and its licence, stands on the cards of the weights.
 DATA ?= $(or $(ISOCENTER_SHARED_DATA),../shared/data)
 
@@ -86,11 +88,11 @@ imports:
 	$(BIN)/lint-imports
 
 unit:
-	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --disable-socket --allow-unix-socket -q
+	$(PYTEST)
 
 # What is marked slow: whole trainings, kills, second variants of a method. Five to ten minutes on two cores.
 slow: install system
-	ISOCENTER_LONG=1 $(BIN)/python -m pytest -n $(PYTEST_WORKERS) --disable-socket --allow-unix-socket -q -m slow
+	ISOCENTER_LONG=1 $(PYTEST) -m slow
 
 bench: install
 	$(BIN)/python -m benchmarks

@@ -109,7 +109,7 @@ def go_to(tab: Tab, point_lps_mm: tuple[float, float, float]) -> None:
     raise AssertionError(f"the cursor never came to {point_lps_mm}")
 
 
-@pytest.mark.parametrize("scheme", ["dark", "light"])
+@pytest.mark.parametrize("scheme", [pytest.param("dark", marks=pytest.mark.slow), "light"])
 def test_from_the_list_to_the_sr_by_keyboard_alone(tmp_path: Path, scheme: str) -> None:
     with served(tmp_path) as (address, work), browsing(webgl=True) as browser:
         tab = browser(address, TOKEN, color_scheme=scheme)

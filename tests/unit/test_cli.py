@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from typer.main import get_command
-from typer.testing import CliRunner
 
 from isocenter import cli
 from isocenter.core import errors
@@ -94,9 +94,10 @@ def reference() -> str:
     ]
     listed = [name for command in COMMANDS for name in (command, *(f"{command} {n}" for n in BELOW.get(command, ())))]
     listed = [name for one in listed for name in (one, *(f"{one} {n}" for n in DEEPER.get(one, ())))]
+    app = get_command(cli.app)  # once: making all commands anew for each takes most of the time
     for name in ("", *listed):
         arguments = [*name.split(), "--help"]
-        text = CliRunner().invoke(cli.app, arguments, terminal_width=100, prog_name="isocenter").output
+        text = CliRunner().invoke(app, arguments, terminal_width=100, prog_name="isocenter").output
         text = "\n".join(line.rstrip() for line in text.strip("\n").splitlines())
         parts.append(f"## isocenter {name}".rstrip() + f"\n\n```text\n{text}\n```")
     return "\n\n".join(parts) + "\n"

@@ -391,7 +391,9 @@ def _others(database: duckdb.DuckDBPyConnection) -> None:
         FROM new_labels l WHERE l.file_key IS NULL
         UNION
         SELECT DISTINCT r.patient_key, r.report_key, r.study_uid, {", ".join(f'l."{c}"' for c in labels)}
-        FROM new_labels l JOIN reports r USING (file_key) WHERE l.file_key IS NOT NULL
+        FROM new_labels l JOIN (
+            FROM reports QUALIFY count(DISTINCT report_key) OVER (PARTITION BY file_key) = 1
+        ) r USING (file_key) WHERE l.file_key IS NOT NULL
         """
     )
     database.execute(
@@ -484,6 +486,11 @@ def _private(database: duckdb.DuckDBPyConnection, archive: Archive) -> None:
                 'its accession number is of ' || n.studies || ' studies: joined to none of them', 'conflict'
                 FROM reports r JOIN numbers n USING (accession_key, patient_key)
                 WHERE n.studies > 1 AND r.study_uid IS NULL
+            UNION ALL SELECT DISTINCT 'report ' || r.report_key,
+                'a table names it as it names other reports: it has no labels from there', 'conflict'
+                FROM (FROM reports WHERE file_key IS NOT NULL
+                    QUALIFY count(DISTINCT report_key) OVER (PARTITION BY file_key) > 1) r
+                SEMI JOIN (FROM new_labels WHERE file_key IS NOT NULL) l USING (file_key)
             ORDER BY ALL
         """,
         "removed": f"""

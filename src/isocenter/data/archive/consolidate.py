@@ -35,6 +35,7 @@ _SQL_TYPES: Mapping[Type, str] = {
 TWO_PEOPLE = "two people have this identifier"
 _MIXED = "some of its files say a part of the body that has no face, and some do not"
 _REPLACED = ("path", "bytes", "header_sha256", "pixel_sha256", "transfer_syntax", "image_type")
+LATER = "a later version of this report is there"
 SAME_UID = "another instance has the same SOP Instance UID"
 
 
@@ -370,8 +371,8 @@ def _reports(database: duckdb.DuckDBPyConnection) -> None:
         SELECT {columns}, coalesce(r.study_uid, n.study_uid, d.study_uid) AS study_uid,
             CASE WHEN r.study_uid IS NOT NULL THEN 'uid' WHEN n.study_uid IS NOT NULL THEN n.study_from
                 WHEN d.study_uid IS NOT NULL THEN 'date' END AS study_from,
-            coalesce(h.why, CASE WHEN r.newest > 1 THEN 'a later version of this report is there'
-                WHEN r.status = 'withdrawn' THEN 'entered in error' END) AS held, r.file_key
+            coalesce(h.why, CASE WHEN r.newest > 1 THEN '{LATER}'
+                WHEN r.status = 'withdrawn' THEN 'entered in error' END) AS held, r.file_key, r.item
         FROM once r
         LEFT JOIN numbers n ON n.accession_key = r.accession_key AND n.patient_key = r.patient_key AND n.studies = 1
         LEFT JOIN by_day d ON d.study_date = r.date AND d.patient_key = r.patient_key AND r.accession_key IS NULL
@@ -491,6 +492,12 @@ def _private(database: duckdb.DuckDBPyConnection, archive: Archive) -> None:
                 FROM (FROM reports WHERE file_key IS NOT NULL
                     QUALIFY count(DISTINCT report_key) OVER (PARTITION BY file_key) > 1) r
                 SEMI JOIN (FROM new_labels WHERE file_key IS NOT NULL) l USING (file_key)
+            UNION ALL SELECT j.name, 'a report: ' || r.held || ': held back', 'note'
+                FROM reports r JOIN live j USING (item) WHERE r.held <> '{TWO_PEOPLE}'
+            UNION ALL SELECT j.name, 'a report: {TWO_PEOPLE}: held back', 'conflict'
+                FROM reports r JOIN live j USING (item) WHERE r.held = '{TWO_PEOPLE}'
+            UNION ALL SELECT 'patient ' || patient_key, '{TWO_PEOPLE}: held back', 'conflict'
+                FROM held_people ANTI JOIN instances USING (patient_key) ANTI JOIN reports USING (patient_key)
             ORDER BY ALL
         """,
         "removed": f"""

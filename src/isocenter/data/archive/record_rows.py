@@ -195,7 +195,7 @@ def _person_row(patient: RawPatient, key: str, speaker: Speaker) -> dict[str, An
 
 
 def _report_row(report: RawReport, number: int, speaker: Speaker, known: dict[str, KnownIdentity]) -> dict[str, Any]:
-    key = speaker.key(report.issuer, report.patient, f"report {report.identifier or f'row {number}'}")
+    key = speaker.key(report.issuer, report.patient, _place(report.identifier or f"row {number}", report.inside))
     who = known.get(key, KnownIdentity(patient_key=key)).with_more(
         KnownIdentity(report.people, tuple(i for i in (report.patient, report.accession, report.order) if i))
     )
@@ -203,7 +203,7 @@ def _report_row(report: RawReport, number: int, speaker: Speaker, known: dict[st
     moment = speaker.moment(report.time, key)
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
     return {
-        "report_key": speaker.names.token("report", key, report.identifier or digest),
+        "report_key": _report_key(speaker, key, report.identifier or digest, report.inside),
         "file_key": _file_key(report, speaker),
         "patient_key": key,
         "study_uid": _study(report.study_uid, speaker),
@@ -253,13 +253,13 @@ def _record_row(record: RawRecord, number: int, speaker: Speaker, known: dict[st
 
 
 def _label_row(label: RawLabel, speaker: Speaker) -> dict[str, Any]:
-    key = speaker.key(label.issuer, label.patient, f"report {label.file}")
+    key = speaker.key(label.issuer, label.patient, _place(label.file, label.inside))
     number = number_of(label.value)
     value = label.value if number is not None else speaker.clean(label.value, KnownIdentity(patient_key=key), key)
     return {
         "patient_key": key,
         "study_uid": _study(label.study_uid, speaker),
-        "report_key": speaker.names.token("report", key, label.file) if label.file else None,
+        "report_key": _report_key(speaker, key, label.file, label.inside) if label.file else None,
         "name": label.name,
         "value": value,
         "number": number,
@@ -267,6 +267,18 @@ def _label_row(label: RawLabel, speaker: Speaker) -> dict[str, Any]:
         "rater": speaker.clean(label.rater, KnownIdentity(patient_key=key), key) or None,
         "form": label.form or None,
     }
+
+
+def _place(identifier: str, inside: str | None) -> str:
+    """Return where a report of nobody stands in its file: it stands for the person then."""
+    return f"report {inside} {identifier}" if inside else f"report {identifier}"
+
+
+def _report_key(speaker: Speaker, key: str, identifier: str, inside: str | None) -> str:
+    """Return what the versions of a report share: a number of lines or a file's name is another report's elsewhere."""
+    if inside is None:
+        return speaker.names.token("report", key, identifier)
+    return speaker.names.token("report", key, speaker.place, inside, identifier)
 
 
 def _bare(file: str) -> str:

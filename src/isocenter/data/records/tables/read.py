@@ -296,7 +296,8 @@ def _moment(reading: _Reading, column: ColumnRole, cells: Sequence[str], line: i
 
 def _shared(reading: _Reading, line: int, cells: Sequence[str], patient: RawPatient | None) -> RawRecord:
     """Return what all records of a row have in common."""
-    date = reading.one("date")
+    date, inside = reading.one("date"), _inside(reading.source)
+    place = f"{inside}, " if inside else ""  # two tables of one archive have lines of the same number
     return RawRecord(
         issuer=patient.issuer if patient is not None else "",
         patient=patient.identifier if patient is not None else "",
@@ -304,7 +305,7 @@ def _shared(reading: _Reading, line: int, cells: Sequence[str], patient: RawPati
         code="",
         time=_moment(reading, date, cells, line) if date is not None else "",
         form=reading.form,
-        identifier=_cell(reading.one("identifier"), cells) or f"{'row' if reading.unit == 'row' else 'line'} {line}",
+        identifier=_cell(reading.one("identifier"), cells) or f"{place}{'row' if reading.unit == 'row' else 'line'} {line}",
         accession=_cell(reading.one("accession"), cells),
         study_uid=_cell(reading.one("study_uid"), cells),
     )

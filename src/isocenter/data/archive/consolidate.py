@@ -272,7 +272,8 @@ def _people(database: duckdb.DuckDBPyConnection) -> None:
             SELECT patient_key, name_key, birth_key, sex, series_uid FROM new_instances WHERE name_key IS NOT NULL
             UNION SELECT patient_key, name_key, birth_key, sex, '' FROM new_persons
         ) GROUP BY patient_key
-        HAVING count(DISTINCT nullif(name_key, '')) > 1
+        HAVING count(DISTINCT nullif(name_key, '')) > 1 OR count(DISTINCT nullif(birth_key, '')) > 1
+            OR count(DISTINCT sex) FILTER (sex IN ('F', 'M')) > 1
         """
     ).fetchall()
     held = []

@@ -137,6 +137,7 @@ def pixel_facts(image: Image) -> dict[str, Any]:
         ).hexdigest(),
     }
     if geometry.affine is not None:
+        facts["placed"] = " ".join(f"{value:z.3f}" for value in geometry.affine[:3].ravel().tolist())
         spacing = geometry.spacing_mm
         if spacing is not None:
             facts |= {

@@ -156,7 +156,9 @@ def test_brackets_in_texts_and_comments_are_none(catalog: Catalog, expression: s
     assert catalog.find(expression, level="studies").num_rows == 2
 
 
-def test_a_study_is_read_from_its_own_files_alone(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_study_is_read_from_its_own_files_alone(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("ISOCENTER_PSEUDONYM_KEY", KEY)
     ingest([str(source / "a")], tmp_path / "a", workers=1)
     (study,) = open_catalog(tmp_path / "a").studies()

@@ -488,20 +488,24 @@ def _private(database: duckdb.DuckDBPyConnection, archive: Archive) -> None:
             SELECT name, reason, kind FROM new_problems
             UNION ALL SELECT name, reason, 'refused' FROM left_out
             UNION ALL SELECT j.name,
-                '{SAME_UID}' || ' and other pixels, another side, place or scale, or another patient or study: held back',
+                '{
+            SAME_UID
+        }' || ' and other pixels, another side, place or scale, or another patient or study: held back',
                 'conflict'
                 FROM instances i JOIN live j USING (item)
                 WHERE i.held = '{SAME_UID}'
             UNION ALL SELECT j.name, '{TWO_PEOPLE}: held back', 'conflict'
                 FROM instances i JOIN live j USING (item)
                 WHERE i.held = '{TWO_PEOPLE}'
-            UNION ALL {" UNION ALL ".join(
+            UNION ALL {
+            " UNION ALL ".join(
                 f"SELECT min(j.name), '{what} Instance UID is also of another patient: each keeps its own', 'conflict' "
                 f"FROM instances i JOIN live j USING (item) WHERE i.form = 'dicom' AND i.{uid} IN (SELECT {uid} FROM "
                 f"series WHERE form = 'dicom' GROUP BY {uid} HAVING count(DISTINCT patient_key) > 1) "
                 f"GROUP BY i.{uid}, i.patient_key"
                 for what, uid in (("Study", "study_uid"), ("Series", "series_uid"))
-            )}
+            )
+        }
             UNION ALL SELECT DISTINCT 'patient ' || a.patient_key,
                 'has the name and birth date of patient ' || b.patient_key || ': one person with two identifiers?',
                 'note'

@@ -50,7 +50,26 @@ _WORDS = {
 _MODALITY = {word: modality for modality, words in _WORDS.items() for word in words.split()}
 _SPLIT = re.compile(r"[^A-Za-z0-9]+")
 _FORMS = frozenset(
-    "nifti nii nrrd dicom png jpg jpeg tif tiff npz txt text texts json xml report reports notes".split()
+    [
+        "nifti",
+        "nii",
+        "nrrd",
+        "dicom",
+        "png",
+        "jpg",
+        "jpeg",
+        "tif",
+        "tiff",
+        "npz",
+        "txt",
+        "text",
+        "texts",
+        "json",
+        "xml",
+        "report",
+        "reports",
+        "notes",
+    ]
 )
 
 

@@ -191,8 +191,8 @@ class Catalog:
                 other levels: over the columns of that table.
             level: What is returned: series, studies, patients, instances, reports or records.
             limit: At most so many rows.
-            held: Whether rows that are held back (two people of one identifier, two images of one UID) count too; a study
-                of which an image is held back is.
+            held: Whether rows that are held back (two people of one identifier, two images of one UID) count too; with
+                an image its study is held back.
             cohort: Series (series_uid, patient_key) beyond which nothing is looked for; reports and records of their
                 patients.
 

@@ -88,8 +88,8 @@ class RawReport:
         amends: Identifier of the report that this one replaces or completes, "" for none.
         people: Names of persons in the source beside the patient (who read, who ordered): to be cleaned from text.
         images: Names or SOP Instance UIDs of images that it speaks of.
-        inside: None where the source itself gave the identifier. Where it only tells a place (a line, a row, the name of
-            the file), the file that it counts in, if that stands inside of an archive; "" for the file itself.
+        inside: None where the source itself gave the identifier. Where it only tells a place (a line, a row, the name
+            of the file), the file that it counts in, if that stands inside of an archive; "" for the file itself.
     """
 
     issuer: str

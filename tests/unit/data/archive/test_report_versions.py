@@ -29,9 +29,11 @@ def test_lines_of_two_tables_are_two_reports(tmp_path: Path) -> None:
     table(tmp_path / "s" / "rep_2024.csv", [{"patient": "P1", "report": MASS, "edema": "1"}])
     ingest([str(tmp_path / "s")], tmp_path / "a", workers=1)
     assert held(tmp_path / "a") == {"clear": None, "mass": None}
-    labels = open_catalog(tmp_path / "a").sql(
-        "SELECT r.text, l.value FROM labels l JOIN reports r USING (report_key)"
-    ).to_pylist()
+    labels = (
+        open_catalog(tmp_path / "a")
+        .sql("SELECT r.text, l.value FROM labels l JOIN reports r USING (report_key)")
+        .to_pylist()
+    )
     assert {("mass" in r["text"], r["value"]) for r in labels} == {(True, "1"), (False, "0")}
 
 

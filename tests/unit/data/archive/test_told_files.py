@@ -48,7 +48,8 @@ def row(file: str, patient: str, mask: str = "") -> ManifestRow:
         (["scan.png", "B/scan.png"], [row("scan.png", "P1")], {"scan.png": "P1", "B/scan.png": ""}),
         (["scan.png"], [row("A/scan.png", "P1")], {"scan.png": "", "t.csv": "a"}),
         # The table knows the set from elsewhere, or lies beside it.
-        (["x/A/1.png", "x/B/1.png"], [row("A/1.png", "P1"), row("B/1.png", "P2")], {"x/A/1.png": "P1", "x/B/1.png": "P2"}),
+        (["x/A/1.png", "x/B/1.png"], [row("A/1.png", "P1"), row("B/1.png", "P2")],
+         {"x/A/1.png": "P1", "x/B/1.png": "P2"}),
         (["A/1.png", "B/1.png"], [row("D:/old/A/1.png", "P1")], {"A/1.png": "P1", "B/1.png": ""}),
         (["1.png", "B/1.png"], [row("/data/src/1.png", "P1")], {"1.png": "P1", "B/1.png": ""}),
         # Masks are of their images' patients: in folders of masks, by their names, or where the table says.
@@ -147,9 +148,11 @@ def test_a_report_of_the_name_in_another_folder_gets_no_label(tmp_path: Path) ->
     # The table is corrected: the label goes where it now says.
     table(tmp_path / "s" / "t.csv", [{"file": "B/r1.txt", "diagnosis": "none at all"}])
     ingest([str(tmp_path / "s")], tmp_path / "a", workers=1)
-    labels = open_catalog(tmp_path / "a").sql(
-        "SELECT l.value, r.text FROM labels l JOIN reports r USING (report_key, patient_key)"
-    ).to_pylist()
+    labels = (
+        open_catalog(tmp_path / "a")
+        .sql("SELECT l.value, r.text FROM labels l JOIN reports r USING (report_key, patient_key)")
+        .to_pylist()
+    )
     assert [(r["value"], "abnormal" in r["text"]) for r in labels] == [("none at all", True)]
 
 
@@ -165,9 +168,11 @@ def test_reports_that_a_table_names_by_their_own_numbers_are_found_where_one_has
     written("B", "CXR2", "2.xml", "Mass.")
     table(tmp_path / "s" / "t.csv", [{"file": f"CXR{n}", "finding": f"f{n}"} for n in (1, 2)])
     made = ingest([str(tmp_path / "s")], tmp_path / "a", workers=1)
-    labels = open_catalog(tmp_path / "a").sql(
-        "SELECT l.value, r.text FROM labels l JOIN reports r USING (report_key, patient_key)"
-    ).to_pylist()
+    labels = (
+        open_catalog(tmp_path / "a")
+        .sql("SELECT l.value, r.text FROM labels l JOIN reports r USING (report_key, patient_key)")
+        .to_pylist()
+    )
     assert labels == [{"value": "f1", "text": "findings: Clear."}]
     assert made.conflicts == 2
 
@@ -181,7 +186,9 @@ def test_sets_whose_names_begin_alike_are_two(tmp_path: Path) -> None:
         )
     table(tmp_path / "s" / "Site A" / "t.csv", [{"file": "CXR1", "finding": "f1"}])
     assert ingest([str(tmp_path / "s")], tmp_path / "a", workers=1, identified=True).clean
-    labels = open_catalog(tmp_path / "a").sql(
-        "SELECT r.text FROM labels l JOIN reports r USING (report_key, patient_key)"
-    ).to_pylist()
+    labels = (
+        open_catalog(tmp_path / "a")
+        .sql("SELECT r.text FROM labels l JOIN reports r USING (report_key, patient_key)")
+        .to_pylist()
+    )
     assert labels == [{"text": "findings: Site A."}]

@@ -305,7 +305,8 @@ def _shared(reading: _Reading, line: int, cells: Sequence[str], patient: RawPati
         code="",
         time=_moment(reading, date, cells, line) if date is not None else "",
         form=reading.form,
-        identifier=_cell(reading.one("identifier"), cells) or f"{place}{'row' if reading.unit == 'row' else 'line'} {line}",
+        identifier=_cell(reading.one("identifier"), cells)
+        or f"{place}{'row' if reading.unit == 'row' else 'line'} {line}",
         accession=_cell(reading.one("accession"), cells),
         study_uid=_cell(reading.one("study_uid"), cells),
     )

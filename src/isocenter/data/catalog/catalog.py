@@ -113,7 +113,7 @@ class StudyRow:
             images.extend(read.study.images)
             masks.extend(read.study.masks)
             notes.extend(read.study.notes)
-            notes.extend(f"{refusal.where}: {refusal.reason}" for refusal in read.refused if refusal.kind == "refused")
+            notes.extend(f"{refusal.where}: {refusal.reason}" for refusal in read.refused)
         reports = tuple(Report(sections={"text": text}) for text in self.reports)
         return Study(self.patient_key, self.study_uid, tuple(images), reports, masks=tuple(masks), notes=tuple(notes))
 

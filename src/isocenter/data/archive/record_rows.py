@@ -137,12 +137,12 @@ def add_found(found: Found, rows: Rows, speaker: Speaker, name: str, about: Mani
         known[key] = _identity(patient, key).with_more(known.get(key))
         rows.add("persons", _person_row(patient, key, speaker))
     for number, report in enumerate(found.reports):
-        row = _report_row(report, number, speaker, known)
+        made = _report_row(report, number, speaker, known)
         if about is not None:
-            row["file_key"] = speaker.names.token("file", row["report_key"])
-            for told in _told(about, about.values, speaker, row["file_key"]):
+            made["file_key"] = speaker.names.token("file", made["report_key"])
+            for told in _told(about, about.values, speaker, made["file_key"]):
                 rows.add("labels", told)
-        rows.add("reports", row)
+        rows.add("reports", made)
     for number, record in enumerate(found.records):
         rows.add("records", _record_row(record, number, speaker, known))
     _add_links(found.studies, rows, speaker, name)

@@ -92,6 +92,8 @@ def test_ome_zarr_of_an_archive(source: Path, tmp_path: Path, form: str) -> None
     "expression",
     [
         "1=1) OR (1=1",
+        "1=1) -- (",
+        "true /* ) OR (",
         "1=1; DROP TABLE series",
         "series_uid IN (SELECT content FROM read_text('/etc/hostname'))",
         "no_such_column = 1",
@@ -104,8 +106,6 @@ def test_an_expression_that_is_none_is_refused(source: Path, tmp_path: Path, exp
     from isocenter.core.errors import ConfigError
     from isocenter.verbs.find import find
 
-    if expression == "1=1) OR (1=1":
-        return  # two conditions, in odd brackets: true of all rows, and no more than that
     with pytest.raises(ConfigError):
         find(expression, tmp_path / "a")
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from contextlib import closing
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -13,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 
 from isocenter.core import Image, Mask
 from isocenter.core.errors import ConfigError, DataError
-from isocenter.data.images import read_nifti, read_nifti_mask, read_nrrd, read_nrrd_mask, read_picture, read_study
+from isocenter.data.images import read_files, read_nifti, read_nifti_mask, read_nrrd, read_nrrd_mask, read_picture
 from isocenter.data.labelled.files import read_label, same_grid
 from isocenter.verbs.archive_folder import require_packages
 from isocenter.verbs.leaks import require_safe
@@ -26,11 +27,14 @@ __all__ = ["ShardsConfig", "ShardsDocument", "make_shards", "run"]
 
 Progress = Callable[[str, float], None]
 _QUERY = """
-SELECT series_uid, list(path ORDER BY path) AS paths, min(form) AS form, min(study_uid) AS study_uid,
-    min(patient_key) AS patient_key, min(header_sha256) || coalesce(min(pixel_sha256), '') AS origin
+SELECT series_uid, study_uid, patient_key, list(path ORDER BY path) AS paths, min(form) AS form,
+    min(header_sha256) || coalesce(min(pixel_sha256), '') AS origin,
+    count(*) OVER (PARTITION BY series_uid) > 1 AS several
 FROM instances WHERE held IS NULL AND role = 'image' AND form <> 'npz' AND path IS NOT NULL
-GROUP BY series_uid ORDER BY series_uid
+GROUP BY series_uid, study_uid, patient_key ORDER BY series_uid, study_uid, patient_key
 """
+_KEYS = ["series_uid", "study_uid", "patient_key"]
+"""A UID alone may be of two patients."""
 _MASKS = "SELECT name, path FROM labels WHERE kind = 'mask' AND study_uid = ? AND patient_key = ? AND path IS NOT NULL"
 
 
@@ -109,12 +113,12 @@ def run(config: ShardsConfig, *, progress: Progress | None = None) -> ShardsDocu
 
     require_safe(config.archive, identified=config.identified, despite_leaks=config.despite_leaks)
     catalog = open_catalog(config.archive)
-    wanted = set(catalog.find(config.expression).column("series_uid").to_pylist())
-    rows = [row for row in catalog.sql(_QUERY).to_pylist() if row["series_uid"] in wanted]
+    wanted = {tuple(row.values()) for row in catalog.find(config.expression).select(_KEYS).to_pylist()}
+    rows = [row for row in catalog.sql(_QUERY).to_pylist() if tuple(row[key] for key in _KEYS) in wanted]
     if not rows:
         raise ConfigError("no image of this archive fits; isocenter find shows what there is")
     tell = progress or (lambda _stage, _done: None)
-    names = {_name(row["series_uid"]): row for row in rows}
+    names = {_name(row): row for row in rows}
 
     def items() -> Any:
         for number, (name, row) in enumerate(names.items()):
@@ -128,12 +132,16 @@ def run(config: ShardsConfig, *, progress: Progress | None = None) -> ShardsDocu
     else:
         version: Literal["0.4", "0.5"] = "0.4" if config.form.endswith("0.4") else "0.5"
         done = write_ome_zarrs(items(), config.to, version=version, chunks=config.patch)
-    told = {n: {k: str(r[k]) for k in ("series_uid", "study_uid", "patient_key")} for n, r in names.items()}
+    told = {n: {k: str(r[k]) for k in _KEYS} for n, r in names.items()}
     return ShardsDocument(written=done.written, kept=done.kept, refused=done.refused, shards=told)
 
 
-def _name(series_uid: str) -> str:
-    return re.sub(r"[^A-Za-z0-9.]", "-", series_uid)
+def _name(row: dict[str, Any]) -> str:
+    """Return the name of a shard: the series' UID, and whose it is where several studies or patients have that UID."""
+    name = re.sub(r"[^A-Za-z0-9.]", "-", row["series_uid"])
+    if not row["several"]:
+        return name
+    return f"{name}-{sha256('|'.join(row[key] for key in _KEYS).encode()).hexdigest()[:16]}"
 
 
 def _masks(catalog: Catalog, row: dict[str, Any], name: str) -> list[Path]:
@@ -153,7 +161,8 @@ def _load(root: Path, row: dict[str, Any], masks: list[Path]) -> tuple[Image, Ma
 def _image(paths: list[Path], form: str) -> Image:
     first = paths[0]
     if form == "dicom":
-        found = read_study(first.parent).study.images
+        # The folder may hold more: what is held back, and what no row speaks of.
+        found = read_files(paths, root=first.parent).study.images
         if len(found) != 1:
             raise DataError(f"the series holds {len(found)} images; a shard is one")
         return found[0]

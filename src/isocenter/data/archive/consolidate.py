@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyarrow.parquet as pq
 
 from isocenter.core.errors import OutputError
 from isocenter.data.archive.faces import SeriesOfFaces, deface_all, superseded
@@ -35,6 +36,12 @@ _SQL_TYPES: Mapping[Type, str] = {
 TWO_PEOPLE = "two people have this identifier"
 _MIXED = "some of its files say a part of the body that has no face, and some do not"
 _REPLACED = ("path", "bytes", "header_sha256", "pixel_sha256", "transfer_syntax", "image_type")
+LATER = "a later version of this report is there"
+_MEANING = (
+    "laterality", "pixel_spacing_y_mm", "pixel_spacing_x_mm", "slice_position_mm", "orientation", "frame_uid", "rows",
+    "columns", "frames", "placed", "scaled",
+)  # fmt: skip
+"""Columns in which copies of one image agree, where both say it: else the same pixels are another picture."""
 SAME_UID = "another instance has the same SOP Instance UID"
 
 
@@ -140,34 +147,47 @@ def consolidate(archive: Archive, same_pixels: SamePixels, *, memory_mb: int = 2
 
 def _journal(database: duckdb.DuckDBPyConnection, archive: Archive, name: str) -> None:
     """Make a view of one table of all parts; `part` is the folder's name, which sorts by age."""
-    columns = JOURNAL[name]
-    if any(archive.journal.glob(f"[0-9]*/{name}.parquet")):
-        pattern = str(archive.journal / "[0-9]*" / f"{name}.parquet").replace("'", "''")
-        database.execute(
-            f"CREATE VIEW journal_{name} AS SELECT * EXCLUDE filename, string_split(filename, '/')[-2] AS part "
-            f"FROM read_parquet('{pattern}', filename = true)"
-        )
-    else:
-        made = ", ".join(f'"{c}" {_SQL_TYPES[t]}' for c, t in {**columns, "part": "text"}.items())
+    columns = {**JOURNAL[name], "part": "text"}
+    found = (part / f"{name}.parquet" for part in sorted(archive.journal.glob("[0-9]*")))
+    oldest = next((file for file in found if file.exists()), None)
+    # Parts that an earlier version wrote lack columns that are new: nothing is known of them.
+    lacks = oldest is None or not set(JOURNAL[name]) <= set(pq.read_schema(oldest).names)
+    made = ", ".join(f'"{c}" {_SQL_TYPES[t]}' for c, t in columns.items())
+    if oldest is None:
         database.execute(f"CREATE TABLE journal_{name} ({made})")
+        return
+    pattern = str(archive.journal / "[0-9]*" / f"{name}.parquet").replace("'", "''")
+    parts = (
+        "SELECT * EXCLUDE filename, string_split(filename, '/')[-2] AS part FROM "
+        f"read_parquet('{pattern}', filename = true{', union_by_name = true' if lacks else ''})"
+    )
+    if lacks:
+        database.execute(f"CREATE TABLE columns_{name} ({made})")
+        parts = f"FROM columns_{name} UNION ALL BY NAME {parts}"
+    database.execute(f"CREATE VIEW journal_{name} AS {parts}")
 
 
 def _instances(database: duckdb.DuckDBPyConnection, same_pixels: SamePixels) -> None:
     """One row an instance; instances of one UID that differ are all kept, and held back."""
+    contrary = " OR ".join(f'count(DISTINCT "{c}") > 1' for c in _MEANING)
     database.execute(
-        """
+        f"""
         CREATE TABLE several AS SELECT sop_uid FROM new_instances GROUP BY sop_uid HAVING count(*) > 1;
+        CREATE TABLE contrary AS
+        SELECT sop_uid FROM new_instances SEMI JOIN several USING (sop_uid) GROUP BY sop_uid HAVING {contrary};
         CREATE TABLE conflicts AS
         SELECT sop_uid FROM new_instances SEMI JOIN several USING (sop_uid) GROUP BY sop_uid
         HAVING count(DISTINCT coalesce(pixel_sha256, header_sha256)) > 1
             OR count(DISTINCT (patient_key, study_uid, series_uid)) > 1
+        UNION SELECT sop_uid FROM contrary
         """
     )
     maybe = database.execute(
         """
         SELECT sop_uid, list(DISTINCT path ORDER BY path), count(DISTINCT (patient_key, study_uid, series_uid)),
                count(DISTINCT transfer_syntax)
-        FROM new_instances JOIN conflicts USING (sop_uid) WHERE form = 'dicom' AND path IS NOT NULL
+        FROM new_instances JOIN (FROM conflicts ANTI JOIN contrary USING (sop_uid)) USING (sop_uid)
+        WHERE form = 'dicom' AND path IS NOT NULL
         GROUP BY sop_uid ORDER BY sop_uid
         """
     ).fetchall()
@@ -178,14 +198,16 @@ def _instances(database: duckdb.DuckDBPyConnection, same_pixels: SamePixels) -> 
     columns = ", ".join(f'"{c}"' for c in TABLES["instances"].columns if c != "held")
     # Equal copies may be of files that differ in what is not kept; which of them is told must not hang on their order.
     told = ", ".join(f'coalesce(n."{c}"::VARCHAR, chr(0))' for c in JOURNAL["instances"] if c not in ("item", "hint"))
+    meaning = ", ".join(f"coalesce(n.\"{c}\"::VARCHAR, '-')" for c in _MEANING)
+    silent = " + ".join(f'(n."{c}" IS NULL)::INTEGER' for c in _MEANING)
     database.execute(
         f"""
         CREATE TABLE told AS SELECT {columns}, name_key, birth_key, item, held FROM (
             SELECT n.*, CASE WHEN c.sop_uid IS NOT NULL THEN '{SAME_UID}' END AS held,
                 row_number() OVER (
                     PARTITION BY n.sop_uid, CASE WHEN c.sop_uid IS NULL THEN '' ELSE concat_ws(' ',
-                        coalesce(pixel_sha256, header_sha256), patient_key, study_uid, series_uid) END
-                    ORDER BY coalesce(lossy, false), transfer_syntax, header_sha256, pixel_sha256, path,
+                        coalesce(pixel_sha256, header_sha256), patient_key, study_uid, series_uid, {meaning}) END
+                    ORDER BY coalesce(lossy, false), {silent}, transfer_syntax, header_sha256, pixel_sha256, path,
                         accession_key NULLS LAST, collection NULLS LAST, concat_ws(' ', {told}), item
                 ) AS place
             FROM (FROM new_instances SEMI JOIN several USING (sop_uid)) n
@@ -271,7 +293,8 @@ def _people(database: duckdb.DuckDBPyConnection) -> None:
             SELECT patient_key, name_key, birth_key, sex, series_uid FROM new_instances WHERE name_key IS NOT NULL
             UNION SELECT patient_key, name_key, birth_key, sex, '' FROM new_persons
         ) GROUP BY patient_key
-        HAVING count(DISTINCT nullif(name_key, '')) > 1
+        HAVING count(DISTINCT nullif(name_key, '')) > 1 OR count(DISTINCT nullif(birth_key, '')) > 1
+            OR count(DISTINCT sex) FILTER (sex IN ('F', 'M')) > 1
         """
     ).fetchall()
     held = []
@@ -370,8 +393,8 @@ def _reports(database: duckdb.DuckDBPyConnection) -> None:
         SELECT {columns}, coalesce(r.study_uid, n.study_uid, d.study_uid) AS study_uid,
             CASE WHEN r.study_uid IS NOT NULL THEN 'uid' WHEN n.study_uid IS NOT NULL THEN n.study_from
                 WHEN d.study_uid IS NOT NULL THEN 'date' END AS study_from,
-            coalesce(h.why, CASE WHEN r.newest > 1 THEN 'a later version of this report is there'
-                WHEN r.status = 'withdrawn' THEN 'entered in error' END) AS held, r.file_key
+            coalesce(h.why, CASE WHEN r.newest > 1 THEN '{LATER}'
+                WHEN r.status = 'withdrawn' THEN 'entered in error' END) AS held, r.file_key, r.item
         FROM once r
         LEFT JOIN numbers n ON n.accession_key = r.accession_key AND n.patient_key = r.patient_key AND n.studies = 1
         LEFT JOIN by_day d ON d.study_date = r.date AND d.patient_key = r.patient_key AND r.accession_key IS NULL
@@ -391,7 +414,9 @@ def _others(database: duckdb.DuckDBPyConnection) -> None:
         FROM new_labels l WHERE l.file_key IS NULL
         UNION
         SELECT DISTINCT r.patient_key, r.report_key, r.study_uid, {", ".join(f'l."{c}"' for c in labels)}
-        FROM new_labels l JOIN reports r USING (file_key) WHERE l.file_key IS NOT NULL
+        FROM new_labels l JOIN (
+            FROM reports QUALIFY count(DISTINCT report_key) OVER (PARTITION BY file_key) = 1
+        ) r USING (file_key) WHERE l.file_key IS NOT NULL
         """
     )
     database.execute(
@@ -463,12 +488,24 @@ def _private(database: duckdb.DuckDBPyConnection, archive: Archive) -> None:
             SELECT name, reason, kind FROM new_problems
             UNION ALL SELECT name, reason, 'refused' FROM left_out
             UNION ALL SELECT j.name,
-                '{SAME_UID}' || ' and other pixels, or another patient or study: held back', 'conflict'
+                '{
+            SAME_UID
+        }' || ' and other pixels, another side, place or scale, or another patient or study: held back',
+                'conflict'
                 FROM instances i JOIN live j USING (item)
                 WHERE i.held = '{SAME_UID}'
             UNION ALL SELECT j.name, '{TWO_PEOPLE}: held back', 'conflict'
                 FROM instances i JOIN live j USING (item)
                 WHERE i.held = '{TWO_PEOPLE}'
+            UNION ALL {
+            " UNION ALL ".join(
+                f"SELECT min(j.name), '{what} Instance UID is also of another patient: each keeps its own', 'conflict' "
+                f"FROM instances i JOIN live j USING (item) WHERE i.form = 'dicom' AND i.{uid} IN (SELECT {uid} FROM "
+                f"series WHERE form = 'dicom' GROUP BY {uid} HAVING count(DISTINCT patient_key) > 1) "
+                f"GROUP BY i.{uid}, i.patient_key"
+                for what, uid in (("Study", "study_uid"), ("Series", "series_uid"))
+            )
+        }
             UNION ALL SELECT DISTINCT 'patient ' || a.patient_key,
                 'has the name and birth date of patient ' || b.patient_key || ': one person with two identifiers?',
                 'note'
@@ -484,6 +521,17 @@ def _private(database: duckdb.DuckDBPyConnection, archive: Archive) -> None:
                 'its accession number is of ' || n.studies || ' studies: joined to none of them', 'conflict'
                 FROM reports r JOIN numbers n USING (accession_key, patient_key)
                 WHERE n.studies > 1 AND r.study_uid IS NULL
+            UNION ALL SELECT DISTINCT 'report ' || r.report_key,
+                'a table names it as it names other reports: it has no labels from there', 'conflict'
+                FROM (FROM reports WHERE file_key IS NOT NULL
+                    QUALIFY count(DISTINCT report_key) OVER (PARTITION BY file_key) > 1) r
+                SEMI JOIN (FROM new_labels WHERE file_key IS NOT NULL) l USING (file_key)
+            UNION ALL SELECT j.name, 'a report: ' || r.held || ': held back', 'note'
+                FROM reports r JOIN live j USING (item) WHERE r.held <> '{TWO_PEOPLE}'
+            UNION ALL SELECT j.name, 'a report: {TWO_PEOPLE}: held back', 'conflict'
+                FROM reports r JOIN live j USING (item) WHERE r.held = '{TWO_PEOPLE}'
+            UNION ALL SELECT 'patient ' || patient_key, '{TWO_PEOPLE}: held back', 'conflict'
+                FROM held_people ANTI JOIN instances USING (patient_key) ANTI JOIN reports USING (patient_key)
             ORDER BY ALL
         """,
         "removed": f"""

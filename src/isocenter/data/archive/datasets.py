@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
-from isocenter.data.archive.naming import named, stem
+from isocenter.data.archive.told_files import ToldFiles
+from isocenter.data.archive.walk import Trouble
 from isocenter.data.records import Manifest, ManifestRow
 
 __all__ = ["DESCRIPTIONS", "TABLES", "Belonging", "Sets", "told_values"]
@@ -108,7 +109,7 @@ def unpacked(name: str) -> str:
 
 @dataclass
 class Sets:
-    """The sets of one source: first every name is `seen`, then tables are `told`, then names can be `placed`.
+    """The sets of one source: every name is `seen`, tables are `told`, names `counted`, and then they can be `placed`.
 
     Args:
         source_name: Name of the source's folder, "" where it is one file.
@@ -120,7 +121,7 @@ class Sets:
     _strong: set[str] = field(default_factory=set)
     _weak: set[str] = field(default_factory=set)
     _dicom: set[str] = field(default_factory=set)
-    _rows: dict[str, dict[str, tuple[ManifestRow, bool] | None]] = field(default_factory=dict)
+    _told: dict[str, ToldFiles] = field(default_factory=dict)
     _roots: dict[str, str] = field(default_factory=dict)
     _looked: dict[str, int] = field(default_factory=dict)
     _domains: dict[str, str] = field(default_factory=dict)
@@ -187,39 +188,45 @@ class Sets:
             manifests: What it holds.
         """
         root = self.root(name)
-        folder = unpacked(name).rpartition("/")[0]
-        known = self._rows.setdefault(root, {})
         for manifest in manifests:
+            known = self._told.setdefault(root, ToldFiles(self._root_name(root)))
             for bare in manifest.rows:
-                row = replace(bare, values=told_values(manifest, bare))
-                _note(known, folder, row.file, row, mask=False)
-                if row.mask:
-                    _note(known, folder, row.mask, row, mask=True)
+                known.tell(unpacked(name), replace(bare, values=told_values(manifest, bare)))
+
+    @property
+    def tells(self) -> bool:
+        """Whether a table speaks of files, so that names have to be `counted`."""
+        return bool(self._told)
+
+    def counted(self, name: str) -> None:
+        """Take note of a file that rows of tables may be of; whose a DICOM file is stands in its header."""
+        root = self.root(name)
+        if root in self._told and not name.lower().endswith(_DICOM):
+            self._told[root].count(*self._inner(name, root))
+
+    def unplaced(self) -> Iterator[Trouble]:
+        """Yield what tables say of files that can't be told apart."""
+        for known in self._told.values():
+            for table, count in known.unplaced():
+                rows = "a row names" if count == 1 else f"{count} rows name"
+                yield Trouble(table, f"{rows} no one file: several, or others elsewhere, are called so; say the folder")
 
     def place(self, name: str) -> Belonging:
         """Tell what is known of a file from where it lies."""
-        plain = unpacked(name)
         root = self.root(name)
-        inner = plain[len(root) + 1 :] if root else plain
-        root_name = root.rsplit("/", 1)[-1] or self.source_name
+        plain, inner = self._inner(name, root)
+        root_name = self._root_name(root)
         domain = self.domain_of(root)
         collection = self.domain or (root_name if root in self._strong else "")
-        known: Mapping[str, tuple[ManifestRow, bool] | None] = self._rows.get(root, {})
-        if known:
-            base = plain.rsplit("/", 1)[-1]
-            for key in (plain, "*/" + base, "*/" + stem(base) + ".*", "*/" + named(inner).case + ".*"):
-                found = known.get(key)
-                if found is not None:
-                    return Belonging(domain, root_name, inner, found[0], found[1], collection, self.domain)
-        return Belonging(domain, root_name, inner, collection=collection, stated=self.domain)
+        found = self._told[root].find(plain, inner) if root in self._told else None
+        row, mask = found or (None, False)
+        return Belonging(domain, root_name, inner, row, mask, collection, self.domain)
 
+    def _root_name(self, root: str) -> str:
+        return root.rsplit("/", 1)[-1] or self.source_name
 
-def _note(
-    known: dict[str, tuple[ManifestRow, bool] | None], folder: str, file: str, row: ManifestRow, *, mask: bool
-) -> None:
-    """Note a row under the file's place, its name, and its name without ending; two rows of one name are no answer."""
-    base = file.rsplit("/", 1)[-1]
-    exact = f"{folder}/{file}" if folder else file
-    known[exact] = (row, mask)
-    for key in ("*/" + base, "*/" + stem(base) + ".*"):
-        known[key] = (row, mask) if key not in known or known[key] == (row, mask) else None
+    @staticmethod
+    def _inner(name: str, root: str) -> tuple[str, str]:
+        """Return a name, and what it is in its set."""
+        plain = unpacked(name)
+        return plain, plain[len(root) + 1 :] if root else plain

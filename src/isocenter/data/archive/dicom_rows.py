@@ -170,7 +170,9 @@ def instance_row(
         own["study_uid"] = uid(f"no study {sop}")
     normal = own.pop("normal")
     if normal is not None and len(point) == 3:
-        own["slice_position_mm"] = _finite(normal[0] * point[0] + normal[1] * point[1] + normal[2] * point[2])
+        x, y, z = point
+        own["slice_position_mm"] = _finite(normal[0] * x + normal[1] * y + normal[2] * z)
+        own["placed"] = f"{own['placed']} {x:z.3f} {y:z.3f} {z:z.3f}"
     own["instance_number"] = _whole(header.float("InstanceNumber"))
     return own
 
@@ -199,6 +201,8 @@ def _series_row(header: Header, person: Person, names: Pseudonyms, policy: Polic
         "patient_from": person.told_by,
         "name_key": person.name_key,
         "birth_key": person.birth_key,
+        "placed": _sides(header),
+        "scaled": _scale(header) if header.has_pixels else None,
         "sex": person.sex or None,
         "age_years": _age(header.text("PatientAge")) if policy.off or policy.retain_patient_characteristics else None,
         "form": "dicom",
@@ -317,6 +321,25 @@ def _plane(header: Header) -> tuple[str | None, tuple[float, float, float] | Non
     normal = (b * f - c * e, c * d - a * f, a * e - b * d)
     largest = max(range(3), key=lambda i: abs(normal[i]))
     return ("sagittal", "coronal", "axial")[largest] if abs(normal[largest]) > 0.5 else None, normal
+
+
+def _sides(header: Header) -> str | None:
+    """Return towards what rows and columns run, None where the header does not say."""
+    axes = header.floats("ImageOrientationPatient")
+    if len(axes) == 6:
+        return " ".join(f"{axis:z.4f}" for axis in axes)
+    return " ".join(str(side) for side in header.texts("PatientOrientation")) or None
+
+
+def _scale(header: Header) -> str:
+    """Return what stored numbers stand for."""
+    slope, intercept = header.float("RescaleSlope"), header.float("RescaleIntercept")
+    photometric = header.text("PhotometricInterpretation")
+    grey = photometric if photometric.startswith("MONOCHROME") else ""
+    return (
+        f"{1.0 if slope is None else slope:g} {intercept or 0.0:g} {header.text('Units')} "
+        f"{header.short('PixelRepresentation')} {header.short('BitsStored')} {grey}"
+    )
 
 
 def _finite(value: float) -> float | None:

@@ -124,6 +124,9 @@ def take_in(
             sets, notes = [], []
             for number, place in enumerate(places):
                 one, troubles = _list(place, listing / f"{number:04d}", intake, tell)
+                unplaced = _tell_tables(one, listing / f"{number:04d}")
+                intake.troubles += len(unplaced)
+                troubles += unplaced
                 sets.append(one)
                 notes.append(_note_of(archive, place, troubles, known, f"{run:06d}-listing-{number:04d}"))
             most = _BATCH if archive.pixels else _BATCH_OF_HEADERS
@@ -237,10 +240,6 @@ def _batches(
     number = 0
     for place, one in enumerate(sets):
         folder = listing / f"{place:04d}"
-        for chunk in _listed(folder):
-            for listed in chunk:
-                if listed.name.lower().endswith(TABLES):
-                    _tell_tables(one, listed)
         waiting: list[Entry] = []
         size = 0
         for chunk in _listed(folder):
@@ -266,8 +265,21 @@ def _batches(
             number += 1
 
 
-def _tell_tables(sets: Sets, listed: Listed) -> None:
-    """Read a table before the files that it may speak of; one that can't be read is refused when its turn comes."""
+def _tell_tables(sets: Sets, folder: Path) -> list[Trouble]:
+    """Read tables before the files that they may speak of; return what they say of files that can't be told apart."""
+    for chunk in _listed(folder):
+        for listed in chunk:
+            if listed.name.lower().endswith(TABLES):
+                _tell_table(sets, listed)
+    if sets.tells:
+        for chunk in _listed(folder):
+            for listed in chunk:
+                sets.counted(listed.name)
+    return list(sets.unplaced())
+
+
+def _tell_table(sets: Sets, listed: Listed) -> None:
+    """Tell what a table says of files; one that can't be read is refused when its turn comes."""
     try:
         content = read_content(listed.locator, listed.name)
         with as_file(listed.locator, listed.name, content) as path:

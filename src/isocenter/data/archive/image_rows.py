@@ -86,8 +86,10 @@ def case_of(where: Belonging, names: Pseudonyms, *, member: str = "", split: str
         key, told_by = names.patient(where.domain, row.patient), "table"
     else:
         person = one_person(said.case, modality)
-        key = names.patient(where.domain, f"{person} {member}".strip())
         told_by = "folder" if said.case in where.inner.split("/")[:-1] else "name"
+        # The name of a file is nobody's identifier: "12.png" is of no patient whom DICOM, or a message, calls "12".
+        whose = where.domain or (f"set {where.root_name}" if told_by == "name" else "")
+        key = names.patient(whose, f"{person} {member}".strip())
     return Case(
         key,
         told_by,
@@ -135,6 +137,7 @@ def pixel_facts(image: Image) -> dict[str, Any]:
         ).hexdigest(),
     }
     if geometry.affine is not None:
+        facts["placed"] = " ".join(f"{value:z.3f}" for value in geometry.affine[:3].ravel().tolist())
         spacing = geometry.spacing_mm
         if spacing is not None:
             facts |= {

@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import PurePosixPath
 from typing import Literal
 
-__all__ = ["Named", "mask_word", "modality_of", "named", "one_person", "stem"]
+__all__ = ["Named", "mask_word", "modality_of", "named", "one_person", "spot", "stem"]
 
 Role = Literal["image", "mask"]
 
@@ -49,6 +49,28 @@ _WORDS = {
 }
 _MODALITY = {word: modality for modality, words in _WORDS.items() for word in words.split()}
 _SPLIT = re.compile(r"[^A-Za-z0-9]+")
+_FORMS = frozenset(
+    [
+        "nifti",
+        "nii",
+        "nrrd",
+        "dicom",
+        "png",
+        "jpg",
+        "jpeg",
+        "tif",
+        "tiff",
+        "npz",
+        "txt",
+        "text",
+        "texts",
+        "json",
+        "xml",
+        "report",
+        "reports",
+        "notes",
+    ]
+)
 
 
 @dataclass(frozen=True)
@@ -83,6 +105,26 @@ def stem(name: str) -> str:
         if lower.endswith(ending):
             return last[: -len(ending)]
     return PurePosixPath(last).stem or last
+
+
+@lru_cache(maxsize=4096)
+def spot(folder: str) -> tuple[str, ...]:
+    """Return the folders of a path without those that say only what sort of file lies in them.
+
+    An image and its mask lie at one spot; two patients' folders are two.
+
+    Example:
+        >>> spot("set/images/A"), spot("set/masks/A"), spot("imagesTr"), spot("./B")
+        (('set', 'A'), ('set', 'A'), (), ('B',))
+    """
+    return tuple(
+        part
+        for part in folder.split("/")
+        if part not in ("", ".")
+        and not (_MASK_FOLDERS.match(part) or _IMAGE_FOLDERS.match(part))
+        and part.lower() not in _FORMS
+        and part.lower() not in _MODALITY
+    )
 
 
 @lru_cache(maxsize=4096)

@@ -50,6 +50,7 @@ class Speaker:
         place: Of the file among those of its set: names people where a table has no column of patients.
         collection: Name of its set for the catalog, "" for none.
         told: Rows that take up how much was replaced in texts, None for nobody.
+        root_name: Name of its set's folder: files are told apart within that.
     """
 
     names: Pseudonyms
@@ -58,6 +59,7 @@ class Speaker:
     place: str
     collection: str = ""
     told: Rows | None = None
+    root_name: str = ""
 
     def key(self, issuer: str, identifier: str, row: str) -> str:
         """Return the pseudonym of a patient, or of a row where no patient is named."""
@@ -66,8 +68,8 @@ class Speaker:
         return self.names.patient(self.domain, f"{self.place} {row}")
 
     def file_key(self, file: str) -> str | None:
-        """Return what a report and the rows of a table that name its file share."""
-        return self.names.token("file", self.domain, self.place.split(" ")[0], stem(file)) if file else None
+        """Return what a report and the rows of a table share that name it: within a set, and without the ending."""
+        return self.names.token("file", self.domain, self.root_name, _bare(file)) if file else None
 
     def days(self, key: str) -> int | None:
         """Return by how many days the dates of a patient move; None: dates are removed."""
@@ -117,7 +119,7 @@ def shift_moment(text: str, days: int) -> str | None:
     return moved.isoformat() + found[4]
 
 
-def add_found(found: Found, rows: Rows, speaker: Speaker, name: str) -> None:
+def add_found(found: Found, rows: Rows, speaker: Speaker, name: str, about: ManifestRow | None = None) -> None:
     """Add what a file of reports, records or tables holds.
 
     Args:
@@ -125,14 +127,22 @@ def add_found(found: Found, rows: Rows, speaker: Speaker, name: str) -> None:
         rows: Where to.
         speaker: Makes it anonymous.
         name: Of the file, for what could not be read.
+        about: What a table says of the file: of its report, where it holds one.
     """
+    if len(found.reports) != 1:
+        about = None
     known: dict[str, KnownIdentity] = {}
     for number, patient in enumerate(found.patients):
         key = speaker.key(patient.issuer, patient.identifier, f"person {number}")
         known[key] = _identity(patient, key).with_more(known.get(key))
         rows.add("persons", _person_row(patient, key, speaker))
     for number, report in enumerate(found.reports):
-        rows.add("reports", _report_row(report, number, speaker, known))
+        made = _report_row(report, number, speaker, known)
+        if about is not None:
+            made["file_key"] = speaker.names.token("file", made["report_key"])
+            for told in _told(about, about.values, speaker, made["file_key"]):
+                rows.add("labels", told)
+        rows.add("reports", made)
     for number, record in enumerate(found.records):
         rows.add("records", _record_row(record, number, speaker, known))
     _add_links(found.studies, rows, speaker, name)
@@ -140,7 +150,7 @@ def add_found(found: Found, rows: Rows, speaker: Speaker, name: str) -> None:
         rows.add("labels", _label_row(label, speaker))
     for manifest in found.manifests:
         for row in manifest.rows:
-            for told in _told(row, told_values(manifest, row), speaker):
+            for told in _told(row, told_values(manifest, row), speaker, speaker.file_key(row.file)):
                 rows.add("labels", told)
     for refusal in found.refused:
         inner = "" if refusal.where in ("", name, name.rsplit("/", 1)[-1]) else f": {refusal.where}"
@@ -185,7 +195,7 @@ def _person_row(patient: RawPatient, key: str, speaker: Speaker) -> dict[str, An
 
 
 def _report_row(report: RawReport, number: int, speaker: Speaker, known: dict[str, KnownIdentity]) -> dict[str, Any]:
-    key = speaker.key(report.issuer, report.patient, f"report {report.identifier or f'row {number}'}")
+    key = speaker.key(report.issuer, report.patient, _place(report.identifier or f"row {number}", report.inside))
     who = known.get(key, KnownIdentity(patient_key=key)).with_more(
         KnownIdentity(report.people, tuple(i for i in (report.patient, report.accession, report.order) if i))
     )
@@ -193,8 +203,8 @@ def _report_row(report: RawReport, number: int, speaker: Speaker, known: dict[st
     moment = speaker.moment(report.time, key)
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
     return {
-        "report_key": speaker.names.token("report", key, report.identifier or digest),
-        "file_key": speaker.file_key(report.identifier),
+        "report_key": _report_key(speaker, key, report.identifier or digest, report.inside),
+        "file_key": _file_key(report, speaker),
         "patient_key": key,
         "study_uid": _study(report.study_uid, speaker),
         "accession_key": _accession(report.accession, speaker),
@@ -243,13 +253,13 @@ def _record_row(record: RawRecord, number: int, speaker: Speaker, known: dict[st
 
 
 def _label_row(label: RawLabel, speaker: Speaker) -> dict[str, Any]:
-    key = speaker.key(label.issuer, label.patient, f"report {label.file}")
+    key = speaker.key(label.issuer, label.patient, _place(label.file, label.inside))
     number = number_of(label.value)
     value = label.value if number is not None else speaker.clean(label.value, KnownIdentity(patient_key=key), key)
     return {
         "patient_key": key,
         "study_uid": _study(label.study_uid, speaker),
-        "report_key": speaker.names.token("report", key, label.file) if label.file else None,
+        "report_key": _report_key(speaker, key, label.file, label.inside) if label.file else None,
         "name": label.name,
         "value": value,
         "number": number,
@@ -259,7 +269,43 @@ def _label_row(label: RawLabel, speaker: Speaker) -> dict[str, Any]:
     }
 
 
-def _told(row: ManifestRow, values: Mapping[str, str], speaker: Speaker) -> Iterator[dict[str, Any]]:
+def _place(identifier: str, inside: str | None) -> str:
+    """Return where a report of nobody stands in its file: it stands for the person then."""
+    return f"report {inside} {identifier}" if inside else f"report {identifier}"
+
+
+def _report_key(speaker: Speaker, key: str, identifier: str, inside: str | None) -> str:
+    """Return what the versions of a report share: a number of lines or a file's name is another report's elsewhere."""
+    if inside is None:
+        return speaker.names.token("report", key, identifier)
+    return speaker.names.token("report", key, speaker.place, inside, identifier)
+
+
+def _bare(file: str) -> str:
+    """Return a name without its ending; the last number of a UID is none.
+
+    Example:
+        >>> _bare("a/CXR1.xml"), _bare("1.2.3.45"), _bare("v1.0/r")
+        ('a/CXR1', '1.2.3.45', 'v1.0/r')
+    """
+    folder, slash, base = file.rpartition("/")
+    short = stem(base)
+    return file if base[len(short) + 1 :].isdigit() else folder + slash + short
+
+
+def _file_key(report: RawReport, speaker: Speaker) -> str | None:
+    """Return by what rows of tables find a report: what the source calls it, or its file inside of an archive.
+
+    A file that stands by itself is found where it lies (`Sets.place`), a row of a table by nobody.
+    """
+    if report.inside is None:
+        return speaker.file_key(report.identifier.replace("/", " "))
+    return speaker.file_key(report.inside) if report.form == "text" and report.inside else None
+
+
+def _told(
+    row: ManifestRow, values: Mapping[str, str], speaker: Speaker, file_key: str | None
+) -> Iterator[dict[str, Any]]:
     """Yield what a table says of a file, without whose it is: it counts where a report of that name is found."""
     for name, value in values.items():
         number = number_of(value)
@@ -271,7 +317,7 @@ def _told(row: ManifestRow, values: Mapping[str, str], speaker: Speaker) -> Iter
                 value, KnownIdentity(), speaker.names.patient(speaker.domain, row.patient or row.file)
             )
         yield {
-            "file_key": speaker.file_key(row.file),
+            "file_key": file_key,
             "name": name,
             "value": value,
             "number": number,

@@ -23,13 +23,15 @@ IN_TEXT, IN_PIXELS, IN_FACE = "text", "burnt-in text", "face"
 
 _ITEM: Mapping[str, Type] = {"item": "text", "hint": "text"}
 _IDENTITY: Mapping[str, Type] = {"name_key": "text", "birth_key": "text"}
+_MEANING: Mapping[str, Type] = {"placed": "text", "scaled": "text"}
+"""Where the pixels of an image lie in the patient, and what their numbers stand for: copies of one UID agree in it."""
 
 JOURNAL: Mapping[str, Mapping[str, Type]] = {
     "items": {
         "item": "text", "hint": "text", "locator": "text", "name": "text", "size": "integer", "stamp": "integer",
         "outcome": "text",
     },
-    "instances": {**_ITEM, **_IDENTITY, **INSTANCE_COLUMNS},
+    "instances": {**_ITEM, **_IDENTITY, **_MEANING, **INSTANCE_COLUMNS},
     "persons": {**_ITEM, **_IDENTITY, "patient_key": "text", "patient_from": "text", "sex": "text"},
     "reports": {**_ITEM, "file_key": "text", **REPORT_COLUMNS},
     "records": {**_ITEM, **RECORD_COLUMNS},

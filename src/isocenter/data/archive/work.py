@@ -492,8 +492,8 @@ class _Worker:
         forms = {row.form for row in rows}
         # As DICOM's: without an issuer, only the user says whose identifiers these are; a folder's name does not.
         domain = where.stated if forms and forms <= _MESSAGES else where.domain
-        speaker = Speaker(self.names, self.setup.policy, domain, place, where.collection, self.rows)
-        add_found(found, self.rows, speaker, listed.name)
+        speaker = Speaker(self.names, self.setup.policy, domain, place, where.collection, self.rows, where.root_name)
+        add_found(found, self.rows, speaker, listed.name, where.row)
 
     def _dicomdir(self, entry: Entry) -> None:
         name = entry.listed.name

@@ -16,7 +16,7 @@ import pyarrow as pa
 from isocenter.core import Image, Report, Study
 from isocenter.core.errors import ConfigError, DataError
 from isocenter.data.catalog.schema import TABLES
-from isocenter.data.images import read_study
+from isocenter.data.images import read_files
 from isocenter.data.images.atomic import explain_os_error
 
 __all__ = ["LEVELS", "Catalog", "StudyRow", "open_catalog"]
@@ -34,10 +34,10 @@ _PIECES = {
         "study_uid, patient_key",
     ),
     "labels": (
-        "SELECT series_uid, map_from_entries(list((name, value) ORDER BY name)) AS labels FROM ("
-        "SELECT series_uid, name, string_agg(DISTINCT value, '|' ORDER BY value) AS value FROM labels "
+        "SELECT series_uid, patient_key, map_from_entries(list((name, value) ORDER BY name)) AS labels FROM ("
+        "SELECT series_uid, patient_key, name, string_agg(DISTINCT value, '|' ORDER BY value) AS value FROM labels "
         "WHERE series_uid IS NOT NULL AND kind <> 'mask' {only} GROUP BY ALL) GROUP BY ALL",
-        "series_uid",
+        "series_uid, patient_key",
     ),
     "split": (
         "SELECT patient_key, min(split) AS split FROM splits WHERE from_source {only} GROUP BY ALL",
@@ -98,14 +98,22 @@ class StudyRow:
         Raises:
             DataError: A file is gone, or can't be read.
         """
+        # The folders may hold more: what is held back, and what no row speaks of.
+        gone = sum(not file.is_file() for file in self.files)
+        if gone:
+            raise DataError(f"{gone} of {len(self.files)} files of this study are gone; restore the archive's images")
         images: list[Image] = []
         masks: list[Any] = []
         notes: list[str] = []
-        for folder in sorted({file.parent for file in self.files}):
-            found = read_study(folder).study
-            images.extend(found.images)
-            masks.extend(found.masks)
-            notes.extend(found.notes)
+        folders: dict[Path, list[Path]] = {}
+        for file in self.files:
+            folders.setdefault(file.parent, []).append(file)
+        for folder, files in sorted(folders.items()):
+            read = read_files(files, root=folder)
+            images.extend(read.study.images)
+            masks.extend(read.study.masks)
+            notes.extend(read.study.notes)
+            notes.extend(f"{refusal.where}: {refusal.reason}" for refusal in read.refused)
         reports = tuple(Report(sections={"text": text}) for text in self.reports)
         return Study(self.patient_key, self.study_uid, tuple(images), reports, masks=tuple(masks), notes=tuple(notes))
 
@@ -183,7 +191,8 @@ class Catalog:
                 other levels: over the columns of that table.
             level: What is returned: series, studies, patients, instances, reports or records.
             limit: At most so many rows.
-            held: Whether rows that are held back (two people of one identifier, two images of one UID) count too.
+            held: Whether rows that are held back (two people of one identifier, two images of one UID) count too; with
+                an image its study is held back.
             cohort: Series (series_uid, patient_key) beyond which nothing is looked for; reports and records of their
                 patients.
 
@@ -196,10 +205,11 @@ class Catalog:
         """
         if level not in LEVELS:
             raise ConfigError(f"level is one of {', '.join(LEVELS)}")
-        where = f"({expression})" if expression.strip() else "true"
+        _check_expression(expression)
+        where = f"({expression}\n)" if expression.strip() else "true"
         free = "" if held else "held IS NULL AND "
-        if level == "records":
-            free = ""
+        if level == "records" and not held:
+            free = "patient_key NOT IN (SELECT patient_key FROM patients WHERE held IS NOT NULL) AND "
         if cohort is not None:
             within = "patient_key IN (SELECT patient_key FROM cohort)"
             if level not in ("reports", "records"):
@@ -208,14 +218,14 @@ class Catalog:
         more = "" if limit is None else f" LIMIT {int(limit)}"
         order = ", ".join(TABLES[level].order)
         if level in ("series", "studies", "patients"):
-            key = {"series": "series_uid", "studies": "study_uid", "patients": "patient_key"}[level]
             query = _wide(f"{free}{where}")
             if level != "series":
-                query = f"SELECT * FROM {level} WHERE {key} IN (SELECT {key} FROM ({query})) ORDER BY {order}"
+                key = "(study_uid, patient_key)" if level == "studies" else "patient_key"
+                free = "" if held else "held IS NULL AND "
+                query = f"SELECT * FROM {level} WHERE {free}{key} IN (SELECT {key} FROM ({query})) ORDER BY {order}"
             query += more
         else:
             query = f"SELECT * FROM {level} WHERE {free}{where} ORDER BY {order}{more}"
-        _check_expression(expression)
         return self.sql(query, cohort=cohort)
 
     def studies(self, expression: str = "", *, held: bool = False) -> Iterator[StudyRow]:
@@ -226,9 +236,10 @@ class Catalog:
             DataError: The archive holds no copies of images.
         """
         found = self.find(expression, level="studies", held=held)
+        free = "" if held else "AND held IS NULL "
         query = (
             "SELECT DISTINCT path FROM instances WHERE study_uid = ? AND patient_key = ? AND role <> 'report' "
-            "ORDER BY path"
+            f"{free}ORDER BY path"
         )
         with closing(self.connect()) as database:
             for uid, key in zip(
@@ -241,7 +252,7 @@ class Catalog:
                     )
                 texts = database.execute(
                     "SELECT text FROM reports WHERE study_uid = ? AND patient_key = ? AND held IS NULL "
-                    "ORDER BY report_key",
+                    "ORDER BY report_key, sha256",
                     [uid, key],
                 ).fetchall()
                 yield StudyRow(uid, key, tuple(self.root / p for p in paths), tuple(t for (t,) in texts))
@@ -265,25 +276,19 @@ def open_catalog(root: Path) -> Catalog:
 
 
 def _check_expression(expression: str) -> None:
-    """Refuse what is more than an expression: it would end the WHERE and begin something else."""
+    """Refuse what is more than an expression: it would leave its brackets, and what it is asked within.
+
+    Without brackets around it, one that is not open is an error; in brackets, what may follow a WHERE is.
+    """
     if not expression.strip():
         return
-    try:
-        statements = duckdb.extract_statements(f"SELECT 1 WHERE ({expression}\n)")
-    except duckdb.Error as error:
-        raise ConfigError(f"not an expression: {_first_line(error)}") from error
-    if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT or ";" in _without_texts(expression):
-        raise ConfigError("give one expression, as after WHERE in SQL")
-
-
-def _without_texts(expression: str) -> str:
-    out, inside = [], False
-    for letter in expression:
-        if letter == "'":
-            inside = not inside
-        elif not inside:
-            out.append(letter)
-    return "".join(out)
+    for around in ("{}\n", "({}\n)"):
+        try:
+            statements = duckdb.extract_statements("SELECT 1 WHERE " + around.format(expression))
+        except duckdb.Error as error:
+            raise ConfigError(f"not an expression: {_first_line(error)}") from error
+        if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
+            raise ConfigError("give one expression, as after WHERE in SQL")
 
 
 def _text(value: str) -> str:

@@ -320,14 +320,14 @@ def read_cohort(root: Path, name: str, version: int | None = None) -> Cohort:
 
 def compare(old: Cohort, new: Cohort) -> dict[str, Any]:
     """Return how two cohorts differ: series and patients that came, went, or stand in another part."""
-    mine, theirs = ({r["series_uid"]: r for r in c.rows.to_pylist()} for c in (old, new))
+    mine, theirs = ({tuple(r[key] for key in _ROWS[:3]) for r in c.rows.to_pylist()} for c in (old, new))
     one, other = ({r["patient_key"]: r["part"] for r in c.rows.to_pylist()} for c in (old, new))
     return {
         "old": f"{old.name}-v{old.version}", "new": f"{new.name}-v{new.version}",
         "same_catalog": old.content["catalog"] == new.content["catalog"],
         "same_expression": old.content["expression"] == new.content["expression"],
         "same_split": old.content["split"] == new.content["split"],
-        "series_added": len(theirs.keys() - mine.keys()), "series_removed": len(mine.keys() - theirs.keys()),
+        "series_added": len(theirs - mine), "series_removed": len(mine - theirs),
         "patients_added": len(other.keys() - one.keys()), "patients_removed": len(one.keys() - other.keys()),
         "patients_moved": sum(1 for key in one.keys() & other.keys() if one[key] != other[key]),
     }  # fmt: skip

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from isocenter.data.images.nrrd import read_nrrd, read_nrrd_mask, write_metaimage, write_nrrd
     from isocenter.data.images.picture import read_picture
     from isocenter.data.images.proof import Proof, SegmentProof, prove, prove_image
-    from isocenter.data.images.read import read_study
+    from isocenter.data.images.read import read_files, read_study
     from isocenter.data.images.resample import resample_to
     from isocenter.data.images.study_files import Headers, Refusal, StudyFiles
 
@@ -31,6 +31,7 @@ __all__ = [
     "discover",
     "prove",
     "prove_image",
+    "read_files",
     "read_nifti",
     "read_nifti_mask",
     "read_nrrd",
@@ -56,6 +57,7 @@ _WHERE = {
     "discover": "isocenter.data.images.discover",
     "prove": "isocenter.data.images.proof",
     "prove_image": "isocenter.data.images.proof",
+    "read_files": "isocenter.data.images.read",
     "read_nifti": "isocenter.data.images.nifti",
     "read_nifti_mask": "isocenter.data.images.nifti",
     "read_nrrd": "isocenter.data.images.nrrd",

@@ -14,6 +14,7 @@ import stat
 import tempfile
 import zipfile
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
@@ -25,7 +26,7 @@ from isocenter.core.errors import DataError
 from isocenter.data.images.atomic import explain_os_error
 from isocenter.data.images.study_files import Refusal
 
-__all__ = ["Kind", "Sources", "ZipLimits", "discover", "missing_from", "sniff", "sniff_bytes"]
+__all__ = ["Kind", "Sources", "ZipLimits", "discover", "missing_from", "sniff", "sniff_bytes", "sources_of"]
 
 Kind = Literal["dicom", "dicomdir", "nifti", "nrrd", "metaimage", "picture", "zip", "empty", "other"]
 
@@ -133,6 +134,19 @@ def discover(path: Path, *, limits: ZipLimits | None = None) -> Sources:
     if kind == "other":
         raise DataError(f"this is {_describe(path)}; what can be read: {_READABLE}", source=path)
     return _sorted_by_kind([path], path.parent, [])
+
+
+def sources_of(files: Sequence[Path], root: Path) -> Sources:
+    """Return given files by what they are; nothing else is looked for.
+
+    Args:
+        files: Regular files.
+        root: The folder that names are relative to.
+
+    Raises:
+        DataError: None of them can be read.
+    """
+    return _complain_if_empty(_sorted_by_kind(list(files), root, []), root)
 
 
 def sniff(path: Path) -> Kind:

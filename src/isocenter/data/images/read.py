@@ -13,13 +13,13 @@ from typing import Literal
 from isocenter.core import Image, Mask, Study
 from isocenter.core.errors import ConfigError, DataError, IdentityLeak
 from isocenter.data.images.dicom import DicomHeaders, read_dicom
-from isocenter.data.images.discover import Sources, discover
+from isocenter.data.images.discover import Sources, discover, sources_of
 from isocenter.data.images.nifti import read_nifti, read_nifti_mask
 from isocenter.data.images.nrrd import read_nrrd, read_nrrd_mask
 from isocenter.data.images.picture import read_picture
 from isocenter.data.images.study_files import Refusal, StudyFiles
 
-__all__ = ["read_study"]
+__all__ = ["read_files", "read_study"]
 
 Progress = Callable[[str, float], None]
 
@@ -63,6 +63,21 @@ def read_study(
     finally:
         if not kept:
             sources.close()
+
+
+def read_files(files: Sequence[Path], *, root: Path) -> StudyFiles:
+    """Read given files into one study, as `read_study` reads those of a folder; nothing else that lies there is read.
+
+    Args:
+        files: DICOM, NIfTI, NRRD, MetaImage, PNG, JPEG, TIFF.
+        root: The folder that names are relative to.
+
+    Raises:
+        DataError: Nothing of it can be read.
+        IdentityLeak: The DICOM files are of two patients.
+        GeometryError: The only DICOM series there is makes no regular grid.
+    """
+    return StudyFiles(*_read_sources(sources_of(files, Path(root)), "raise", None, "", frozenset()))
 
 
 def _read_sources(

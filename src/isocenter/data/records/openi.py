@@ -91,18 +91,19 @@ def _bioc(root: ElementTree.Element, source: str) -> Found:
     labels: list[RawLabel] = []
     refused: list[Refusal] = []
     for number, document in enumerate(root.iter("document"), start=1):
-        identifier = (document.findtext("id") or "").strip() or f"document {number}"
+        own = (document.findtext("id") or "").strip()
+        identifier, inside = own or f"document {number}", None if own else source.partition("/")[2]
         passages = [p.findtext("text") or "" for p in document.iter("passage")]
         if not any(text.strip() for text in passages):
             refused.append(Refusal(f"{source}: document {number}", "has no text"))
             continue
         whole = "\n".join(text for text in passages if text.strip())
-        reports.append(RawReport("", "", (("", whole),), form="bioc", identifier=identifier))
-        labels.extend(_annotated(document, identifier))
+        reports.append(RawReport("", "", (("", whole),), form="bioc", identifier=identifier, inside=inside))
+        labels.extend(_annotated(document, identifier, inside))
     return Found(reports=tuple(reports), labels=tuple(labels), refused=tuple(refused))
 
 
-def _annotated(document: ElementTree.Element, identifier: str) -> Iterator[RawLabel]:
+def _annotated(document: ElementTree.Element, identifier: str, inside: str | None) -> Iterator[RawLabel]:
     for annotation in document.iter("annotation"):
         infons = {i.get("key") or "": (i.text or "").strip() for i in annotation.iter("infon")}
         term = infons.get("term") or (annotation.findtext("text") or "").strip()
@@ -110,4 +111,4 @@ def _annotated(document: ElementTree.Element, identifier: str) -> Iterator[RawLa
             value = "absent" if {"neg", "negation"} & set(infons) else "present"
             value = "uncertain" if {"uncertain", "uncertainty"} & set(infons) else value
             rater = infons.get("annotator", "")
-            yield RawLabel(term, value, file=identifier, rater=rater, kind="finding", form="bioc")
+            yield RawLabel(term, value, file=identifier, rater=rater, kind="finding", form="bioc", inside=inside)

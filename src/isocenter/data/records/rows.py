@@ -88,6 +88,8 @@ class RawReport:
         amends: Identifier of the report that this one replaces or completes, "" for none.
         people: Names of persons in the source beside the patient (who read, who ordered): to be cleaned from text.
         images: Names or SOP Instance UIDs of images that it speaks of.
+        inside: None where the source itself gave the identifier. Where it only tells a place (a line, a row, the name
+            of the file), the file that it counts in, if that stands inside of an archive; "" for the file itself.
     """
 
     issuer: str
@@ -107,6 +109,7 @@ class RawReport:
     amends: str = ""
     people: tuple[str, ...] = ()
     images: tuple[str, ...] = ()
+    inside: str | None = None
 
     @property
     def text(self) -> str:
@@ -202,6 +205,7 @@ class RawLabel:
         rater: Who said it, "" where not said.
         kind: class, finding, number, mask or box.
         form: "csv", "openi", ...
+        inside: Of the identifier of its report, as the report has it.
     """
 
     name: str
@@ -214,6 +218,7 @@ class RawLabel:
     rater: str = ""
     kind: Literal["class", "finding", "number", "mask", "box"] = "class"
     form: str = ""
+    inside: str | None = None
 
 
 @dataclass(frozen=True)

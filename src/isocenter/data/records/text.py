@@ -74,6 +74,7 @@ def read_text(data: bytes, source: str, options: ReadOptions | None = None) -> F
     report = RawReport(
         options.issuer if found.get("patient") else "", found.get("patient", ""), (("", text),),
         found.get("accession", ""), "", found.get("study_uid", ""), found.get("time", ""), form="text", identifier=stem,
+        inside=source.partition("/")[2],
     )  # fmt: skip
     if options.text_name == "accession" and not report.accession:
         report = replace(report, accession=stem)

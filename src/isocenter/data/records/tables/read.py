@@ -46,6 +46,7 @@ _SAMPLE = 1000
 _CHUNK = 5000
 _NUMBER = re.compile(r"[-+]?(0|[1-9]\d*|\d+(?=\.)|)(\.\d*)?([eE][-+]?\d+)?")
 _DECIMAL_COMMA = re.compile(r"[-+]?\d+,\d+")
+_ROW_NUMBER = re.compile(r"(row)?[-_ ]?id", re.IGNORECASE)
 _AGE = re.compile(r"(\d{1,3})([YMWD])", re.IGNORECASE)
 _AGE_UNITS = {"Y": "a", "M": "mo", "W": "wk", "D": "d"}
 _SPLITS = {
@@ -88,6 +89,15 @@ class _Reading:
 
     def one(self, role: str) -> ColumnRole | None:
         return next(iter(self.of(role)), None)
+
+    def inside(self, cells: Sequence[str]) -> str | None:
+        """Return None where a row has an identifier that other tables know it by too, else what its number counts in.
+
+        A column that is called no more than "id" numbers the rows of one table, as lines do.
+        """
+        column = self.one("identifier")
+        own = column is not None and not _ROW_NUMBER.fullmatch(column.name) and not is_missing(cells[column.place])
+        return None if own else _inside(self.source)
 
 
 def read_table(data: bytes, source: str, options: ReadOptions | None = None) -> Found:
@@ -144,7 +154,7 @@ def rows_of_table(table: RawTable, complaints: Complaints, options: ReadOptions 
     """
     options = options or ReadOptions()
     sample = list(itertools.islice(table.rows, _SAMPLE))
-    bodiless = _without_heading(table, sample)
+    bodiless = _without_heading(table, sample, complaints.where)
     if bodiless is not None:
         yield bodiless
         return
@@ -182,14 +192,14 @@ def rows_of_table(table: RawTable, complaints: Complaints, options: ReadOptions 
     yield Found(refused=complaints.refusals())
 
 
-def _without_heading(table: RawTable, sample: Sequence[tuple[int, list[str]]]) -> Found | None:
+def _without_heading(table: RawTable, sample: Sequence[tuple[int, list[str]]], source: str) -> Found | None:
     """One column whose first cell is a sentence has no heading: every row is a report."""
     heading = table.heading
     if len(heading) != 1 or len(heading[0]) < 40 or heading[0].count(" ") < 5:
         return None
-    rows = itertools.chain([(1, heading)], sample, table.rows)
+    rows, inside = itertools.chain([(1, heading)], sample, table.rows), _inside(source)
     reports = tuple(
-        RawReport("", "", (("", cells[0]),), form=table.form, identifier=f"row {number}")
+        RawReport("", "", (("", cells[0]),), form=table.form, identifier=f"row {number}", inside=inside)
         for number, (_, cells) in enumerate(rows, start=1)
         if cells[0].strip()
     )
@@ -286,7 +296,8 @@ def _moment(reading: _Reading, column: ColumnRole, cells: Sequence[str], line: i
 
 def _shared(reading: _Reading, line: int, cells: Sequence[str], patient: RawPatient | None) -> RawRecord:
     """Return what all records of a row have in common."""
-    date = reading.one("date")
+    date, inside = reading.one("date"), _inside(reading.source)
+    place = f"{inside}, " if inside else ""  # two tables of one archive have lines of the same number
     return RawRecord(
         issuer=patient.issuer if patient is not None else "",
         patient=patient.identifier if patient is not None else "",
@@ -294,7 +305,8 @@ def _shared(reading: _Reading, line: int, cells: Sequence[str], patient: RawPati
         code="",
         time=_moment(reading, date, cells, line) if date is not None else "",
         form=reading.form,
-        identifier=_cell(reading.one("identifier"), cells) or f"{'row' if reading.unit == 'row' else 'line'} {line}",
+        identifier=_cell(reading.one("identifier"), cells)
+        or f"{place}{'row' if reading.unit == 'row' else 'line'} {line}",
         accession=_cell(reading.one("accession"), cells),
         study_uid=_cell(reading.one("study_uid"), cells),
     )
@@ -333,6 +345,11 @@ def _value(reading: _Reading, column: ColumnRole, cells: Sequence[str], line: in
         reading.complaints.add(f"column {column.heading!r} has a unit and holds what is no number", line)
         return None
     return _Value(None, column.unit, text)
+
+
+def _inside(source: str) -> str:
+    """Return the file that a table is, where it stands inside of an archive."""
+    return source.partition("/")[2]
 
 
 def _dated(text: str) -> bool:
@@ -390,7 +407,7 @@ def _report(reading: _Reading, cells: Sequence[str], shared: RawRecord, line: in
     return RawReport(
         shared.issuer, shared.patient, tuple(sections), shared.accession, "", shared.study_uid, shared.time, "",
         _cell(reading.one("language"), cells), _cell(reading.one("title"), cells), _STATES.get(status, ""),
-        shared.form, shared.identifier, images=(file,) if file else (),
+        shared.form, shared.identifier, images=(file,) if file else (), inside=reading.inside(cells),
     )  # fmt: skip
 
 
@@ -406,7 +423,7 @@ def _labels(reading: _Reading, cells: Sequence[str], shared: RawRecord) -> Itera
             kind = "finding" if number in (-1, 0, 1) else "number"
         yield RawLabel(
             column.name, text, shared.issuer, shared.patient, shared.identifier, shared.accession, shared.study_uid,
-            "", kind, shared.form,
+            "", kind, shared.form, reading.inside(cells),
         )  # fmt: skip
 
 

@@ -1,0 +1,253 @@
+"""Which file a row of a table is of.
+
+A row is of the file that lies where it says. A row that gives no folder, or one that is not there (a table is kept
+beside the images, or names the place it was made at), is of the one file of that name whose folders fit; where several
+do, in folders of different cases, none gets the row, and that is told. An image and its mask are of one case.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+
+from isocenter.data.archive.naming import named, spot, stem
+from isocenter.data.records import ManifestRow
+
+__all__ = ["ToldFiles"]
+
+_FEW = 8
+"""Rows of one name that are gone through one by one; more are found by their folders."""
+_Folders = tuple[str, ...]
+
+
+@dataclass(slots=True)
+class _Spots:
+    """The spots of some files: how many there are counts only up to two."""
+
+    first: _Folders | None = None
+    several: bool = False
+
+    def add(self, one: _Folders) -> None:
+        if self.first is None:
+            self.first = one
+        elif one != self.first:
+            self.several = True
+
+    @property
+    def only(self) -> _Folders | None:
+        """Return the spot where there is one alone."""
+        return None if self.several else self.first
+
+
+@dataclass(slots=True)
+class _Seen:
+    """Where files lie that a row could be of: at the place that it means, or elsewhere in folders that fit."""
+
+    here: bool = False
+    fitting: _Spots = field(default_factory=_Spots)
+
+
+@dataclass(slots=True, eq=False)
+class _Row:
+    """A row of a table.
+
+    Args:
+        table: That it stands in.
+        row: The row.
+        mask: Whether the name is that of its mask.
+        folders: As the row gives them.
+        spot: Of the place that it means.
+        twice: Whether the table has several rows of that place, that differ.
+        seen: Files of its name, and files of its name but for the ending.
+    """
+
+    table: str
+    row: ManifestRow
+    mask: bool
+    folders: _Folders
+    spot: _Folders
+    twice: bool = False
+    seen: tuple[_Seen, _Seen] = field(default_factory=lambda: (_Seen(), _Seen()))
+
+
+@dataclass(slots=True, eq=False)
+class _Name:
+    """The rows of one name of a file, with its ending (form 0) or without (form 1), and where files of it lie."""
+
+    form: int
+    rows: dict[tuple[str, _Folders, _Folders], _Row] = field(default_factory=dict)
+    spots: _Spots = field(default_factory=_Spots)
+    cases: _Spots = field(default_factory=_Spots)
+    by_folders: dict[_Folders, list[_Row]] | None = None
+    by_spot: dict[_Folders, list[_Row]] | None = None
+    resolved: dict[_Folders, list[_Row]] | None = None
+
+    def note(self, folders: _Folders, inner: _Folders, where: _Folders) -> None:
+        """Take note of a file of the name."""
+        self.spots.add(where)
+        for row in self._near(folders, inner, where):
+            seen = row.seen[self.form]
+            if row.spot == where:
+                seen.here = True
+            elif _fits(row.folders, folders, inner):
+                seen.fitting.add(where)
+
+    def note_case(self, where: _Folders) -> None:
+        """Take note of a file of another name whose case is called so."""
+        self.cases.add(where)
+        for row in self._near((), (), where):
+            if row.spot == where:
+                row.seen[self.form].here = True
+
+    def _near(self, folders: _Folders, inner: _Folders, where: _Folders) -> Iterable[_Row]:
+        """Return the rows that may be of a file: all, or of many those whose folders end alike."""
+        if len(self.rows) <= _FEW:
+            return self.rows.values()
+        if self.by_folders is None or self.by_spot is None:
+            self.by_folders, self.by_spot = {}, _grouped(self.rows.values(), lambda row: row.spot)
+            for row in self.rows.values():
+                self.by_folders.setdefault(row.folders, []).append(row)
+                for start in range(1, len(row.folders)):  # the ends of what the row gives, marked as such
+                    self.by_folders.setdefault(("", *row.folders[start:]), []).append(row)
+        tails = [folders[len(folders) - length :] for length in range(len(folders) + 1)]
+        near = [*self.by_spot.get(where, ()), *self.by_folders.get(("", *inner), ())]
+        near += [row for tail in tails for row in self.by_folders.get(tail, ())]
+        return {id(row): row for row in near}.values()
+
+    def of(self, row: _Row) -> _Folders | None:
+        """Return the spot of the files that a row is of; None where there is none, or several."""
+        seen = row.seen[self.form]
+        if seen.here:
+            return row.spot
+        if seen.fitting.first is None and self.spots.first is None and not row.folders:
+            return self.cases.only
+        return seen.fitting.only
+
+    def at(self, where: _Folders) -> list[_Row]:
+        """Return the rows of files at a spot."""
+        if self.resolved is None:
+            self.resolved = _grouped(self.rows.values(), self.of)
+        return self.resolved.get(where, [])
+
+    @property
+    def alone(self) -> list[_Row]:
+        """Return the rows of the name where all files of it lie at one spot."""
+        return self.at(self.spots.only) if self.spots.only is not None else []
+
+
+def _grouped(rows: Iterable[_Row], key: Callable[[_Row], _Folders | None]) -> dict[_Folders, list[_Row]]:
+    out: dict[_Folders, list[_Row]] = {}
+    for row in rows:
+        one = key(row)
+        if one is not None:
+            out.setdefault(one, []).append(row)
+    return out
+
+
+def _fits(told: _Folders, folders: _Folders, inner: _Folders) -> bool:
+    """Tell whether the folders that a row gives are the last ones of a file, or end with all of those in its set."""
+    if folders[max(0, len(folders) - len(told)) :] == told:
+        return True
+    return 0 < len(inner) < len(told) and told[len(told) - len(inner) :] == inner
+
+
+def _parts(folder: str) -> _Folders:
+    return tuple(part for part in folder.split("/") if part not in ("", "."))
+
+
+class ToldFiles:
+    """What the tables of one set say of files: rows are told, then files are counted, then rows are found.
+
+    Args:
+        root_name: Name of the set's folder, "" where it has none.
+
+    Example:
+        >>> files = ToldFiles("set")
+        >>> files.tell("t.csv", ManifestRow("A/1.png"))
+        >>> for name in ("A/1.png", "B/1.png"):
+        ...     files.count(name, name)
+        >>> files.find("A/1.png", "A/1.png") is None, files.find("B/1.png", "B/1.png")
+        (False, None)
+    """
+
+    def __init__(self, root_name: str) -> None:
+        self._root = _parts(root_name)
+        self._exact: dict[str, tuple[ManifestRow, bool]] = {}
+        self._names: dict[str, _Name] = {}
+
+    def tell(self, table: str, row: ManifestRow) -> None:
+        """Take in a row.
+
+        Args:
+            table: Name of the table in its source, "/" between folders.
+            row: Of it.
+        """
+        self._tell(table, row.file, row, mask=False)
+        if row.mask:
+            self._tell(table, row.mask, row, mask=True)
+
+    def _tell(self, table: str, file: str, row: ManifestRow, *, mask: bool) -> None:
+        exact = posixpath.normpath(posixpath.join(posixpath.dirname(table), file.lstrip("/")))
+        folder, base = posixpath.split(file)
+        self._exact[exact] = (row, mask)  # of several rows of one place the last counts
+        made = _Row(table, row, mask, _parts(folder), spot(posixpath.dirname(exact)))
+        for form, key in enumerate((base, stem(base) + ".*")):
+            name = self._names.get(key)
+            if name is None:
+                name = self._names[key] = _Name(form)
+            known = name.rows.setdefault((base, made.folders, made.spot), made)
+            if known is not made and (known.row, known.mask) != (row, mask):
+                known.twice = True
+
+    def count(self, name: str, inner: str) -> None:
+        """Take note of a file that rows may be of.
+
+        Args:
+            name: In its source, "/" between folders.
+            inner: In its set.
+        """
+        folder, base = posixpath.split(name)
+        folders, within, where = _parts(folder), _parts(posixpath.dirname(inner)) or self._root, spot(folder)
+        keys = (base, stem(base) + ".*")
+        for key in keys:
+            if (known := self._names.get(key)) is not None:
+                known.note(folders, within, where)
+        case = named(inner).case + ".*"
+        if case not in keys and (known := self._names.get(case)) is not None:
+            known.note_case(where)
+
+    def find(self, name: str, inner: str) -> tuple[ManifestRow, bool] | None:
+        """Return the row that is of a file, and whether the file is its mask.
+
+        Args:
+            name: In its source.
+            inner: In its set.
+        """
+        if name in self._exact:
+            return self._exact[name]
+        folder, base = posixpath.split(name)
+        where, said = spot(folder), named(inner)
+        for key in (base, stem(base) + ".*", said.case + ".*"):
+            if (known := self._names.get(key)) is None:
+                continue
+            rows = known.at(where)
+            if not rows and said.role == "mask":
+                rows = known.alone  # a mask lies where it likes, if its image is the only one of the name
+            if rows:
+                first = rows[0]
+                agree = not first.twice and all((r.row, r.mask) == (first.row, first.mask) for r in rows)
+                return (first.row, first.mask) if agree else None
+        return None
+
+    def unplaced(self) -> Iterator[tuple[str, int]]:
+        """Yield tables with the number of their rows that are of no file, though files of such a name are there."""
+        counts: dict[str, int] = {}
+        for name in self._names.values():
+            if name.form == 0:
+                continue  # each row stands once under its name without the ending
+            for (base, _, _), row in name.rows.items():
+                of = self._names[base].of(row)
+                if of is None and name.of(row) is None and (name.spots.first is not None or name.cases.several):
+                    counts[row.table] = counts.get(row.table, 0) + 1
+        yield from sorted(counts.items())

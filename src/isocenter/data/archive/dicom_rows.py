@@ -277,19 +277,21 @@ def _decoded(header: Header, keyword: str) -> str:
 
 
 def _cleaner(header: Header, person: Person, policy: Policy) -> Callable[[str], str | None]:
+    days = {"shifted": person.shift_days, "full": 0, "none": None}[policy.retain_dates]
+
     def clean(keyword: str) -> str | None:
         text = _decoded(header, keyword)
         if not text or policy.off:
             return text or None
         if not policy.clean_descriptors:
             return None
-        return _cleaned(text, person.known, person.shift_days) or None
+        return _cleaned(text, person.known, days) or None
 
     return clean
 
 
 @lru_cache(maxsize=8192)
-def _cleaned(text: str, known: KnownIdentity, shift_days: int) -> str:
+def _cleaned(text: str, known: KnownIdentity, shift_days: int | None) -> str:
     return clean_text(text, known=known, shift_days=shift_days).text.strip()
 
 

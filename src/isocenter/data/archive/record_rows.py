@@ -84,8 +84,7 @@ class Speaker:
         """Return text without what names anybody."""
         if self.policy.off or len(text) <= _SHORT:
             return text
-        days = self.days(key)
-        clean, replaced = _clean(text, known, 0 if days is None else days)
+        clean, replaced = _clean(text, known, self.days(key))
         if self.told is not None:
             for kind, count in replaced:
                 self.told.add("removed", {"where": IN_TEXT, "action": kind, "count": count})
@@ -93,7 +92,7 @@ class Speaker:
 
 
 @lru_cache(maxsize=16384)
-def _clean(text: str, known: KnownIdentity, days: int) -> tuple[str, tuple[tuple[str, int], ...]]:
+def _clean(text: str, known: KnownIdentity, days: int | None) -> tuple[str, tuple[tuple[str, int], ...]]:
     done = clean_text(text, known=known, shift_days=days)
     return done.text, tuple(sorted(Counter(span.kind for span in done.spans).items()))
 

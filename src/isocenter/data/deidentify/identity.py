@@ -90,7 +90,7 @@ def _spellings(word: str) -> set[str]:
 
 
 def _as_latin(name: str) -> tuple[str, ...]:
-    """Return what a name in UTF-8 is in upper, lower and title case where it was taken for Latin-1; () where it was not.
+    """Return what a name in UTF-8 that was taken for Latin-1 is, and that in each case as taken; () for other names.
 
     Files that state no character set are read so, and the wrong letters of ü and Ü are no letter in two cases.
     """

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from datetime import date
+from typing import Any, get_args
 
+import pytest
 from pydicom.dataset import Dataset
 
 from deidentify_cases import plain_ct, read, written
 from isocenter.data.archive.dicom_rows import ARCHIVE_WANTED, instance_row, person_of
 from isocenter.data.deidentify import Policy, Pseudonyms, deidentify_bytes
+from isocenter.data.deidentify.policy import Dates
 from isocenter.data.images.dicom.header import scan_bytes
 
 NAMES = Pseudonyms(b"a key for tests")
@@ -37,3 +40,17 @@ def test_a_description_is_cleaned_of_everybody_whom_the_copy_is_cleaned_of() -> 
     ds.StudyDescription = "Head: Quimby, Vandersloot, OLDMRN-4711, Featherstonehaugh"
     copy = read(deidentify_bytes(written(ds), NAMES, Policy()).data)
     assert row_of(ds)["study_description"] == copy.StudyDescription == "Head: [NAME], [ID], [NAME]"
+
+
+@pytest.mark.parametrize("dates", get_args(Dates))
+def test_dates_in_descriptions_go_as_the_policy_says(dates: Dates) -> None:
+    policy = Policy(retain_dates=dates)
+    ds = plain_ct()
+    ds.StudyDescription = "CT thorax 2024-03-01"
+    done = deidentify_bytes(written(ds), NAMES, policy)
+    row = row_of(ds, policy)
+    days = NAMES.shift_days(done.patient_key)
+    moved = date.fromordinal(date(2024, 3, 1).toordinal() - days).isoformat()
+    said = {"full": "2024-03-01", "none": "[DATE]", "shifted": moved}[dates]
+    assert row["study_description"] == read(done.data).StudyDescription == f"CT thorax {said}"
+    assert (row["study_date"] is None) == (dates == "none")

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from isocenter.data.archive.record_rows import Speaker, add_found
+from typing import get_args
+
+import pytest
+
+from isocenter.data.archive.record_rows import Speaker, add_found, shift_moment
 from isocenter.data.archive.rows import Rows
 from isocenter.data.deidentify import Policy, Pseudonyms
-from isocenter.data.records import Found, RawLabel, RawPatient, RawRecord, RawReport
+from isocenter.data.deidentify.policy import Dates
+from isocenter.data.records import Found, Manifest, ManifestRow, RawLabel, RawPatient, RawRecord, RawReport
 
 from .conftest import KEY
 
 PERSON = "Seen by Dr. Zyxwvut Quimby, telephone 030 1234567"
 
 
-def added(found: Found) -> Rows:
+NAMES = Pseudonyms(KEY.encode())
+
+
+def added(found: Found, policy: Policy | None = None) -> Rows:
     rows = Rows()
-    add_found(found, rows, Speaker(Pseudonyms(KEY.encode()), Policy(), "here", "table.csv"), "table.csv")
+    add_found(found, rows, Speaker(NAMES, policy or Policy(), "here", "table.csv"), "table.csv")
     return rows
 
 
@@ -53,3 +61,39 @@ def test_what_names_nobody_is_nobodys() -> None:
     )
     keys = [key for table in ("persons", "reports", "records") for key in column(rows, table, "patient_key")]
     assert len(set(keys)) == len(keys) == 6
+
+
+@pytest.mark.parametrize("dates", get_args(Dates))
+def test_dates_in_texts_go_as_the_policy_says(dates: Dates) -> None:
+    told = "CT of 2024-03-01, compared with 2023-11-07"
+    rows = added(
+        Found(
+            reports=(RawReport("", "P1", (("", told),), time="2024-03-01", title=told),),
+            records=(
+                RawRecord(
+                    "", "P1", "observation", "X1", "local", told, text=told, value_time="2024-03-01", time="2024"
+                ),
+            ),
+            labels=(RawLabel("read", told, patient="P1", rater=told),),
+            manifests=(Manifest("t.csv", "file", (ManifestRow("a.png", {"comment": told}, "P1"),)),),
+        ),
+        Policy(retain_dates=dates),
+    )
+    days = NAMES.shift_days(NAMES.patient("here", "P1"))
+    one, other = (str(shift_moment(day, days)) for day in ("2024-03-01", "2023-11-07"))
+    said = {
+        "full": told,
+        "none": "CT of [DATE], compared with [DATE]",
+        "shifted": f"CT of {one}, compared with {other}",
+    }[dates]
+    texts = [
+        text
+        for table, columns in (("reports", ("text", "title")), ("records", ("text", "display")),
+                               ("labels", ("value", "rater")))
+        for name in columns
+        for text in column(rows, table, name)
+        if text is not None
+    ]  # fmt: skip
+    assert texts == [said] * 7
+    times = [*column(rows, "records", "value_time"), *column(rows, "reports", "date")]
+    assert [t and str(t) for t in times] == [{"full": "2024-03-01", "none": None, "shifted": one}[dates]] * 2

@@ -16,15 +16,22 @@ from isocenter.data.archive.datasets import told_values
 from isocenter.data.archive.naming import stem
 from isocenter.data.archive.rows import IN_TEXT, Rows
 from isocenter.data.deidentify import KnownIdentity, Policy, Pseudonyms, clean_text
+from isocenter.data.deidentify.identity import pattern
 from isocenter.data.images.patient import identifies
 from isocenter.data.records import Found, ManifestRow, RawLabel, RawPatient, RawRecord, RawReport, RawStudy
 from isocenter.data.records.tables import is_age
 
-__all__ = ["Speaker", "add_found", "capped", "number_of", "shift_moment"]
+__all__ = ["Speaker", "add_found", "capped", "number_in", "number_of", "shift_moment"]
 
 _MOMENT = re.compile(r"(\d{4})-(\d{2})-(\d{2})(.*)")
 _OLDEST = 89.0
-_AGE_LOINC = "30525-0"
+_AGE_CODES = frozenset(
+    ["30525-0", "21612-7", "29553-5", "35659-2", "63900-5", "397669002", "424144002", "445518008", "121033"]
+)
+"""Of LOINC, SNOMED CT and DICOM: how old somebody is, or was at some event."""
+_YEARS_PER = {
+    **dict.fromkeys(("", "a", "y", "yr", "yrs", "year", "years"), 1.0), "mo": 1 / 12, "wk": 7 / 365.25, "d": 1 / 365.25,
+}  # fmt: skip
 _SHORT = 3
 """A text of so few letters is a code, and names nobody."""
 _DESIGNATORS = frozenset(
@@ -36,7 +43,10 @@ _TERMINOLOGIES = (
     "http://www.nlm.nih.gov/research/umls/rxnorm", "http://hl7.org/fhir/sid/", "http://www.whocc.no/atc",
     "http://dicom.nema.org/", "urn:oid:2.16.840.1.113883.6.",
 )  # fmt: skip
-"""Systems whose words everybody has."""
+"""Systems whose codes everybody has."""
+_CODE = re.compile(r"[A-Za-z0-9.:_+*!†-]{1,32}")
+_DAY = re.compile(r"(?:19|20)\d\d-?(?:0[1-9]|1[0-2])-?(?:0[1-9]|[12]\d|3[01])(?!\d)")
+_LANGUAGE = re.compile(r"[A-Za-z]{2,8}(?:[-_][A-Za-z0-9]{1,8}){0,4}")
 
 
 @dataclass(frozen=True)
@@ -90,6 +100,19 @@ class Speaker:
                 self.told.add("removed", {"where": IN_TEXT, "action": kind, "count": count})
         return clean
 
+    def code(self, code: str, system: str, known: KnownIdentity, key: str) -> str:
+        """Return a code; what stands in its place and has not the shape of one is a text like others.
+
+        A code that everybody has stays. One of a local system stays unless it is a date, or a word of the person.
+        """
+        shaped = _CODE.fullmatch(code) is not None
+        if shaped and _is_common(system):
+            return code
+        words = pattern(known)
+        if shaped and not _DAY.match(code) and (words is None or not words.search(code)):
+            return code
+        return self.clean(code, known, key)
+
 
 @lru_cache(maxsize=16384)
 def _clean(text: str, known: KnownIdentity, days: int | None) -> tuple[str, tuple[tuple[str, int], ...]]:
@@ -136,10 +159,10 @@ def add_found(found: Found, rows: Rows, speaker: Speaker, name: str) -> None:
         rows.add("records", _record_row(record, number, speaker, known))
     _add_links(found.studies, rows, speaker, name)
     for label in found.labels:
-        rows.add("labels", _label_row(label, speaker))
+        rows.add("labels", _label_row(label, speaker, known))
     for manifest in found.manifests:
         for row in manifest.rows:
-            for told in _told(row, told_values(manifest, row), speaker):
+            for told in _told(row, told_values(manifest, row), speaker, known):
                 rows.add("labels", told)
     for refusal in found.refused:
         inner = "" if refusal.where in ("", name, name.rsplit("/", 1)[-1]) else f": {refusal.where}"
@@ -199,7 +222,7 @@ def _report_row(report: RawReport, number: int, speaker: Speaker, known: dict[st
         "accession_key": _accession(report.accession, speaker),
         "collection": speaker.collection or None,
         "date": date.fromisoformat(moment[:10]) if moment and len(moment) >= 10 else None,
-        "language": report.language or None,
+        "language": report.language if _LANGUAGE.fullmatch(report.language) else None,
         "title": speaker.clean(report.title, who, key) or None,
         "status": report.status or None,
         "form": report.form or None,
@@ -211,12 +234,15 @@ def _report_row(report: RawReport, number: int, speaker: Speaker, known: dict[st
 def _record_row(record: RawRecord, number: int, speaker: Speaker, known: dict[str, KnownIdentity]) -> dict[str, Any]:
     key = speaker.key(record.issuer, record.patient, record.identifier or f"row {number}")
     who = known.get(key, KnownIdentity(patient_key=key))
-    age = record.unit in ("", "a") and (is_age(record.code) or record.code == _AGE_LOINC)
-    # The words of a terminology that everybody has name nobody; those of a local one may be anything.
-    system = record.system.casefold()
-    common = system in _DESIGNATORS or system.startswith(_TERMINOLOGIES)
+    system, text = record.system, record.text
+    number = record.number
+    if is_age(record.code) or is_age(record.display) or record.code in _AGE_CODES:
+        number = _capped_as(number, record.unit, speaker.policy)
+        if (told := number_of(text)) is not None and told != (most := capped(told, speaker.policy)):
+            text = f"{most:g}"
     # Rows of a table are told apart by their place; entries of a record by the identifier that the source gives.
     own = record.identifier or f"{record.time} {record.number} {record.text}"
+    value_system, value = record.value_code or ("", "")
     return {
         "record_key": speaker.names.token(
             "record", key, speaker.place if record.kind == "table" else "", own, record.code
@@ -226,52 +252,65 @@ def _record_row(record: RawRecord, number: int, speaker: Speaker, known: dict[st
         "accession_key": _accession(record.accession, speaker),
         "collection": speaker.collection or None,
         "kind": record.kind,
-        "system": record.system or None,
-        "code": record.code or None,
-        "display": (record.display if common else speaker.clean(record.display, who, key)) or None,
-        "number": capped(record.number, speaker.policy) if age else record.number,
+        "system": _system(system, speaker, who, key) or None,
+        "code": speaker.code(record.code, system, who, key) or None,
+        "display": speaker.clean(record.display, who, key) or None,
+        "number": number,
         "unit": speaker.clean(record.unit, who, key) or None,
-        "text": speaker.clean(record.text, who, key) or None,
+        "text": speaker.clean(text, who, key) or None,
         "value_time": speaker.moment(record.value_time, key) if record.value_time else None,
-        "value_system": None if record.value_code is None else record.value_code[0],
-        "value_code": None if record.value_code is None else record.value_code[1],
+        "value_system": _system(value_system, speaker, who, key) or None,
+        "value_code": speaker.code(value, value_system, who, key) or None,
         "time": speaker.moment(record.time, key) if record.time else None,
         "status": record.status or None,
         "form": record.form or None,
     }
 
 
-def _label_row(label: RawLabel, speaker: Speaker) -> dict[str, Any]:
+def _is_common(system: str) -> bool:
+    """Tell whether a system's codes are everybody's; those of a local one may be anything."""
+    folded = system.casefold()
+    return folded in _DESIGNATORS or folded.startswith(_TERMINOLOGIES)
+
+
+def _system(system: str, speaker: Speaker, known: KnownIdentity, key: str) -> str:
+    """Return the name of a system; words in its place are a text."""
+    return system if " " not in system.strip() else speaker.clean(system, known, key)
+
+
+def _label_row(label: RawLabel, speaker: Speaker, known: Mapping[str, KnownIdentity]) -> dict[str, Any]:
     key = speaker.key(label.issuer, label.patient, f"report {label.file}")
-    number = number_of(label.value)
-    value = label.value if number is not None else speaker.clean(label.value, KnownIdentity(patient_key=key), key)
+    who = known.get(key, KnownIdentity(patient_key=key))
+    number, value = number_in(label.name, label.value, speaker.policy)
+    if number is None:
+        value = speaker.clean(value, who, key)
     return {
         "patient_key": key,
         "study_uid": _study(label.study_uid, speaker),
         "report_key": speaker.names.token("report", key, label.file) if label.file else None,
-        "name": label.name,
+        "name": speaker.code(label.name, "", who, key),
         "value": value,
         "number": number,
         "kind": label.kind,
-        "rater": speaker.clean(label.rater, KnownIdentity(patient_key=key), key) or None,
+        "rater": speaker.clean(label.rater, who, key) or None,
         "form": label.form or None,
     }
 
 
-def _told(row: ManifestRow, values: Mapping[str, str], speaker: Speaker) -> Iterator[dict[str, Any]]:
+def _told(
+    row: ManifestRow, values: Mapping[str, str], speaker: Speaker, known: Mapping[str, KnownIdentity]
+) -> Iterator[dict[str, Any]]:
     """Yield what a table says of a file, without whose it is: it counts where a report of that name is found."""
+    key = speaker.names.patient(speaker.domain, row.patient or row.file)
+    who = known.get(key, KnownIdentity())
     for name, value in values.items():
-        number = number_of(value)
-        if is_age(name) and number != (number := capped(number, speaker.policy)):
-            value = f"{number:g}"
+        number, value = number_in(name, value, speaker.policy)
         kind = "class" if number is None else "number"
         if number is None:
-            value = speaker.clean(
-                value, KnownIdentity(), speaker.names.patient(speaker.domain, row.patient or row.file)
-            )
+            value = speaker.clean(value, who, key)
         yield {
             "file_key": speaker.file_key(row.file),
-            "name": name,
+            "name": speaker.code(name, "", who, key),
             "value": value,
             "number": number,
             "kind": kind,
@@ -290,6 +329,28 @@ def capped(years: float | None, policy: Policy) -> float | None:
         (90.0, 89, 93)
     """
     return years if policy.off or years is None or years <= _OLDEST else _OLDEST + 1
+
+
+def number_in(name: str, value: str, policy: Policy) -> tuple[float | None, str]:
+    """Return the number that a value is (None for words), and the value; under the heading of an age, as `capped`.
+
+    Example:
+        >>> number_in("age", "93", Policy()), number_in("size", "93", Policy()), number_in("grade", "G2", Policy())
+        ((90.0, '90'), (93.0, '93'), (None, 'G2'))
+    """
+    number = number_of(value)
+    if number is None or not is_age(name) or number == (most := capped(number, policy)):
+        return number, value
+    return most, f"{most:g}"
+
+
+def _capped_as(age: float | None, unit: str, policy: Policy) -> float | None:
+    """Return an age in a unit of time, 90 years where it is above 89; what has another unit is no age."""
+    if age is None or unit not in _YEARS_PER:
+        return age
+    years = age * _YEARS_PER[unit]
+    most = capped(years, policy)
+    return age if most == years or most is None else float(math.ceil(most / _YEARS_PER[unit]))
 
 
 def number_of(text: str) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import get_args
 
 import pytest
@@ -11,6 +12,8 @@ from isocenter.data.archive.rows import Rows
 from isocenter.data.deidentify import Policy, Pseudonyms
 from isocenter.data.deidentify.policy import Dates
 from isocenter.data.records import Found, Manifest, ManifestRow, RawLabel, RawPatient, RawRecord, RawReport
+from isocenter.data.records.fhir import read_fhir
+from isocenter.data.records.hl7 import read_hl7
 
 from .conftest import KEY
 
@@ -97,3 +100,86 @@ def test_dates_in_texts_go_as_the_policy_says(dates: Dates) -> None:
     assert texts == [said] * 7
     times = [*column(rows, "records", "value_time"), *column(rows, "reports", "date")]
     assert [t and str(t) for t in times] == [{"full": "2024-03-01", "none": None, "shifted": one}[dates]] * 2
+
+
+SAID = "As told by Zyxwvut Quimby, MRN 88991234, on 2024-03-01"
+
+
+def test_words_in_the_place_of_a_code_are_a_text() -> None:
+    """FHIR's code.text and HL7's second component stand where a code does, and are typed by people."""
+    bundle = {
+        "resourceType": "Bundle", "type": "collection",
+        "entry": [{"resource": resource} for resource in (
+            {"resourceType": "Patient", "id": "p1", "identifier": [{"value": "88991234"}],
+             "name": [{"family": "Quimby", "given": ["Zyxwvut"]}]},
+            {"resourceType": "Condition", "id": "c", "subject": {"reference": "Patient/p1"}, "code": {"text": SAID},
+             "onsetAge": {"value": 97, "unit": "a", "code": "a", "system": "http://unitsofmeasure.org"}},
+            {"resourceType": "Condition", "id": "e", "subject": {"reference": "Patient/p1"},
+             "code": {"coding": [{"system": "http://snomed.info/sct", "code": "5913000"}], "text": SAID},
+             "abatementAge": {"value": 95.5, "unit": "a", "code": "a", "system": "http://unitsofmeasure.org"}},
+            {"resourceType": "Procedure", "id": "f", "subject": {"reference": "Patient/p1"},
+             "code": {"coding": [{"system": SAID, "code": SAID, "display": SAID}]}},
+            {"resourceType": "MedicationStatement", "id": "m", "subject": {"reference": "Patient/p1"},
+             "medicationReference": {"display": SAID}},
+            {"resourceType": "Observation", "id": "o", "subject": {"reference": "Patient/p1"},
+             "code": {"coding": [{"system": "http://loinc.org", "code": "30525-0", "display": "Age"}]},
+             "valueQuantity": {"value": 1164, "unit": "mo", "code": "mo", "system": "http://unitsofmeasure.org"}},
+            {"resourceType": "Observation", "id": "v", "subject": {"reference": "Patient/p1"},
+             "code": {"coding": [{"system": "urn:local", "code": "X1"}]},
+             "valueCodeableConcept": {"coding": [{"system": "urn:local", "code": SAID, "display": SAID}]}},
+            {"resourceType": "DiagnosticReport", "id": "d", "status": "final", "subject": {"reference": "Patient/p1"},
+             "language": SAID, "code": {"text": SAID}, "conclusion": "Clear.", "conclusionCode": [{"text": SAID}]},
+        )],
+    }  # fmt: skip
+    hl7 = (
+        "MSH|^~\\&|R|||||x|ORU^R01|1|P|2.5\rPID|||88991234^^^H||Quimby^Zyxwvut\rOBR|1||A1|LAB^Lab\r"
+        f"OBX|1|CE|^{SAID}^L||^{SAID}^L||||||F\rOBX|2|CE|{SAID}||{SAID}^x^L||||||F\r"
+        f"OBX|3|CE|718-7^{SAID}^LN||10^^^^^^^^{SAID}||||||F\rOBX|4|NM|AGE^Age^L||97|a|||||F\r"
+    )
+    tables: list[dict[str, list[dict[str, object]]]] = []
+    for found in (read_fhir(json.dumps(bundle).encode(), "b.json"), read_hl7(hl7.encode(), "m.hl7")):
+        assert found.records
+        rows = added(found)
+        tables.append({name: table.to_pylist() for name, table in rows.tables().items()})
+        every = [row for table in tables[-1].values() for row in table]
+        told = [
+            t for row in every for name, t in row.items() if not name.endswith(("_key", "sha256")) and _tells(str(t))
+        ]
+        assert not told
+    records = tables[0]["records"]
+    texts = [str(row["text"]) for row in records]
+    assert any("onset 90+ years" in text for text in texts)
+    assert any("abatement 90+ years" in text for text in texts)
+    codes = [row["code"] for row in records]
+    assert {"5913000", "30525-0", "X1"} <= set(codes)
+    assert [row["number"] for row in records if row["code"] == "30525-0"] == [1080.0]
+    assert [row["number"] for row in tables[1]["records"] if row["code"] == "AGE"] == [90.0]
+
+
+def _tells(text: str) -> bool:
+    return any(word in text for word in ("Zyxwvut", "Quimby", "88991234", "2024-03-01", "97", "95.5"))
+
+
+@pytest.mark.parametrize(
+    ("code", "system"),
+    [
+        ("2345-7", "http://loinc.org"), ("S72.00", "ICD10"), ("A17.0+", "http://fhir.de/icd-10-gm"), ("GLU", "L"),
+        ("LAB0012345", "L"), ("220045", ""), ("3D0100000019201", "urn:jlac"), ("age_at_surgery", ""),
+        ("88991234", "SCT"), ("T1:tumor-size", "99LOCAL"), ("10334455", "urn:local"),
+    ],
+)  # fmt: skip
+def test_codes_stay(code: str, system: str) -> None:
+    record = RawRecord("", "P1", "observation", code, system, value_code=(system, code))
+    rows = added(Found(records=(record,), labels=(RawLabel(code, "1", patient="P1"),)))
+    values = [*column(rows, "records", "code"), *column(rows, "records", "value_code"), *column(rows, "labels", "name")]
+    assert values == [code] * 3
+    assert column(rows, "records", "system") == [system or None]
+
+
+@pytest.mark.parametrize(("code", "system"), [("88991234", "L"), ("2024-03-01", "L"), ("20240301", ""), ("Quimby", "")])
+def test_what_is_of_the_person_is_no_code(code: str, system: str) -> None:
+    person = RawPatient("", "88991234", name="Quimby^Zyxwvut")
+    record = RawRecord("", "88991234", "observation", code, system, value_code=(system, code))
+    rows = added(Found(patients=(person,), records=(record,), labels=(RawLabel(code, "1", patient="88991234"),)))
+    values = [*column(rows, "records", "code"), *column(rows, "records", "value_code"), *column(rows, "labels", "name")]
+    assert not any(_tells(str(value)) or "20240301" in str(value) for value in values)

@@ -19,10 +19,9 @@ from isocenter.core.errors import PixelError
 from isocenter.core.image import Image
 from isocenter.data.archive.datasets import Belonging
 from isocenter.data.archive.naming import mask_word, named, one_person
-from isocenter.data.archive.record_rows import capped, number_of
+from isocenter.data.archive.record_rows import number_in, number_of
 from isocenter.data.deidentify import Policy, Pseudonyms
 from isocenter.data.images import read_nifti, read_nrrd, read_picture
-from isocenter.data.records.tables import is_age
 
 __all__ = ["Case", "arrays_of", "case_of", "clean_arrays", "image_row", "label_rows", "read_plain"]
 
@@ -172,9 +171,7 @@ def label_rows(case: Case, row: dict[str, Any], where: Belonging, policy: Policy
         return
     for name, value in where.row.values.items():
         for one in value.split(_MANY):
-            number = number_of(one)
-            if is_age(name) and number != (number := capped(number, policy)):
-                one = f"{number:g}"
+            number, one = number_in(name, one, policy)
             kind = "class" if number is None else "number"
             yield {**base, "name": name, "value": one.strip(), "number": number, "kind": kind, "form": "table"}
 

@@ -19,19 +19,21 @@ from isocenter.data.deidentify import KnownIdentity, Policy, Pseudonyms, clean_t
 from isocenter.data.deidentify.identity import pattern
 from isocenter.data.images.patient import identifies
 from isocenter.data.records import Found, ManifestRow, RawLabel, RawPatient, RawRecord, RawReport, RawStudy
-from isocenter.data.records.tables import is_age
+from isocenter.data.records.tables import age_unit, compact_moment, is_age, is_date, says_number_of_one
 
 __all__ = ["Speaker", "add_found", "capped", "number_in", "number_of", "shift_moment"]
 
 _MOMENT = re.compile(r"(\d{4})-(\d{2})-(\d{2})(.*)")
-_OLDEST = 89.0
+_YEAR = re.compile(r"\d{4}")
+_OLDEST, _NO_AGE = 89.0, 150.0
+_OLD = re.compile(r"(?<![\d.])0*(?:9\d|1[0-4]\d)(?:\.\d+)?(?!\d)")
 _AGE_CODES = frozenset(
     ["30525-0", "21612-7", "29553-5", "35659-2", "63900-5", "397669002", "424144002", "445518008", "121033"]
 )
 """Of LOINC, SNOMED CT and DICOM: how old somebody is, or was at some event."""
-_YEARS_PER = {
-    **dict.fromkeys(("", "a", "y", "yr", "yrs", "year", "years"), 1.0), "mo": 1 / 12, "wk": 7 / 365.25, "d": 1 / 365.25,
-}  # fmt: skip
+_YEARS = ("a", "y", "yr", "yrs", "year", "years")
+_YEARS_PER = {**dict.fromkeys(_YEARS, 1.0), "mo": 1 / 12, "wk": 7 / 365.25, "d": 1 / 365.25}
+_FEW = 16
 _SHORT = 3
 """A text of so few letters is a code, and names nobody."""
 _DESIGNATORS = frozenset(
@@ -89,6 +91,13 @@ class Speaker:
         """Return a moment moved back; None where it is none, or too vague to be moved."""
         days = self.days(key)
         return None if days is None else shift_moment(text, days)
+
+    def value_moment(self, text: str, key: str) -> str | None:
+        """Return a value that is a moment, as `moment`; of a year alone the year that its middle moves to."""
+        days = self.days(key)
+        if days and _YEAR.fullmatch(text):
+            return (shift_moment(f"{text}-07-01", days) or "")[:4] or None
+        return self.moment(text, key)
 
     def clean(self, text: str, known: KnownIdentity, key: str) -> str:
         """Return text without what names anybody."""
@@ -167,6 +176,8 @@ def add_found(found: Found, rows: Rows, speaker: Speaker, name: str) -> None:
     for refusal in found.refused:
         inner = "" if refusal.where in ("", name, name.rsplit("/", 1)[-1]) else f": {refusal.where}"
         rows.trouble(name + inner, refusal.reason, refusal.kind)
+    for suspect in found.suspicious:
+        rows.trouble(name, suspect.reason, "suspicious")
 
 
 def _add_links(studies: Sequence[RawStudy], rows: Rows, speaker: Speaker, name: str) -> None:
@@ -234,12 +245,8 @@ def _report_row(report: RawReport, number: int, speaker: Speaker, known: dict[st
 def _record_row(record: RawRecord, number: int, speaker: Speaker, known: dict[str, KnownIdentity]) -> dict[str, Any]:
     key = speaker.key(record.issuer, record.patient, record.identifier or f"row {number}")
     who = known.get(key, KnownIdentity(patient_key=key))
-    system, text = record.system, record.text
-    number = record.number
-    if is_age(record.code) or is_age(record.display) or record.code in _AGE_CODES:
-        number = _capped_as(number, record.unit, speaker.policy)
-        if (told := number_of(text)) is not None and told != (most := capped(told, speaker.policy)):
-            text = f"{most:g}"
+    system = record.system
+    number, text, moment = _valued(record, speaker.policy)
     # Rows of a table are told apart by their place; entries of a record by the identifier that the source gives.
     own = record.identifier or f"{record.time} {record.number} {record.text}"
     value_system, value = record.value_code or ("", "")
@@ -258,13 +265,35 @@ def _record_row(record: RawRecord, number: int, speaker: Speaker, known: dict[st
         "number": number,
         "unit": speaker.clean(record.unit, who, key) or None,
         "text": speaker.clean(text, who, key) or None,
-        "value_time": speaker.moment(record.value_time, key) if record.value_time else None,
+        "value_time": speaker.value_moment(moment, key) if moment else None,
         "value_system": _system(value_system, speaker, who, key) or None,
         "value_code": speaker.code(value, value_system, who, key) or None,
         "time": speaker.moment(record.time, key) if record.time else None,
         "status": record.status or None,
         "form": record.form or None,
     }
+
+
+def _valued(record: RawRecord, policy: Policy) -> tuple[float | None, str, str]:
+    """Return number, text and moment of a value: a number that is a date is a moment, one of people a text."""
+    number, text, moment = record.number, record.text, record.value_time
+    for name in dict.fromkeys((record.code, record.display)):
+        if policy.off or (number is not None and record.unit) or moment:
+            break
+        said = text if number is None else f"{number:.0f}" if number.is_integer() else ""
+        if is_date(name) and (found := compact_moment(said)):
+            return None, "", found
+        if says_number_of_one(name, said):
+            return None, said, moment
+    aged = record.kind in ("observation", "table") and (
+        is_age(record.code) or is_age(record.display) or record.code in _AGE_CODES
+    )
+    if aged and not policy.off:
+        unit = record.unit or age_unit(record.code)
+        number = _capped_as(number, unit, policy)
+        if unit in _YEARS and len(text) <= _FEW:  # ">93", "093Y"
+            text = _OLD.sub("90", text)
+    return number, text, moment
 
 
 def _is_common(system: str) -> bool:
@@ -332,16 +361,26 @@ def capped(years: float | None, policy: Policy) -> float | None:
 
 
 def number_in(name: str, value: str, policy: Policy) -> tuple[float | None, str]:
-    """Return the number that a value is (None for words), and the value; under the heading of an age, as `capped`.
+    """Return the number that a value is, and the value; under the heading of an age, as `capped`.
+
+    None for words, and for a number that is a date or numbers people by its heading: whoever cleans texts knows both.
 
     Example:
         >>> number_in("age", "93", Policy()), number_in("size", "93", Policy()), number_in("grade", "G2", Policy())
         ((90.0, '90'), (93.0, '93'), (None, 'G2'))
+        >>> number_in("op_date", "20190304", Policy()), number_in("age", ">93", Policy())
+        ((None, '20190304'), (None, '>90'))
     """
     number = number_of(value)
-    if number is None or not is_age(name) or number == (most := capped(number, policy)):
+    if policy.off:
         return number, value
-    return most, f"{most:g}"
+    if (is_date(name) and compact_moment(value)) or says_number_of_one(name, value):
+        return None, value.strip().split(".")[0]
+    unit = age_unit(name)
+    if is_age(name) and (number is not None or unit == "a"):
+        most = _capped_as(number, unit, policy)
+        return most, value if most == number and number is not None else f"{most:g}" if most else _OLD.sub("90", value)
+    return number, value
 
 
 def _capped_as(age: float | None, unit: str, policy: Policy) -> float | None:
@@ -350,7 +389,9 @@ def _capped_as(age: float | None, unit: str, policy: Policy) -> float | None:
         return age
     years = age * _YEARS_PER[unit]
     most = capped(years, policy)
-    return age if most == years or most is None else float(math.ceil(most / _YEARS_PER[unit]))
+    if most is None or most == years or years > _NO_AGE:
+        return age
+    return float(math.ceil(most / _YEARS_PER[unit]))
 
 
 def number_of(text: str) -> float | None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pydicom
@@ -18,6 +19,7 @@ from isocenter.data.archive import engine
 from isocenter.data.archive.layout import open_archive
 from isocenter.data.catalog.catalog import open_catalog
 from isocenter.data.deidentify import Pseudonyms
+from isocenter.data.deidentify.policy import Dates
 from isocenter.data.images import read_nifti, read_picture, read_study
 from isocenter.verbs.archive_folder import problems_of
 from isocenter.verbs.ingest import IngestDocument, ingest
@@ -452,6 +454,29 @@ def test_tables_neither_number_people_nor_tell_who_is_very_old(tmp_path: Path) -
     for what in ("code, number FROM records", "name, number FROM labels", "name, value FROM labels"):
         rows = [tuple(row.values()) for row in catalog.sql(f"SELECT {what}").to_pylist()]
         assert {name: float(value) for name, value in rows} == kept
+
+
+def test_numbers_of_a_table_are_neither_dates_nor_people(tmp_path: Path) -> None:
+    rows = [
+        {"patient": f"P{n}", "surgery_date": f"2019030{n}", "national_id": f"{n}23456789", "age_at_diagnosis": 95 + n,
+         "hadm_id": 22334454 + n, "exam_year": 2018 + n, "hb": n + 0.5, "site_id": n, "extern": 70033455 + 1011 * n}
+        for n in (1, 2, 3)
+    ]  # fmt: skip
+    table(tmp_path / "s" / "outcomes.csv", rows)
+    for dates in get_args(Dates):
+        done = ingest([str(tmp_path / "s")], tmp_path / dates, workers=1, dates=dates)
+        catalog = open_catalog(tmp_path / dates)
+        found = catalog.sql("SELECT code, number, value_time FROM records ORDER BY ALL").to_pylist()
+        numbers = {(row["code"], row["number"]) for row in found if row["number"] is not None}
+        assert numbers == {
+            ("age_at_diagnosis", 90.0), *((k, float(row[k])) for row in rows for k in ("hb", "site_id", "extern")),
+        }  # fmt: skip
+        times = sorted(str(row["value_time"]) for row in found if row["value_time"])
+        assert (times == ["2019", "2019-03-01", "2019-03-02", "2019-03-03", "2020", "2021"]) == (dates == "full")
+        assert len(times) == (0 if dates == "none" else 6)
+        assert {t.reason.split(" holds")[0] for t in done.troubles if t.kind == "suspicious"} == {"column 'extern'"}
+        ignored = {t.reason.split(" numbers")[0] for t in done.troubles if t.kind == "ignored"}
+        assert ignored == {"column 'hadm_id'", "column 'national_id'"}
 
 
 def test_what_a_copy_does_not_show_depends_on_no_order(tmp_path: Path) -> None:

@@ -183,3 +183,47 @@ def test_what_is_of_the_person_is_no_code(code: str, system: str) -> None:
     rows = added(Found(patients=(person,), records=(record,), labels=(RawLabel(code, "1", patient="88991234"),)))
     values = [*column(rows, "records", "code"), *column(rows, "records", "value_code"), *column(rows, "labels", "name")]
     assert not any(_tells(str(value)) or "20240301" in str(value) for value in values)
+
+
+def test_numbers_that_are_dates_or_number_people_are_cleaned_as_texts_are() -> None:
+    """FHIR's valueInteger, HL7's NM, a code with a value in a table: the name of what was asked is all there is."""
+    rows = added(
+        Found(
+            records=(
+                RawRecord("", "P1", "observation", "X1", "L", "Surgery date", 20190304.0),
+                RawRecord("", "P1", "observation", "surgery_date", text="20190304"),
+                RawRecord("", "P1", "table", "exam_year", value_time="2019"),
+                RawRecord("", "P1", "table", "hadm_id", number=22334455.0),
+                RawRecord("", "P1", "observation", "age at surgery", text=">97"),
+                RawRecord("", "P1", "observation", "age_at_surgery", number=97.0),
+                RawRecord("", "P1", "observation", "age_months", number=1164.0),
+                RawRecord("", "P1", "table", "platelets", number=20190304.0),
+                RawRecord("", "P1", "table", "surgery_date_known", number=1.0),
+                RawRecord("", "P1", "table", "age_months", number=97.0),
+                RawRecord("", "P1", "table", "age", number=999.0),
+                RawRecord("", "P1", "table", "bone age", number=180.0, unit="mo"),
+                RawRecord("", "P1", "condition", "H35.3", "ICD10", "Age-related maculopathy", text="drusen 97"),
+            ),
+            labels=(
+                RawLabel("op_date", "20190304", patient="P1"), RawLabel("hadm_id", "22334455", patient="P1"),
+                RawLabel("age_at_surgery", "97", patient="P1"), RawLabel("diameter", "97", patient="P1"),
+            ),
+            manifests=(
+                Manifest("t.csv", "file", (ManifestRow("a.png", {"op_date": "20190304", "Age": "97+"}, "P1"),)),
+            ),
+        )
+    )  # fmt: skip
+    days = NAMES.shift_days(NAMES.patient("here", "P1"))
+    moved = str(shift_moment("2019-03-04", days))
+    table = zip(*(column(rows, "records", name) for name in ("number", "text", "value_time")), strict=True)
+    assert list(table) == [
+        (None, None, moved), (None, None, moved), (None, None, str(shift_moment("2019-07-01", days))[:4]),
+        (None, "[ID]", None), (None, ">90", None), (90.0, None, None), (1080.0, None, None), (20190304.0, None, None),
+        (1.0, None, None), (97.0, None, None), (999.0, None, None), (180.0, None, None), (None, "drusen 97", None),
+    ]  # fmt: skip
+    compact = moved.replace("-", "")
+    labels = list(zip(*(column(rows, "labels", name) for name in ("name", "value", "number")), strict=True))
+    assert labels == [
+        ("op_date", compact, None), ("hadm_id", "[ID]", None), ("age_at_surgery", "90", 90.0), ("diameter", "97", 97.0),
+        ("op_date", compact, None), ("Age", "90+", None),
+    ]  # fmt: skip

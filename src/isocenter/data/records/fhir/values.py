@@ -149,8 +149,8 @@ def _between(one: Value | None, other: Value | None, mark: str) -> Value | None:
     units = [v.unit for v in (one, other) if v is not None and v.unit]
     if mark == "-" or len(set(units)) <= 1:
         return Value(None, units[0] if units else "", mark.join(parts))
-    written = [f"{part} {unit}" for part, unit in zip(parts, units, strict=False)]
-    return Value(text=mark.join(written))
+    both = [f"{part} {unit}" for part, unit in zip(parts, units, strict=False)]
+    return Value(text=mark.join(both))
 
 
 def human_name(node: Node) -> str:

@@ -21,7 +21,7 @@ from isocenter.data.images.patient import identifies
 from isocenter.data.records import Found, ManifestRow, RawLabel, RawPatient, RawRecord, RawReport, RawStudy
 from isocenter.data.records.tables import age_unit, compact_moment, is_age, is_date, says_number_of_one
 
-__all__ = ["Speaker", "add_found", "capped", "number_in", "number_of", "shift_moment"]
+__all__ = ["Speaker", "add_found", "capped", "number_in", "number_of", "said_of", "shift_moment"]
 
 _MOMENT = re.compile(r"(\d{4})-(\d{2})-(\d{2})(.*)")
 _YEAR = re.compile(r"\d{4}")
@@ -331,20 +331,20 @@ def _told(
 ) -> Iterator[dict[str, Any]]:
     """Yield what a table says of a file, without whose it is: it counts where a report of that name is found."""
     key = speaker.names.patient(speaker.domain, row.patient or row.file)
-    who = known.get(key, KnownIdentity())
+    who = KnownIdentity(row.words, patient_key=key).with_more(known.get(key))
     for name, value in values.items():
-        number, value = number_in(name, value, speaker.policy)
-        kind = "class" if number is None else "number"
-        if number is None:
-            value = speaker.clean(value, who, key)
-        yield {
-            "file_key": speaker.file_key(row.file),
-            "name": speaker.code(name, "", who, key),
-            "value": value,
-            "number": number,
-            "kind": kind,
-            "form": "table",
-        }
+        yield {"file_key": speaker.file_key(row.file), **said_of(name, value, speaker, who, key), "form": "table"}
+
+
+def said_of(name: str, value: str, speaker: Speaker, known: KnownIdentity, key: str) -> dict[str, Any]:
+    """Return name, value, number and kind of what a column of a table says of a file, without what names anybody."""
+    number, value = number_in(name, value, speaker.policy)
+    return {
+        "name": speaker.code(name, "", known, key),
+        "value": speaker.clean(value, known, key) if number is None else value,
+        "number": number,
+        "kind": "class" if number is None else "number",
+    }
 
 
 def capped(years: float | None, policy: Policy) -> float | None:

@@ -227,6 +227,7 @@ class ManifestRow:
         split: "train", "validation", "test" or what the table says; "" where it says nothing.
         mask: File of a mask, "" for none.
         line: In the table.
+        words: What names the person in the row's other columns: to be cleaned from values.
     """
 
     file: str
@@ -235,6 +236,7 @@ class ManifestRow:
     split: str = ""
     mask: str = ""
     line: int = 0
+    words: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -479,6 +479,39 @@ def test_numbers_of_a_table_are_neither_dates_nor_people(tmp_path: Path) -> None
         assert ignored == {"column 'hadm_id'", "column 'national_id'"}
 
 
+def test_labels_publish_no_name_of_a_folder_or_file_and_no_free_text(tmp_path: Path) -> None:
+    told = f"Seen by Dr Jane Roe on 2024-03-01, MRN 123456, tel 555-123-4567; {CANARY}"
+    source = tmp_path / "s"
+    bids = "sub-19670412-MRN889912"
+    for number, name in enumerate((
+        f"{bids}/anat/{bids}_dseg.png", f"{CANARY}_Hans/liver.png", f"{CANARY}_Hans/img7.png", f"{CANARY}_masks/a.png",
+        "liver_masks/b.png", "sub-3/sub-3_desc-lung_mask.png",
+    )):  # fmt: skip
+        picture(source / name, number)
+    np.savez(source / "case1.npz", image=np.arange(64, dtype=np.uint8).reshape(8, 8))
+    rows = [
+        {"file": f"{CANARY}_Hans/img7.png", "mask": f"{CANARY}_Hans/liver.png"},
+        {"file": "case1.npz", "mask": ""}, {"file": "other.txt", "mask": ""},
+    ]  # fmt: skip
+    shared = {"patient": "P7", "Patient Name": f"{CANARY}^Hans", "comment": told, "age_at_scan": "95"}
+    table(source / "table.csv", [{**row, **shared} for row in rows])
+    (source / "other.txt").write_text("MRN: P7\n\nFindings: the lungs are clear in this examination.\n")
+    for pixels in (True, False):
+        place = tmp_path / f"a{pixels}"
+        ingest([str(source)], place, workers=1, pixels=pixels)
+        found = open_catalog(place).sql("SELECT name, value, number, kind FROM labels ORDER BY ALL").to_pylist()
+        masks = sorted(row["name"] for row in found if row["kind"] == "mask")
+        assert masks == ["desc-lung", "dseg", "liver_masks", "mask", "mask"]
+        comments = [row["value"] for row in found if row["name"] == "comment"]
+        assert len(comments) == 3
+        for text in comments:
+            assert text.startswith("Seen by Dr [NAME] on 20")
+            assert text.endswith("MRN [ID], tel [PHONE]; [NAME]")
+            assert "2024-03-01" not in text
+        assert {row["number"] for row in found if row["name"] == "age_at_scan"} == {90.0}
+        assert CANARY not in str(found)
+
+
 def test_what_a_copy_does_not_show_depends_on_no_order(tmp_path: Path) -> None:
     # De-identified, the two copies are the same: nothing of an accession number is left in them.
     series(tmp_path / "early", "s", patient="P1", person="Ann")

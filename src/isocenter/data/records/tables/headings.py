@@ -54,7 +54,7 @@ _UNITS = {
     **dict.fromkeys(("days", "day", "tage", "dias"), "d"),
 }
 _DATE = _of("date dates datum fecha datetime timestamp dt dttm charttime")
-_UNDATED = frozenset({"update", "mandate", "candidate", "validate", "outdate", "predate", "postdate", "erratdatum"})
+_UNDATED = frozenset({"update", "mandate", "candidate", "validate", "outdate", "predate", "postdate"})
 _BETWEEN = _of(
     "days day months month weeks week years hours minutes diff difference delta interval since until between age count "
     "n number num flag known missing valid type format precision offset"
@@ -68,12 +68,12 @@ _OWNERS = _ALONE | _of(
     "case fall visit encounter enc admission hadm stay icustay transfer episode order accession requisition request "
     "referral report chart card record member membership registration registry reference invoice claim bill licence "
     "license certificate serial national citizen personal identity tax social security insurance policy hospital "
-    "health passport sample specimen donor employee staff provider caregiver booking ticket"
+    "health passport sample specimen donor employee staff provider caregiver booking ticket unit"
 )
 _CATEGORIES = _of(
     "item concept code test analyte class category type kind site center centre group arm label scanner model protocol "
     "drug rxcui ndc gene entrez snp rs atlas region roi organ structure segment loinc snomed icd hpo taxon pubmed pmid "
-    "dataset fold cluster batch plate slice series frame image unit ward department"
+    "dataset fold cluster batch plate slice series frame image ward department"
 )
 _MEASURES = _of(
     "count counts volume vol voxel voxels pixel pixels area size sum total energy dose cost charge charges price value "

@@ -442,4 +442,5 @@ def _manifest_row(
     values = {c.heading: text for c in reading.columns if c.role not in left_out and (text := _cell(c, cells))}
     mask = _cell(reading.one("mask"), cells).replace("\\", "/")
     folded = _SPLITS.get(split.casefold(), split)
-    return ManifestRow(name, MappingProxyType(values), shared.patient, folded, mask, line)
+    words = words_of(_cell(c, cells) for c in reading.of("name", "person"))
+    return ManifestRow(name, MappingProxyType(values), shared.patient, folded, mask, line, words)

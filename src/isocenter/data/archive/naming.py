@@ -54,10 +54,11 @@ _SPLIT = re.compile(r"[^A-Za-z0-9]+")
 _OF_PERSON = re.compile(r"(?:^|_)(?:sub|ses)-[^_]*")
 _LETTERS = re.compile(r"[^\W\d_]{2,}|\d{5,}")
 _MASK_WORDS = """
-desc acq run space label res den hemi dir task echo flip inv mt part rec ce trc chunk atlas native orig mni nlin
-asym casym flair dwi bold adc swi pdw dseg probseg gtv ptv ctv roi truth ground left right upper lower whole organ organs artery
-arteries vein veins vessels tumor tumour tumors tumours lesion lesions nodule nodules core edema oedema necrosis cyst
-cysts enhancing wmh stroke haemorrhage hemorrhage infection lobe lobes bones muscle muscles fat body brain tissue
+desc acq run space label res den hemi dir task echo flip inv mt part rec ce trc chunk atlas native orig mni nlin asym
+casym flair dwi bold adc swi pdw dseg probseg gtv ptv ctv roi truth ground left right upper lower whole organ organs
+artery arteries vein veins vessels tumor tumour tumors tumours lesion lesions nodule nodules core edema oedema
+necrosis cyst cysts enhancing wmh stroke haemorrhage hemorrhage infection lobe lobes bones muscle muscles fat body
+brain tissue
 """
 _OF_MASKS = frozenset(_MASK_WORDS.split())
 """What names of files and folders of masks are made of, beside parts of the body."""

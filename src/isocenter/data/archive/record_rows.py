@@ -246,7 +246,7 @@ def _record_row(record: RawRecord, number: int, speaker: Speaker, known: dict[st
     key = speaker.key(record.issuer, record.patient, record.identifier or f"row {number}")
     who = known.get(key, KnownIdentity(patient_key=key))
     system = record.system
-    number, text, moment = _valued(record, speaker.policy)
+    amount, text, moment = _valued(record, speaker.policy)
     # Rows of a table are told apart by their place; entries of a record by the identifier that the source gives.
     own = record.identifier or f"{record.time} {record.number} {record.text}"
     value_system, value = record.value_code or ("", "")
@@ -262,7 +262,7 @@ def _record_row(record: RawRecord, number: int, speaker: Speaker, known: dict[st
         "system": _system(system, speaker, who, key) or None,
         "code": speaker.code(record.code, system, who, key) or None,
         "display": speaker.clean(record.display, who, key) or None,
-        "number": number,
+        "number": amount,
         "unit": speaker.clean(record.unit, who, key) or None,
         "text": speaker.clean(text, who, key) or None,
         "value_time": speaker.value_moment(moment, key) if moment else None,

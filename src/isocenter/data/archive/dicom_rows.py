@@ -108,8 +108,8 @@ def person_of(header: Header, names: Pseudonyms, domain: str) -> Person:
         header.text("StudyInstanceUID") or header.text("SOPInstanceUID"),
         header.text("PatientBirthDate"),
         header.text("PatientSex").upper(),
-        (_decoded(header, "PatientName"), *(text for k in _NAMING if (text := _decoded(header, k)))),
-        (header.text("AccessionNumber"), *(text for k in _NUMBERING if (text := _decoded(header, k)))),
+        (_decoded(header, "PatientName"), *(_decoded(header, k) for k in _NAMING if k in header.values)),
+        (header.text("AccessionNumber"), *(_decoded(header, k) for k in _NUMBERING if k in header.values)),
     )
 
 

@@ -233,7 +233,7 @@ def _report_row(report: RawReport, number: int, speaker: Speaker, known: dict[st
         "accession_key": _accession(report.accession, speaker),
         "collection": speaker.collection or None,
         "date": date.fromisoformat(moment[:10]) if moment and len(moment) >= 10 else None,
-        "language": report.language if _LANGUAGE.fullmatch(report.language) else None,
+        "language": _language(report.language, speaker, who, key) or None,
         "title": speaker.clean(report.title, who, key) or None,
         "status": report.status or None,
         "form": report.form or None,
@@ -305,6 +305,10 @@ def _is_common(system: str) -> bool:
 def _system(system: str, speaker: Speaker, known: KnownIdentity, key: str) -> str:
     """Return the name of a system; words in its place are a text."""
     return system if " " not in system.strip() else speaker.clean(system, known, key)
+
+
+def _language(language: str, speaker: Speaker, known: KnownIdentity, key: str) -> str:
+    return language if _LANGUAGE.fullmatch(language) else speaker.clean(language, known, key)
 
 
 def _label_row(label: RawLabel, speaker: Speaker, known: Mapping[str, KnownIdentity]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Sequence
+from functools import lru_cache
 
 from isocenter.data.records.moments import table_moment
 
@@ -88,16 +89,18 @@ def folded(name: str) -> str:
     return "".join(c for c in plain if c.isalnum() and not unicodedata.combining(c))
 
 
-def heading_words(heading: str) -> list[str]:
+@lru_cache(maxsize=8192)
+def heading_words(heading: str) -> tuple[str, ...]:
     """Return the words of a heading, folded.
 
     Example:
         >>> heading_words("nationalID"), heading_words("age_at_diagnosis")
-        (['national', 'id'], ['age', 'at', 'diagnosis'])
+        (('national', 'id'), ('age', 'at', 'diagnosis'))
     """
-    return [folded(word) for word in _WORDS.findall(heading)]
+    return tuple(folded(word) for word in _WORDS.findall(heading))
 
 
+@lru_cache(maxsize=8192)
 def says_age(heading: str) -> bool:
     """Tell whether a heading speaks of a person's age, by its words.
 
@@ -117,6 +120,7 @@ def says_age(heading: str) -> bool:
     return after[:1] != ["of"] or (bool(after[1:2]) and after[1] in _OF_WHOM)
 
 
+@lru_cache(maxsize=8192)
 def age_unit(heading: str) -> str:
     """Return the unit that a heading of ages ends with: "mo", "wk", "d", else "a".
 
@@ -128,6 +132,7 @@ def age_unit(heading: str) -> str:
     return "a" if not words or "at" in words else _UNITS.get(words[-1], "a")
 
 
+@lru_cache(maxsize=8192)
 def is_date(heading: str) -> bool:
     """Tell whether a heading is that of dates, by its words.
 
@@ -230,17 +235,18 @@ def may_number(heading: str, known: Sequence[str]) -> bool:
     return _is_number(words) or (len(known) > 1 and len(set(lengths)) == 1 and _different(known))
 
 
-def _apart(heading: str) -> set[str]:
+@lru_cache(maxsize=8192)
+def _apart(heading: str) -> frozenset[str]:
     """Return the words of a heading, those of compounds too ("Fallnummer", "hadmid")."""
-    out = set()
+    out: set[str] = set()
     for word in heading_words(heading):
         ends = (end for end in ("nummer", "number", "id", "no", "nr") if word.endswith(end))
         end = next((end for end in ends if word.removesuffix(end) in _OWNERS), "")
         out |= {word.removesuffix(end), end} - {""} if end else {word}
-    return out
+    return frozenset(out)
 
 
-def _is_number(words: set[str]) -> bool:
+def _is_number(words: frozenset[str]) -> bool:
     if words & _CATEGORIES:
         return False
     return bool(words & (_ID | _ALONE)) or bool(words & _NUMBER and words & _OWNERS)

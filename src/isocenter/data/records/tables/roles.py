@@ -10,6 +10,7 @@ import itertools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from isocenter.core.errors import ConfigError, UnitsError
 from isocenter.data.records.moments import table_moment
@@ -324,6 +325,7 @@ def _settle(roles: dict[int, str], texts: Sequence[int], cells: Mapping[int, lis
                 del roles[place]
 
 
+@lru_cache(maxsize=8192)
 def is_age(heading: str) -> bool:
     """Tell whether a heading is that of a person's age.
 

@@ -239,6 +239,37 @@ def test_a_series_is_walked_once_and_follows(syntax, monkeypatch):
     assert made == [cleaned(data, Policy()) for data in series]
 
 
+def test_a_series_of_a_name_beyond_ascii_is_walked_once_and_follows(monkeypatch):
+    """What bytes can't tell, the case of ИВАНОВ, is looked for in every text: in the first file and in those after."""
+    import isocenter.data.deidentify.dicom.instance as instance
+
+    walked = []
+    skim = instance.skim
+    monkeypatch.setattr(instance, "skim", lambda *a, **k: walked.append(1) or skim(*a, **k))
+    near = Neighbours()
+    series = [
+        build(
+            [
+                ("value", 0x00080005, b"ISO_IR 144"),
+                ("value", 0x00100010, "Иванов^Пётр".encode("iso8859_5")),
+                ("value", 0x00080070, "ACME ИВАНОВ".encode("iso8859_5")),
+                ("value", 0x00080018, b"1.9.77.1.%d" % number),
+                ("value", 0x00185555 + 2 * number, b"MRN7731904"),
+                ("value", 0x00200032, b"-180\\-180\\%d.5" % (3 * number)),
+                ("sequence", 0x00400275, [(0x00080104, "Петр иванов".encode("iso8859_5") * (number % 2))], 3),
+            ],
+            ExplicitVRLittleEndian,
+        )
+        for number in [5] * 3 + [6] * 7
+    ]
+    made = [cleaned(data, Policy(), None, near) for data in series]
+    assert len(walked) == 2
+    assert made == [cleaned(data, Policy()) for data in series]
+    for data, *_ in made:
+        assert b"ACME [NAME]" in data
+        assert "иванов".encode("iso8859_5") not in data
+
+
 def test_headers_of_a_series_are_scanned_once(monkeypatch):
     import isocenter.data.images.dicom.neighbours as neighbours
 

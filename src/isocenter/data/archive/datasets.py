@@ -93,7 +93,8 @@ class Belonging:
         where = (self.domain, self.root_name, self.collection, self.stated)
         if row is None:
             return _mark(*where)
-        said = (row.file, row.patient, row.split, row.mask, *(f"{k}={v}" for k, v in sorted(row.values.items())))
+        values = (f"{k}={v}" for k, v in sorted(row.values.items()))
+        said = (row.file, row.patient, row.split, row.mask, *values, *row.words)
         return _mark(*where, self.inner, str(self.mask_of_row), *said)
 
 

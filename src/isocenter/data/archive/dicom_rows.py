@@ -14,6 +14,7 @@ from typing import Any
 import pydicom.charset
 
 from isocenter.data.deidentify import KnownIdentity, Policy, Pseudonyms, clean_text
+from isocenter.data.deidentify.dicom.skim import somebodys
 from isocenter.data.deidentify.identity import pattern
 from isocenter.data.images.dicom.header import WANTED, Header, Wanted
 from isocenter.data.images.dicom.neighbours import Kin
@@ -27,14 +28,25 @@ _MORE_TEXT = """
 00081030:StudyDescription
 0008103E:SeriesDescription 00081090:ManufacturerModelName 00101010:PatientAge 00181030:ProtocolName 00200060:Laterality
 00200062:ImageLaterality 00185101:ViewPosition 00280301:BurnedInAnnotation 00282110:LossyImageCompression
-00120062:PatientIdentityRemoved 00080090:ReferringPhysicianName
+00120062:PatientIdentityRemoved
 """
+_NAMES = """
+00080090:ReferringPhysicianName 00081048:PhysiciansOfRecord 00081050:PerformingPhysicianName
+00081060:NameOfPhysiciansReadingStudy 00081070:OperatorsName 00101001:OtherPatientNames 00101005:PatientBirthName
+00101060:PatientMotherBirthName
+"""
+_NUMBERS = """
+00101000:OtherPatientIDs 00101040:PatientAddress 00101090:MedicalRecordLocator 00102154:PatientTelephoneNumbers
+"""
+"""What names a person in a description, as `deidentify_bytes` knows it too."""
 _MORE_FLOATS = "00180060:KVP 00180087:MagneticFieldStrength 00180080:RepetitionTime"
 ARCHIVE_WANTED: Wanted = {
     **WANTED,
-    **{int(t[:8], 16): (t[9:], "text") for t in _MORE_TEXT.split()},
+    **{int(t[:8], 16): (t[9:], "text") for t in (*_MORE_TEXT.split(), *_NAMES.split(), *_NUMBERS.split())},
     **{int(t[:8], 16): (t[9:], "floats") for t in _MORE_FLOATS.split()},
 }
+_NAMING = tuple(t[9:] for t in _NAMES.split())
+_NUMBERING = tuple(t[9:] for t in _NUMBERS.split())
 _OF_ONE = """
 SOPInstanceUID InstanceNumber ImagePositionPatient AcquisitionTime AcquisitionDate TriggerTime EchoNumbers
 TemporalPositionIdentifier AcquisitionNumber WindowCenter WindowWidth
@@ -94,11 +106,10 @@ def person_of(header: Header, names: Pseudonyms, domain: str) -> Person:
         issuer,
         identifier,
         header.text("StudyInstanceUID") or header.text("SOPInstanceUID"),
-        _decoded(header, "PatientName"),
         header.text("PatientBirthDate"),
         header.text("PatientSex").upper(),
-        header.text("AccessionNumber"),
-        _decoded(header, "ReferringPhysicianName"),
+        (_decoded(header, "PatientName"), *(_decoded(header, k) for k in _NAMING if k in header.values)),
+        (header.text("AccessionNumber"), *(_decoded(header, k) for k in _NUMBERING if k in header.values)),
     )
 
 
@@ -108,19 +119,19 @@ def _person(
     issuer: str,
     identifier: str,
     study: str,
-    name: str,
     birth: str,
     sex: str,
-    *others: str,
+    people: tuple[str, ...],
+    numbers: tuple[str, ...],
 ) -> Person:
     # What devices and programs write for everybody ("ANONYMOUS") makes no two studies one person's.
     named = identifies(identifier)
     key = names.patient(issuer, identifier) if named else names.patient("study", study)
+    name, *others = people
     letters = "".join(c for c in name.split("=")[0].upper() if c.isalnum())
-    accession, physician = others
     known = KnownIdentity(
-        tuple(n for n in (name, physician) if n),
-        tuple(i for i in (identifier, accession) if i),
+        tuple(dict.fromkeys(n for n in (name, *somebodys(*others)) if n)),
+        tuple(dict.fromkeys(n for n in (identifier, *somebodys(*numbers)) if n)),
         (birth,) if birth else (),
         key,
     )
@@ -270,19 +281,21 @@ def _decoded(header: Header, keyword: str) -> str:
 
 
 def _cleaner(header: Header, person: Person, policy: Policy) -> Callable[[str], str | None]:
+    days = {"shifted": person.shift_days, "full": 0, "none": None}[policy.retain_dates]
+
     def clean(keyword: str) -> str | None:
         text = _decoded(header, keyword)
         if not text or policy.off:
             return text or None
         if not policy.clean_descriptors:
             return None
-        return _cleaned(text, person.known, person.shift_days) or None
+        return _cleaned(text, person.known, days) or None
 
     return clean
 
 
 @lru_cache(maxsize=8192)
-def _cleaned(text: str, known: KnownIdentity, shift_days: int) -> str:
+def _cleaned(text: str, known: KnownIdentity, shift_days: int | None) -> str:
     return clean_text(text, known=known, shift_days=shift_days).text.strip()
 
 
@@ -291,7 +304,7 @@ def _plain_text(header: Header, person: Person, policy: Policy) -> Callable[[str
     words = None if policy.off else pattern(person.known)
 
     def plain(keyword: str) -> str | None:
-        text = "\\".join(header.texts(keyword))
+        text = _decoded(header, keyword)
         return None if not text or (words is not None and words.search(text)) else text
 
     return plain

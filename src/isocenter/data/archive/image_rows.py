@@ -18,11 +18,10 @@ from jaxtyping import Shaped
 from isocenter.core.errors import PixelError
 from isocenter.core.image import Image
 from isocenter.data.archive.datasets import Belonging
-from isocenter.data.archive.naming import mask_word, named, one_person
-from isocenter.data.archive.record_rows import capped, number_of
-from isocenter.data.deidentify import Policy, Pseudonyms
+from isocenter.data.archive.naming import mask_name, named, one_person
+from isocenter.data.archive.record_rows import Speaker, number_of, said_of
+from isocenter.data.deidentify import KnownIdentity, Pseudonyms
 from isocenter.data.images import read_nifti, read_nrrd, read_picture
-from isocenter.data.records.tables import is_age
 
 __all__ = ["Case", "arrays_of", "case_of", "clean_arrays", "image_row", "label_rows", "read_plain"]
 
@@ -164,22 +163,18 @@ def read_plain(path: Path, kind: str, name: str) -> Image:
     return read_nrrd(path, name=name)
 
 
-def label_rows(case: Case, row: dict[str, Any], where: Belonging, policy: Policy) -> Iterator[dict[str, Any]]:
-    """Return what a table says of a file, a row for each column."""
+def label_rows(case: Case, row: dict[str, Any], where: Belonging, speaker: Speaker) -> Iterator[dict[str, Any]]:
+    """Return what a table says of a file, a row for each column, cleaned; of a mask what it is of."""
     base = {k: row[k] for k in ("patient_key", "study_uid", "series_uid", "sop_uid")}
     if case.role == "mask":
-        folders = where.inner.split("/")[:-1]
-        name = named(where.inner).part or mask_word(where.inner) or (folders[-1] if folders else "mask")
-        yield {**base, "name": name, "value": "", "kind": "mask", "form": row["form"]}
+        yield {**base, "name": mask_name(where.inner), "value": "", "kind": "mask", "form": row["form"]}
     if where.row is None or case.role == "mask":
         return
+    key = row["patient_key"]
+    known = KnownIdentity(where.row.words, (where.row.patient,) if where.row.patient else (), patient_key=key)
     for name, value in where.row.values.items():
         for one in value.split(_MANY):
-            number = number_of(one)
-            if is_age(name) and number != (number := capped(number, policy)):
-                one = f"{number:g}"
-            kind = "class" if number is None else "number"
-            yield {**base, "name": name, "value": one.strip(), "number": number, "kind": kind, "form": "table"}
+            yield {**base, **said_of(name, one.strip(), speaker, known, key), "form": "table"}
 
 
 def clean_arrays(content: bytes, name: str) -> bytes:

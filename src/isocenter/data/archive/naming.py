@@ -13,7 +13,9 @@ from functools import lru_cache
 from pathlib import PurePosixPath
 from typing import Literal
 
-__all__ = ["Named", "mask_word", "modality_of", "named", "one_person", "spot", "stem"]
+from isocenter.data.images.body_parts import BODY_PARTS
+
+__all__ = ["Named", "mask_name", "mask_word", "modality_of", "named", "one_person", "spot", "stem"]
 
 Role = Literal["image", "mask"]
 
@@ -71,6 +73,17 @@ _FORMS = frozenset(
         "notes",
     ]
 )
+_OF_PERSON = re.compile(r"(?:^|_)(?:sub|ses)-[^_]*")
+_LETTERS = re.compile(r"[^\W\d_]{2,}|\d{5,}")
+_MASK_WORDS = """
+desc acq run space label res den hemi dir task echo flip inv mt part rec ce trc chunk atlas native orig mni nlin asym
+casym flair dwi bold adc swi pdw dseg probseg gtv ptv ctv roi truth ground left right upper lower whole organ organs
+artery arteries vein veins vessels tumor tumour tumors tumours lesion lesions nodule nodules core edema oedema
+necrosis cyst cysts enhancing wmh stroke haemorrhage hemorrhage infection lobe lobes bones muscle muscles fat body
+brain tissue
+"""
+_OF_MASKS = frozenset(_MASK_WORDS.split())
+"""What names of files and folders of masks are made of, beside parts of the body."""
 
 
 @dataclass(frozen=True)
@@ -197,6 +210,36 @@ def mask_word(name: str) -> str:
     """
     found = _MASK_WORD.search(stem(name))
     return found[1] if found else ""
+
+
+def _says_nobody(text: str) -> bool:
+    for word in _LETTERS.findall(text.lower()):
+        body = {word.upper(), word.upper().removesuffix("S")} & BODY_PARTS
+        if not (body or word in _OF_MASKS or _GENERIC.match(word) or _MASK_FOLDERS.fullmatch(word)):
+            return False
+    return True
+
+
+@lru_cache(maxsize=4096)
+def mask_name(name: str) -> str:
+    """Return what a mask is of, as its place says it: nothing that may name somebody, else "mask".
+
+    Folders and files bear names of patients, so that a word is kept only where it is a part of the body, or of those
+    that names of masks are made of.
+
+    Example:
+        >>> mask_name("sub-Miller01/anat/sub-Miller01_dseg.nii.gz"), mask_name("sub-1/sub-1_desc-liver_mask.nii.gz")
+        ('dseg', 'desc-liver')
+        >>> mask_name("liver_masks/7.png"), mask_name("Miller_Hans_masks/7.png"), mask_name("Miller/liver.png")
+        ('liver_masks', 'mask', 'mask')
+    """
+    folder = name.split("/")[-2] if "/" in name else ""
+    part = _OF_PERSON.sub("", named(name).part).strip("-_. ")
+    if part and _says_nobody(part):
+        return part
+    if word := mask_word(name):
+        return word
+    return folder if _MASK_FOLDERS.match(folder) and _says_nobody(folder) else "mask"
 
 
 def one_person(case: str, modality: str) -> str:

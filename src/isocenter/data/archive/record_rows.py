@@ -16,15 +16,24 @@ from isocenter.data.archive.datasets import told_values
 from isocenter.data.archive.naming import stem
 from isocenter.data.archive.rows import IN_TEXT, Rows
 from isocenter.data.deidentify import KnownIdentity, Policy, Pseudonyms, clean_text
+from isocenter.data.deidentify.identity import pattern
 from isocenter.data.images.patient import identifies
 from isocenter.data.records import Found, ManifestRow, RawLabel, RawPatient, RawRecord, RawReport, RawStudy
-from isocenter.data.records.tables import is_age
+from isocenter.data.records.tables import age_unit, compact_moment, is_age, is_date, says_number_of_one
 
-__all__ = ["Speaker", "add_found", "capped", "number_of", "shift_moment"]
+__all__ = ["Speaker", "add_found", "capped", "number_in", "number_of", "said_of", "shift_moment"]
 
 _MOMENT = re.compile(r"(\d{4})-(\d{2})-(\d{2})(.*)")
-_OLDEST = 89.0
-_AGE_LOINC = "30525-0"
+_YEAR = re.compile(r"\d{4}")
+_OLDEST, _NO_AGE = 89.0, 150.0
+_OLD = re.compile(r"(?<![\d.])0*(?:9\d|1[0-4]\d)(?:\.\d+)?(?!\d)")
+_AGE_CODES = frozenset(
+    ["30525-0", "21612-7", "29553-5", "35659-2", "63900-5", "397669002", "424144002", "445518008", "121033"]
+)
+"""Of LOINC, SNOMED CT and DICOM: how old somebody is, or was at some event."""
+_YEARS = ("a", "y", "yr", "yrs", "year", "years")
+_YEARS_PER = {**dict.fromkeys(_YEARS, 1.0), "mo": 1 / 12, "wk": 7 / 365.25, "d": 1 / 365.25}
+_FEW = 16
 _SHORT = 3
 """A text of so few letters is a code, and names nobody."""
 _DESIGNATORS = frozenset(
@@ -36,7 +45,10 @@ _TERMINOLOGIES = (
     "http://www.nlm.nih.gov/research/umls/rxnorm", "http://hl7.org/fhir/sid/", "http://www.whocc.no/atc",
     "http://dicom.nema.org/", "urn:oid:2.16.840.1.113883.6.",
 )  # fmt: skip
-"""Systems whose words everybody has."""
+"""Systems whose codes everybody has."""
+_CODE = re.compile(r"[A-Za-z0-9.:_+*!†-]{1,32}")
+_DAY = re.compile(r"(?:19|20)\d\d-?(?:0[1-9]|1[0-2])-?(?:0[1-9]|[12]\d|3[01])(?!\d)")
+_LANGUAGE = re.compile(r"[A-Za-z]{2,8}(?:[-_][A-Za-z0-9]{1,8}){0,4}")
 
 
 @dataclass(frozen=True)
@@ -82,20 +94,39 @@ class Speaker:
         days = self.days(key)
         return None if days is None else shift_moment(text, days)
 
+    def value_moment(self, text: str, key: str) -> str | None:
+        """Return a value that is a moment, as `moment`; of a year alone the year that its middle moves to."""
+        days = self.days(key)
+        if days and _YEAR.fullmatch(text):
+            return (shift_moment(f"{text}-07-01", days) or "")[:4] or None
+        return self.moment(text, key)
+
     def clean(self, text: str, known: KnownIdentity, key: str) -> str:
         """Return text without what names anybody."""
         if self.policy.off or len(text) <= _SHORT:
             return text
-        days = self.days(key)
-        clean, replaced = _clean(text, known, 0 if days is None else days)
+        clean, replaced = _clean(text, known, self.days(key))
         if self.told is not None:
             for kind, count in replaced:
                 self.told.add("removed", {"where": IN_TEXT, "action": kind, "count": count})
         return clean
 
+    def code(self, code: str, system: str, known: KnownIdentity, key: str) -> str:
+        """Return a code; what stands in its place and has not the shape of one is a text like others.
+
+        A code that everybody has stays. One of a local system stays unless it is a date, or a word of the person.
+        """
+        shaped = _CODE.fullmatch(code) is not None
+        if shaped and _is_common(system):
+            return code
+        words = pattern(known)
+        if shaped and not _DAY.match(code) and (words is None or not words.search(code)):
+            return code
+        return self.clean(code, known, key)
+
 
 @lru_cache(maxsize=16384)
-def _clean(text: str, known: KnownIdentity, days: int) -> tuple[str, tuple[tuple[str, int], ...]]:
+def _clean(text: str, known: KnownIdentity, days: int | None) -> tuple[str, tuple[tuple[str, int], ...]]:
     done = clean_text(text, known=known, shift_days=days)
     return done.text, tuple(sorted(Counter(span.kind for span in done.spans).items()))
 
@@ -147,14 +178,16 @@ def add_found(found: Found, rows: Rows, speaker: Speaker, name: str, about: Mani
         rows.add("records", _record_row(record, number, speaker, known))
     _add_links(found.studies, rows, speaker, name)
     for label in found.labels:
-        rows.add("labels", _label_row(label, speaker))
+        rows.add("labels", _label_row(label, speaker, known))
     for manifest in found.manifests:
         for row in manifest.rows:
-            for told in _told(row, told_values(manifest, row), speaker, speaker.file_key(row.file)):
+            for told in _told(row, told_values(manifest, row), speaker, speaker.file_key(row.file), known):
                 rows.add("labels", told)
     for refusal in found.refused:
         inner = "" if refusal.where in ("", name, name.rsplit("/", 1)[-1]) else f": {refusal.where}"
         rows.trouble(name + inner, refusal.reason, refusal.kind)
+    for suspect in found.suspicious:
+        rows.trouble(name, suspect.reason, "suspicious")
 
 
 def _add_links(studies: Sequence[RawStudy], rows: Rows, speaker: Speaker, name: str) -> None:
@@ -210,7 +243,7 @@ def _report_row(report: RawReport, number: int, speaker: Speaker, known: dict[st
         "accession_key": _accession(report.accession, speaker),
         "collection": speaker.collection or None,
         "date": date.fromisoformat(moment[:10]) if moment and len(moment) >= 10 else None,
-        "language": report.language or None,
+        "language": _language(report.language, speaker, who, key) or None,
         "title": speaker.clean(report.title, who, key) or None,
         "status": report.status or None,
         "form": report.form or None,
@@ -222,12 +255,11 @@ def _report_row(report: RawReport, number: int, speaker: Speaker, known: dict[st
 def _record_row(record: RawRecord, number: int, speaker: Speaker, known: dict[str, KnownIdentity]) -> dict[str, Any]:
     key = speaker.key(record.issuer, record.patient, record.identifier or f"row {number}")
     who = known.get(key, KnownIdentity(patient_key=key))
-    age = record.unit in ("", "a") and (is_age(record.code) or record.code == _AGE_LOINC)
-    # The words of a terminology that everybody has name nobody; those of a local one may be anything.
-    system = record.system.casefold()
-    common = system in _DESIGNATORS or system.startswith(_TERMINOLOGIES)
+    system = record.system
+    amount, text, moment = _valued(record, speaker.policy)
     # Rows of a table are told apart by their place; entries of a record by the identifier that the source gives.
     own = record.identifier or f"{record.time} {record.number} {record.text}"
+    value_system, value = record.value_code or ("", "")
     return {
         "record_key": speaker.names.token(
             "record", key, speaker.place if record.kind == "table" else "", own, record.code
@@ -237,34 +269,73 @@ def _record_row(record: RawRecord, number: int, speaker: Speaker, known: dict[st
         "accession_key": _accession(record.accession, speaker),
         "collection": speaker.collection or None,
         "kind": record.kind,
-        "system": record.system or None,
-        "code": record.code or None,
-        "display": (record.display if common else speaker.clean(record.display, who, key)) or None,
-        "number": capped(record.number, speaker.policy) if age else record.number,
+        "system": _system(system, speaker, who, key) or None,
+        "code": speaker.code(record.code, system, who, key) or None,
+        "display": speaker.clean(record.display, who, key) or None,
+        "number": amount,
         "unit": speaker.clean(record.unit, who, key) or None,
-        "text": speaker.clean(record.text, who, key) or None,
-        "value_time": speaker.moment(record.value_time, key) if record.value_time else None,
-        "value_system": None if record.value_code is None else record.value_code[0],
-        "value_code": None if record.value_code is None else record.value_code[1],
+        "text": speaker.clean(text, who, key) or None,
+        "value_time": speaker.value_moment(moment, key) if moment else None,
+        "value_system": _system(value_system, speaker, who, key) or None,
+        "value_code": speaker.code(value, value_system, who, key) or None,
         "time": speaker.moment(record.time, key) if record.time else None,
         "status": record.status or None,
         "form": record.form or None,
     }
 
 
-def _label_row(label: RawLabel, speaker: Speaker) -> dict[str, Any]:
+def _valued(record: RawRecord, policy: Policy) -> tuple[float | None, str, str]:
+    """Return number, text and moment of a value: a number that is a date is a moment, one of people a text."""
+    number, text, moment = record.number, record.text, record.value_time
+    for name in dict.fromkeys((record.code, record.display)):
+        if policy.off or (number is not None and record.unit) or moment:
+            break
+        said = text if number is None else f"{number:.0f}" if number.is_integer() else ""
+        if is_date(name) and (found := compact_moment(said)):
+            return None, "", found
+        if says_number_of_one(name, said):
+            return None, said, moment
+    aged = record.kind in ("observation", "table") and (
+        is_age(record.code) or is_age(record.display) or record.code in _AGE_CODES
+    )
+    if aged and not policy.off:
+        unit = record.unit or age_unit(record.code)
+        number = _capped_as(number, unit, policy)
+        if unit in _YEARS and len(text) <= _FEW:  # ">93", "093Y"
+            text = _OLD.sub("90", text)
+    return number, text, moment
+
+
+def _is_common(system: str) -> bool:
+    """Tell whether a system's codes are everybody's; those of a local one may be anything."""
+    folded = system.casefold()
+    return folded in _DESIGNATORS or folded.startswith(_TERMINOLOGIES)
+
+
+def _system(system: str, speaker: Speaker, known: KnownIdentity, key: str) -> str:
+    """Return the name of a system; words in its place are a text."""
+    return system if " " not in system.strip() else speaker.clean(system, known, key)
+
+
+def _language(language: str, speaker: Speaker, known: KnownIdentity, key: str) -> str:
+    return language if _LANGUAGE.fullmatch(language) else speaker.clean(language, known, key)
+
+
+def _label_row(label: RawLabel, speaker: Speaker, known: Mapping[str, KnownIdentity]) -> dict[str, Any]:
     key = speaker.key(label.issuer, label.patient, _place(label.file, label.inside))
-    number = number_of(label.value)
-    value = label.value if number is not None else speaker.clean(label.value, KnownIdentity(patient_key=key), key)
+    who = known.get(key, KnownIdentity(patient_key=key))
+    number, value = number_in(label.name, label.value, speaker.policy)
+    if number is None:
+        value = speaker.clean(value, who, key)
     return {
         "patient_key": key,
         "study_uid": _study(label.study_uid, speaker),
         "report_key": _report_key(speaker, key, label.file, label.inside) if label.file else None,
-        "name": label.name,
+        "name": speaker.code(label.name, "", who, key),
         "value": value,
         "number": number,
         "kind": label.kind,
-        "rater": speaker.clean(label.rater, KnownIdentity(patient_key=key), key) or None,
+        "rater": speaker.clean(label.rater, who, key) or None,
         "form": label.form or None,
     }
 
@@ -304,26 +375,28 @@ def _file_key(report: RawReport, speaker: Speaker) -> str | None:
 
 
 def _told(
-    row: ManifestRow, values: Mapping[str, str], speaker: Speaker, file_key: str | None
+    row: ManifestRow,
+    values: Mapping[str, str],
+    speaker: Speaker,
+    file_key: str | None,
+    known: Mapping[str, KnownIdentity],
 ) -> Iterator[dict[str, Any]]:
     """Yield what a table says of a file, without whose it is: it counts where a report of that name is found."""
+    key = speaker.names.patient(speaker.domain, row.patient or row.file)
+    who = KnownIdentity(row.words, patient_key=key).with_more(known.get(key))
     for name, value in values.items():
-        number = number_of(value)
-        if is_age(name) and number != (number := capped(number, speaker.policy)):
-            value = f"{number:g}"
-        kind = "class" if number is None else "number"
-        if number is None:
-            value = speaker.clean(
-                value, KnownIdentity(), speaker.names.patient(speaker.domain, row.patient or row.file)
-            )
-        yield {
-            "file_key": file_key,
-            "name": name,
-            "value": value,
-            "number": number,
-            "kind": kind,
-            "form": "table",
-        }
+        yield {"file_key": file_key, **said_of(name, value, speaker, who, key), "form": "table"}
+
+
+def said_of(name: str, value: str, speaker: Speaker, known: KnownIdentity, key: str) -> dict[str, Any]:
+    """Return name, value, number and kind of what a column of a table says of a file, without what names anybody."""
+    number, value = number_in(name, value, speaker.policy)
+    return {
+        "name": speaker.code(name, "", known, key),
+        "value": speaker.clean(value, known, key) if number is None else value,
+        "number": number,
+        "kind": "class" if number is None else "number",
+    }
 
 
 def capped(years: float | None, policy: Policy) -> float | None:
@@ -337,6 +410,40 @@ def capped(years: float | None, policy: Policy) -> float | None:
         (90.0, 89, 93)
     """
     return years if policy.off or years is None or years <= _OLDEST else _OLDEST + 1
+
+
+def number_in(name: str, value: str, policy: Policy) -> tuple[float | None, str]:
+    """Return the number that a value is, and the value; under the heading of an age, as `capped`.
+
+    None for words, and for a number that is a date or numbers people by its heading: whoever cleans texts knows both.
+
+    Example:
+        >>> number_in("age", "93", Policy()), number_in("size", "93", Policy()), number_in("grade", "G2", Policy())
+        ((90.0, '90'), (93.0, '93'), (None, 'G2'))
+        >>> number_in("op_date", "20190304", Policy()), number_in("age", ">93", Policy())
+        ((None, '20190304'), (None, '>90'))
+    """
+    number = number_of(value)
+    if policy.off:
+        return number, value
+    if (is_date(name) and compact_moment(value)) or says_number_of_one(name, value):
+        return None, value.strip().split(".")[0]
+    unit = age_unit(name)
+    if is_age(name) and (number is not None or unit == "a"):
+        most = _capped_as(number, unit, policy)
+        return most, value if most == number and number is not None else f"{most:g}" if most else _OLD.sub("90", value)
+    return number, value
+
+
+def _capped_as(age: float | None, unit: str, policy: Policy) -> float | None:
+    """Return an age in a unit of time, 90 years where it is above 89; what has another unit is no age."""
+    if age is None or unit not in _YEARS_PER:
+        return age
+    years = age * _YEARS_PER[unit]
+    most = capped(years, policy)
+    if most is None or most == years or years > _NO_AGE:
+        return age
+    return float(math.ceil(most / _YEARS_PER[unit]))
 
 
 def number_of(text: str) -> float | None:

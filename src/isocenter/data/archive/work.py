@@ -419,18 +419,19 @@ class _Worker:
 
     def _add_image(self, row: dict[str, Any], case: Any, where: Belonging) -> None:
         self.rows.add("instances", row)
-        for label in label_rows(case, row, where, self.setup.policy):
-            if label["kind"] == "class" and label["value"]:
-                who = KnownIdentity(patient_key=row["patient_key"])
-                speaker = Speaker(self.names, self.setup.policy, where.domain, where.inner, where.collection, self.rows)
-                label["value"] = speaker.clean(label["value"], who, row["patient_key"])
+        for label in label_rows(case, row, where, self._speaker(where)):
             self.rows.add("labels", {**label, "path": row.get("path") if label["kind"] == "mask" else None})
         if case.split:
             self._split(row, case.split, where)
 
+    def _speaker(self, where: Belonging) -> Speaker:
+        return Speaker(self.names, self.setup.policy, where.domain, where.inner, where.collection, self.rows)
+
     def _split(self, row: dict[str, Any], split: str, where: Belonging) -> None:
         cohort = where.collection or f"set {self.names.token('set', where.root_name)[:8]}"
-        self.rows.add("splits", {"cohort": cohort, "patient_key": row["patient_key"], "split": split})
+        key = row["patient_key"]
+        split = self._speaker(where).code(split, "", KnownIdentity(patient_key=key), key)
+        self.rows.add("splits", {"cohort": cohort, "patient_key": key, "split": split})
 
     def _arrays(self, entry: Entry, content: bytes) -> None:
         listed, where = entry.listed, entry.where
@@ -469,7 +470,7 @@ class _Worker:
                     "labels", {**base, "name": member, "value": "", "kind": "mask", "form": "npz", "path": path}
                 )
             elif not many:
-                for label in label_rows(case, row, where, self.setup.policy):
+                for label in label_rows(case, row, where, self._speaker(where)):
                     self.rows.add("labels", label)
             if split:
                 self._split(row, split, where)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import dataclass
 from functools import lru_cache
 
-__all__ = ["KnownIdentity", "needles", "pattern"]
+__all__ = ["KnownIdentity", "beyond_ascii", "needles", "pattern"]
 
 _SPLIT = re.compile(r"[\^=,;\s\\]+")
 _LEAST_LETTERS, _LEAST_DIGITS, _LONG_NAME = 3, 4, 7
 _DIGIT = re.compile(r"\d")
 _WIDE = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
+_ACCENT = re.compile(r"[\u0300-\u036f]")
+_ESCAPE = re.compile(rb"\x1b[\x20-\x2f]*[\x30-\x7e]")
 
 
 @dataclass(frozen=True)
@@ -46,11 +49,13 @@ class KnownIdentity:
 
 @lru_cache(maxsize=4096)
 def _words(known: KnownIdentity) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return words of names and whole identifiers, lower case, longest first."""
+    """Return words of names and whole identifiers, in every spelling that lower case does not join, longest first."""
     names: set[str] = set()
     numbers = set(known.identifiers)
     for name in known.names:
-        for group in name.split("="):
+        read, *wrong = _as_latin(name) or (name,)
+        names.update(wrong)
+        for group in read.split("="):
             stripped = [part.strip(".").lower() for part in _SPLIT.split(group) if part.strip(".")]
             parts = [part for part in stripped if not any(sign.isdigit() for sign in part)]
             numbers.update(part for part in stripped if part not in parts)
@@ -68,7 +73,36 @@ def _words(known: KnownIdentity) -> tuple[tuple[str, ...], tuple[str, ...]]:
     for day in known.dates:
         if len(day) == 8 and day.isdigit():
             identifiers.update((day, f"{day[:4]}-{day[4:6]}-{day[6:]}"))
+    names, identifiers = ({s for word in words for s in _spellings(word)} for words in (names, identifiers))
     return _longest_first(names), _longest_first(identifiers)
+
+
+def _spellings(word: str) -> set[str]:
+    """Return a lower-case word as it may stand in lower case elsewhere: "straße" is STRASSE, "άλφα" is ΑΛΦΑ.
+
+    In upper case accents are often left out and letters may become two, and accents may be signs of their own.
+    """
+    if word.isascii():
+        return {word}
+    plain = unicodedata.normalize("NFC", _ACCENT.sub("", unicodedata.normalize("NFD", word)))
+    said = {word, word.upper().lower(), plain, plain.upper().lower()}
+    return said | {unicodedata.normalize(form, one) for one in said for form in ("NFC", "NFD")}
+
+
+def _as_latin(name: str) -> tuple[str, ...]:
+    """Return what a name in UTF-8 that was taken for Latin-1 is, and that in each case as taken; () for other names.
+
+    Files that state no character set are read so, and the wrong letters of ü and Ü are no letter in two cases.
+    """
+    if name.isascii():
+        return ()
+    try:
+        read = name.encode("latin-1").decode()
+    except UnicodeError:
+        return ()
+    parts = [part for part in _SPLIT.split(read) if len(part) >= _LEAST_LETTERS and not part.isascii()]
+    cases = (one for part in parts for one in (part.lower(), part.upper(), part.title()))
+    return (read, *(one.encode().decode("latin-1") for one in cases))
 
 
 def _longest_first(words: set[str]) -> tuple[str, ...]:
@@ -76,16 +110,30 @@ def _longest_first(words: set[str]) -> tuple[str, ...]:
 
 
 @lru_cache(maxsize=4096)
-def needles(known: KnownIdentity) -> tuple[bytes, ...]:
-    """Return lower-case bytes whose absence from a header shows at once that nothing known is in it."""
+def beyond_ascii(known: KnownIdentity) -> bool:
+    """Tell whether a known word has letters whose bytes hang on character set and case: `needles` may miss them."""
+    return not all(word.isascii() for words in _words(known) for word in words)
+
+
+@lru_cache(maxsize=4096)
+def needles(known: KnownIdentity, codecs: tuple[str, ...] = ()) -> tuple[bytes, ...]:
+    """Return bytes, lower case as far as ASCII goes, that known words may be in bytes of no stated character set.
+
+    Their absence shows at once that nothing known is there, unless `beyond_ascii`.
+
+    Args:
+        known: The words.
+        codecs: Of the object's own character sets, as Python names them.
+    """
     names, identifiers = _words(known)
     out: dict[bytes, None] = {}
     for word in (*names, *identifiers):
-        for encoding in ("latin-1", "utf-8", "gb18030"):
-            try:
-                out[word.encode(encoding)] = None
-            except UnicodeEncodeError:
-                continue
+        for spelled in (word,) if word.isascii() else dict.fromkeys((word, word.upper(), word.title())):
+            for encoding in ("ascii",) if spelled.isascii() else (*codecs, "latin-1", "utf-8", "gb18030"):
+                try:
+                    out[_ESCAPE.sub(b"", spelled.encode(encoding)).lower()] = None
+                except UnicodeEncodeError:
+                    continue
     return tuple(out)
 
 

@@ -12,13 +12,14 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from functools import lru_cache
 
+from pydicom._uid_dict import UID_dictionary
+
 from isocenter.core.errors import ConfigError
 from isocenter.data.images.pseudonym import pseudonym
 
 __all__ = ["MOST_DAYS", "Pseudonyms"]
 
 MOST_DAYS = 3652
-_STANDARD_ROOT = "1.2.840.10008."
 _DATE = re.compile(r"([0-9]{4})([.-]?)([0-9]{2})\2([0-9]{2})")
 
 
@@ -55,10 +56,10 @@ class Pseudonyms:
         return pseudonym(self.key, "patient", issuer, identifier)
 
     def uid(self, uid: str) -> str:
-        """Return a UID under "2.25."; those of the standard itself stay as they are.
+        """Return a UID under "2.25."; those that the standard itself gives a meaning stay as they are.
 
         Source:
-            DICOM PS3.5 B.2 (a UUID as a UID).
+            DICOM PS3.5 B.2 (a UUID as a UID), PS3.6 annex A (the UIDs of the standard).
         """
         return _uid(self.key, uid)
 
@@ -101,7 +102,8 @@ def _digest(key: bytes, *parts: str) -> bytes:
 
 @lru_cache(maxsize=65536)
 def _uid(key: bytes, uid: str) -> str:
-    if not uid or uid.startswith(_STANDARD_ROOT):
+    # Not by its root: devices have made UIDs of studies under that of the standard.
+    if not uid or uid in UID_dictionary:
         return uid
     return f"2.25.{int.from_bytes(_digest(key, 'uid', uid)[:16], 'big')}"
 

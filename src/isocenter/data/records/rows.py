@@ -232,6 +232,7 @@ class ManifestRow:
         split: "train", "validation", "test" or what the table says; "" where it says nothing.
         mask: File of a mask, "" for none.
         line: In the table.
+        words: What names the person in the row's other columns: to be cleaned from values.
     """
 
     file: str
@@ -240,6 +241,7 @@ class ManifestRow:
     split: str = ""
     mask: str = ""
     line: int = 0
+    words: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -280,6 +282,7 @@ class Found:
             no use here (a resource of another kind), "refused" is what should have been readable.
         notes: What was decided on the way ("read as Windows-1252, a guess"), in words.
         studies: Imaging studies that are spoken of.
+        suspicious: What is among the others and may say who somebody is, so that a person should look at it.
     """
 
     patients: tuple[RawPatient, ...] = ()
@@ -290,6 +293,7 @@ class Found:
     refused: tuple[Refusal, ...] = ()
     notes: tuple[str, ...] = ()
     studies: tuple[RawStudy, ...] = ()
+    suspicious: tuple[Refusal, ...] = ()
 
     def __bool__(self) -> bool:
         return any((self.patients, self.reports, self.records, self.labels, self.manifests, self.refused, self.studies))
@@ -312,6 +316,7 @@ def merge(parts: Iterable[Found]) -> Found:
         tuple(row for part in kept for row in part.refused),
         tuple(dict.fromkeys(note for part in kept for note in part.notes)),
         tuple(row for part in kept for row in part.studies),
+        tuple(row for part in kept for row in part.suspicious),
     )
 
 

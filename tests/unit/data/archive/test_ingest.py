@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pydicom
@@ -18,6 +19,7 @@ from isocenter.data.archive import engine
 from isocenter.data.archive.layout import open_archive
 from isocenter.data.catalog.catalog import open_catalog
 from isocenter.data.deidentify import Pseudonyms
+from isocenter.data.deidentify.policy import Dates
 from isocenter.data.images import read_nifti, read_picture, read_study
 from isocenter.verbs.archive_folder import problems_of
 from isocenter.verbs.ingest import IngestDocument, ingest
@@ -452,6 +454,62 @@ def test_tables_neither_number_people_nor_tell_who_is_very_old(tmp_path: Path) -
     for what in ("code, number FROM records", "name, number FROM labels", "name, value FROM labels"):
         rows = [tuple(row.values()) for row in catalog.sql(f"SELECT {what}").to_pylist()]
         assert {name: float(value) for name, value in rows} == kept
+
+
+def test_numbers_of_a_table_are_neither_dates_nor_people(tmp_path: Path) -> None:
+    rows = [
+        {"patient": f"P{n}", "surgery_date": f"2019030{n}", "national_id": f"{n}23456789", "age_at_diagnosis": 95 + n,
+         "hadm_id": 22334454 + n, "exam_year": 2018 + n, "hb": n + 0.5, "site_id": n, "extern": 70033455 + 1011 * n}
+        for n in (1, 2, 3)
+    ]  # fmt: skip
+    table(tmp_path / "s" / "outcomes.csv", rows)
+    for dates in get_args(Dates):
+        done = ingest([str(tmp_path / "s")], tmp_path / dates, workers=1, dates=dates)
+        catalog = open_catalog(tmp_path / dates)
+        found = catalog.sql("SELECT code, number, value_time FROM records ORDER BY ALL").to_pylist()
+        numbers = {(row["code"], row["number"]) for row in found if row["number"] is not None}
+        assert numbers == {
+            ("age_at_diagnosis", 90.0), *((k, float(row[k])) for row in rows for k in ("hb", "site_id", "extern")),
+        }  # fmt: skip
+        times = sorted(str(row["value_time"]) for row in found if row["value_time"])
+        assert (times == ["2019", "2019-03-01", "2019-03-02", "2019-03-03", "2020", "2021"]) == (dates == "full")
+        assert len(times) == (0 if dates == "none" else 6)
+        assert {t.reason.split(" holds")[0] for t in done.troubles if t.kind == "suspicious"} == {"column 'extern'"}
+        ignored = {t.reason.split(" numbers")[0] for t in done.troubles if t.kind == "ignored"}
+        assert ignored == {"column 'hadm_id'", "column 'national_id'"}
+
+
+def test_labels_publish_no_name_of_a_folder_or_file_and_no_free_text(tmp_path: Path) -> None:
+    told = f"Seen by Dr Jane Roe on 2024-03-01, MRN 123456, tel 555-123-4567; {CANARY}"
+    source = tmp_path / "s"
+    bids = "sub-19670412-MRN889912"
+    for number, name in enumerate((
+        f"{bids}/anat/{bids}_dseg.png", f"{CANARY}_Hans/liver.png", f"{CANARY}_Hans/img7.png", f"{CANARY}_masks/a.png",
+        "liver_masks/b.png", "sub-3/sub-3_desc-lung_mask.png",
+    )):  # fmt: skip
+        picture(source / name, number)
+    np.savez(source / "case1.npz", image=np.arange(64, dtype=np.uint8).reshape(8, 8))
+    rows = [
+        {"file": f"{CANARY}_Hans/img7.png", "mask": f"{CANARY}_Hans/liver.png"},
+        {"file": "case1.npz", "mask": ""}, {"file": "other.txt", "mask": ""},
+    ]  # fmt: skip
+    shared = {"patient": "P7", "Patient Name": f"{CANARY}^Hans", "comment": told, "age_at_scan": "95"}
+    table(source / "table.csv", [{**row, **shared} for row in rows])
+    (source / "other.txt").write_text("MRN: P7\n\nFindings: the lungs are clear in this examination.\n")
+    for pixels in (True, False):
+        place = tmp_path / f"a{pixels}"
+        ingest([str(source)], place, workers=1, pixels=pixels)
+        found = open_catalog(place).sql("SELECT name, value, number, kind FROM labels ORDER BY ALL").to_pylist()
+        masks = sorted(row["name"] for row in found if row["kind"] == "mask")
+        assert masks == ["desc-lung", "dseg", "liver_masks", "mask", "mask"]
+        comments = [row["value"] for row in found if row["name"] == "comment"]
+        assert len(comments) == 3
+        for text in comments:
+            assert text.startswith("Seen by Dr [NAME] on 20")
+            assert text.endswith("MRN [ID], tel [PHONE]; [NAME]")
+            assert "2024-03-01" not in text
+        assert {row["number"] for row in found if row["name"] == "age_at_scan"} == {90.0}
+        assert CANARY not in str(found)
 
 
 def test_what_a_copy_does_not_show_depends_on_no_order(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from deidentify_cases import (
     written,
 )
 from isocenter.core.errors import IdentityLeak, PixelError
-from isocenter.data.deidentify import KnownIdentity, LeakReport, Policy, Pseudonyms, deidentify_bytes
+from isocenter.data.deidentify import KnownIdentity, LeakReport, Policy, Pseudonyms, clean_text, deidentify_bytes
 
 NAMES = Pseudonyms(b"a key for tests")
 BARE = Policy(
@@ -412,3 +412,84 @@ def test_a_patient_who_is_called_like_a_term():
     assert after.BodyPartExamined == "CHEST"
     assert after.SeriesDescription == "[NAME] 1.0"
     assert "Marta" not in str(after)
+
+
+CASES = [
+    ("ISO_IR 100", "Müller^Jörg", "Müller"),
+    ("ISO_IR 100", "Weiß^Jörg", "Weiß"),
+    ("ISO_IR 101", "Kovářová^Anežka", "Kovářová"),
+    ("ISO_IR 144", "Иванов^Пётр", "Иванов"),
+    ("ISO_IR 126", "Παπαδόπουλος^Νίκος", "Παπαδόπουλος"),
+    ("ISO_IR 148", "Yıldırım^Çağla", "Yıldırım"),
+    ("ISO_IR 192", "Иванов^Пётр", "Иванов"),
+    ("ISO_IR 192", "Þórðarson^Ævar", "Þórðarson"),
+    ("ISO_IR 192", "Wang^XiaoDong=王^小东", "王小东"),
+    ("GB18030", "Wang^XiaoDong=王^小东", "王小东"),
+    ("\\ISO 2022 IR 87", "Yamada^Tarou=山田^太郎=やまだ^たろう", "山田"),
+    ("\\ISO 2022 IR 87", "Yamada^Tarou=山田^太郎=やまだ^たろう", "やまだ"),
+    ("ISO_IR 13\\ISO 2022 IR 87", "ﾔﾏﾀﾞ^ﾀﾛｳ=山田^太郎=やまだ^たろう", "山田"),
+    ("\\ISO 2022 IR 149", "Hong^Gildong=洪^吉洞=홍^길동", "길동"),
+]
+
+
+@pytest.mark.parametrize("change", [str, str.upper, str.lower, str.title, str.swapcase], ids=lambda f: f.__name__)
+@pytest.mark.parametrize(("charset", "name", "word"), CASES, ids=lambda text: str(text)[:20])
+def test_a_name_is_found_in_every_character_set_and_case(charset, name, word, change):
+    """In elements that are kept as they are, and under UN; the name itself may be written in any case too."""
+    said = change(word)
+    if charset == "ISO_IR 148" and change is str.upper:
+        said = "YILDIRIM"  # İ and ı are other letters in Turkish; Latin-5 has both, Python's upper() knows one
+    for given in (name, change(name)):
+        ds = plain_ct(name=given)
+        ds.SpecificCharacterSet = charset.split("\\")
+        ds.Manufacturer, ds.ConvolutionKernel = f"ACME {said}", "B30f"
+        ds.SoftwareVersions = ["VB20", said]
+        plain = element_value(written(ds), b"\x08\x00\x70\x00LO")
+        if change is not str.swapcase:  # no text, so that no case can be told: lower, upper and title are looked for
+            ds.ICCProfile = b"\0\1" + plain + b"\2" * (len(plain) % 2)
+        data = written(ds)
+        raw = element(0x00181160, "UN", plain, implicit=False, big=False)
+        at = data.index(b"\x18\x00\x10\x12SH")
+        done = deidentify_bytes(data[:at] + raw + data[at:], NAMES, Policy())
+        after = read(done.data)
+        assert after.Manufacturer == "ACME [NAME]"
+        assert list(after.SoftwareVersions) == ["VB20", "[NAME]"]
+        assert after.ConvolutionKernel == "B30f"
+        assert after.FilterType == "ACME [NAME]"
+        assert "ICCProfile" not in after
+        assert {s.tag for s in done.suspicious} >= {"00080070", "00181020", "00181160"}
+
+
+def element_value(data: bytes, head: bytes) -> bytes:
+    """Return the value of the first element of a short VR that begins so."""
+    at = data.index(head) + len(head)
+    return data[at + 2 : at + 2 + struct.unpack_from("<H", data, at)[0]]
+
+
+def test_other_spellings_of_a_name_are_found():
+    """Without accents, with ss, with accents of their own, in bytes of UTF-8 where no character set is stated."""
+    known = KnownIdentity(names=("Straße^Zoë", "Παπαδόπουλος^Νίκος"))
+    text = "STRASSE or ZOE or Zoe\u0308 and ΠΑΠΑΔΟΠΟΥΛΟΣ; Zoetrope"
+    assert clean_text(text, known=known).text == "[NAME] or [NAME] or [NAME] and [NAME]; Zoetrope"
+    ds = plain_ct(name="MÜLLER^JÖRG")
+    ds.Manufacturer = "ACME Müller"
+    ds.SpecificCharacterSet = "ISO_IR 192"
+    data = written(ds).replace(b"ISO_IR 192", b"ISO_IR 100")
+    assert "MÜLLER".encode() in data
+    after = read(deidentify_bytes(data, NAMES, Policy()).data)
+    assert after.Manufacturer == "ACME [NAME]"
+
+
+def test_order_numbers_and_uids_that_the_standard_does_not_know_go():
+    """The table names no retired attributes; UIDs of studies have been made under the standard's root."""
+    ds = plain_ct()
+    for tag in (0x00401006, 0x00401007, 0x00402006, 0x00402007, 0x00402016, 0x00402017):
+        ds.add_new(tag, "LO" if tag & 0xFFFF > 0x2010 else "SH", "ORD7788123")
+    ds.StudyInstanceUID = "1.2.840.10008.113619.77123.20240301"
+    ds.FrameOfReferenceUID = "1.2.840.10008.1.4.1.1"
+    done = deidentify_bytes(written(ds), NAMES, Policy())
+    assert b"7788123" not in done.data
+    assert b"77123" not in done.data
+    after = read(done.data)
+    assert after.StudyInstanceUID == NAMES.uid("1.2.840.10008.113619.77123.20240301")
+    assert after.FrameOfReferenceUID == "1.2.840.10008.1.4.1.1"  # Talairach Brain Atlas, a well-known frame

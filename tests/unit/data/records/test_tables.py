@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 
 import pytest
 
@@ -11,6 +12,7 @@ from isocenter.data.records import ReadOptions
 from isocenter.data.records.rows import merge
 from isocenter.data.records.tables import read_table, stream_parquet, stream_table
 from isocenter.data.records.tables.delimited import tell_shape
+from isocenter.data.records.tables.roles import tell_roles
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "latin-1", "cp1252"])
@@ -209,3 +211,76 @@ def test_columns_that_say_who_somebody_is_give_no_value():
     # A number of a surgeon, and a reader's answer, name nobody.
     codes = read_table(b"patient,surgeon,reader1\n1,3,yes\n2,4,no\n", "b.csv")
     assert {r.code for r in codes.records} == {"surgeon", "reader1"}
+
+
+def roles_of(heading: str, *columns: Sequence[str]) -> dict[str, str]:
+    columns_of, _ = tell_roles(heading.split(","), list(zip(*columns, strict=True)))
+    return {column.heading: column.role for column in columns_of}
+
+
+@pytest.mark.parametrize(
+    ("heading", "cells"),
+    [
+        ("surgery_date", ["20190304", "20200102"]), ("surgery_date", ["20190304.0", "20200102.0"]),
+        ("x", ["20190304", "20200102", "99999999"]), ("seen", ["201903041605", "202001020000"]),
+        ("seen", ["20190304160501"]), ("exam_year", ["2019", "2020"]), ("sample.yr", ["1995", "2003"]),
+        ("op_date", ["43528", "43901"]), ("Datum_OP", ["1551657600", "1551657700"]),
+    ],
+)  # fmt: skip
+def test_numbers_that_are_dates_are_moments(heading, cells):
+    assert roles_of(f"patient,{heading}", [str(n) for n in range(len(cells))], cells)[heading] == "moment"
+
+
+@pytest.mark.parametrize(
+    ("heading", "cells"),
+    [
+        ("national_id", ["123456789", "223456789", "323456780"]), ("hadm_id", ["22334455", "22334455", "22334456"]),
+        ("Account no.", ["551234", "551235"]), ("caseNumber", ["2019001.0", "2019002.0"]), ("id2", ["88123", "88124"]),
+        ("Fallnummer", ["88123456"]), ("insurance_policy_number", ["88123456", "98123457"]), ("csn", ["100200300"]),
+    ],
+)  # fmt: skip
+def test_numbers_of_people_give_no_value(heading, cells):
+    table = "".join(f"{n},{cell},{n + 0.5}\n" for n, cell in enumerate(cells, start=1))
+    found = read_table(f"patient,{heading},hb\n{table}".encode(), "a.csv")
+    assert {r.code for r in found.records} == {"hb"}
+    assert not found.suspicious
+    assert any("numbers people" in r.reason for r in found.refused) or "insurance" in heading
+
+
+@pytest.mark.parametrize(
+    ("heading", "cells"),
+    [
+        ("hb", ["12.5", "13.25", "9"]), ("platelets", ["150000", "251000", "199000"]), ("wbc_count", ["1234567"] * 3),
+        ("number of cells", ["1234567", "7654321", "2345678"]), ("voxels", ["10033455", "20033456", "30033457"]),
+        ("volume [mm3]", ["20190304", "20200102", "10010"]), ("site_id", ["10001", "10002", "10003"]),
+        ("scanner_id", ["1", "2", "1"]), ("concept_id", ["40212223", "40212224", "40212225"]), ("hu", ["2019", "1950"]),
+        ("arm_no", ["1", "2"]), ("case_no", ["1", "2", "3"]), ("visit_date", ["0", "14", "28"]), ("los", ["3", "12"]),
+        ("days_to_date", ["43528", "43901"]), ("years_of_smoking", ["20", "40"]), ("load", ["1003345", "33456", "9"]),
+        ("itemid", ["220045", "220045", "220046"]), ("mr_volume_mm3", ["20190304", "1234567", "12345"]),
+        ("neutrophil_count", ["2019", "1999"]), ("grade", ["1", "2"]), ("dose_mg", ["1950", "2000"]),
+    ],
+)  # fmt: skip
+def test_measurements_counts_and_categories_stay_numbers(heading, cells):
+    table = "".join(f"{n},{cell},x\n" for n, cell in enumerate(cells, start=1))
+    found = read_table(f"patient,{heading},stage\n{table}".encode(), "a.csv")
+    numbers = [r.number for r in found.records if r.code != "stage"]
+    assert numbers == [float(cell) for cell in cells]
+    assert not found.suspicious
+    assert not found.refused
+
+
+@pytest.mark.parametrize(
+    ("heading", "cells"),
+    [("rx_id", ["1234567", "1234567", "1234568"]), ("extern", ["10033455", "20033456", "30033457"])],
+)
+def test_undecided_numbers_stay_and_are_told(heading, cells):
+    table = "".join(f"{n},{cell}\n" for n, cell in enumerate(cells, start=1))
+    found = read_table(f"patient,{heading}\n{table}".encode(), "a.csv")
+    assert [r.number for r in found.records] == [float(cell) for cell in cells]
+    assert [(r.where, r.reason.split(" holds")[0]) for r in found.suspicious] == [("a.csv", f"column {heading!r}")]
+
+
+def test_a_compact_date_is_a_moment_also_of_floats():
+    found = read_table(b"patient,study_date,biopsy_date,hb\n1,20190304.0,20190301.0,12\n2,20200102.0,,11\n", "a.csv")
+    assert {r.time for r in found.records} == {"2019-03-04", "2020-01-02"}
+    assert [r.value_time for r in found.records if r.code == "biopsy_date"] == ["2019-03-01"]

@@ -8,14 +8,14 @@ from pydicom.charset import convert_encodings, decode_bytes, encode_string
 
 from isocenter.data.images.quiet import quiet
 
-__all__ = ["decoded", "encoded"]
+__all__ = ["codecs_of", "decoded", "encoded"]
 
 # Where a code extension falls back to the first character set (PS3.5 6.1.2.5.3).
 _DELIMITERS = set(b"\r\n\t\f\\^=")
 
 
 @lru_cache(maxsize=256)
-def _codecs(character_set: bytes) -> tuple[str, ...]:
+def codecs_of(character_set: bytes) -> tuple[str, ...]:
     """Return codecs for a raw Specific Character Set; Latin-1, which every byte has, where it names none."""
     names = character_set.decode("latin-1").strip("\0 ").split("\\")
     try:
@@ -30,7 +30,7 @@ def decoded(raw: bytes, character_set: bytes) -> str:
     if raw.isascii() and b"\x1b" not in raw:
         return raw.decode("ascii")
     with quiet():
-        return str(decode_bytes(raw, list(_codecs(character_set)), _DELIMITERS))
+        return str(decode_bytes(raw, list(codecs_of(character_set)), _DELIMITERS))
 
 
 def encoded(text: str, character_set: bytes) -> bytes:
@@ -38,4 +38,4 @@ def encoded(text: str, character_set: bytes) -> bytes:
     if text.isascii():
         return text.encode("ascii")
     with quiet():
-        return bytes(encode_string(text, list(_codecs(character_set))))
+        return bytes(encode_string(text, list(codecs_of(character_set))))

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from pydicom.uid import PYDICOM_IMPLEMENTATION_UID
 
 from isocenter.core.errors import PixelError
+from isocenter.data.deidentify.dicom.charset import codecs_of
 from isocenter.data.deidentify.dicom.elements import Elements, adding_up
 from isocenter.data.deidentify.dicom.neighbours import Circumstances, Neighbours
 from isocenter.data.deidentify.dicom.pixels import blank_text
@@ -25,7 +26,7 @@ from isocenter.data.deidentify.dicom.skim import Facts, identity_of, skim
 from isocenter.data.deidentify.dicom.values import padded
 from isocenter.data.deidentify.dicom.walk import Disorder, Walker
 from isocenter.data.deidentify.dicom.words import Words
-from isocenter.data.deidentify.identity import KnownIdentity, needles
+from isocenter.data.deidentify.identity import KnownIdentity, beyond_ascii, needles
 from isocenter.data.deidentify.policy import Policy
 from isocenter.data.deidentify.pseudonyms import Pseudonyms
 from isocenter.version import __version__
@@ -174,6 +175,8 @@ def _cleaned(
 ) -> tuple[Walker, list[bytes | memoryview], Facts, Words]:
     """Walk once, and once more with an eye on everything that is kept where a known word is still in it.
 
+    Bytes tell that at once for words of ASCII; for others the walk that looks at every text is the only one.
+
     Raises:
         Disorder: Elements are not in ascending order, so that the first look may have missed whose it is.
     """
@@ -182,7 +185,7 @@ def _cleaned(
     patient = known.patient_key or facts.patient_key(names)
     days = {"shifted": names.shift_days(patient), "full": 0, "none": None}[policy.retain_dates]
     stated = _stated(patient, policy) if facts.raw(0x00080016) or facts.raw(0x00080018) or facts.raw(0x00100020) else {}
-    for check in (False, True):
+    for check in (True,) if beyond_ascii(known) else (False, True):
         words = Words(names, policy, known, patient, days, facts.raw(0x00080005))
         walker = Walker(data, words, stated, big=layout.big, check=check, source=source)
         pieces = walker.run(start, implicit=layout.implicit)
@@ -213,7 +216,8 @@ def _note_streams(walker: Walker) -> None:
     for _, body in walker.pixels:
         # Comments and application segments of JPEG streams stand at their beginning; the stream itself is not changed.
         begins = data[body : body + _STREAM_HEAD].lower()
-        if data[body - 4 : body] == b"\xff" * 4 and any(len(w) >= _TELLING and w in begins for w in needles(known)):
+        words = needles(known, codecs_of(walker.words.encodings))
+        if data[body - 4 : body] == b"\xff" * 4 and any(len(w) >= _TELLING and w in begins for w in words):
             walker.found.append((0x7FE00010, "a word of the patient's identity inside the compressed stream; it stays"))
 
 

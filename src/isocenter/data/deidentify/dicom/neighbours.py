@@ -19,7 +19,7 @@ from isocenter.data.deidentify.dicom.elements import UNDEFINED, Broken, Elements
 from isocenter.data.deidentify.dicom.skim import WANTED, Facts
 from isocenter.data.deidentify.dicom.walk import Disorder, Level, Walker
 from isocenter.data.deidentify.dicom.words import Words
-from isocenter.data.deidentify.identity import KnownIdentity, needles
+from isocenter.data.deidentify.identity import KnownIdentity, beyond_ascii, needles
 from isocenter.data.deidentify.policy import Policy
 from isocenter.data.deidentify.pseudonyms import Pseudonyms
 
@@ -251,6 +251,8 @@ def _followed(
     """
     circumstances, values = template.circumstances, template.facts.values
     encodings = template.facts.raw(_CHARSET)
+    # Of words beyond ASCII bytes tell nothing: every walk, also that of the template, looks at every text.
+    always = beyond_ascii(template.known)
 
     def walker_of(*, check: bool) -> Walker:
         words = Words(
@@ -276,7 +278,7 @@ def _followed(
         else:
             stop = position + len(part.data)
             if part.out is None:
-                plain = walker_of(check=False) if template.check else None
+                plain = walker_of(check=False) if template.check and not always else None
                 _walked(part, walker, plain, level, position)
             walker.removed.update(part.removed)
             walker.found.extend(part.found)
@@ -291,7 +293,7 @@ def _followed(
         raise _Otherwise
     walker.stretch(level, position, len(data))
     # The whole walk goes a second time over a file only if the first has left a known word in its header.
-    if leaks != template.check or (not leaks and _has_known(walker, pieces)):
+    if not always and (leaks != template.check or (not leaks and _has_known(walker, pieces))):
         raise _Otherwise
     return walker, pieces, Facts(values), words
 

@@ -71,6 +71,9 @@ ItineraryIDAssigningAuthority RouteID RouteIDAssigningAuthority CarrierID Storag
 RouteSegmentID RouteSegmentStartLocationID RouteSegmentEndLocationID CodingSchemeResponsibleOrganization
 HL7InstanceIdentifier DeviceID SecondaryCaptureDeviceID ErrorComment OffendingElement
 CodingSchemeURL PTOLocationDescription EncryptedAttributesSequence
+PlacerOrderNumberProcedure FillerOrderNumberProcedure PlacerOrderNumberImagingServiceRequestRetired
+FillerOrderNumberImagingServiceRequestRetired HardcopyCreationDeviceID SubstanceAdministrationDeviceID PrintJobID
+PrintQueueID
 """
 _REMOVED = frozenset(_REMOVED_WORDS.split())
 # Coded meanings: words of a terminology, many of them eponyms that look like names of persons.

@@ -14,7 +14,7 @@ from isocenter.data.deidentify.policy import Policy
 from isocenter.data.deidentify.pseudonyms import Pseudonyms
 from isocenter.data.images.patient import identifies
 
-__all__ = ["WANTED", "Facts", "identity_of", "skim"]
+__all__ = ["WANTED", "Facts", "identity_of", "skim", "somebodys"]
 
 _NAMES = (0x00100010, 0x00101001, 0x00101005, 0x00101060, 0x00080090, 0x00081048, 0x00081050, 0x00081060, 0x00081070)
 _NUMBERS = (0x00100020, 0x00101000, 0x00080050, 0x00101090, 0x00102154, 0x00101040)
@@ -77,17 +77,19 @@ class Facts:
 
 def identity_of(facts: Facts) -> KnownIdentity:
     """Return the words of the patient that an object itself says."""
-    found = (text for tag in _NAMES if (text := facts.text(tag)))
-    listed = [part for text in found for part in text.split("\\") if part.strip(" ^").lower() not in _NOBODY]
-    numbers = [
-        part
-        for tag in _NUMBERS
-        if (text := facts.text(tag))
-        for part in text.split("\\")
-        if part.lower() not in _NOBODY
-    ]
+    listed, numbers = somebodys(*map(facts.text, _NAMES)), somebodys(*map(facts.text, _NUMBERS))
     born = facts.text(_BIRTH)
-    return KnownIdentity(tuple(listed), tuple(numbers), (born,) if born else ())
+    return KnownIdentity(listed, numbers, (born,) if born else ())
+
+
+def somebodys(*texts: str) -> tuple[str, ...]:
+    r"""Return the values of elements of names or numbers that name somebody.
+
+    Example:
+        >>> somebodys("", "Okonkwo^Ada\\HEAD")
+        ('Okonkwo^Ada',)
+    """
+    return tuple(part for text in texts if text for part in text.split("\\") if part.strip(" ^").lower() not in _NOBODY)
 
 
 def skim(data: bytes, position: int, policy: Policy, *, implicit: bool, big: bool, source: str = "") -> Facts:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from isocenter.data.deidentify.dicom.charset import decoded, encoded
+from isocenter.data.deidentify.dicom.charset import codecs_of, decoded, encoded
 from isocenter.data.deidentify.dicom.plan import LONG_VRS, TEXT_VRS, Entry
 from isocenter.data.deidentify.dicom.profile import (
     AGE,
@@ -154,7 +154,7 @@ def _text(
     vr = entry.vr
     if vr not in TEXT_VRS:
         lower = raw.lower()
-        if any(word in lower for word in needles(words.known)):
+        if any(word in lower for word in needles(words.known, codecs_of(words.encodings))):
             found.append((entry.tag, "bytes that hold a word of the patient's identity; removed"))
             return b"", REMOVE
         return None

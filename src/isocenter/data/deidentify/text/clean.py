@@ -70,6 +70,7 @@ _THEN: tuple[tuple[str, Callable[[str], list[tuple[int, int]]]], ...] = (
 )
 _OLD = re.compile(
     r"(?<![\w.])(?P<v>9\d|1[01]\d)(?=[\s-]*(?:years?|yrs?|y[./]?o\b|y/o|year-old|jahre|jährig|años|岁|[MF]\b|yo\b))"
+    r"|(?<![\w.])(?P<u>(?:9\d|1[01]\d)[.,]\d{1,2})(?=[\s-]*(?:years?|yrs?|jahre|años|岁))"
     r"|\b(?:aged?|age:|alter:?|edad:?)\s*(?P<w>9\d|1[01]\d)(?![\d.])",
     re.IGNORECASE,
 )
@@ -117,8 +118,8 @@ def clean_text(
     for engine in engines:
         spans += [Span(start, end, kind, _MARKS.get(kind, "[ID]")) for start, end, kind in engine.find(text)]
     for hit in _OLD.finditer(text):
-        group = "v" if hit["v"] else "w"
-        spans.append(Span(hit.start(group), hit.end(group), "age", "90+"))
+        start, end = hit.span(hit.lastgroup or 0)
+        spans.append(Span(start, end, "age", "90+"))
     return _replaced(text, _apart(text, spans))
 
 

@@ -8,7 +8,17 @@ from dataclasses import replace
 
 from isocenter.data.records.fhir.bundle import Resources, first_identifier
 from isocenter.data.records.fhir.nodes import Node
-from isocenter.data.records.fhir.values import Coded, Value, coded, human_name, moment, numbered, quantity, value_of
+from isocenter.data.records.fhir.values import (
+    Coded,
+    Value,
+    coded,
+    human_name,
+    moment,
+    numbered,
+    quantity,
+    value_of,
+    written,
+)
 from isocenter.data.records.moments import fhir_moment
 from isocenter.data.records.people import as_sex, words_of
 from isocenter.data.records.rows import Kind, RawPatient, RawRecord, Status
@@ -137,7 +147,9 @@ def condition(node: Node, resources: Resources) -> Iterator[RawRecord]:
     for key in ("onsetAge", "abatementAge"):
         age = quantity(node.one(key))
         if age is not None:
-            words.append(f"{key[:-3]} {age.text or age.number} {age.unit}")
+            # Written as people write it: who cleans texts of great ages knows "97 years", and not "97.0 a".
+            unit = "years" if age.unit in ("a", "y", "yr") else age.unit
+            words.append(f"{key[:-3]} {age.text or written(age.number or 0.0)} {unit}")
     words += [node.text("onsetString"), node.text("abatementString"), _notes(node)]
     row = _row(node, resources, "condition", code, time, node.one("subject"))
     ended = moment(node, "abatementDateTime", "abatementPeriod")

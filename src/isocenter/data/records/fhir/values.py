@@ -12,7 +12,18 @@ from isocenter.data.records.markup import plain_text
 from isocenter.data.records.moments import fhir_moment
 from isocenter.data.records.people import is_ucum, person_name
 
-__all__ = ["Coded", "Value", "attachment_text", "coded", "human_name", "moment", "numbered", "quantity", "value_of"]
+__all__ = [
+    "Coded",
+    "Value",
+    "attachment_text",
+    "coded",
+    "human_name",
+    "moment",
+    "numbered",
+    "quantity",
+    "value_of",
+    "written",
+]
 
 _UCUM = "http://unitsofmeasure.org"
 _PREFERRED = ("http://loinc.org", "http://snomed.info/sct", "http://www.nlm.nih.gov/research/umls/rxnorm")
@@ -65,11 +76,12 @@ def quantity(node: Node) -> Value | None:
     unit = node.text("code") if node.text("system") == _UCUM else node.text("unit") or node.text("code")
     comparator = node.text("comparator")
     if comparator:
-        return Value(None, unit, f"{comparator}{_written(number)}")
+        return Value(None, unit, f"{comparator}{written(number)}")
     return Value(number, unit)
 
 
-def _written(number: float) -> str:
+def written(number: float) -> str:
+    """Return a number without a fraction that says nothing."""
     return str(int(number)) if number == int(number) and abs(number) < 1e15 else repr(number)
 
 
@@ -133,12 +145,12 @@ def _of_kind(node: Node, key: str, kind: str) -> Value | None:
 def _between(one: Value | None, other: Value | None, mark: str) -> Value | None:
     if one is None and other is None:
         return None
-    parts = ["" if v is None else (v.text or _written(v.number or 0.0)) for v in (one, other)]
+    parts = ["" if v is None else (v.text or written(v.number or 0.0)) for v in (one, other)]
     units = [v.unit for v in (one, other) if v is not None and v.unit]
     if mark == "-" or len(set(units)) <= 1:
         return Value(None, units[0] if units else "", mark.join(parts))
-    written = [f"{part} {unit}" for part, unit in zip(parts, units, strict=False)]
-    return Value(text=mark.join(written))
+    both = [f"{part} {unit}" for part, unit in zip(parts, units, strict=False)]
+    return Value(text=mark.join(both))
 
 
 def human_name(node: Node) -> str:

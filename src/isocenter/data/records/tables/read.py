@@ -28,14 +28,17 @@ from isocenter.data.records.rows import (
     RawPatient,
     RawRecord,
     RawReport,
+    Refusal,
     Status,
     merge,
 )
 from isocenter.data.records.tables.delimited import RawTable, opened_table
+from isocenter.data.records.tables.headings import may_number, numbers_people
 from isocenter.data.records.tables.roles import (
     SECTIONS,
     ColumnRole,
     day_comes_first,
+    is_age,
     is_missing,
     tell_roles,
 )
@@ -185,11 +188,28 @@ def rows_of_table(table: RawTable, complaints: Complaints, options: ReadOptions 
         notes.append("patients are written as 7.0 and read as 7")
     if not sample:
         complaints.add("a heading without a row", 1)
-    yield Found(notes=tuple(f"{complaints.where}: {note}" for note in notes))
+    suspects = tuple(_suspects(columns, sample, complaints))
+    yield Found(notes=tuple(f"{complaints.where}: {note}" for note in notes), suspicious=suspects)
     rows = itertools.chain(sample, table.rows)
     while chunk := list(itertools.islice(rows, _CHUNK)):
         yield _of_chunk(reading, chunk)
     yield Found(refused=complaints.refusals())
+
+
+def _suspects(
+    columns: Sequence[ColumnRole], sample: Sequence[tuple[int, list[str]]], complaints: Complaints
+) -> Iterator[Refusal]:
+    """Yield columns that are kept and may number people; complain of those that do, so that no column goes unsaid."""
+    for column in columns:
+        if column.unit or column.role not in ("", "person"):
+            continue
+        known = [cells[column.place].strip() for _, cells in sample if not is_missing(cells[column.place])]
+        if column.role and numbers_people(column.name, known):
+            reason = f"column {column.heading!r} numbers people or what is theirs: no value is taken from it"
+            complaints.add(reason, 1, "ignored")
+        elif not column.role and may_number(column.name, known):
+            reason = f"column {column.heading!r} holds long whole numbers that may number people or times; they stay"
+            yield Refusal(complaints.where, reason, "ignored")
 
 
 def _without_heading(table: RawTable, sample: Sequence[tuple[int, list[str]]], source: str) -> Found | None:
@@ -285,8 +305,8 @@ def _moment(reading: _Reading, column: ColumnRole, cells: Sequence[str], line: i
     if not text:
         return ""
     found = table_moment(text, day_first=reading.day_first[column.place])
-    if found is None and re.fullmatch(r"\d{4}\.0", text):
-        found = text[:4]
+    if found is None and (whole := re.fullmatch(r"(\d{4}|\d{8}|\d{12}|\d{14})\.0+", text)):
+        found = table_moment(whole[1])
     if found is None:
         both = re.fullmatch(r"\d{1,2}/\d{1,2}/\d{4}", text) is not None
         told = "is a date that reads both ways; say day_first" if both else "is no date"
@@ -337,7 +357,7 @@ def _value(reading: _Reading, column: ColumnRole, cells: Sequence[str], line: in
     if column.role == "moment" or _dated(text):
         moment = _moment(reading, column, cells, line)
         return _Value(moment=moment) if moment else None
-    if column.role == "age" and (told := _AGE.fullmatch(text)):
+    if (column.role == "age" or is_age(column.name)) and (told := _AGE.fullmatch(text)):
         return _Value(float(told[1]), _AGE_UNITS[told[2].upper()])
     if number is not None:
         return _Value(number, column.unit)
@@ -439,4 +459,5 @@ def _manifest_row(
     values = {c.heading: text for c in reading.columns if c.role not in left_out and (text := _cell(c, cells))}
     mask = _cell(reading.one("mask"), cells).replace("\\", "/")
     folded = _SPLITS.get(split.casefold(), split)
-    return ManifestRow(name, MappingProxyType(values), shared.patient, folded, mask, line)
+    words = words_of(_cell(c, cells) for c in reading.of("name", "person"))
+    return ManifestRow(name, MappingProxyType(values), shared.patient, folded, mask, line, words)

@@ -8,12 +8,20 @@ from __future__ import annotations
 
 import itertools
 import re
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from isocenter.core.errors import ConfigError, UnitsError
 from isocenter.data.records.moments import table_moment
+from isocenter.data.records.tables.headings import (
+    compact_moment,
+    folded,
+    heading_words,
+    numbers_people,
+    says_age,
+    says_moments,
+)
 from isocenter.data.tables.columns import MISSING, split_heading
 
 __all__ = ["ROLES", "SECTIONS", "ColumnRole", "day_comes_first", "is_age", "is_missing", "tell_roles"]
@@ -91,7 +99,6 @@ _BY_NAME = {name: role for role, names in reversed(_SPELLINGS.items()) for name 
 _ONCE = frozenset(ROLES) - {"person"}
 _OF_A_PERSON = ("patient", "accession", "study_uid", "birth_date", "name")
 """Roles whose columns say who somebody is, also where another column has taken the role."""
-_WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[^\W\d_A-Z]+|[^\W\d_]+")
 _NUMBERED = frozenset(
     [
         "mrn", "ssn", "nhs", "nhsno", "cpr", "bsn", "nhc", "passport", "passnummer", "phone", "phoneno", "telephone",
@@ -203,8 +210,11 @@ def tell_roles(
         if not role and _says_who(column.name, cells[column.place]):
             role = "person"
             notes.append(f"column {column.heading!r} says who somebody is, by its heading: no value is taken from it")
-        if not role and _all_moments(cells[column.place]):
+        if not role and (_all_moments(cells[column.place]) or _are_moments(column, cells[column.place])):
             role = "moment"
+        if not role and not column.unit and numbers_people(column.name, cells[column.place]):
+            role = "person"
+            notes.append(f"column {column.heading!r} numbers people or what is theirs: no value is taken from it")
         out.append(ColumnRole(column.place, column.heading, column.name, column.unit, role))
     return out, notes
 
@@ -240,9 +250,9 @@ def _by_heading(
     texts = []
     wanted = []
     for column in columns:
-        role = _BY_NAME.get(_folded(column.name), "")
+        role = _BY_NAME.get(folded(column.name), "")
         if role and column.place not in roles and _fits(role, cells[column.place]):
-            order = _SPELLINGS[role].index(_folded(column.name))
+            order = _SPELLINGS[role].index(folded(column.name))
             if role == "file":  # a name with an image's ending is better than one without
                 order -= 100 * sum(bool(_IMAGE_ENDINGS.search(c)) for c in cells[column.place][:20])
             wanted.append((order, column.place, role))
@@ -315,14 +325,15 @@ def _settle(roles: dict[int, str], texts: Sequence[int], cells: Mapping[int, lis
                 del roles[place]
 
 
+@lru_cache(maxsize=8192)
 def is_age(heading: str) -> bool:
     """Tell whether a heading is that of a person's age.
 
     Example:
-        >>> is_age("Patient Age"), is_age("age of the lesion")
-        (True, False)
+        >>> is_age("Patient Age"), is_age("age_at_diagnosis"), is_age("age of the lesion")
+        (True, True, False)
     """
-    return _BY_NAME.get(_folded(heading), "") == "age"
+    return _BY_NAME.get(folded(heading), "") == "age" or says_age(heading)
 
 
 def _says_who(heading: str, known: Sequence[str]) -> bool:
@@ -334,10 +345,10 @@ def _says_who(heading: str, known: Sequence[str]) -> bool:
         >>> _says_who("birth weight", ["3100"]), _says_who("nhsNumber", ["9434765919"]), _says_who("MRN2", ["7"])
         (False, True, True)
     """
-    role = _BY_NAME.get(_folded(heading), "")
+    role = _BY_NAME.get(folded(heading), "")
     if role in _OF_A_PERSON:
         return True
-    words = [_folded(word) for word in _WORDS.findall(heading)]
+    words = heading_words(heading)
     runs = {"".join(words[first:last]) for first in range(len(words)) for last in range(first + 1, first + 4)}
     if runs & _NUMBERED:
         return True
@@ -345,14 +356,13 @@ def _says_who(heading: str, known: Sequence[str]) -> bool:
     return called and any(re.search(r"[^\W\d_]{3}", cell) for cell in known)
 
 
-def _folded(name: str) -> str:
-    """Return a heading in small letters without accents, blanks and marks."""
-    plain = unicodedata.normalize("NFKD", name.casefold())
-    return "".join(c for c in plain if c.isalnum() and not unicodedata.combining(c))
-
-
 def _looks_like_date(cell: str) -> bool:
-    return table_moment(cell) is not None or table_moment(cell, day_first=True) is not None
+    found = table_moment(cell) or table_moment(cell, day_first=True) or compact_moment(cell)
+    return found is not None
+
+
+def _are_moments(column: ColumnRole, known: Sequence[str]) -> bool:
+    return not column.unit and says_moments(column.name, known)
 
 
 def _all_moments(known: Sequence[str]) -> bool:

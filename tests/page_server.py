@@ -194,7 +194,8 @@ class BallInteractions:
         return {name: both for work in self.sessions.values() for name, both in work.masks.items()}
 
     def masks(self, image: str) -> tuple[MaskItem, ...]:
-        return tuple(item for item, _ in self._all().values() if item.image == image)
+        found = (item for item, _ in self._all().values() if item.image == image)
+        return tuple(sorted(found, key=lambda item: item.created))
 
     def mask(self, mask: str) -> tuple[MaskItem, Change]:
         if mask not in self._all():

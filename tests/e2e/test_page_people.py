@@ -15,6 +15,8 @@ import pytest
 from isocenter.viewer.wire import decode_levels, unpack
 from page_cases import GRIDS, REPLAY_BYTES, TOKEN, Tab, acts, browsing, serving, wait_for_acts, write_phantoms
 
+pytestmark = pytest.mark.enable_socket  # the server's answers are asked for from here too
+
 CONFIRM = "[data-command='interact.confirm']"
 MARKING = "document.querySelector('.state')?.textContent.startsWith('Marking')"
 
@@ -307,8 +309,9 @@ def test_a_long_replay_is_taken_and_a_longer_one_is_not_tried_for_ever(
     _answered(tab, 25)
     assert wait_for_acts(work, before + 1)[-1] == {"kind": "replay", "acts": 25}
     assert _marked(tab) > 50
-    too_long = [one, *_scribbles(45)]
-    assert len(json.dumps(too_long, separators=(",", ":"))) > REPLAY_BYTES
+    too_long = [one, *_scribbles(60)]
+    length = len(json.dumps(too_long, separators=(",", ":")))
+    assert length > REPLAY_BYTES
     _plant(tab, too_long)
     tab.page.get_by_text("too long to be told to the server again").wait_for()
     tab.until(MARKING)

@@ -28,6 +28,8 @@ from isocenter.testing.dicom_phantom import write_ct_series
 
 SERVER = Path(__file__).with_name("page_server.py")
 TOKEN = "page-tests-page-tests-page-tests"
+REPLAY_BYTES = 2 << 20
+"""The longest replay that `page_server` takes."""
 RADIUS_MM, SMALL_MM, BAND_MM = 9.0, 5.0, 2.0
 """Of the balls that `page_server` answers with, of their alternative, and of the doubt at their edge."""
 LANDMARKS_LPS_MM = {"L": (38.0, 3.0, -4.0), "A": (5.0, -31.0, 6.0), "H": (-6.0, 4.0, 42.0)}
@@ -226,14 +228,14 @@ def browsing(*, webgl: bool = False) -> Iterator[Callable[..., Tab]]:
     with driver.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=arguments)
 
-        def open_tab(address: str, token: str, **options: Any) -> Tab:
+        def open_tab(address: str, token: str, reader: str = "AB", **options: Any) -> Tab:
             context = browser.new_context(**{"viewport": {"width": 1366, "height": 768}, **options})
             page = context.new_page()
             tab = Tab(page, address, [], set())
             page.on("console", lambda message: _note(tab, message.type, message.text))
             page.on("request", lambda request: tab.asked.add(urlsplit(request.url).netloc))
             page.on("pageerror", lambda error: tab.complaints.append(str(error)))
-            page.add_init_script("localStorage.setItem('isocenter.reader', 'AB')")
+            page.add_init_script(f"localStorage['isocenter.reader'] ??= '{reader}'")
             page.goto(f"{address}/#token={token}")
             page.wait_for_selector("tr[data-study]")
             return tab

@@ -2,7 +2,7 @@
 
 `python page_server.py FOLDER WORK PAGE PORT` prints its address once it listens. An answer is a ball of 9 mm in the
 patient around every positive point: where it must lie is known without any model. Every act is written to
-WORK/acts.jsonl.
+WORK/acts.jsonl. While there is a file WORK/hold-prompt (or hold-confirm), acts of pointing (or confirming) wait.
 """
 
 from __future__ import annotations
@@ -16,14 +16,16 @@ from pathlib import Path
 import numpy as np
 
 from isocenter.core import Geometry, Mask
-from isocenter.core.errors import CapabilityError, NotFound
+from isocenter.core.errors import CapabilityError, Conflict, NotFound
 from isocenter.verbs.serving.library import StudyLibrary
+from isocenter.verbs.serving.masks import MaskFolder
 from isocenter.verbs.serving.running import listen, run_server
 from isocenter.verbs.serving.sources import FolderSource
+from isocenter.verbs.serving.worklist import LabelWork
 from isocenter.viewer.app import create_app
 from isocenter.viewer.ports import Act, Change, Confirmed, Json, MaskItem, Ports, Served, Tell
 from isocenter.viewer.settings import Limits, Settings
-from page_cases import BAND_MM, RADIUS_MM, SMALL_MM, TOKEN
+from page_cases import BAND_MM, RADIUS_MM, REPLAY_BYTES, SMALL_MM, TOKEN
 
 
 def ball(geometry: Geometry, centres_lps_mm: Sequence[Sequence[float]], radius_mm: float) -> np.ndarray:
@@ -49,8 +51,9 @@ def _within(levels: np.ndarray, changed: np.ndarray) -> tuple[tuple[int, int, in
 class BallWork:
     """An interaction whose answers are balls."""
 
-    def __init__(self, library: StudyLibrary, label: str, log: Path) -> None:
-        self.label, self.library, self.log = label, library, log
+    def __init__(self, whole: BallInteractions, label: str, reader: str) -> None:
+        self.label, self.reader, self.all = label, reader, whole
+        self.library, self.log = whole.library, whole.log
         self.image, self.done, self.undone = "", [], []  # type: ignore[var-annotated]
         self.closed: list[Json] = []
         self.shown: np.ndarray | None = None
@@ -82,6 +85,8 @@ class BallWork:
         points = [] if prompt is None else prompt.coordinates.tolist()
         about = {} if prompt is None else {"prompt": prompt.kind, "positive": prompt.positive, "frame": prompt.frame}
         self._write({"kind": act.kind, "image": self.image, "points": points, **about})
+        if act.kind == "prompt":
+            self._wait("prompt", tell)
         if act.kind == "propagate":
             for step in range(200):
                 tell("slices", step / 200)
@@ -102,6 +107,13 @@ class BallWork:
             self.done.append(self.undone.pop())
         elif act.kind == "clear":
             self.done.clear()
+
+    def _wait(self, kind: str, tell: Tell) -> None:
+        hold = self.log.with_name(f"hold-{kind}")
+        end = time.monotonic() + 20
+        while hold.exists() and time.monotonic() < end:
+            tell("held", -1.0)  # says nothing, and ends where the server does
+            time.sleep(0.01)
 
     def _write(self, what: Json) -> None:
         with self.log.open("a") as file:
@@ -133,10 +145,14 @@ class BallWork:
         return tuple(self._as_change(levels, levels != 0) for levels in both)
 
     def confirm(self, *, version: int, seconds: float) -> Confirmed:
-        name = f"{len(self.masks) + 1:016x}"
-        item = MaskItem(name, self.image, self.label, "", version, "2026-01-01T00:00:00Z", 1, 0.9, len(self.done))
+        self._wait("confirm", lambda _what, _done: None)
+        there = self.all.version(self.image, self.label)
+        if version != there:
+            raise Conflict("confirm again to add another", code="stale")
+        name, created = f"{self.all.count + 1:016x}", f"2026-01-01T00:00:{self.all.count:02}Z"
+        item = MaskItem(name, self.image, self.label, self.reader, there + 1, created, 1, 0.9, len(self.done))
         self.masks[name] = (item, self.whole())
-        self.closed.append({"clicks": len(self.done), "seconds": seconds, "first_dice": 0.9})
+        self.closed.append({"image": self.image, "clicks": len(self.done), "seconds": seconds, "first_dice": 0.9})
         return Confirmed(name, len(self.closed), len(self.done), self.cases)
 
     def rest(self) -> None:
@@ -154,7 +170,7 @@ class BallInteractions:
         self.sessions: dict[str, BallWork] = {}
 
     def begin(self, session: str, label: str, reader: str) -> BallWork:
-        self.sessions[session] = BallWork(self.library, label, self.log)
+        self.sessions[session] = BallWork(self, label, reader)
         with (self.log.parent / "sessions.jsonl").open("a") as file:
             file.write(json.dumps([session, label, reader]) + "\n")
         return self.sessions[session]
@@ -167,13 +183,19 @@ class BallInteractions:
         pass
 
     def version(self, image: str, label: str) -> int:
-        return 0
+        return sum(item.label == label for item in self.masks(image))
+
+    @property
+    def count(self) -> int:
+        """How many masks there are."""
+        return len(self._all())
 
     def _all(self) -> dict[str, tuple[MaskItem, Change]]:
         return {name: both for work in self.sessions.values() for name, both in work.masks.items()}
 
     def masks(self, image: str) -> tuple[MaskItem, ...]:
-        return tuple(item for item, _ in self._all().values() if item.image == image)
+        found = (item for item, _ in self._all().values() if item.image == image)
+        return tuple(sorted(found, key=lambda item: item.created))
 
     def mask(self, mask: str) -> tuple[MaskItem, Change]:
         if mask not in self._all():
@@ -192,9 +214,11 @@ def main(folder: Path, work: Path, page: Path, port: int) -> None:
     source = FolderSource(folder, work)
     library = StudyLibrary(source, work, limits=Limits(), memory_bytes=256 << 20)
     source.start()
-    settings = Settings(TOKEN, page=page)
-    ports = Ports(library=library, interactions=BallInteractions(library, work))
-    app = create_app(ports, settings, on_close=(library.close,))
+    labelling = LabelWork(work, library, MaskFolder(work / "masks", library))
+    labelling.refresh()
+    settings = Settings(TOKEN, page=page, limits=Limits(replay_bytes=REPLAY_BYTES))
+    ports = Ports(library=library, interactions=BallInteractions(library, work), work=labelling)
+    app = create_app(ports, settings, on_close=(library.close, labelling.close))
     run_server(app, listen("127.0.0.1", port), _say)
 
 

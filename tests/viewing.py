@@ -16,6 +16,7 @@ from isocenter.core.errors import NotFound
 from isocenter.core.fingerprint import fingerprint
 from isocenter.data.images.nifti import write_nifti
 from isocenter.viewer.ports import ImageItem, PixelForm, Planes, StudyDetail, StudyItem, StudyPage
+from isocenter.viewer.settings import Limits
 from isocenter.viewer.wire import decode_levels, pack, unpack
 
 DISC, BALL, FLAT, OTHER = "d" * 16, "b" * 16, "f" * 16, "e" * 16
@@ -188,7 +189,7 @@ def tcp_server(app, port=0):
         access_log=False,
         timeout_graceful_shutdown=5,
         ws="websockets-sansio",
-        ws_max_size=1 << 20,
+        ws_max_size=Limits().replay_bytes,
         lifespan="on",
     )
     server = uvicorn.Server(config)

@@ -87,7 +87,7 @@ export interface StudyQuery {
   order?: string;
 }
 
-export interface SessionItem { id: string; label: string; lease_seconds: number; cases: unknown[] | number }
+export interface SessionItem { id: string; label: string; reader: string; lease_seconds: number; cases: unknown[] | number }
 
 export interface MaskItem {
   id: string;

@@ -5,6 +5,7 @@ import { errorText, type App, type State } from "./app";
 import { Commands } from "./commands";
 import { fill, h } from "./dom";
 import { registerHelp } from "./help";
+import { endWithReader } from "./interact/whose";
 import { Notes } from "./notes";
 import { askReader, askToken, readToken, shortKey } from "./people";
 import { showList } from "./screens/list";
@@ -49,6 +50,7 @@ function start(): void {
   commands.listen(document);
   registerHelp(app);
   registerPage(app);
+  endWithReader(app);
 
   const jump = { to: (_image: string, _point: [number, number, number] | null, _index?: [number, number, number]): void => {} };
   let end: () => void = () => {};

@@ -29,6 +29,22 @@ export function askToken(): Promise<void> {
   return asking;
 }
 
+/** Ask before something is lost; Escape is a no. */
+export function sure(title: string, text: string, yes: string, no: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const dialog = h("dialog", { "aria-labelledby": "sure-title" },
+      h("h2", { id: "sure-title" }, title), h("p", null, text),
+      h("form", { method: "dialog", class: "row" }, h("button", { class: "primary", value: "" }, no), h("button", { value: "yes" }, yes)),
+    );
+    dialog.addEventListener("close", () => {
+      dialog.remove();
+      resolve(dialog.returnValue === "yes");
+    });
+    document.body.append(dialog);
+    dialog.showModal();
+  });
+}
+
 function ask(title: string, text: string, label: string, value: string, attributes: Record<string, unknown>): Promise<string> {
   return new Promise((resolve) => {
     const input = h("input", { type: "text", name: "value", required: true, value, autocomplete: "off", ...attributes });

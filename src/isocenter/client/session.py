@@ -29,6 +29,8 @@ Frame = Literal["lps_mm", "index_zyx"]
 _LARGEST_MESSAGE = 256 << 20
 _TRIES = 6
 _ANSWERS = ("delta", "confirmed")
+_NOT_TAKEN = (1007, 1009)
+"""Close codes after which the same message would be refused again."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -235,6 +237,11 @@ class Session:
                 answer = self._until(seq)
             except (ConnectionClosed, OSError, TimeoutError) as error:
                 self.disconnect()
+                if isinstance(error, ConnectionClosed) and error.rcvd is not None and error.rcvd.code in _NOT_TAKEN:
+                    raise TransportError(
+                        "the server does not take a message as long as this; give fewer points at once, or confirm "
+                        "and open the image anew"
+                    ) from error
                 if attempt == _TRIES - 1:
                     raise TransportError("the connection was lost and could not be taken up again") from error
                 time.sleep(min(5.0, 0.1 * 2**attempt))

@@ -61,7 +61,17 @@ _BY_CODE: Mapping[str, type[IsocenterError]] = {
     "model": ModelError,
     "plugin": PluginError,
 }
-_CONFLICTS = ("conflict", "stale", "taken", "signed", "withheld_sentences")
+_CONFLICTS = (
+    "conflict",
+    "stale",
+    "taken",
+    "another_reader",
+    "signed",
+    "withheld_sentences",
+    "not_read",
+    "not_signed",
+    "reading_changed",
+)
 
 
 def error_of(code: str, detail: str) -> IsocenterError:

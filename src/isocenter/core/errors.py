@@ -143,7 +143,7 @@ class Conflict(ClinicError):
     """It was changed meanwhile, or its state does not allow what was asked.
 
     Attributes:
-        code: Which, for programs ("stale", "signed", "withheld_sentences", "taken").
+        code: Which, for programs ("stale", "signed", "withheld_sentences", "taken", "another_reader").
     """
 
     def __init__(self, message: str, *, code: str = "stale") -> None:

@@ -27,7 +27,7 @@ from isocenter.core.errors import CapabilityError, ConfigError, NotFound
 from isocenter.version import __version__
 from isocenter.viewer.ports import ForeignFiles, ImageItem, Interactions, Library, OutlineRequest, Ports, StudyQuery
 from isocenter.viewer.problems import answer
-from isocenter.viewer.settings import NOT_FOR_CLINICAL_USE, Settings
+from isocenter.viewer.settings import IDENTITY, NOT_FOR_CLINICAL_USE, Settings
 
 __all__ = ["MODEL", "router"]
 
@@ -144,7 +144,7 @@ class _Server:
         item = secrets.choice(open_) if strategy == "random" else open_[0]
         return {"id": item.id, "path": "", "name": f"{item.id}.nii.gz", **_info(item)}
 
-    def outlined(self, image: str, params: Mapping[str, Any]) -> tuple[bytes, str, dict[str, Any]]:
+    def outlined(self, image: str, params: Mapping[str, Any], who: str) -> tuple[bytes, str, dict[str, Any]]:
         """Outline what is pointed at; return the file, its name and what is told of it."""
         label = str(params.get("label") or "object")[:64]
         suffix = str(params.get("result_extension") or ".nii.gz")
@@ -152,7 +152,7 @@ class _Server:
             image=image,
             prompts=_prompts(params, label),
             label=label,
-            who=str(params.get("client_id") or "")[:64],
+            who=who,
             suffix=suffix if suffix.startswith(".") else f".{suffix}",
             packed=params.get("result_compress", True) is not False,
         )
@@ -206,7 +206,7 @@ def _routes(server: _Server, settings: Settings) -> APIRouter:
         else:
             name = server.image(image)
         try:
-            content, file_name, told = await run_in_threadpool(server.outlined, name, params)
+            content, file_name, told = await run_in_threadpool(server.outlined, name, params, _who(request, params))
         finally:
             if taken:
                 server.foreign.drop(taken)
@@ -288,15 +288,16 @@ def _add_datastore(routes: APIRouter, server: _Server, settings: Settings) -> No
 
     @routes.put("/datastore/label")
     async def save_label(
+        asked: Request,
         image: str,
         label: Annotated[UploadFile, File()],
         params: Annotated[str, Form(max_length=100_000)] = "{}",
         tag: Annotated[str, Query(max_length=64)] = _FINAL,
     ) -> dict[str, Any]:
-        """Take a label: every structure of it becomes a new version."""
+        """Take a label: every structure of it becomes a new version. With accounts, it is whose account it is."""
         said, name = _params_of(params), server.image(image)
         content, file_name = await _content(label, settings)
-        reader = str(said.get("client_id") or "")[:64]
+        reader = _who(asked, said)
         labels = _label_names(said.get("label_info"))
         added = await run_in_threadpool(
             lambda: server.foreign.add_label(name, content, file_name, labels=labels, reader=reader)
@@ -363,6 +364,12 @@ def _login(settings: Settings, *, offered: bool) -> APIRouter:
         return JSONResponse({"username": "", "name": "", "roles": []})
 
     return routes
+
+
+def _who(asked: Request, said: Mapping[str, Any]) -> str:
+    """Return who works: with accounts whose account it is, as nobody works in another's name; else what is said."""
+    known = asked.scope.get(IDENTITY)
+    return str(said.get("client_id") or "")[:64] if known is None else str(known.name)
 
 
 def _prompts(params: Mapping[str, Any], label: str) -> tuple[Prompt, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 from fastapi import APIRouter
 
@@ -30,6 +30,7 @@ class LimitsInfo:
     image_bytes: int
     answer_bytes: int
     message_bytes: int
+    replay_bytes: int
 
 
 @dataclass(frozen=True)
@@ -56,9 +57,7 @@ def router(ports: Ports, settings: Settings) -> APIRouter:
         source_kind=ports.library.kind,
         identified=ports.library.identified,
         tasks=ports.tasks,
-        limits=LimitsInfo(
-            limits.sessions, limits.upload_bytes, limits.image_bytes, limits.answer_bytes, limits.message_bytes
-        ),
+        limits=LimitsInfo(**{field.name: getattr(limits, field.name) for field in fields(LimitsInfo)}),
         offers=(
             *(name for name in offers if getattr(ports, name) is not None),
             *(() if ports.outlook is None else ports.outlook.offers),

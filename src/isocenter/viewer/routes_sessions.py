@@ -7,13 +7,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Body, FastAPI, Header, Response, WebSocket
+from fastapi import APIRouter, Body, FastAPI, Header, Request, Response, WebSocket
 from fastapi.responses import FileResponse
 
 from isocenter.core.errors import CapabilityError, ConfigError
 from isocenter.viewer.ports import MaskItem, Ports
 from isocenter.viewer.sessions import Live, SessionDesk
-from isocenter.viewer.settings import PREFIX, Settings
+from isocenter.viewer.settings import IDENTITY, PREFIX, Settings
 from isocenter.viewer.socket import converse
 from isocenter.viewer.wire import encode_levels, pack
 
@@ -67,19 +67,21 @@ def router(ports: Ports, settings: Settings) -> APIRouter:
         return _item(await desk.create(label, reader), settings)
 
     @routes.get("/sessions")
-    async def sessions() -> tuple[SessionItem, ...]:
-        """List the sessions that hold a place."""
-        return tuple(_item(live, settings) for live in desk.live)
+    async def sessions(asked: Request) -> tuple[SessionItem, ...]:
+        """List the sessions that hold a place; with accounts, one's own, and all to an administrator."""
+        known = asked.scope.get(IDENTITY)
+        shown = [one for one in desk.live if known is None or known.role == "admin" or one.reader == known.name]
+        return tuple(_item(live, settings) for live in shown)
 
     @routes.get("/sessions/{session}")
-    async def one(session: str) -> SessionItem:
-        """Return a session; one from before a restart gets its place again."""
-        return _item(await desk.get(session), settings)
+    async def one(session: str, asked: Request) -> SessionItem:
+        """Return a session; one from before a restart gets its place again. With accounts, 409 for another's."""
+        return _item(await desk.get(session, asking=_asking(asked)), settings)
 
     @routes.delete("/sessions/{session}", status_code=204)
-    async def end(session: str) -> Response:
-        """End a session; what was confirmed stays."""
-        await desk.end(session)
+    async def end(session: str, asked: Request) -> Response:
+        """End a session; what was confirmed stays. With accounts, 409 for another's."""
+        await desk.end(session, asking=_asking(asked))
         return Response(status_code=204)
 
     @routes.websocket("/sessions/{session}/socket")
@@ -127,6 +129,11 @@ def reader_of(text: str) -> str:
     if len(reader) > 64 or not (reader.isprintable() or not reader):
         raise ConfigError("a reader's name has at most 64 letters")
     return reader
+
+
+def _asking(asked: Request) -> str | None:
+    known = asked.scope.get(IDENTITY)
+    return None if known is None else str(known.name)
 
 
 def _item(live: Live, settings: Settings) -> SessionItem:

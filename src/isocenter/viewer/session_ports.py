@@ -176,7 +176,7 @@ class Interactions(Protocol):
         ...
 
     def version(self, image: str, label: str) -> int:
-        """Return how many versions of a structure's mask were confirmed on an image."""
+        """Return how many versions of a structure's mask were confirmed on an image; at once, from memory."""
         ...
 
     def masks(self, image: str) -> tuple[MaskItem, ...]:

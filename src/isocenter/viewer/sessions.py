@@ -46,7 +46,7 @@ class Live:
         work: What it does.
         until: When the lease runs out, on the desk's clock.
         image: Which is open; "" for none.
-        version: How many versions of the mask there were when the image was opened.
+        version: How many versions of the mask there were when the session was last told.
         began: When the image was opened, on the desk's clock.
         used: When it last did something.
         acts: How many acts it did.
@@ -131,20 +131,27 @@ class SessionDesk:
         """
         return await self._seat(secrets.token_hex(8), label, reader)
 
-    async def get(self, session: str) -> Live:
+    async def get(self, session: str, *, asking: str | None = None) -> Live:
         """Return a session; one that stands in the work folder gets a place again.
+
+        Args:
+            session: Which.
+            asking: Who asks, where that is known for certain (accounts); a mask is confirmed in its session's name.
 
         Raises:
             SessionExpired: Its lease ran out, or it was ended.
             NotFound: There is none.
+            Conflict: "another_reader": it is not of who asks.
             AtCapacity: It had a place before a restart, and all places are taken now.
         """
         live = self._live.get(session)
         if live is not None:
+            _only_their_own(live.reader, asking)
             return live
         known = await asyncio.to_thread(self.interactions.known)
         for name, label, reader in known:
             if name == session:
+                _only_their_own(reader, asking)
                 return self._live.get(session) or await self._seat(session, label, reader)
         if session in self._ended:
             raise SessionExpired("this session's lease ran out; begin a new one, what was confirmed is kept")
@@ -154,15 +161,17 @@ class SessionDesk:
         """Renew a lease."""
         live.until = self.clock() + self.limits.lease_seconds
 
-    async def end(self, session: str) -> None:
+    async def end(self, session: str, *, asking: str | None = None) -> None:
         """End a session; what was confirmed stays.
 
         Raises:
             NotFound: There is none.
+            Conflict: "another_reader": it is not of who asks (see `get`).
         """
         live = self._live.get(session)
         if live is None:
             raise NotFound("there is no such session")
+        _only_their_own(live.reader, asking)
         live.stopping.set()
         await self._end(live, "this session was ended", "ended")
 
@@ -224,6 +233,7 @@ class SessionDesk:
         for other in self.live:
             if other is not live and (other.image, other.label) == key:
                 self._holders[key] = other
+                other.version = self.interactions.version(*key)  # whoever leaves may have confirmed one
                 other.tell({"type": "opened", "image": key[0], "taken_by": None, "version": other.version})
                 return
 
@@ -293,6 +303,11 @@ class SessionDesk:
             await asyncio.to_thread(live.work.close)
             if code in ("session_expired", "ended"):
                 await asyncio.to_thread(self.interactions.forget, live.id)
+
+
+def _only_their_own(reader: str, asking: str | None) -> None:
+    if asking is not None and asking != reader:
+        raise Conflict("this session is another reader's; begin one of your own", code="another_reader")
 
 
 async def _finished(job: Future[T], stopping: threading.Event) -> T:

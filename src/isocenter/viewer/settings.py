@@ -26,6 +26,7 @@ class Limits:
         image_bytes: Of an image as it lies in memory, for all that needs the whole of it.
         answer_bytes: Of the voxels in one answer.
         message_bytes: Of a message of the socket.
+        replay_bytes: Of a replay on the socket, which holds all acts on an image.
         lease_seconds: How long a session keeps its place without a word.
         session_bytes: Of memory that all sessions hold together before idle ones rest.
         waiting_acts: Acts of one session that may wait for their turn.
@@ -37,6 +38,7 @@ class Limits:
     image_bytes: int = 2 << 30
     answer_bytes: int = 64 << 20
     message_bytes: int = 1 << 20
+    replay_bytes: int = 8 << 20
     lease_seconds: float = 900.0
     session_bytes: int = 2 << 30
     waiting_acts: int = 32

@@ -21,7 +21,7 @@ from isocenter.viewer.ports import Act, Change, Json, Tell
 from isocenter.viewer.problems import defect, problem_of
 from isocenter.viewer.security import SUBPROTOCOL
 from isocenter.viewer.sessions import Live, SessionDesk
-from isocenter.viewer.settings import Settings
+from isocenter.viewer.settings import IDENTITY, Settings
 from isocenter.viewer.wire import Message, WireError, encode_levels, pack, unpack
 
 __all__ = ["MOST_ACTS", "MOST_POINTS", "converse", "parse_act"]
@@ -50,8 +50,9 @@ async def converse(websocket: WebSocket, session: str, desk: SessionDesk, settin
     """
     offered = websocket.scope.get("subprotocols", [])
     await websocket.accept(SUBPROTOCOL if SUBPROTOCOL in offered else None)
+    known = websocket.scope.get(IDENTITY)
     try:
-        live = await desk.get(session)
+        live = await desk.get(session, asking=None if known is None else known.name)
     except IsocenterError as error:
         problem = problem_of(error)
         await websocket.send_bytes(
@@ -122,7 +123,9 @@ class _Conversation:
             if data is None:
                 self.outgoing.put_nowait((_BAD_FRAME, "messages are binary"))
                 continue
-            if len(data) > self.settings.limits.message_bytes:
+            limits = self.settings.limits
+            large = len(data) > limits.message_bytes
+            if len(data) > limits.replay_bytes:
                 self.outgoing.put_nowait((_TOO_LARGE, "the message is too long"))
                 continue
             try:
@@ -132,6 +135,11 @@ class _Conversation:
                 if not error.framed:
                     self.outgoing.put_nowait((_BAD_FRAME, "not a message"))
                 continue
+            if large and message.kind != "replay":
+                self.outgoing.put_nowait((_TOO_LARGE, "the message is too long"))
+                continue
+            while large and not self.waiting.empty():
+                await asyncio.sleep(_PAUSE_SECONDS)  # long replays do not pile up in memory
             self._take(message)
 
     def _take(self, message: Message) -> None:
@@ -157,7 +165,7 @@ class _Conversation:
                 await self._do(message, started)
             except IsocenterError as error:
                 problem = problem_of(error)
-                self._problem(problem.code, problem.detail, _seq(message.head))
+                self._problem(problem.code, problem.detail, _seq(message.head), **await self._more(problem.code))
             except Exception as error:  # noqa: BLE001  # the boundary of the server: the conversation goes on
                 defect(error)
                 self._problem("defect", f"a defect of Isocenter: {type(error).__name__}", _seq(message.head))
@@ -191,7 +199,7 @@ class _Conversation:
         listed = head.get("acts", [])
         if not isinstance(listed, list) or len(listed) > MOST_ACTS:
             raise ConfigError(f"acts are a list of at most {MOST_ACTS}")
-        acts = [parse_act(act) for act in listed]
+        acts = await asyncio.to_thread(lambda: [parse_act(act) for act in listed])
         propose = head.get("propose", True) is not False
         version = await asyncio.to_thread(self.desk.interactions.version, image, live.label)
         other = self.desk.claim(live, image, take_over=head.get("take_over") is True)
@@ -214,8 +222,9 @@ class _Conversation:
         except IsocenterError:
             self.desk.leave(live)
             raise
-        if other is not None:
-            self._say({"type": "taken", "by": other.reader or "somebody", "image": image})
+        holder = self.desk.holder(image, live.label)  # whoever had the place may have left meanwhile
+        if holder is not None and holder is not live:
+            self._say({"type": "taken", "by": holder.reader or "somebody", "image": image})
         self._changed(change, seq, started)
 
     async def _confirm(self, version: int, seq: int | None) -> None:
@@ -282,8 +291,16 @@ class _Conversation:
 
         return told
 
-    def _problem(self, code: str, detail: str, seq: int | None) -> None:
-        self._say({"type": "problem", "code": code, "detail": detail, "seq": seq})
+    def _problem(self, code: str, detail: str, seq: int | None, **more: object) -> None:
+        self._say({"type": "problem", "code": code, "detail": detail, "seq": seq, **more})
+
+    async def _more(self, code: str) -> dict[str, object]:
+        """Say how many versions there are where a mask was refused for it: with that, it can be confirmed again."""
+        live = self.live
+        if code != "stale" or not live.image:
+            return {}
+        live.version = await asyncio.to_thread(self.desk.interactions.version, live.image, live.label)
+        return {"image": live.image, "version": live.version}
 
 
 def parse_act(head: object) -> Act:

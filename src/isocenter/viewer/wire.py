@@ -38,8 +38,8 @@ __all__ = [
 ]
 
 MAGIC = b"ISO1"
-LONGEST_JSON = 1 << 20
-"""Bytes of JSON in one message; a scribble of 10,000 points has about 600,000."""
+LONGEST_JSON = 8 << 20
+"""Bytes of JSON in one message, a replay; a scribble of 10,000 points to 0.001 mm has about 300,000."""
 MOST_VOXELS = 1 << 31
 """Voxels that one payload may speak of."""
 _HEAD = struct.Struct("<4sI")

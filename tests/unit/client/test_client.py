@@ -144,6 +144,33 @@ def test_what_a_lost_connection_took_is_done_again(client):
         np.testing.assert_array_equal(session.undo().levels, before)
 
 
+def test_a_mask_that_somebody_confirmed_meanwhile_is_told_once_and_then_joined_by_ours(client):
+    centre = np.argwhere(disc(0)[1]).mean(axis=0)
+    with client.session("late") as one, client.session("late") as other:
+        one.open(DISC)
+        one.point(centre, frame="index_zyx")
+        other.open(DISC, take_over=True)
+        other.point(centre, frame="index_zyx")
+        first = other.confirm()
+        other.close()
+        with pytest.raises(Conflict) as late:
+            one.confirm()
+        assert late.value.code == "stale"
+        second = one.confirm()
+    masks = {mask.version: mask.id for mask in client.masks(DISC) if mask.label == "late"}
+    assert masks == {1: first, 2: second}
+
+
+def test_what_is_too_long_is_refused_and_not_tried_again(client):
+    centre = np.argwhere(disc(0)[1]).mean(axis=0)
+    with client.session("long") as session:
+        session.open(DISC)
+        session.point(centre, frame="index_zyx")
+        with pytest.raises(TransportError, match="as long as this"):
+            session.scribble(np.full((60_000, 3), 1 / 3), frame="index_zyx")
+        assert session.point(centre, frame="index_zyx").prompts == 2
+
+
 def test_a_restarted_server_goes_on_where_it_was(engine, tmp_path):
     _, inside = disc(0)
     centre = np.argwhere(inside).mean(axis=0)
@@ -209,6 +236,7 @@ def test_an_image_comes_as_the_server_has_it():
 
 def test_an_address_holds_the_token_and_codes_are_errors():
     assert split_address("http://h:1/x/#token=a_b-c") == ("http://h:1/x", "a_b-c")
+    assert isinstance(error_of("not_read", "x"), Conflict)
     refusal = error_of("withheld_sentences", "1 sentence")
     assert isinstance(refusal, Conflict) and refusal.code == "withheld_sentences"
     assert isinstance(error_of("brand_new", "x"), TransportError)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -14,9 +16,9 @@ from isocenter.data.images.nifti import read_nifti_mask
 from isocenter.tasks.interact.engine import Engine
 from isocenter.verbs.serving.interaction import SessionInteractions
 from isocenter.viewer.app import create_app
-from isocenter.viewer.ports import Interaction, Interactions, Library, Ports
-from isocenter.viewer.settings import Limits, Settings
-from isocenter.viewer.wire import decode_levels, unpack
+from isocenter.viewer.ports import Change, Interaction, Interactions, Library, Ports
+from isocenter.viewer.settings import IDENTITY, Limits, Settings
+from isocenter.viewer.wire import decode_levels, pack, unpack
 from viewing import AUTH, BALL, DISC, FLAT, OTHER, TOKEN, MemoryLibrary, disc, oblique, talking
 
 
@@ -217,13 +219,117 @@ def test_two_people_on_one_image_are_told_and_nothing_is_overwritten(serve):
         two.say("confirm")
         assert two.hear("confirmed").head["version"] == 1
         two.open(OTHER, inside.shape)
-        assert one.hear("opened").head["taken_by"] is None, "whoever waited is told that the place is free"
+        free = one.hear("opened").head
+        assert free["taken_by"] is None, "whoever waited is told that the place is free"
+        assert free["version"] == 1, "and what was confirmed meanwhile"
         one.say("confirm", version=0)
-        assert one.hear("problem").head["code"] == "stale"
-        one.say("confirm", version=1)
+        stale = one.hear("problem").head
+        assert (stale["code"], stale["image"], stale["version"]) == ("stale", DISC, 1)
+        one.say("confirm", version=stale["version"])
         assert one.hear("confirmed").head["version"] == 2
     items = client.get(f"/api/v1/images/{DISC}/masks").json()
     assert [(i["reader"], i["version"]) for i in items] == [("CD", 1), ("AB", 2)]
+
+
+def test_a_confirm_that_came_too_late_is_taken_when_it_is_said_again(serve):
+    client = serve()
+    session = begin(client)
+    _, inside = disc(0)
+    with talking(client, session) as talk:
+        talk.open(DISC, inside.shape)
+        talk.act("prompt", kind="point", points_index_zyx=[centre(inside)])
+        mask = client.interactions.begin("a" * 16, "disc", "CD")
+        mask.open(DISC, lambda _what, _done: None)
+        mask.confirm(version=0, seconds=1.0)
+        talk.say("confirm")
+        assert talk.hear("problem").head["version"] == 1
+        talk.say("confirm")
+        assert talk.hear("confirmed").head["version"] == 2
+
+
+def test_who_waited_and_was_let_in_while_the_image_opened_is_not_told_that_it_is_taken(serve, monkeypatch):
+    client = serve()
+    first, second = begin(client, reader="AB"), begin(client, reader="CD")
+    _, inside = disc(0)
+    with talking(client, first) as one, talking(client, second) as two:
+        one.open(DISC, inside.shape)
+        read = client.interactions.library.image
+
+        def slow(image):
+            if image == DISC:
+                one.say("open", image=OTHER)
+                one.hear("delta")
+            return read(image)
+
+        monkeypatch.setattr(client.interactions.library, "image", slow)
+        two.say("open", image=DISC)
+        assert two.hear("opened").head["taken_by"] == "AB"
+        assert two.hear().head["taken_by"] is None
+        assert two.hear().kind == "delta"
+
+
+def test_a_long_replay_is_done(tmp_path):
+    """A replay is one message with all acts on an image, and may be longer than any other."""
+    work, interactions = MagicMock(spec=Interaction), MagicMock(spec=Interactions)
+    interactions.begin.return_value, interactions.version.return_value = work, 0
+    work.cases, work.bytes, work.alternatives.return_value = (), 0, ()
+    work.replay.return_value = Change((0, 0, 0, 0, 0, 0), np.zeros((0, 0, 0), dtype=np.uint8), prompts=200)
+    line = [[12.125, 30.125, 25.0 + 0.03125 * k] for k in range(350)]
+    acts = [{"type": "prompt", "kind": "scribble", "points_index_zyx": line, "positive": True}] * 200
+    app = create_app(
+        Ports(library=MemoryLibrary(tmp_path), interactions=interactions), Settings(TOKEN, names=("testserver",))
+    )
+    with TestClient(app, headers=AUTH) as client:
+        assert (
+            len(json.dumps(acts, separators=(",", ":"))) > client.get("/api/v1/info").json()["limits"]["message_bytes"]
+        )
+        with talking(client, begin(client)) as talk:
+            talk.say("replay", image=DISC, acts=acts)
+            talk.hear("opened")
+            assert talk.hear("delta").head["prompts"] == 200
+    assert len(work.replay.call_args.args[1]) == 200
+
+
+def with_accounts(app):
+    """An app as the layer of accounts calls it: who asks stands in the scope."""
+
+    async def asked(scope, receive, send):
+        named = dict(scope.get("headers", ())).get(b"x-test-who", b"").decode()
+        who = SimpleNamespace(name=named, role="admin" if named == "root" else "radiologist")
+        await app({**scope, IDENTITY: who} if named else scope, receive, send)
+
+    return asked
+
+
+def account(client, who):
+    """Somebody with an account, at the same server."""
+    other = TestClient(with_accounts(client.app), headers={**AUTH, "X-Test-Who": who, "X-Isocenter-Reader": who})
+    other.portal = client.portal
+    return other
+
+
+def test_with_accounts_a_session_is_its_readers_alone(serve):
+    client = serve()
+    root, ab, cd = (account(client, who) for who in ("root", "AB", "CD"))
+    session, theirs = begin(ab), begin(cd)
+    path = f"/api/v1/sessions/{session}"
+    assert ab.get(path).status_code == 200
+    for refused in (cd.get(path), cd.delete(path), root.get(path)):
+        assert (refused.status_code, refused.json()["code"]) == (409, "another_reader")
+    with talking(cd, session) as talk:
+        assert talk.hear("problem").head["code"] == "another_reader"
+        with pytest.raises(WebSocketDisconnect) as end:
+            talk.socket.receive_bytes()
+        assert end.value.code == 1008
+    with talking(ab, session) as talk:
+        talk.open(DISC, (1, 60, 64))
+    assert [one["id"] for one in cd.get("/api/v1/sessions").json()] == [theirs]
+    assert {one["id"] for one in root.get("/api/v1/sessions").json()} == {session, theirs}
+    # After a restart too: whoever asks for another's session does not even give it a place again.
+    again = serve()
+    assert account(again, "CD").get(f"/api/v1/sessions/{session}").status_code == 409
+    assert again.get("/api/v1/sessions").json() == []
+    assert ab.delete(f"/api/v1/sessions/{session}").status_code == 204
 
 
 def test_places_are_limited_and_a_lease_runs_out(serve):
@@ -344,8 +450,19 @@ def test_a_damaged_session_says_so_and_hides_no_other(serve, tmp_path):
     assert again.get(f"/api/v1/sessions/{bad}").status_code == 404
 
 
+LONG = pack({"type": "prompt", "kind": "scribble", "points_index_zyx": [[0.125, 1.125, 2.125]] * 60_000})
+
+
 @pytest.mark.parametrize(
-    ("data", "closed"), [(b"rubbish", 1007), (b"ISO1\xff\xff\xff\xff", 1007), ("text", 1007), (b"ISO1" * 400_000, 1009)]
+    ("data", "closed"),
+    [
+        (b"rubbish", 1007),
+        (b"ISO1\xff\xff\xff\xff", 1007),
+        ("text", 1007),
+        (b"ISO1" * (2 << 20) + b"ISO1", 1009),
+        (LONG, 1009),
+    ],
+    ids=["rubbish", "length", "text", "longest", "long"],
 )
 def test_what_is_no_message_ends_the_conversation(serve, data, closed):
     client = serve()

@@ -12,6 +12,7 @@ import warnings
 import zipimport
 from email.parser import BytesParser
 from pathlib import Path
+from types import SimpleNamespace
 
 import nibabel
 import numpy as np
@@ -20,13 +21,14 @@ import SimpleITK
 import torch
 from starlette.testclient import TestClient
 
+from isocenter.core import Image
 from isocenter.data.images.nifti import read_nifti, write_nifti
 from isocenter.tasks.interact.engine import Engine
 from isocenter.verbs.serving.foreign import LabelFiles
 from isocenter.verbs.serving.interaction import SessionInteractions
 from isocenter.viewer.app import create_app
 from isocenter.viewer.ports import ForeignFiles, Ports
-from isocenter.viewer.settings import Limits, Settings
+from isocenter.viewer.settings import IDENTITY, Limits, Settings
 from viewing import AUTH, BALL, DISC, TOKEN, MemoryLibrary, disc, oblique, tcp_server
 
 SHAPE = (24, 40, 44)
@@ -295,6 +297,24 @@ def test_what_is_wrong_or_too_much_is_refused(engine, tmp_path):
         headers = {"Authorization": f"{token['token_type']} {token['access_token']}"}
         assert client.get("/auth/token/valid", headers=headers).status_code == 200
         assert client.get("/info/", headers=headers).status_code == 200
+
+
+def test_with_accounts_a_label_is_of_whose_account_it_is(engine, tmp_path):
+    app = make_app(engine, tmp_path)
+
+    async def asked(scope, receive, send):
+        await app({**scope, IDENTITY: SimpleNamespace(name="CD", role="radiologist")}, receive, send)
+
+    file = tmp_path / "label.nii.gz"
+    write_nifti(Image(inside_ball().astype(np.int16)[None], GEOMETRY), file)
+    with TestClient(asked, base_url=f"http://testserver/monai/{TOKEN}/") as monai:
+        said = {"params": (None, json.dumps({"client_id": "AB", "label_info": [{"name": "ball", "idx": 1}]}))}
+        sent = monai.put(
+            "datastore/label", params={"image": BALL}, files={**said, "label": ("label.nii.gz", file.read_bytes())}
+        )
+        assert sent.status_code == 200, sent.text
+        (mask,) = monai.get(f"http://testserver/api/v1/images/{BALL}/masks", headers=AUTH).json()
+    assert mask["reader"] == "CD"
 
 
 def test_a_label_on_another_grid_is_refused(monai, tmp_path):

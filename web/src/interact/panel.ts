@@ -6,6 +6,7 @@ import type { Tools } from "../view/tools";
 import type { Viewer } from "../view/viewer";
 import { clicksChart } from "./chart";
 import type { Interaction, InteractionState } from "./session";
+import type { Wanted } from "./whose";
 
 export function mountInteract(host: HTMLElement, app: App, viewer: Viewer, tools: Tools, interaction: Interaction): { end: () => void; refresh: () => void } {
   const label = h("input", { type: "text", id: "structure", maxlength: 64, autocomplete: "off", value: interaction.store.get().label || (localStorage.getItem("isocenter.label") ?? ""), placeholder: "e.g. left kidney", list: "structures" });
@@ -72,7 +73,7 @@ export function mountInteract(host: HTMLElement, app: App, viewer: Viewer, tools
     undo.disabled = !ready || !s.can_undo;
     redo.disabled = !ready || !s.can_redo;
     clear.disabled = !ready || s.prompts === 0;
-    confirm.disabled = !ready || !s.outlined || s.confirmed !== "";
+    confirm.disabled = !ready || s.busy || !s.outlined || s.confirmed !== "";
     go.disabled = !ready || !s.outlined || (viewer.active?.slices ?? 1) < 2;
     spread.hidden = (viewer.active?.slices ?? 1) < 2;
     running.hidden = !s.progress;
@@ -88,6 +89,10 @@ export function mountInteract(host: HTMLElement, app: App, viewer: Viewer, tools
 
   let cases: unknown = null;
   const ends = [
+    app.store.subscribe((state, before) => {
+      const wanted = state.shared.structure as Wanted | undefined;
+      if (wanted && wanted !== before.shared.structure) label.value = wanted.label;
+    }),
     interaction.store.subscribe((s) => {
       refresh();
       if (s.cases !== cases) fill(chart, clicksChart((cases = s.cases, s.cases)));

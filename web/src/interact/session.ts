@@ -40,11 +40,13 @@ export interface InteractionState {
 
 /** Close code of the server: the same session was connected again elsewhere. */
 const REPLACED = 4001;
+/** Close codes after which the same message would be refused again: not framed as one, too long. */
+const NOT_TAKEN = [1007, 1009];
 
 /** Where this tab keeps its session, so that loading the page again loses nothing. */
 const KEPT = "isocenter.session";
 
-interface Kept { session: string; label: string; seq: number; acts: [string, Act[]][]; places: [number, Vec3][] }
+interface Kept { session: string; label: string; reader: string; seq: number; acts: [string, Act[]][]; places: [number, Vec3][] }
 
 const CLEAN = { expected_dice: null, prompts: 0, can_undo: false, can_redo: false, busy: false, alternatives: [], chosen: null, progress: null, outlined: false, drawn_ms: null, server_ms: {}, confirmed: "" };
 
@@ -67,6 +69,10 @@ export class Interaction {
   /** Where points were put, in indices, so that they can be drawn. */
   private readonly places = new Map<number, Vec3>();
   private seq = 0;
+  /** By which number the image was opened or replayed. */
+  private opening = -1;
+  /** Counts beginnings and ends: what was asked for an earlier session is not taken for this one. */
+  private turn = 0;
   private sent = new Map<number, number>();
   private attempt = 0;
   private timer = 0;
@@ -89,6 +95,13 @@ export class Interaction {
     const text = sessionStorage.getItem(KEPT);
     if (!text || this.wanted) return;
     const kept = JSON.parse(text) as Kept;
+    if (kept.reader !== this.api.reader()) {
+      // A session confirms in the name that it was begun by: whoever works now begins one of their own.
+      sessionStorage.removeItem(KEPT);
+      this.notify(`The session of ${kept.reader || "somebody else"} in this tab has ended; what was not confirmed is gone.`);
+      void this.api.endSession(kept.session).catch(() => undefined); // with accounts it is not ours to end: its lease ends it
+      return;
+    }
     this.wanted = true;
     this.seq = kept.seq;
     this.acts = new Map(kept.acts);
@@ -100,7 +113,7 @@ export class Interaction {
   private keep(): void {
     const { session, label } = this.store.get();
     if (!session) return;
-    const kept: Kept = { session, label, seq: this.seq, acts: [...this.acts], places: [...this.places] };
+    const kept: Kept = { session, label, reader: this.api.reader(), seq: this.seq, acts: [...this.acts], places: [...this.places] };
     try {
       sessionStorage.setItem(KEPT, JSON.stringify(kept));
     } catch {
@@ -118,20 +131,24 @@ export class Interaction {
   async start(label: string): Promise<void> {
     if (this.wanted) await this.end();
     this.wanted = true;
+    this.turn++;
     this.acts.clear();
     this.store.set({ phase: "connecting", label, problem: "", cases: [], takenBy: "" });
     await this.open();
   }
 
   private async open(): Promise<void> {
+    const { turn } = this;
     try {
       const { label } = this.store.get();
       const session = await this.api.createSession(label);
-      if (!this.wanted) return;
+      if (turn !== this.turn) return void this.api.endSession(session.id).catch(() => undefined);
+      if (!this.isOurs(session)) return;
       this.store.set({ session: session.id, lease: session.lease_seconds, cases: casesOf(session.cases) });
       this.keep();
       this.connect();
     } catch (error) {
+      if (turn !== this.turn) return;
       const full = error instanceof ApiError && error.status === 503;
       this.store.set({ problem: errorText(error), phase: full || !(error instanceof ApiError) || error.status === 0 ? "reconnecting" : "off" });
       if (error instanceof ApiError && error.status !== 0 && !full) {
@@ -144,16 +161,35 @@ export class Interaction {
 
   /** Leave: the server may give the place to somebody else. Confirmed masks stay. */
   async end(): Promise<void> {
+    const { session } = this.store.get();
+    this.off("");
+    if (session) await this.api.endSession(session).catch((error: unknown) => this.notify(errorText(error), "error"));
+  }
+
+  private off(problem: string): void {
     this.wanted = false;
+    this.turn++;
     clearTimeout(this.timer);
     clearInterval(this.beat);
-    const { session } = this.store.get();
     sessionStorage.removeItem(KEPT);
     this.acts.clear();
+    this.sent.clear();
     this.socket?.close(1000);
     this.socket = null;
-    this.store.set({ phase: "off", session: "", levels: null, takenBy: "", problem: "", ...CLEAN });
-    if (session) await this.api.endSession(session).catch((error: unknown) => this.notify(errorText(error), "error"));
+    this.store.set({ phase: "off", label: "", session: "", levels: null, takenBy: "", problem, ...CLEAN });
+  }
+
+  /** Whether a session is of who is signed in; another tab may have signed in somebody else. */
+  private isOurs(session: SessionItem): boolean {
+    if (!this.api.signedIn || session.reader === this.api.reader()) return true;
+    this.off(`The server knows you as ${session.reader || "somebody else"} now: load the page again.`);
+    return false;
+  }
+
+  /** Whether something is marked that would be lost if the session ended. */
+  get unconfirmed(): boolean {
+    const done = this.store.get().confirmed ? this.image?.id : "";
+    return [...this.acts].some(([image, acts]) => acts.length > 0 && image !== done);
   }
 
   /** Work on this image from now on; what was begun on another one waits there. */
@@ -178,7 +214,6 @@ export class Interaction {
     this.socket = socket;
     socket.addEventListener("open", () => {
       if (this.socket !== socket) return;
-      this.attempt = 0;
       this.store.set({ problem: "" });
       this.openImage();
       this.beat = window.setInterval(() => this.send({ type: "ping" }), Math.max(5, Math.min(20, this.store.get().lease / 3)) * 1000);
@@ -190,16 +225,27 @@ export class Interaction {
       if (this.socket !== socket || !this.wanted) return;
       clearInterval(this.beat);
       this.socket = null;
-      if (event.code === REPLACED) {
-        // Not taken up again: two windows would throw each other out for ever.
-        this.wanted = false;
-        sessionStorage.removeItem(KEPT);
-        this.store.set({ phase: "off", session: "", levels: null, ...CLEAN, problem: "This session goes on in another window." });
-        return;
-      }
+      // Not taken up again: two windows would throw each other out for ever.
+      if (event.code === REPLACED) return this.off("This session goes on in another window.");
+      if (NOT_TAKEN.includes(event.code)) this.leaveOut();
+      this.sent.clear();
       this.store.set({ phase: "reconnecting", busy: false, progress: null });
       this.later(() => void this.reconnect(), null);
     });
+  }
+
+  /** Do not say again what the server does not take. */
+  private leaveOut(): void {
+    const { image } = this;
+    if (!image || !this.acts.get(image.id)?.length) return;
+    if (this.at === image.id) {
+      this.acts.set(image.id, this.acts.get(image.id)!.filter((act) => !this.sent.has(act.seq)));
+      this.notify("What was drawn last is too long for the server and was left out: draw it in parts.", "error");
+    } else {
+      this.acts.delete(image.id);
+      this.notify("What was marked here is too long to be told to the server again: the image is begun anew.", "error");
+    }
+    this.keep();
   }
 
   private later(act: () => void, seconds: number | null): void {
@@ -212,13 +258,16 @@ export class Interaction {
   /** The same session where the server still has it, otherwise a new one of the same name; the acts are sent again. */
   private async reconnect(): Promise<void> {
     if (!this.wanted) return;
+    const { turn } = this;
     try {
       const session = await this.api.json<SessionItem>(`sessions/${encodeURIComponent(this.store.get().session)}`);
-      if (!this.wanted) return;
+      if (turn !== this.turn || !this.isOurs(session)) return;
       this.store.set({ cases: casesOf(session.cases), lease: session.lease_seconds });
       this.connect();
     } catch (error) {
-      if (error instanceof ApiError && (error.status === 404 || error.status === 410)) await this.open();
+      if (turn !== this.turn) return;
+      if (error instanceof ApiError && error.problem.code === "another_reader") this.off(errorText(error));
+      else if (error instanceof ApiError && (error.status === 404 || error.status === 410)) await this.open();
       else {
         this.store.set({ problem: errorText(error) });
         this.later(() => void this.reconnect(), error instanceof ApiError ? error.retryAfterSeconds : null);
@@ -226,19 +275,24 @@ export class Interaction {
     }
   }
 
+  /** Go on with what was marked here before; what is shown is what the server then holds. */
   takeOver(): void {
-    if (this.image) this.send({ type: "open", image: this.image.id, take_over: true });
+    this.openImage(true);
   }
 
-  private openImage(): void {
+  private openImage(takeOver = false): void {
+    this.at = "";
+    this.sent.clear();
     if (!this.image) {
+      this.attempt = 0;
       this.store.set({ phase: "open" });
       return;
     }
-    this.at = "";
     const acts = this.acts.get(this.image.id) ?? [];
     this.store.set({ levels: LevelBox.empty(this.image.shape_zyx), takenBy: "", ...CLEAN, busy: true });
-    this.send(acts.length ? { type: "replay", image: this.image.id, acts } : { type: "open", image: this.image.id });
+    this.opening = ++this.seq;
+    const about = { seq: this.opening, image: this.image.id, ...(takeOver ? { take_over: true } : {}) };
+    this.send(acts.length ? { type: "replay", ...about, acts } : { type: "open", ...about });
   }
 
   private send(header: object): boolean {
@@ -250,8 +304,9 @@ export class Interaction {
   private act(act: { type: string; [key: string]: unknown }, remember = true): void {
     if (!this.ready || !this.image) return;
     const whole: Act = { seq: ++this.seq, ...act };
-    this.sent.set(whole.seq, performance.now());
+    const start = performance.now();
     if (!this.send(whole)) return;
+    this.sent.set(whole.seq, start);
     if (remember) {
       const list = this.acts.get(this.image.id) ?? [];
       list.push(whole);
@@ -265,8 +320,8 @@ export class Interaction {
 
   prompt(gesture: Gesture): void {
     const place = this.grid?.affine
-      ? { points_lps_mm: gesture.points.map((point) => toWorld(this.grid!, point)!) }
-      : { points_index_zyx: gesture.points };
+      ? { points_lps_mm: gesture.points.map((point) => short(toWorld(this.grid!, point)!)) }
+      : { points_index_zyx: gesture.points.map(short) };
     if (gesture.kind === "point") this.places.set(this.seq + 1, gesture.points[0]);
     this.act({ type: "prompt", kind: gesture.kind, positive: gesture.positive, ...place });
   }
@@ -315,7 +370,9 @@ export class Interaction {
   stop = () => void this.send({ type: "stop" });
 
   confirm(): void {
-    if (!this.store.get().outlined || this.store.get().confirmed) return;
+    if (!this.ready || !this.store.get().outlined || this.store.get().confirmed) return;
+    // What is confirmed is what is on the screen, so it is not confirmed while something else may be on its way.
+    if (this.sent.size > 0) return this.notify("An answer is still on its way: look at it, then confirm.");
     this.act({ type: "confirm", ...(this.version === null ? {} : { version: this.version }) }, false);
   }
 
@@ -332,8 +389,9 @@ export class Interaction {
   }
 
   private take({ header, payload }: Message): void {
-    if ("version" in header) this.version = header.version;
-    if (header.type === "opened") this.opened(header);
+    const known = this.version;
+    if ("version" in header && (header.image ?? this.image?.id) === this.image?.id) this.version = header.version;
+    if (header.type === "opened") this.opened(header, known);
     else if (header.type === "delta") this.delta(header, payload);
     else if (header.type === "alternative") this.alternative(header, payload);
     else if (header.type === "progress") this.store.set({ progress: { done: Number(header.done), of: Number(header.of), what: String(header.what ?? "") } });
@@ -343,9 +401,13 @@ export class Interaction {
     else if (header.type === "taken" && (header.image ?? this.image?.id) === this.image?.id) this.store.set({ takenBy: String(header.by || "somebody"), busy: false, progress: null });
   }
 
-  private opened(header: Message["header"]): void {
+  private opened(header: Message["header"], known: unknown): void {
     if (!this.image || header.image !== this.image.id) return;
     this.at = this.image.id;
+    this.attempt = 0;
+    if (known !== null && Number(header.version) > Number(known)) {
+      this.notify(`Version ${header.version} of this was confirmed meanwhile: see the masks of this series. What you confirm is added to it as another.`);
+    }
     const cases = header.cases === undefined ? {} : { cases: casesOf(header.cases) };
     this.store.set({ phase: "open", takenBy: header.taken_by ? String(header.taken_by) : "", ...cases });
   }
@@ -389,26 +451,40 @@ export class Interaction {
 
   private confirmed(header: Message["header"]): void {
     const image = String(header.image ?? this.image?.id ?? "");
-    this.sent.delete(Number(header.seq));
+    const seq = Number(header.seq);
+    this.sent.delete(seq);
     this.store.set({ cases: casesOf(header.cases) });
-    this.keep();
     this.notify("Confirmed: it now helps with the next case.");
-    // The image stays open: what is done now is a correction, and may be confirmed again.
-    if (image === this.image?.id) this.store.set({ confirmed: String(header.mask ?? ""), busy: false });
-    else this.acts.delete(image);
+    // The image stays open: what was done since is a correction, and not confirmed yet.
+    const corrected = (this.acts.get(image) ?? []).some((act) => act.seq > seq);
+    if (image === this.image?.id) this.store.set({ confirmed: corrected ? "" : String(header.mask ?? ""), busy: this.sent.size > 0 });
+    else if (!corrected) this.acts.delete(image);
+    this.keep();
   }
 
   private refused(header: Message["header"]): void {
-    const seq = Number(header.seq);
+    const seq = typeof header.seq === "number" ? header.seq : Number.NaN;
     this.sent.delete(seq);
+    const detail = String(header.detail || header.code || "refused");
+    if (this.image && seq === this.opening && header.code === "config" && this.acts.get(this.image.id)?.length) {
+      // Said again it would be refused again.
+      this.acts.delete(this.image.id);
+      this.keep();
+      this.notify(`What was marked here can't be done again (${detail}): the image is begun anew.`, "error");
+      return this.openImage();
+    }
     // What was refused did not happen: it is not to be told again after a reconnection.
     for (const [image, list] of this.acts) this.acts.set(image, list.filter((act) => act.seq !== seq));
     this.keep();
     if (header.code === "stopped") this.notify("Stopped; nothing was changed.");
-    const words = header.code === "stopped" ? "" : String(header.detail || header.code || "refused");
-    this.store.set({ problem: words, busy: false, progress: null });
-    if (this.store.get().phase === "connecting") this.store.set({ phase: "open" });
+    this.store.set({ problem: header.code === "stopped" ? "" : detail, busy: this.sent.size > 0, progress: null });
+    if (seq === this.opening) this.store.set({ phase: "open" });
   }
+}
+
+/** To a thousandth: a mask's prompts are kept no finer, and long scribbles are told again and again. */
+function short([a, b, c]: Vec3): Vec3 {
+  return [a, b, c].map((value) => Math.round(value * 1000) / 1000) as Vec3;
 }
 
 /** One case an image: a correction that was confirmed later stands in the place of what it corrects. */

@@ -3,6 +3,7 @@
 import { ApiError } from "../api";
 import { errorText, type App } from "../app";
 import { fill, h } from "../dom";
+import { turnTo } from "../interact/whose";
 
 type TurnState = "open" | "doing" | "done" | "skipped" | "again";
 
@@ -163,7 +164,7 @@ class WorkPanel {
       h("h2", null, item.label), h("div", { class: "quiet" }, `patient ${item.patient_key}, ${item.wanted > 1 ? `${item.wanted} readers` : "one reader"}, place ${item.rank + 1}`),
       answers, skip,
       h("div", { class: "row" },
-        h("button", { type: "button", onclick: () => this.open(item) }, "Show image"),
+        h("button", { type: "button", onclick: () => void this.open(item) }, "Show image"),
         h("button", { type: "button", onclick: () => void this.say(item, "open", {}) }, "Give back"),
         h("span", { class: "quiet" }, `as ${reader}`)));
   }
@@ -172,7 +173,7 @@ class WorkPanel {
     return this.act(async () => {
       const { item } = await this.app.api.json<{ item: Item | null }>("work/next", { method: "POST", body: { label } });
       this.keep(item);
-      if (item) this.open(item);
+      if (item) await this.open(item);
       else this.app.notify("Nothing is left for you in the work list.");
     });
   }
@@ -186,8 +187,8 @@ class WorkPanel {
   }
 
   /** Show an item's image; the name of its structure is filled in on the tab Interact. */
-  private open(item: Item): void {
-    if (item.kind === "mask") localStorage.setItem("isocenter.label", item.label);
+  private async open(item: Item): Promise<void> {
+    if (item.kind === "mask" && !(await turnTo(this.app, item.label))) return;
     const { study } = this.app.store.get();
     const place = (): void => this.app.jumpTo(item.image, null);
     if (study?.id === item.study) return place();
@@ -208,7 +209,7 @@ class WorkPanel {
     const rows = page.items.map((item) => h("tr", null,
       h("td", null, item.label), h("td", { class: "mono" }, item.patient_key.slice(0, 10)),
       h("td", null, item.turns.length ? item.turns.map((turn) => h("div", { title: turn.reason || null }, `${turn.reader}: ${STATES[turn.state]}${turn.reason ? ` (${turn.reason})` : ""}`)) : h("span", { class: "quiet" }, "nobody")),
-      h("td", null, h("button", { type: "button", class: "plain", "aria-label": `Show ${item.label}, patient ${item.patient_key}`, onclick: () => this.open(item) }, "Show"),
+      h("td", null, h("button", { type: "button", class: "plain", "aria-label": `Show ${item.label}, patient ${item.patient_key}`, onclick: () => void this.open(item) }, "Show"),
         item.turns.filter((turn) => turn.state === "done" || turn.state === "skipped").map((turn) => this.again(item, turn)))));
     const last = this.offset + page.items.length;
     fill(this.table, h("table", null,

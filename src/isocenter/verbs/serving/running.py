@@ -16,12 +16,13 @@ from typing import Any
 import uvicorn
 
 from isocenter.core.errors import OutputError
+from isocenter.viewer.settings import Limits
 
 __all__ = ["listen", "run_server"]
 
 _SHUTDOWN_SECONDS = 10
 _KEEP_ALIVE_SECONDS = 30
-_MESSAGE_BYTES = 1 << 20
+_MESSAGE_BYTES = Limits().replay_bytes
 
 
 class _Server(uvicorn.Server):

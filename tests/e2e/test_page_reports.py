@@ -222,10 +222,15 @@ def test_a_draft_of_an_older_reading_says_so_and_is_not_signed(page: Any, api: h
     page.keyboard.press("Alt+3")
     report = page.locator("#panel-report")
     expect(report.get_by_role("button", name="Sign…")).to_be_enabled()
-    latest = read_again(api)
-    # Known when the findings are looked at: the report follows them at once.
-    page.reload()
-    page.locator(".plane canvas").first.wait_for()
+    page.keyboard.press("Alt+2")
+    findings = page.locator("#panel-findings")
+    findings.get_by_role("checkbox", name="Show Left adrenal gland on the image").check()
+    expect(page.locator(".layers .layer")).to_have_count(1)
+    findings.locator("select[name=tasks]").select_option("toy-gland")
+    findings.locator("input[name=evidence]").uncheck()
+    findings.get_by_role("button", name="Read this study").click()
+    expect(page.locator(".layers .layer")).to_have_count(0, timeout=90_000)  # it was the older reading's
+    expect(findings.get_by_role("checkbox", name="Show Left adrenal gland on the image")).not_to_be_checked()
     page.keyboard.press("Alt+3")
     expect(report.get_by_role("region", name="Older reading")).to_contain_text("It can't be signed.")
     expect(report.get_by_role("button", name="Sign…")).to_be_disabled()
@@ -244,7 +249,15 @@ def test_a_draft_of_an_older_reading_says_so_and_is_not_signed(page: Any, api: h
     expect(report.get_by_role("button", name="Sign…")).to_be_enabled()
     expect(report).to_contain_text("Right flank pain.")
     newest, before = api.get(f"/studies/{study_of(api)}/drafts").json()[:2]
-    assert (newest["reading"], before["id"]) == (latest, older["id"])
+    latest = api.get(f"/studies/{study_of(api)}/readings/latest").json()["reading"]
+    assert (newest["reading"], before["id"]) == (latest, older["id"]) and latest != older["reading"]
+    # Whoever opens the study later is told as well.
+    read_again(api)
+    page.reload()
+    page.locator(".plane canvas").first.wait_for()
+    page.keyboard.press("Alt+3")
+    expect(report.get_by_role("button", name="Sign…")).to_be_disabled()
+    expect(report.get_by_role("region", name="Older reading")).to_be_visible()
 
 
 def test_an_open_edit_is_neither_signed_over_nor_dropped(page: Any, api: httpx.Client) -> None:

@@ -137,13 +137,15 @@ function hex(colour: string): string {
 }
 
 async function drawMasks(host: HTMLElement, image: ImageItem, screen: StudyScreen): Promise<void> {
+  const left = (): boolean => screen.app.store.get().image?.id !== image.id;
   let list: MaskItem[];
   try {
     list = await screen.app.api.masks(image.id);
   } catch (error) {
+    if (left()) return;
     return fill(host, h("p", { class: "quiet" }, errorText(error)));
   }
-  if (screen.app.store.get().image?.id !== image.id) return;
+  if (left()) return;
   if (!list.length) return fill(host, h("p", { class: "quiet" }, "None yet."));
   fill(host, list.map((mask, at) => {
     const { id } = mask;

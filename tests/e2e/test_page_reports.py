@@ -201,8 +201,9 @@ def read_again(api: httpx.Client) -> str:
     return str(now["result"]["reading"])
 
 
-def drafted(api: httpx.Client) -> dict[str, Any]:
-    """A new draft of the latest reading; a study that was not read is read."""
+@pytest.fixture
+def draft(api: httpx.Client) -> dict[str, Any]:
+    """A new draft of the latest reading; a study that was not read is read. Named before `page`, which opens it."""
     study = study_of(api)
     if api.get(f"/studies/{study}/readings/latest").status_code == 404:
         read_again(api)
@@ -216,9 +217,10 @@ def drafted(api: httpx.Client) -> dict[str, Any]:
     return made
 
 
-def test_a_draft_of_an_older_reading_says_so_and_is_not_signed(page: Any, api: httpx.Client) -> None:
+def test_a_draft_of_an_older_reading_says_so_and_is_not_signed(
+    draft: dict[str, Any], page: Any, api: httpx.Client
+) -> None:
     expect = sync.expect
-    older = drafted(api)
     page.keyboard.press("Alt+3")
     report = page.locator("#panel-report")
     expect(report.get_by_role("button", name="Sign…")).to_be_enabled()
@@ -256,12 +258,11 @@ def test_a_draft_of_an_older_reading_says_so_and_is_not_signed(page: Any, api: h
     expect(report).to_contain_text("Right flank pain.")
     newest, before = api.get(f"/studies/{study_of(api)}/drafts").json()[:2]
     latest = api.get(f"/studies/{study_of(api)}/readings/latest").json()["reading"]
-    assert (newest["reading"], before["id"]) == (latest, older["id"]) and latest != older["reading"]
+    assert (newest["reading"], before["id"]) == (latest, draft["id"]) and latest != draft["reading"]
 
 
-def test_an_open_edit_is_neither_signed_over_nor_dropped(page: Any, api: httpx.Client) -> None:
+def test_an_open_edit_is_neither_signed_over_nor_dropped(draft: dict[str, Any], page: Any, api: httpx.Client) -> None:
     expect = sync.expect
-    draft = drafted(api)
     # Two sentences of a person's, and one of the machine's that may be put back.
     sentences = [
         {"id": one["id"], "text": one["text"], "section": section["name"]}
@@ -303,8 +304,7 @@ def test_an_open_edit_is_neither_signed_over_nor_dropped(page: Any, api: httpx.C
     expect(report.get_by_role("textbox")).to_have_count(0)
 
 
-def test_the_next_sentence_s_key_is_not_the_work_list_s(page: Any, api: httpx.Client) -> None:
-    drafted(api)
+def test_the_next_sentence_s_key_is_not_the_work_list_s(draft: dict[str, Any], page: Any) -> None:
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     page.keyboard.press("Alt+6")
@@ -320,10 +320,9 @@ def test_the_next_sentence_s_key_is_not_the_work_list_s(page: Any, api: httpx.Cl
     assert len([url for url in asked if url.endswith("/work/next")]) == 1
 
 
-def test_two_people_at_one_draft_are_told(page: Any, api: httpx.Client) -> None:
+def test_two_people_at_one_draft_are_told(draft: dict[str, Any], page: Any, api: httpx.Client) -> None:
     """A signed report is amended by one person while another edits it."""
     expect = sync.expect
-    draft = drafted(api)
     assert api.post(f"/drafts/{draft['id']}/sign", json={"version": 1, "by": "A. Reader"}).status_code == 200
     page.keyboard.press("Alt+3")
     report = page.locator("#panel-report")

@@ -22,6 +22,7 @@ import numpy as np
 import pytest
 from PIL import Image as Picture
 from pydicom import Dataset
+from pydicom.uid import generate_uid
 
 from isocenter.core import Geometry, Image, Quantity
 from isocenter.testing.dicom_phantom import write_ct_series
@@ -91,6 +92,41 @@ def write_phantoms(folder: Path, names: tuple[str, ...] = tuple(GRIDS)) -> None:
         write_ct_series(folder / name.replace(" ", "-"), phantom(GRIDS[name]), name=name, change=describe)
 
 
+NOW, BEFORE, ELSEWHERE = (generate_uid(entropy_srcs=[name]) for name in ("now", "before", "elsewhere"))
+"""Studies of one patient: the present one, one in the same place, and one 90 cm away."""
+_AXIAL = np.array([[0, 0, 1.0], [0, 1, 0], [1, 0, 0]])
+PRIOR = grid((20, 60, 60), (8.0, 2.4, 2.4), _AXIAL)
+HOT = grid((36, 40, 40), (4.0, 4.0, 4.0), _AXIAL)
+
+
+def write_repeated(folder: Path) -> None:
+    """Write one patient's studies: two series now (one with a landmark alone), and two earlier studies."""
+    _write_series(folder, "present", "LAH", study=NOW, date="20240501", where="now")
+    _write_series(folder, "hot", "L", study=NOW, date="20240501", where="now")
+    _write_series(folder, "prior", "LAH", study=BEFORE, date="20230501", where="before")
+    _write_series(folder, "prior", "LAH", study=ELSEWHERE, date="20220501", where="elsewhere", shift_mm=900.0)
+
+
+def _write_series(
+    folder: Path, name: str, landmarks: str, *, study: str, date: str, where: str, shift_mm: float = 0.0
+) -> None:
+    """A series of one patient, in a study of its own or beside another."""
+    geometry = {"hot": HOT, "prior": PRIOR}.get(name, GRIDS["prone"])
+
+    def change(_index: int, dataset: Dataset) -> Dataset:
+        dataset.PatientID, dataset.StudyDate, dataset.StudyInstanceUID = "PHANTOM-REPEATED", date, study
+        dataset.StudyDescription, dataset.SeriesDescription = where, name
+        dataset.FrameOfReferenceUID = study
+        x, y, z = (float(v) for v in dataset.ImagePositionPatient)
+        dataset.ImagePositionPatient = [x, y, z + shift_mm]
+        return dataset
+
+    image = phantom(geometry, landmarks)
+    if name == "hot":
+        image.array[image.array == 0] = -1000
+    write_ct_series(folder / where / name, image, name=f"{where} {name}", change=change)
+
+
 def write_left_handed(folder: Path) -> None:
     """Write a NIfTI file with one landmark; by nibabel, whose world is RAS and whose first index is x."""
     image = phantom(LEFT_HANDED, "L")
@@ -156,6 +192,29 @@ class Tab:
             self.page.wait_for_timeout(25)
         raise AssertionError(f"never true: {expression}")
 
+    def wait_for(self, condition: Callable[[], bool], seconds: float = 20.0) -> None:
+        """Wait until something is true here; what the page does goes on meanwhile."""
+        end = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < end, "never came true"
+            self.page.wait_for_timeout(25)
+
+    @contextmanager
+    def held(self, pattern: str) -> Iterator[list[Any]]:
+        """Hold what is asked of the server; each request waits in the list for its `continue_()`."""
+        routes: list[Any] = []
+        self.page.route(pattern, lambda route: routes.append(route))
+        try:
+            yield routes
+        finally:
+            self.page.unroute(pattern)
+
+    def let_go(self, route: Any) -> None:
+        """Let a held request through, and wait until the page has taken its answer."""
+        with self.page.expect_event("requestfinished", lambda request: request.url == route.request.url):
+            route.continue_()
+        self.settle()
+
     def open_study(self, description: str) -> None:
         """Open a study from the list and wait for all of its planes."""
         self.page.goto(f"{self.address}/#/")
@@ -163,13 +222,23 @@ class Tab:
         rows = "[...document.querySelectorAll('tr[data-study]')]"
         self.until(f"{rows}.length && {rows}.every(row => row.innerText.includes('{description}'))")
         self.page.locator("tr[data-study]", has_text=description).first.click()
-        self.until("document.querySelectorAll('.plane canvas').length > 0")
-        self.until("document.querySelector('progress.loading').value === 1")
+        self.wait_for_planes()
+
+    def wait_for_planes(self, seconds: float = 20.0) -> None:
+        """Wait until every plane of the image in view is here and drawn."""
+        self.until("document.querySelectorAll('.plane canvas').length > 0", seconds)
+        self.until("document.querySelector('progress.loading').value === 1", seconds)
+        self.settle()
+
+    def show_series(self, name: str) -> None:
+        """Show one series of the study, by its size or description in the list."""
+        self.page.locator("[data-image]", has_text=name).first.click()
+        self.wait_for_planes()
 
     def begin(self, label: str = "ball") -> None:
         """Begin a session."""
         self.page.fill("#structure", label)
-        self.page.click("button[type=submit]")
+        self.page.click("#panel-interact button[type=submit]")
         self.until("document.querySelector('.state').textContent.startsWith('Marking')")
 
     def show_slice(self, plane: str, index: int) -> None:

@@ -8,58 +8,29 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image as Picture
-from pydicom import Dataset
-from pydicom.uid import generate_uid
 
-from isocenter.testing.dicom_phantom import write_ct_series
 from page_cases import (
     GRIDS,
     LANDMARKS_GREY,
     LANDMARKS_LPS_MM,
+    PRIOR,
     TOKEN,
     Tab,
     browsing,
-    grid,
-    phantom,
     serving,
     wait_for_acts,
     write_phantoms,
+    write_repeated,
 )
 
-NOW, BEFORE, ELSEWHERE = (generate_uid(entropy_srcs=[name]) for name in ("now", "before", "elsewhere"))
-AXIAL = np.array([[0, 0, 1.0], [0, 1, 0], [1, 0, 0]])
-PRIOR = grid((20, 60, 60), (8.0, 2.4, 2.4), AXIAL)
-HOT = grid((36, 40, 40), (4.0, 4.0, 4.0), AXIAL)
-
-
-def _series(
-    folder: Path, name: str, landmarks: str, *, study: str, date: str, where: str, shift_mm: float = 0.0
-) -> None:
-    """A series of one patient, in a study of its own or beside another."""
-    geometry = {"hot": HOT, "prior": PRIOR}.get(name, GRIDS["prone"])
-
-    def change(_index: int, dataset: Dataset) -> Dataset:
-        dataset.PatientID, dataset.StudyDate, dataset.StudyInstanceUID = "PHANTOM-REPEATED", date, study
-        dataset.StudyDescription, dataset.SeriesDescription = where, name
-        dataset.FrameOfReferenceUID = study
-        x, y, z = (float(v) for v in dataset.ImagePositionPatient)
-        dataset.ImagePositionPatient = [x, y, z + shift_mm]
-        return dataset
-
-    image = phantom(geometry, landmarks)
-    if name == "hot":
-        image.array[image.array == 0] = -1000
-    write_ct_series(folder / where / name, image, name=f"{where} {name}", change=change)
+TABS = ("interact", "findings", "report", "ask", "outlook", "worklist")
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("page") / "studies"
     write_phantoms(folder, ("oblique",))
-    _series(folder, "present", "LAH", study=NOW, date="20240501", where="now")
-    _series(folder, "hot", "L", study=NOW, date="20240501", where="now")
-    _series(folder, "prior", "LAH", study=BEFORE, date="20230501", where="before")
-    _series(folder, "prior", "LAH", study=ELSEWHERE, date="20220501", where="elsewhere", shift_mm=900.0)
+    write_repeated(folder)
     (folder / "photo").mkdir()
     Picture.fromarray((np.arange(64 * 48).reshape(48, 64) % 251).astype(np.uint8)).save(folder / "photo" / "photo.png")
     return folder
@@ -94,7 +65,7 @@ def test_by_keyboard_alone_from_the_list_to_a_confirmed_mask(tab: Tab, work: Pat
     tab.until("document.querySelectorAll('tr[data-study]').length === 1")
     _press(tab, "ArrowDown", "Enter")
     tab.until("document.querySelectorAll('.plane canvas').length === 3")
-    tab.until("document.querySelector('progress.loading').value === 1")
+    tab.wait_for_planes()
     _press(tab, "r")
     tab.page.keyboard.type("ball")
     _press(tab, "Enter", "Escape")
@@ -104,6 +75,7 @@ def test_by_keyboard_alone_from_the_list_to_a_confirmed_mask(tab: Tab, work: Pat
     _press(tab, "PageDown", "PageUp", "Shift+ArrowRight", "ArrowDown", "p", "Space")
     point = wait_for_acts(work, 1)[-1]
     assert (point["prompt"], point["positive"]) == ("point", True)
+    tab.settle()  # what the corner says is drawn with its frame
     words = tab.page.inner_text("[data-plane=axial] .corner.tr")
     assert words != start
     # What the corner says is what was sent: "L12.3 P4.5 H6.7 mm".
@@ -139,6 +111,7 @@ def test_by_keyboard_alone_from_the_list_to_a_confirmed_mask(tab: Tab, work: Pat
     assert "Confirmed" in tab.page.inner_text(".answer")
     tab.until("document.querySelectorAll('[data-mask]').length === 1")
     # The mask that the server keeps lies where it was confirmed.
+    tab.settle()
     shown = tab.pixels("axial")
     _press(tab, "v")
     tab.settle()
@@ -165,12 +138,19 @@ def test_by_keyboard_alone_from_the_list_to_a_confirmed_mask(tab: Tab, work: Pat
     assert tab.complaints == []
 
 
-def test_help_lists_every_key_once_and_closes(tab: Tab) -> None:
-    _press(tab, "?")
+def test_help_lists_every_key_once_and_closes(tab: Tab, browser: Callable[..., Tab]) -> None:
+    # A tab's keys are there from when it was first opened; what this server has not, it says on the console.
+    tab = browser(tab.address, TOKEN)
+    tab.open_study("photo")
+    for number, name in enumerate(TABS, start=1):
+        _press(tab, f"Alt+{number}")
+        tab.until(f"document.querySelector('#panel-{name}').childElementCount > 0")
+    _press(tab, "Alt+1", "?")
     keys = tab.page.locator("dialog.keys kbd").all_inner_texts()
     assert len(keys) > 60
     double = {key for key in keys if keys.count(key) > 1}
-    assert double <= {","}, f"one key, two commands: {sorted(double)}"
+    # Next item and next sentence: each on its own tab alone (test_page_reports.py).
+    assert double <= {",", "Alt+N"}, f"one key, two commands: {sorted(double)}"
     _press(tab, "Escape")
     tab.until("document.querySelector('dialog.keys') === null")
 
@@ -200,6 +180,12 @@ def test_distance_in_millimetres(tab: Tab) -> None:
     spacing = GRIDS["oblique"].spacing_mm
     assert spacing is not None
     assert f"{20 * spacing[2]:.1f} mm" in tab.page.inner_text("[data-measures]")
+    # From another plane to its slice; drawn again, its button has the focus still.
+    _press(tab, "f")
+    tab.page.focus("[data-measures] button")
+    _press(tab, "Enter")
+    tab.until("document.querySelector('[data-plane=axial]').classList.contains('active')")
+    assert tab.page.evaluate("document.activeElement === document.querySelector('[data-measures] button')")
     _press(tab, "Delete")
     assert tab.page.inner_text("[data-measures]") == ""
 
@@ -212,7 +198,6 @@ def test_prior_scrolls_along_by_patient_position_else_by_fraction_and_says_so(ta
     assert "patient position" in tab.page.inner_text("[data-test=link]")
     for _ in range(6):
         _press(tab, "PageDown")
-    tab.settle()
     here = GRIDS["prone"].to_world(np.array([[float(_slice(tab, ".viewer:not(.prior)")), 40, 40]]))[0, 2]
     there = PRIOR.to_world(np.array([[float(_slice(tab, ".prior")), 30, 30]]))[0, 2]
     assert abs(here - there) <= PRIOR.spacing_mm[0] / 2 + 1e-6  # type: ignore[index]
@@ -228,14 +213,13 @@ def test_prior_scrolls_along_by_patient_position_else_by_fraction_and_says_so(ta
 
 
 def _slice(tab: Tab, viewer: str) -> int:
-    return int(tab.page.locator(f"{viewer} .plane").first.get_attribute("data-slice"))
+    tab.settle()
+    return int(tab.until(f"document.querySelector('{viewer} .plane').dataset.slice"))
 
 
 def test_fusion_lies_on_the_same_place_of_the_patient(tab: Tab) -> None:
     tab.open_study("now")
-    images = tab.page.locator("[data-image]")
-    images.filter(has_text="present").or_(images.filter(has_text="92 × 84 × 28")).first.click()
-    tab.until("document.querySelector('progress.loading').value === 1")
+    tab.show_series("92 × 84 × 28")
     tab.page.select_option("select[aria-label=Window]", label="bone")
     tab.page.locator("[data-plane=axial]").focus()
     _press(tab, "Shift+X", "i")
@@ -250,7 +234,8 @@ def test_fusion_lies_on_the_same_place_of_the_patient(tab: Tab) -> None:
     _press(tab, "q")
     tab.until("document.querySelector('select[aria-label^=Image]').value !== ''")
     tab.page.select_option("[aria-label='Colours of the fusion']", "viridis")
-    tab.page.wait_for_timeout(600)
+    tab.until("document.querySelector('.toolbar [role=status]').textContent === ''")  # neither loading nor elsewhere
+    tab.settle()
     for plane, before in plain.items():
         landmark = np.argwhere((np.abs(before - LANDMARKS_GREY["L"]) < 10).all(-1))
         after = tab.pixels(plane)
@@ -261,10 +246,16 @@ def test_fusion_lies_on_the_same_place_of_the_patient(tab: Tab) -> None:
 
 
 def test_session_goes_on_in_the_next_study_and_after_loading_again(tab: Tab, work: Path) -> None:
-    cases = tab.page.locator("figure.clicks .bar").count()
+    tab.open_study("oblique")
+    tab.begin()
+    tab.page.locator("[data-plane=axial]").focus()
+    _press(tab, "p", "Space")
+    tab.until("document.querySelector('.answer').textContent.includes('1 prompt')")
+    _press(tab, "Control+Enter")
+    tab.until("document.querySelectorAll('figure.clicks .bar').length === 1")
     tab.open_study("now")
     tab.until("document.querySelector('.state').textContent.startsWith('Marking')")
-    assert tab.page.locator("figure.clicks .bar").count() == cases == 1
+    tab.until("document.querySelectorAll('figure.clicks .bar').length === 1")
     before = len(wait_for_acts(work, 0))
     tab.page.locator("[data-plane=axial]").focus()
     _press(tab, "p", "Space", "ArrowRight", "Space")
@@ -302,17 +293,30 @@ def test_choosing_among_alternatives(tab: Tab, work: Path) -> None:
     assert pink.any(), "an alternative is shown while it is pointed at"
     tab.page.mouse.move(683, 20)
     tab.page.locator("[data-plane=axial]").focus()
-    _press(tab, ".", ".")
+    for number in (0, 1):
+        _press(tab, ".")
+        _wait_until_chosen(tab, number)
     assert [act["kind"] for act in wait_for_acts(work, before + 3)[before + 1 :]] == ["choose", "choose"]
-    tab.until("document.querySelectorAll('.choices button')[1]?.getAttribute('aria-pressed') === 'true'")
     tab.settle()
     small = _marked(tab)
     assert 0.3 < (small.sum() / large.sum()) ** 0.5 < 0.8
     # Inside the large one, apart from the dark edges of its lines.
     assert (small & ~large).sum() < 0.2 * small.sum()
+    # Chosen by keyboard among the buttons, the focus is there again when they are.
+    tab.page.focus(".choices button >> nth=0")
+    _press(tab, "Enter")
+    _wait_until_chosen(tab, 0)
+    tab.until("document.activeElement === document.querySelector('.choices button')")
     _press(tab, "Shift+Delete")
-    tab.until("document.querySelector('.choices').hidden")
+    tab.until("document.querySelector('.choices').hidden && document.querySelector('.answer').textContent === ''")
+    tab.settle()
     assert not _marked(tab).any()
+
+
+def _wait_until_chosen(tab: Tab, number: int) -> None:
+    """Pressed at once, chosen when the server has answered and its alternatives are here again."""
+    tab.until("document.querySelector('.state').textContent.startsWith('Marking')")
+    tab.until(f"document.querySelectorAll('.choices button')[{number}]?.getAttribute('aria-pressed') === 'true'")
 
 
 def _marked(tab: Tab) -> np.ndarray:
@@ -343,7 +347,10 @@ def test_server_comes_back_and_the_session_goes_on(folder: Path, work: Path, bro
         tab.page.locator("[data-plane=axial]").focus()
         _press(tab, "p", "Space", "ArrowRight", "Space", "u", "ArrowDown", "Space")
         wait_for_acts(again, 4)
+        # "Working" until the last of them is answered.
+        tab.until("document.querySelector('.state').textContent.startsWith('Marking')")
         tab.until("document.querySelector('.answer').textContent.includes('2 prompts')")
+        tab.settle()
         before = tab.pixels("axial")
     tab.until("document.querySelector('.state').textContent.includes('Trying again')")
     with serving(folder, again, int(address.rsplit(":", 1)[1])):

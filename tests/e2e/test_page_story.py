@@ -89,6 +89,7 @@ def press(tab: Tab, *keys: str) -> None:
 def go_to(tab: Tab, point_lps_mm: tuple[float, float, float]) -> None:
     """Bring the keyboard's cursor to a point of the axial plane, one voxel a key."""
     tab.page.locator("[data-plane=axial]").focus()
+    tab.settle()
     for _ in range(200):
         words = tab.page.inner_text("[data-plane=axial] .corner.tr").split(" mm")[0].split()
         at = [float(word[1:]) * (1 if word[0] in "LPH" else -1) for word in words]
@@ -119,7 +120,7 @@ def test_from_the_list_to_the_sr_by_keyboard_alone(tmp_path: Path, scheme: str) 
         shot(tab, f"story-{scheme}-1-list")
         press(tab, "ArrowDown", "Enter")
         tab.until("document.querySelectorAll('.plane canvas').length === 3")
-        tab.until("document.querySelector('progress.loading').value === 1")
+        tab.wait_for_planes()
         # Point: the gland is outlined by the network, and lies where it is.
         press(tab, "r")
         page.keyboard.type("left adrenal gland")

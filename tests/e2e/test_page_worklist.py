@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -49,14 +51,13 @@ def _counts(tab: Tab) -> str:
 def _next(tab: Tab, label: str) -> None:
     _open_work(tab)
     tab.page.get_by_role("button", name=f"Next {label}", exact=True).click()
-    tab.until("document.querySelectorAll('.plane canvas').length > 0")
-    tab.until("document.querySelector('progress.loading').value === 1", 40)
+    tab.wait_for_planes(40)
 
 
 def _confirm_a_ball(tab: Tab) -> None:
     tab.page.get_by_role("tab", name="Interact").click()
     assert tab.page.input_value("#structure") == "ball"  # the item names it
-    tab.page.click("button[type=submit]")
+    tab.page.click("#panel-interact button[type=submit]")
     tab.until("document.querySelector('.state').textContent.startsWith('Marking')", 40)
     tab.page.click("[data-command='tool.point']")
     box = tab.page.locator("[data-plane=axial] canvas").first.bounding_box()
@@ -65,6 +66,39 @@ def _confirm_a_ball(tab: Tab) -> None:
     tab.until("!document.querySelector(\"[data-command='interact.confirm']\").disabled", 60)
     confirm.click()
     tab.until("document.querySelector('.answer').innerText.includes('Confirmed')", 40)
+
+
+def _type_while_it_is_drawn_again(tab: Tab) -> None:
+    """While items are still looked for the list is asked for again and again: what is typed stays, and the focus."""
+    answers: list[int] = []
+
+    def still_filling(route: Any) -> None:
+        page = route.fetch().json()
+        answers.append(len(answers))
+        # Another total each time: the list is drawn again.
+        route.fulfill(json={**page, "total": 1000 + len(answers), "filling": {**page["filling"], "what": "x"}})
+
+    def drawn() -> int:
+        found = re.search(r"of 1(\d{3})", tab.page.get_by_role("region", name="Items").inner_text())
+        return int(found[1]) if found else 0
+
+    reason = tab.page.get_by_label("Reason for skipping")
+    tab.page.route("**/api/v1/work?*", still_filling)
+    tab.page.select_option("[aria-label='Which items']", "all")
+    tab.wait_for(lambda: drawn() > 0)
+    again = tab.page.get_by_label("Why AB shall look again").first
+    again.fill("too")
+    count = len(answers)
+    tab.wait_for(lambda: drawn() > count)
+    tab.page.keyboard.type(" small")
+    assert again.input_value() == "too small"
+    reason.fill("mo")
+    count = len(answers)
+    tab.wait_for(lambda: drawn() > count)
+    tab.page.unroute("**/api/v1/work?*")
+    tab.until("!document.querySelector('[role=status]').innerText.includes('x: ')")
+    tab.page.keyboard.type("tion")
+    assert reason.input_value() == "motion"
 
 
 def test_labelling_a_set(tmp_path: Path) -> None:
@@ -84,7 +118,7 @@ def test_labelling_a_set(tmp_path: Path) -> None:
         _next(tab, "ball")  # what was confirmed counts as done, wherever it was confirmed
         _open_work(tab)
         assert "1 done" in _counts(tab) and "1 begun" in _counts(tab)
-        tab.page.get_by_label("Reason for skipping").fill("motion")
+        _type_while_it_is_drawn_again(tab)
         tab.page.get_by_role("button", name="Skip", exact=True).click()
         tab.until("document.querySelector('[role=status]').innerText.includes('1 skipped')")
 

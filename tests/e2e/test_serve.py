@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,17 +30,21 @@ def command(*arguments: str) -> list[str]:
 
 
 @contextmanager
-def running(*arguments: str) -> Iterator[tuple[httpx.Client, subprocess.Popen[str]]]:
-    """A server on a free port, and a client that has its token."""
-    environment = {**os.environ, "ISOCENTER_TOKEN": TOKEN}
-    with subprocess.Popen(
-        command(*arguments, "--port", "0"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
-    ) as process:
+def running(*arguments: str, **variables: str) -> Iterator[tuple[httpx.Client, subprocess.Popen[str]]]:
+    """A server on a free port, with variables of its environment, and a client that has its token."""
+    environment = {**os.environ, "ISOCENTER_TOKEN": TOKEN, **variables}
+    # What it says goes to a file: a pipe that nobody reads is full one day, and the server waits for ever.
+    with (
+        tempfile.TemporaryFile("w+") as log,
+        subprocess.Popen(
+            command(*arguments, "--port", "0"), stdout=subprocess.PIPE, stderr=log, text=True, env=environment
+        ) as process,
+    ):
         try:
             assert process.stdout is not None
             address = process.stdout.readline().strip()  # printed once it listens
             base, _, token = address.partition("/#token=")
-            assert base.startswith("http://127.0.0.1:") and token == TOKEN, process.stderr and process.stderr.read()
+            assert base.startswith("http://127.0.0.1:") and token == TOKEN, log.seek(0) or log.read()
             headers = {"Authorization": f"Bearer {TOKEN}"}
             with httpx.Client(base_url=f"{base}/api/v1", headers=headers, timeout=_START_SECONDS) as client:
                 yield client, process
@@ -107,18 +112,21 @@ def test_a_study_is_listed_read_and_still_read_after_a_restart(folder: Path) -> 
         assert process.wait(30) in (0, 130)
 
 
-def test_a_reading_that_is_stopped_leaves_nothing(folder: Path, tmp_path: Path) -> None:
-    with running(str(folder), "--work", str(tmp_path / "work")) as (client, process):
+def test_a_reading_that_is_stopped_leaves_nothing(folder: Path, tmp_path: Path, toy_folder: Path) -> None:
+    mark = tmp_path / "begun"
+    path = os.pathsep.join([str(toy_folder), *filter(None, [os.environ.get("PYTHONPATH")])])
+    variables = {"PYTHONPATH": path, "TOY_MARK": str(mark)}
+    with running(str(folder), "--work", str(tmp_path / "work"), **variables) as (client, process):
         study = client.get("/studies", params={"q": "ramp"}).json()["items"][0]["id"]
-        job = client.post(f"/studies/{study}/readings", json={}).json()["job"]
+        job = client.post(f"/studies/{study}/readings", json={"tasks": ["toy-slow"]}).json()["job"]
         until = time.monotonic() + 60
-        while client.get(f"/jobs/{job}").json()["state"] == "queued" and time.monotonic() < until:
+        while not mark.exists():  # a task that takes a minute: it can't be done before it is stopped
+            assert time.monotonic() < until, client.get(f"/jobs/{job}").json()
             time.sleep(0.05)
         client.post(f"/jobs/{job}/stop")
-        assert ended(client, job)["state"] in ("stopped", "done")
-        if client.get(f"/jobs/{job}").json()["state"] == "stopped":
-            assert client.get(f"/studies/{study}/readings/latest").status_code == 404
-            assert [f for f in (tmp_path / "work" / "readings").rglob("*") if f.is_file()] == []
+        assert ended(client, job)["state"] == "stopped"
+        assert client.get(f"/studies/{study}/readings/latest").status_code == 404
+        assert [f for f in (tmp_path / "work" / "readings").rglob("*") if f.is_file()] == []
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 143
 

@@ -25,7 +25,8 @@ pytestmark = pytest.mark.enable_socket
 def start(folder, port="0"):
     environment = {**os.environ, "ISOCENTER_TOKEN": TOKEN, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "isocenter.cli", "serve", str(folder), "--port", port]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    with (folder.parent / "server.log").open("a") as log:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=environment)
     return process, process.stdout.readline().strip()
 
 

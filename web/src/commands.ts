@@ -16,7 +16,7 @@ export interface Command {
 export class Commands {
   private all = new Map<string, Command>();
 
-  /** Add commands; the answer takes them away again. A name or key that is taken already raises. */
+  /** Add commands; the answer takes them away again. A name that is taken already raises; two may share a key where they are never enabled together. */
   register(...commands: Command[]): () => void {
     for (const command of commands) {
       if (this.all.has(command.id)) throw new Error(`command ${command.id} is registered twice`);

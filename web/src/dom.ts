@@ -55,3 +55,22 @@ export function fill(element: Element, ...children: (Child | Child[])[]): void {
   element.replaceChildren();
   append(element, children.flat());
 }
+
+/**
+ * As `fill`, for what is drawn again while somebody works in it: what bears the same `data-keep` before and after has
+ * the focus again, and the text that was typed into it.
+ */
+export function refill(element: Element, ...children: (Child | Child[])[]): void {
+  const typed = new Map([...element.querySelectorAll<HTMLInputElement>("input[data-keep]")].map((field) => [field.dataset.keep!, field.value]));
+  const focus = document.activeElement;
+  const kept = focus instanceof HTMLElement && element.contains(focus) ? focus.dataset.keep : undefined;
+  const caret = focus instanceof HTMLInputElement && focus.type === "text" ? focus.selectionStart : null;
+  fill(element, ...children);
+  for (const again of element.querySelectorAll<HTMLElement>("[data-keep]")) {
+    const key = again.dataset.keep!;
+    if (again instanceof HTMLInputElement) again.value = typed.get(key) ?? again.value;
+    if (key !== kept) continue;
+    again.focus({ preventScroll: true });
+    if (again instanceof HTMLInputElement && caret !== null) again.setSelectionRange(caret, caret);
+  }
+}

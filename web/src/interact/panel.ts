@@ -1,7 +1,7 @@
 // The tab Interact: which structure, which tool, what the answer is worth, and on to the next case.
 
 import type { App } from "../app";
-import { fill, h } from "../dom";
+import { fill, h, refill } from "../dom";
 import type { Tools } from "../view/tools";
 import type { Viewer } from "../view/viewer";
 import { clicksChart } from "./chart";
@@ -64,7 +64,7 @@ export function mountInteract(host: HTMLElement, app: App, viewer: Viewer, tools
     leave.hidden = s.phase === "off";
     body.hidden = s.phase === "off";
     taken.hidden = !s.takenBy;
-    if (s.takenBy) fill(taken, h("p", null, `${s.takenBy} works on this image and structure. You can look, not change.`), h("button", { type: "button", onclick: () => interaction.takeOver() }, "Take over (they are told)"));
+    if (s.takenBy) refill(taken, h("p", null, `${s.takenBy} works on this image and structure. You can look, not change.`), h("button", { type: "button", "data-keep": "take-over", onclick: () => interaction.takeOver() }, "Take over (they are told)"));
     const ready = interaction.ready;
     for (const button of toolbar.querySelectorAll("button")) {
       button.disabled = !on || Boolean(s.takenBy);
@@ -144,20 +144,26 @@ function drawAnswer(host: HTMLElement, s: InteractionState): void {
 }
 
 function drawChoices(host: HTMLElement, s: InteractionState, interaction: Interaction, viewer: Viewer): void {
+  const focus = document.activeElement;
+  if (focus instanceof HTMLElement && host.contains(focus)) host.dataset.focus = focus.dataset.keep;
+  else if (!host.hidden) delete host.dataset.focus;
   host.hidden = s.alternatives.length < 2;
   if (host.hidden) {
+    // Between an answer and its alternatives there are none: who chose by keyboard is there again when they come.
+    if (s.busy) delete host.dataset.focus;
     preview(viewer, null);
     return fill(host);
   }
   const signature = s.alternatives.map((one) => `${one.number}:${one.expected_dice}`).join() + `|${s.chosen}`;
   if (host.dataset.signature === signature && host.childElementCount) return;
   host.dataset.signature = signature;
-  fill(host, h("span", { class: "quiet" }, "More than one answer fits (, and . go through them):"), s.alternatives.map((one) => {
+  refill(host, h("span", { class: "quiet" }, "More than one answer fits (, and . go through them):"), s.alternatives.map((one) => {
     const dice = one.expected_dice === null ? "" : ` · ${one.expected_dice.toFixed(2)}`;
     const show = () => preview(viewer, one.source);
     const hide = () => preview(viewer, null);
-    return h("button", { type: "button", "aria-pressed": s.chosen === one.number, onclick: () => interaction.choose(one.number), onmouseenter: show, onfocus: show, onmouseleave: hide, onblur: hide }, `${one.number + 1}${dice}`);
+    return h("button", { type: "button", "data-keep": String(one.number), "aria-pressed": s.chosen === one.number, onclick: () => interaction.choose(one.number), onmouseenter: show, onfocus: show, onmouseleave: hide, onblur: hide }, `${one.number + 1}${dice}`);
   }));
+  if (document.activeElement === document.body) host.querySelector<HTMLElement>(`[data-keep="${host.dataset.focus}"]`)?.focus({ preventScroll: true });
 }
 
 /** Show one alternative in a colour of its own while it is pointed at. */

@@ -149,6 +149,10 @@ class FindingsPanel {
   // ---- what was found ------------------------------------------------------------------------------------------------
 
   private show(reading: Reading): void {
+    // What an older reading drew does not stay under the names of this one.
+    const { overlays } = this.app.store.get();
+    const own = overlays.filter((one) => !one.url?.includes("readings/") || one.url.includes(`readings/${reading.reading}/`));
+    if (own.length < overlays.length) this.app.store.set({ overlays: own });
     for (const end of this.pictures) end();
     this.pictures = [];
     const answered = [...reading.predictions.entries()].filter(([, one]) => one.abstained === null);

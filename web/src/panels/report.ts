@@ -5,7 +5,7 @@ import { errorText, type App } from "../app";
 import { fill, h } from "../dom";
 import { download } from "../reports/files";
 import { canJump, chips, jump } from "../reports/places";
-import type { Draft, EditedSentence, Part, SectionName, Sentence } from "../reports/types";
+import type { Draft, EditedSentence, Part, Reading, SectionName, Sentence, Untold } from "../reports/types";
 import "../styles/reports.css";
 
 const FORMS = { sr: "DICOM SR", fhir: "FHIR R4", pdf: "PDF" };
@@ -21,7 +21,14 @@ class ReportPanel {
   private busy = false;
   /** The sentence that is open for editing, or "new:PART:SECTION". */
   private editing = "";
-  private pending = "";
+  /** What was typed and differs from what stands there: null where nothing would be lost. */
+  private pending: string | null = null;
+  /** The draft that it is a sentence of. */
+  private edited = "";
+  /** The study's latest reading; null where none is known. */
+  private latest: string | null = null;
+  /** The form of a draft of it, kept while its draft is drawn anew, with what was typed. */
+  private renewal: { of: string; form: HTMLElement } | null = null;
   private here = "";
   private ended = false;
   private study = "";
@@ -46,7 +53,11 @@ class ReportPanel {
       if (study && study.id !== this.study) void this.load(study.id);
     }));
     this.ends.push(app.store.subscribe((state, before) => {
-      if (state.shared.reading !== before.shared.reading && this.study) void this.load(this.study);
+      if (state.shared.reading === before.shared.reading || !this.study) return;
+      // Known before the answer of the server: what is of an older reading can't be signed meanwhile.
+      this.latest = (state.shared.reading as string | undefined) ?? null;
+      if (this.outdated) this.render();
+      void this.load(this.study);
     }));
   }
 
@@ -58,26 +69,61 @@ class ReportPanel {
   private async load(study: string): Promise<void> {
     const other = study !== this.study;
     // What is open for editing is one patient's; nothing of it may stand in another's report.
-    if (other) this.editing = this.pending = this.here = "";
+    if (other) {
+      this.editing = this.here = "";
+      this.pending = this.latest = null;
+    }
     this.study = study;
-    // The form stays as it is, with what was typed and where the focus is, while nothing else is there to show.
-    if (other || this.draft) this.show(null);
+    // What is there stays as it is, with what was typed and where the focus is, while nothing else is there to show.
+    if (other) this.show(null);
     const turn = ++this.turn;
     try {
-      const [newest] = await this.app.api.json<Draft[]>(`studies/${study}/drafts`);
-      if (turn === this.turn && newest) this.show(newest);
+      const drafts = await this.app.api.json<Draft[]>(`studies/${study}/drafts`);
+      const latest = drafts.length ? await this.latestReading(study) : null;
+      if (turn !== this.turn || !drafts.length) return;
+      this.latest = latest;
+      // The report of what the findings show; where there is none of it, the newest says that it is older.
+      this.show(drafts.find((one) => one.reading === latest) ?? drafts[0]);
     } catch (error) {
       if (turn === this.turn) this.fail(error);
     }
+  }
+
+  private async latestReading(study: string): Promise<string | null> {
+    if (!this.app.store.get().info?.offers?.includes("readings")) return null;
+    try {
+      return (await this.app.api.json<Reading>(`studies/${study}/readings/latest`)).reading;
+    } catch (error) {
+      if (error instanceof ApiError && error.status === 404) return null;
+      throw error;
+    }
+  }
+
+  /** Whether the draft is of a reading that another one has taken the place of. */
+  private get outdated(): boolean {
+    return this.draft !== null && this.latest !== null && this.draft.reading !== this.latest;
+  }
+
+  /** Whether signing has to wait for a draft of the latest reading. An amendment corrects what was signed, of its own reading. */
+  private get superseded(): boolean {
+    return this.outdated && this.draft!.signed === null && this.draft!.amends === null;
   }
 
   /** Show a draft of a study; one that was left meanwhile is not shown again. */
   private show(draft: Draft | null, study = this.study): void {
     if (this.ended || study !== this.study) return;
     this.turn++;
+    if (draft && this.editing && draft.id !== this.edited) this.drop();
     this.draft = draft;
     this.app.store.set({ shared: { ...this.app.store.get().shared, draft: draft?.id ?? null } });
     this.render();
+  }
+
+  /** Close the editor of a draft that is not shown any more: its text may stand in no sentence of another. */
+  private drop(): void {
+    if (this.pending !== null) this.app.notify(`Another draft is shown. Typed, and not kept: “${this.pending}”`, "error");
+    this.editing = this.here = "";
+    this.pending = null;
   }
 
   private fail(error: unknown): void {
@@ -91,7 +137,7 @@ class ReportPanel {
     const focused = document.activeElement instanceof HTMLElement && this.body.contains(document.activeElement)
       ? document.activeElement.dataset.focus : undefined;
     const draft = this.draft;
-    if (!draft) return fill(this.body, this.form());
+    if (!draft) return fill(this.body, this.form("There is no draft of this study yet. It is made of the latest reading; every sentence leads to its evidence.", "Make a draft"));
     const several = draft.parts.length > 1;
     fill(this.body,
       this.head(draft),
@@ -109,17 +155,21 @@ class ReportPanel {
     if (focused) this.body.querySelector<HTMLElement>(`[data-focus="${CSS.escape(focused)}"]`)?.focus();
   }
 
-  private form(): HTMLElement {
+  private form(words: string, button: string, like: Draft | null = null): HTMLElement {
     const language = h("select", { name: "language" },
       h("option", { value: "en" }, "English"), h("option", { value: "es" }, "Español"), h("option", { value: "zh" }, "中文"));
-    const indication = h("textarea", { name: "indication", maxlength: 2000, rows: 2 });
+    if (like) language.value = like.language;
+    const asked = like?.parts[0]?.sections.find((section) => section.name === "indication")?.sentences ?? [];
+    const indication = h("textarea", { name: "indication", maxlength: 2000, rows: 2 }, asked.map((one) => one.text).join(" "));
     const make = async (event: Event): Promise<void> => {
       event.preventDefault();
+      if (this.unkept()) return;
       const study = this.study;
       try {
         const draft = await this.app.api.json<Draft>(`studies/${study}/draft`, {
           method: "POST", body: { language: language.value, indication: indication.value },
         });
+        if (study === this.study) this.latest = draft.reading;
         this.show(draft, study);
         this.live.textContent = "A draft is there.";
       } catch (error) {
@@ -128,10 +178,10 @@ class ReportPanel {
       }
     };
     return h("form", { class: "stack", onsubmit: (event: Event) => void make(event) },
-      h("p", { class: "quiet" }, "There is no draft of this study yet. It is made of the latest reading; every sentence leads to its evidence."),
+      h("p", { class: "quiet" }, words),
       h("label", { class: "stack" }, "Indication, as the clinician gave it", indication),
       h("label", { class: "row" }, "Language", language),
-      h("div", { class: "row" }, h("button", { class: "primary", type: "submit" }, "Make a draft")),
+      h("div", { class: "row" }, h("button", { class: "primary", type: "submit" }, button)),
     );
   }
 
@@ -143,14 +193,24 @@ class ReportPanel {
     const withheld = draft.withheld
       ? h("p", { class: "bad", id: "report-withheld" }, `${draft.withheld} ${draft.withheld === 1 ? "sentence is" : "sentences are"} withheld: correct or remove before signing.`)
       : null;
-    return h("div", { class: "stack" }, h("p", { class: "mark" }, mark), h("p", { class: "quiet" }, facts), withheld);
+    return h("div", { class: "stack" }, h("p", { class: "mark" }, mark), h("p", { class: "quiet" }, facts), this.outdated ? this.older(draft) : null, withheld);
+  }
+
+  /** That the findings show a newer reading than this report was made of, and the way to a draft of it. */
+  private older(draft: Draft): HTMLElement {
+    const of = `${draft.id} ${this.latest}`;
+    if (this.renewal?.of !== of) this.renewal = { of, form: this.form("A draft of the latest reading is made anew: what was edited here is not in it.", "Make a draft of the latest reading", draft) };
+    const kind = draft.signed ? "This signed report" : draft.amends === null ? "This draft" : "This amendment";
+    return h("section", { class: "card warn", id: "report-older", "aria-label": "Older reading" },
+      h("p", null, `${kind} is of an older reading than the tab Findings shows.${this.superseded ? " It can't be signed." : ""}`),
+      this.renewal.form);
   }
 
   private sentence(one: Sentence, section: SectionName, part: number): HTMLElement {
     const place = one.evidence.find(canJump);
     const locked = this.draft!.signed !== null;
     const item = h("li", { class: `sentence ${one.verdict}${one.id === this.here ? " here" : ""}`, "data-sentence": one.id });
-    if (this.editing === one.id) {
+    if (!locked && this.editing === one.id) {
       item.append(this.editor(one.text, `Edit: ${one.text}`, (text) => void this.save(one.id, section, part, text)));
       return item;
     }
@@ -179,8 +239,8 @@ class ReportPanel {
 
   private editor(text: string, label: string, done: (text: string) => void): HTMLElement {
     const area = h("textarea", { "aria-label": label, maxlength: 1000, "data-focus": "editor" });
-    area.value = this.pending || text;
-    area.addEventListener("input", () => (this.pending = area.value));
+    area.value = this.pending ?? text;
+    area.addEventListener("input", () => (this.pending = area.value === text ? null : area.value));
     area.addEventListener("keydown", (event) => {
       if (event.key === "Escape") {
         event.preventDefault();
@@ -212,7 +272,7 @@ class ReportPanel {
       h("h3", null, "Found, and not told"),
       h("ul", { class: "said" }, part.untold.map((one) => h("li", { class: "row" },
         h("span", { class: "grow" }, one.text),
-        this.draft!.signed ? null : h("button", { type: "button", "aria-label": `Put back: ${one.text}`, onclick: () => void this.save(null, one.section, number, one.text) }, "Put back"),
+        this.draft!.signed ? null : h("button", { type: "button", "aria-label": `Put back: ${one.text}`, onclick: () => void this.putBack(one, number) }, "Put back"),
       ))),
     );
   }
@@ -231,11 +291,12 @@ class ReportPanel {
         h("div", { class: "row" }, h("button", { type: "button", onclick: () => void this.amend() }, "Amend")),
       );
     }
-    const blocked = draft.withheld > 0;
+    const reasons = [draft.withheld ? "report-withheld" : "", this.superseded ? "report-older" : ""].filter(Boolean);
+    const blocked = reasons.length > 0;
     return h("div", { class: "row" },
       h("button", {
         type: "button", class: blocked ? null : "primary", disabled: blocked, "data-focus": "sign", title: "Sign the report (Alt+S)",
-        "aria-describedby": blocked ? "report-withheld" : null, onclick: () => this.askToSign(),
+        "aria-describedby": blocked ? reasons.join(" ") : null, onclick: () => this.askToSign(),
       }, "Sign…"),
     );
   }
@@ -263,9 +324,19 @@ class ReportPanel {
     this.body.querySelector<HTMLElement>(`[data-focus="${CSS.escape(next.id)}"]`)?.focus();
   }
 
+  /** Whether something is typed that is neither kept nor cancelled; then that comes first, and it is said. */
+  private unkept(): boolean {
+    if (this.pending === null) return false;
+    this.app.notify("Keep or cancel your edit first.", "error");
+    this.body.querySelector<HTMLElement>("[data-focus=editor]")?.focus();
+    return true;
+  }
+
   private edit(id: string): void {
+    if (this.editing === id ? this.pending !== null : this.unkept()) return;
     this.editing = id;
-    this.pending = "";
+    this.edited = this.draft!.id;
+    this.pending = null;
     this.render();
   }
 
@@ -277,7 +348,8 @@ class ReportPanel {
 
   private cancel(): void {
     const id = this.editing;
-    this.editing = this.pending = "";
+    this.editing = "";
+    this.pending = null;
     this.render();
     this.body.querySelector<HTMLElement>(`[data-focus="${CSS.escape(id)}"]`)?.focus();
   }
@@ -294,7 +366,12 @@ class ReportPanel {
     return this.put(given, id);
   }
 
+  private putBack(one: Untold, part: number): Promise<void> {
+    return this.unkept() ? Promise.resolve() : this.save(null, one.section, part, one.text);
+  }
+
   private remove(id: string): Promise<void> {
+    if (this.unkept()) return Promise.resolve();
     const given = this.given();
     const at = given.findIndex((one) => one.id === id);
     if (at < 0 || !EDITABLE.includes(given[at].section)) return Promise.resolve();
@@ -305,15 +382,19 @@ class ReportPanel {
   private async put(sentences: EditedSentence[], focus: string | null): Promise<void> {
     if (this.busy) return;
     this.busy = true;
-    const study = this.study;
+    const { study, editing, pending } = this;
     const before = new Set(this.all().filter((one) => one.verdict === "withheld").map((one) => one.text));
     try {
       const draft = await this.app.api.json<Draft>(`drafts/${this.draft!.id}`, { method: "PUT", body: { version: this.draft!.version, sentences } });
       if (study !== this.study) return;
-      this.editing = this.pending = "";
+      // What was opened or typed while this was on its way is not in it, and stays.
+      if (this.editing === editing && this.pending === pending) {
+        this.editing = "";
+        this.pending = null;
+      }
       this.here = focus ?? this.here;
       this.show(draft);
-      if (focus) this.body.querySelector<HTMLElement>(`[data-focus="${CSS.escape(focus)}"]`)?.focus();
+      if (focus && !this.editing) this.body.querySelector<HTMLElement>(`[data-focus="${CSS.escape(focus)}"]`)?.focus();
       const fresh = this.all().filter((one) => one.verdict === "withheld" && !before.has(one.text));
       this.live.textContent = fresh.length ? fresh.map((one) => `Sentence withheld: ${one.reason}`).join(". ") : "Kept: the ledger holds it.";
     } catch (error) {
@@ -337,6 +418,9 @@ class ReportPanel {
   private askToSign(): void {
     const draft = this.draft!;
     if (draft.withheld) return this.app.notify("Sentences are withheld: correct or remove them before signing.", "error");
+    if (this.superseded) return this.app.notify("This draft is of an older reading: make a draft of the latest one.", "error");
+    if (this.unkept()) return;
+    if (this.editing) this.cancel();
     const name = h("input", { name: "by", required: true, minlength: 2, maxlength: 64, autocomplete: "name", value: localStorage.getItem("isocenter.signer") ?? "" });
     const problem = h("p", { class: "bad", role: "alert" });
     const sure = h("button", { class: "primary", type: "submit" }, "Sign");

@@ -2,7 +2,7 @@
 
 import { ApiError } from "../api";
 import { errorText, type App } from "../app";
-import { fill, h } from "../dom";
+import { fill, h, refill } from "../dom";
 import { turnTo } from "../interact/whose";
 
 type TurnState = "open" | "doing" | "done" | "skipped" | "again";
@@ -58,13 +58,16 @@ class WorkPanel {
   private page: Page | null = null;
   private timer = 0;
   private ended = false;
+  /** Counts what was asked of the server, so that a late answer never takes the place of a newer one. */
+  private asked = 0;
+  private readonly drawn = new Map<string, string>();
 
   constructor(host: HTMLElement, private readonly app: App) {
     fill(host, h("div", { class: "stack" },
       this.summary, this.mine,
       h("section", { "aria-label": "Items" }, h("div", { class: "row" }, h("h2", { class: "grow" }, "Items"), this.show), this.table),
       folded("Plan", this.planPlace), folded("Agreement of readers", this.agreementPlace), folded("Export", this.exportPlace)));
-    this.ends.push(app.commands.register({ id: "work.next", label: "Next item of the work list", group: "Work list", keys: ["alt+n"], run: () => void this.next("") }));
+    this.ends.push(app.commands.register({ id: "work.next", label: "Next item of the work list", group: "Work list", keys: ["alt+n"], run: () => void this.next(""), enabled: () => this.inView }));
     this.ends.push(app.store.subscribe((state, before) => {
       if (state.reader !== before.reader) void this.refresh();
       if (state.shared.work_item !== before.shared.work_item) this.drawMine();
@@ -75,6 +78,12 @@ class WorkPanel {
     this.ended = true;
     clearTimeout(this.timer);
     for (const end of this.ends) end();
+  }
+
+  /** Its keys are its own: on another tab they would lead away from what is open there. */
+  private get inView(): boolean {
+    const { screen, tab } = this.app.store.get();
+    return screen === "work" || tab === "worklist";
   }
 
   private get item(): Item | null {
@@ -101,20 +110,31 @@ class WorkPanel {
 
   async refresh(): Promise<void> {
     clearTimeout(this.timer);
+    const asked = ++this.asked;
     const reader = this.app.store.get().reader;
     const query = new URLSearchParams({ offset: String(this.offset), limit: String(AT_ONCE) });
     if (this.show.value === "mine") query.set("reader", reader);
     else if (this.show.value !== "all") query.set("state", this.show.value);
     try {
       const page = await this.app.api.json<Page>(`work?${query}`);
-      if (this.ended) return;
+      if (this.ended || asked !== this.asked) return;
       const changed = this.page?.plan.version !== page.plan.version;
       this.page = page;
       this.draw(changed);
       if (page.filling.what) this.timer = window.setTimeout(() => void this.refresh(), 1500);
     } catch (error) {
-      if (!this.ended) fill(this.summary, h("span", { class: "bad" }, errorText(error)));
+      if (this.ended || asked !== this.asked) return;
+      this.drawn.delete("summary");
+      fill(this.summary, h("span", { class: "bad" }, errorText(error)));
     }
+  }
+
+  /** Whether a part shows this already: drawn anew it would take the focus, and what is typed, from whoever works in it. */
+  private shows(part: string, what: unknown): boolean {
+    const now = JSON.stringify(what);
+    if (this.drawn.get(part) === now) return true;
+    this.drawn.set(part, now);
+    return false;
   }
 
   private draw(planChanged: boolean): void {
@@ -123,8 +143,8 @@ class WorkPanel {
     const words = Object.entries(page.counts).filter(([, count]) => count).map(([state, count]) => `${count} ${STATES[state] ?? state}`);
     const busy = page.filling.what ? ` ${page.filling.what}: ${Math.round(page.filling.done * 100)} %.` : "";
     const lost = page.filling.left_out ? ` ${page.filling.left_out} could not be read.` : "";
-    fill(this.summary, page.plan.version ? `${words.join(", ") || "No items"}.${busy}${lost}` : "There is no plan yet: say below what shall be labelled.",
-      page.filling.problem ? h("span", { class: "bad" }, ` ${page.filling.problem}`) : null);
+    const told = page.plan.version ? `${words.join(", ") || "No items"}.${busy}${lost}` : "There is no plan yet: say below what shall be labelled.";
+    if (!this.shows("summary", [told, page.filling.problem])) fill(this.summary, told, page.filling.problem ? h("span", { class: "bad" }, ` ${page.filling.problem}`) : null);
     this.drawMine();
     this.drawTable(page);
     if (planChanged) {
@@ -138,16 +158,17 @@ class WorkPanel {
 
   private drawMine(): void {
     const labels = this.page?.plan.labels ?? [];
+    if (this.shows("mine", [labels, this.item, this.app.store.get().reader])) return;
     const next = labels.length > 1
-      ? labels.map((one) => h("button", { type: "button", onclick: () => void this.next(one.name) }, `Next ${one.name}`))
+      ? labels.map((one) => h("button", { type: "button", "data-keep": `next ${one.name}`, onclick: () => void this.next(one.name) }, `Next ${one.name}`))
       : [];
-    const any = h("button", { type: "button", class: "primary", id: "work-next", title: "Next item (alt+n)", "aria-keyshortcuts": "Alt+N", onclick: () => void this.next("") }, "Next for me");
-    fill(this.mine, h("div", { class: "row" }, any, next), this.item ? this.card(this.item) : null);
+    const any = h("button", { type: "button", class: "primary", id: "work-next", "data-keep": "next", title: "Next item (alt+n)", "aria-keyshortcuts": "Alt+N", onclick: () => void this.next("") }, "Next for me");
+    refill(this.mine, h("div", { class: "row" }, any, next), this.item ? this.card(this.item) : null);
   }
 
   private card(item: Item): HTMLElement {
     const reader = this.app.store.get().reader;
-    const reason = h("input", { type: "text", maxlength: 200, "aria-label": "Reason for skipping", placeholder: "why, e.g. motion" });
+    const reason = h("input", { type: "text", maxlength: 200, "data-keep": `skip ${item.id}`, "aria-label": "Reason for skipping", placeholder: "why, e.g. motion" });
     const skip = h("form", {
       class: "row", onsubmit: (event: Event) => {
         event.preventDefault();
@@ -205,19 +226,20 @@ class WorkPanel {
   // --- the list ----------------------------------------------------------------------------------------------------
 
   private drawTable(page: Page): void {
+    if (this.shows("table", [page.items, page.total, this.offset])) return;
     if (!page.items.length) return fill(this.table, h("p", { class: "quiet" }, "Nothing here."));
     const rows = page.items.map((item) => h("tr", null,
       h("td", null, item.label), h("td", { class: "mono" }, item.patient_key.slice(0, 10)),
       h("td", null, item.turns.length ? item.turns.map((turn) => h("div", { title: turn.reason || null }, `${turn.reader}: ${STATES[turn.state]}${turn.reason ? ` (${turn.reason})` : ""}`)) : h("span", { class: "quiet" }, "nobody")),
-      h("td", null, h("button", { type: "button", class: "plain", "aria-label": `Show ${item.label}, patient ${item.patient_key}`, onclick: () => void this.open(item) }, "Show"),
+      h("td", null, h("button", { type: "button", class: "plain", "data-keep": `show ${item.id}`, "aria-label": `Show ${item.label}, patient ${item.patient_key}`, onclick: () => void this.open(item) }, "Show"),
         item.turns.filter((turn) => turn.state === "done" || turn.state === "skipped").map((turn) => this.again(item, turn)))));
     const last = this.offset + page.items.length;
-    fill(this.table, h("table", null,
+    refill(this.table, h("table", null,
       h("thead", null, h("tr", null, ["Label", "Patient", "Readers", "Do"].map((title) => h("th", { scope: "col", style: { "text-align": "left" } }, title)))), h("tbody", null, rows)),
     h("div", { class: "row" },
-      h("button", { type: "button", disabled: !this.offset, onclick: () => this.turn(-AT_ONCE) }, "Before"),
+      h("button", { type: "button", "data-keep": "before", disabled: !this.offset, onclick: () => this.turn(-AT_ONCE) }, "Before"),
       h("span", { class: "quiet" }, `${this.offset + 1} to ${last} of ${page.total}`),
-      h("button", { type: "button", disabled: last >= page.total, onclick: () => this.turn(AT_ONCE) }, "After")));
+      h("button", { type: "button", "data-keep": "after", disabled: last >= page.total, onclick: () => this.turn(AT_ONCE) }, "After")));
   }
 
   private turn(by: number): void {
@@ -226,7 +248,7 @@ class WorkPanel {
   }
 
   private again(item: Item, turn: Turn): HTMLElement {
-    const reason = h("input", { type: "text", maxlength: 200, size: 10, "aria-label": `Why ${turn.reader} shall look again`, placeholder: "why" });
+    const reason = h("input", { type: "text", maxlength: 200, size: 10, "data-keep": `again ${item.id} ${turn.reader}`, "aria-label": `Why ${turn.reader} shall look again`, placeholder: "why" });
     return h("form", {
       class: "row", onsubmit: (event: Event) => {
         event.preventDefault();

@@ -2,7 +2,7 @@
 
 import type { StudyItem, StudyQuery } from "../api";
 import { errorText, type App } from "../app";
-import { fill, h } from "../dom";
+import { fill, h, refill } from "../dom";
 import { shortKey } from "../people";
 import "../styles/list.css";
 
@@ -55,22 +55,23 @@ export function showList(host: HTMLElement, app: App): () => void {
   search.addEventListener("input", () => changed(180));
   for (const field of [modality, status, from, to]) field.addEventListener("change", () => changed(0));
 
-  const drawHead = (): void => fill(head, COLUMNS.map(({ key, title, order }) => {
+  const drawHead = (): void => refill(head, COLUMNS.map(({ key, title, order }) => {
     // The server's "date" is newest first, its other orders go upwards; "-" turns them round.
     const turned = (query.order!.startsWith("-") ? 1 : 0) ^ (order === "date" ? 1 : 0);
     const now = order && query.order!.replace("-", "") === order ? (turned ? "descending" : "ascending") : null;
     const mark = now === "ascending" ? " ▲" : now === "descending" ? " ▼" : "";
     return h("th", { scope: "col", "data-column": key, "aria-sort": now }, order
-      ? h("button", { type: "button", class: "plain", onclick: () => { query.order = query.order === order ? `-${order}` : order; query.offset = 0; void load(); } }, title + mark)
+      ? h("button", { type: "button", class: "plain", "data-keep": key, onclick: () => { query.order = query.order === order ? `-${order}` : order; query.offset = 0; void load(); } }, title + mark)
       : title);
   }));
 
   const load = async (): Promise<void> => {
     request.abort();
-    request = new AbortController();
+    const mine = request = new AbortController();
     drawHead();
     try {
-      const { total, items, scanning } = await app.api.studies(query, request.signal);
+      const { total, items, scanning } = await app.api.studies(query, mine.signal);
+      if (mine.signal.aborted) return;
       problem.textContent = "";
       const first = query.offset ?? 0;
       count.textContent = total === 0 ? "No study fits." : `${first + 1} to ${first + items.length} of ${total} ${total === 1 ? "study" : "studies"}`;
@@ -85,7 +86,7 @@ export function showList(host: HTMLElement, app: App): () => void {
       fill(rows, items.map((item, at) => row(item, at)));
       if (focused) (rows.querySelector(`[data-study="${CSS.escape(focused)}"]`) as HTMLElement | null)?.focus();
     } catch (error) {
-      if (request.signal.aborted) return;
+      if (mine.signal.aborted) return;
       problem.textContent = errorText(error);
     }
   };

@@ -10,7 +10,7 @@ import { Compare } from "../view/compare";
 import { Layers } from "../view/layers";
 import { Three } from "../view/three";
 import { Tools } from "../view/tools";
-import { Viewer } from "../view/viewer";
+import { Viewer, type What } from "../view/viewer";
 import { Volumes } from "../view/volume";
 import { registerStudy } from "./study_commands";
 import { mountSeries } from "./study_series";
@@ -113,11 +113,17 @@ export class StudyScreen {
     this.interaction.setImage(image, this.viewer.grid);
     this.three.reset();
     this.layers.imageChanged();
-    this.volumes.trim(new Set([image?.id ?? "", this.compare?.viewer.image?.id ?? "", this.viewer.fusion?.volume.image.id ?? ""]));
+    this.trim();
     this.refresh();
   }
 
-  private changed(what: string): void {
+  /** Let go of voxels that are not in view; called whenever another image comes into it. */
+  trim(): void {
+    this.volumes.trim(new Set([this.viewer.image?.id ?? "", this.compare?.viewer.image?.id ?? "", this.viewer.fusion?.volume.image.id ?? ""]));
+  }
+
+  private changed(what: What): void {
+    if (what === "leave") return;
     if (what === "cursor" || what === "image") {
       this.app.store.set({ cursor_lps_mm: this.viewer.cursorWorld, cursor_zyx: this.viewer.cursor });
     }
@@ -151,7 +157,7 @@ export class StudyScreen {
       this.viewer.setLayout("grid");
     } else {
       this.viewer.setLayout("one");
-      this.compare = new Compare(this.app, this.viewer, this.volumes);
+      this.compare = new Compare(this.app, this.viewer, this.volumes, () => this.trim());
       this.views.append(this.compare.element);
       void this.compare.start();
     }

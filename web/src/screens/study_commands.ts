@@ -190,10 +190,14 @@ export function chooseFusion(screen: StudyScreen, id: string): void {
     const window = image.quantity.startsWith("SUV") ? { centre: 5, width: 10 } : windowsOf(image)[0];
     viewer.fusion = { volume, palette: "hot", window: { centre: window.centre, width: window.width }, opacity: 0.5, sampling: "trilinear" };
     const end = volume.subscribe(() => {
-      if (viewer.fusion?.volume === volume) viewer.invalidate();
+      if (viewer.fusion?.volume === volume) {
+        viewer.invalidate();
+        screen.refresh();
+      }
       if (volume.done === 1) end();
     });
     volume.prefer(volume.image.shape_zyx[0] / 2);
+    screen.trim();
   }
   viewer.invalidate();
   screen.refresh();

@@ -2,7 +2,7 @@
 
 import type { ImageItem, MaskItem, StudyDetail } from "../api";
 import { errorText } from "../app";
-import { fill, h } from "../dom";
+import { fill, h, refill } from "../dom";
 import { rgb, type Layer } from "../view/levels";
 import { describe } from "../view/measure";
 import type { StudyScreen } from "./study";
@@ -53,20 +53,29 @@ export function mountSeries(host: HTMLElement, screen: StudyScreen): { end: () =
     else for (const [at, box] of layers.querySelectorAll<HTMLInputElement>("input[type=checkbox]").entries()) box.checked = !list[at].hidden;
     seen = list;
   };
-  // Progress changes often and in many ways: looked at four times a second.
-  timer = window.setInterval(() => {
-    const done = viewer.volume?.done ?? 1;
-    loading.value = done;
-    loading.style.visibility = done < 1 && !viewer.volume?.sparse ? "visible" : "hidden";
-    showLayers();
-  }, 250);
+  timer = window.setInterval(showLayers, 250);
+  // Never of the series before: what is said to be here can be seen.
+  let arriving = (): void => {};
+  const showProgress = (): void => {
+    const { volume } = viewer;
+    loading.value = volume?.done ?? 0;
+    loading.style.visibility = volume && volume.done < 1 && !volume.sparse ? "visible" : "hidden";
+  };
+  ends.push(() => arriving());
+  ends.push(viewer.on((what) => {
+    if (what !== "image") return;
+    arriving();
+    arriving = viewer.volume?.subscribe(showProgress) ?? (() => {});
+    showProgress();
+  }));
+  showProgress();
   const refresh = (): void => {
     measuring.hidden = viewer.measures.length === 0;
-    fill(measured, viewer.measures.map((measure) => {
+    refill(measured, viewer.measures.map((measure) => {
       const plane = viewer.planes.find((one) => one.axes.slice === measure.slice);
       if (!plane) return null;
       const { text, refused } = describe(measure, plane.volume, plane.axes, viewer.channel);
-      return h("li", null, h("button", { type: "button", class: "plain", title: "Go to its slice", onclick: () => {
+      return h("li", null, h("button", { type: "button", class: "plain", "data-keep": String(measure.id), title: "Go to its slice", onclick: () => {
         viewer.chosenMeasure = measure.id;
         viewer.activate(plane);
         viewer.showSlice(plane, measure.k);
@@ -128,13 +137,15 @@ function hex(colour: string): string {
 }
 
 async function drawMasks(host: HTMLElement, image: ImageItem, screen: StudyScreen): Promise<void> {
+  const left = (): boolean => screen.app.store.get().image?.id !== image.id;
   let list: MaskItem[];
   try {
     list = await screen.app.api.masks(image.id);
   } catch (error) {
+    if (left()) return;
     return fill(host, h("p", { class: "quiet" }, errorText(error)));
   }
-  if (screen.app.store.get().image?.id !== image.id) return;
+  if (left()) return;
   if (!list.length) return fill(host, h("p", { class: "quiet" }, "None yet."));
   fill(host, list.map((mask, at) => {
     const { id } = mask;

@@ -80,7 +80,9 @@ export function mountToolbar(host: HTMLElement, screen: StudyScreen): () => void
       if (document.activeElement !== high) high.value = String(Number((now.window.centre + now.window.width / 2).toPrecision(4)));
       unit.textContent = unitOf(now.volume.image);
       const same = sameFrame(viewer.volume!, now.volume);
-      frame.textContent = same === false ? "other frame of reference: not registered" : same === null ? "frame of reference not known" : "";
+      // Where its planes are not here yet nothing is painted, which must not be taken for an image without uptake.
+      if (now.volume.done < 1) frame.textContent = now.volume.problem || "loading…";
+      else frame.textContent = same === false ? "other frame of reference: not registered" : same === null ? "frame of reference not known" : "";
     }
   };
 }

@@ -24,12 +24,14 @@ export class Compare {
   private following = false;
   private offset = 0;
   private study: StudyDetail | null = null;
+  private ended = false;
   private readonly ends: (() => void)[] = [];
 
   constructor(
     private readonly app: App,
     private readonly main: Viewer,
     volumes: Volumes,
+    private readonly trim: () => void,
   ) {
     this.viewer = new Viewer(volumes);
     this.viewer.layout = "one";
@@ -63,10 +65,18 @@ export class Compare {
   }
 
   private async openStudy(id: string): Promise<void> {
+    // What is named and what is seen are never two studies, also while one is on its way or does not come.
+    this.study = null;
+    fill(this.images);
+    this.show(null);
+    this.caption.textContent = "Loading…";
+    const left = (): boolean => this.ended || this.studies.value !== id;
     try {
-      this.study = await this.app.api.study(id);
+      const study = await this.app.api.study(id);
+      if (left()) return;
+      this.study = study;
     } catch (error) {
-      this.caption.textContent = errorText(error);
+      if (!left()) this.caption.textContent = errorText(error);
       return;
     }
     fill(this.images, this.study.images.map((image) => h("option", { value: image.id }, `${image.modality} ${image.description}`)));
@@ -88,8 +98,10 @@ export class Compare {
     const { study } = this.app.store.get();
     this.now.textContent = [study?.study_date, this.main.image?.modality, this.main.image?.description].filter(Boolean).join(" ");
     this.offset = 0;
+    delete this.element.dataset.link;
     this.viewer.show(image);
     this.app.store.set({ prior: image });
+    this.trim();
     this.copyWindow();
     this.follow(this.main, this.viewer);
   }
@@ -187,6 +199,7 @@ export class Compare {
   }
 
   dispose(): void {
+    this.ended = true;
     for (const end of this.ends) end();
     this.tools.dispose();
     this.viewer.dispose();

@@ -2,7 +2,7 @@
 
 import type { App, OverlaySpec } from "../app";
 import { errorText } from "../app";
-import type { Box } from "../api";
+import type { Box, Vec3 } from "../api";
 import { unpack } from "../interact/wire";
 import { boxVoxels, LevelBox, unpackRuns, type Layer } from "./levels";
 import type { Viewer } from "./viewer";
@@ -28,6 +28,7 @@ export class Layers {
   }
 
   dispose(): void {
+    this.turn++;
     for (const end of this.ends) end();
   }
 
@@ -66,24 +67,25 @@ export class Layers {
   private async build(): Promise<void> {
     const turn = ++this.turn;
     const { image } = this.viewer;
-    const specs = this.app.store.get().overlays.filter((one) => one.image === image?.id);
+    const specs = image ? this.app.store.get().overlays.filter((one) => one.image === image.id) : [];
     const layers: Layer[] = [];
     for (const spec of specs) {
       try {
-        const source = await this.source(spec);
+        // The grid is that of the image that was begun with: another one may be in view when the mask comes.
+        const source = await this.source(spec, image!.shape_zyx);
+        if (turn !== this.turn) return;
         layers.push({ id: spec.id, name: spec.name ?? spec.id, kind: spec.kind, colour: spec.colour, opacity: spec.opacity, hidden: spec.hidden ?? false, source });
       } catch (error) {
         this.sources.delete(keyOf(spec));
+        if (turn !== this.turn) return;
         this.app.notify(`${spec.name ?? "A layer"} could not be shown: ${errorText(error)}`, "error");
       }
     }
-    if (turn !== this.turn || this.viewer.image?.id !== image?.id) return;
     this.put(layers);
     this.changed();
   }
 
-  private source(spec: OverlaySpec): Promise<LevelBox> {
-    const shape = this.viewer.image!.shape_zyx;
+  private source(spec: OverlaySpec, shape: Vec3): Promise<LevelBox> {
     if (spec.levels) return Promise.resolve(new LevelBox(shape, spec.levels.box_zyx, spec.levels.levels));
     const key = keyOf(spec);
     const known = this.sources.get(key);

@@ -1,6 +1,6 @@
 // The 3D view: NiiVue, loaded when it is first asked for. Without WebGL2 the page says so and goes on in 2D.
 
-import type { Niivue as NiivueType } from "@niivue/niivue";
+import type { Niivue as NiivueType, NVImage as NVImageType } from "@niivue/niivue";
 import type { Api } from "../api";
 import { errorText } from "../app";
 import { fill, h } from "../dom";
@@ -17,6 +17,8 @@ export class Three {
   private nv: NiivueType | null = null;
   private shown = "";
   private timer = 0;
+  /** Counts what was begun: what comes late of something older is let go. */
+  private turn = 0;
   private canvas: HTMLCanvasElement | null = null;
 
   constructor(
@@ -53,21 +55,26 @@ export class Three {
     if (!this.available) return this.idle("This image has no volume that could be shown in 3D.");
     if (!hasWebGl2()) return this.idle(NO_WEBGL2);
     this.shown = image.id;
+    const turn = ++this.turn;
+    let nv: NiivueType | null = null;
     fill(this.host, h("p", { class: "offer quiet", role: "status" }, "Loading the 3D view…"));
     try {
       const [{ Niivue, NVImage, SLICE_TYPE }, buffer] = await Promise.all([import("@niivue/niivue"), this.api.bytes(`images/${encodeURIComponent(image.id)}/nifti`)]);
-      if (this.shown !== image.id) return;
+      if (turn !== this.turn) return;
       this.canvas = h("canvas", { "aria-label": "3D view; drag to turn" });
       fill(this.host, this.canvas, h("div", { class: "corner tl" }, "3D"));
-      const nv = new Niivue({ backColor: [0, 0, 0, 1], show3Dcrosshair: true, loadingText: "", isResizeCanvas: true, dragAndDropEnabled: false, isOrientCube: true });
+      nv = new Niivue({ backColor: [0, 0, 0, 1], show3Dcrosshair: true, loadingText: "", isResizeCanvas: true, dragAndDropEnabled: false, isOrientCube: true });
       await nv.attachToCanvas(this.canvas);
       const volume = await NVImage.loadFromUrl({ url: buffer, name: "image.nii", colormap: "gray" });
+      if (turn !== this.turn) return release(nv);
       nv.addVolume(volume);
       nv.setSliceType(SLICE_TYPE.RENDER);
       nv.setClipPlane([2, 0, 0]);
       this.nv = nv;
       this.refresh();
     } catch (error) {
+      if (nv) release(nv);
+      if (turn !== this.turn) return;
       this.shown = "";
       this.close();
       this.idle(`The 3D view could not be shown: ${errorText(error)}`);
@@ -83,21 +90,25 @@ export class Three {
 
   private async update(): Promise<void> {
     const { nv } = this;
-    const { image, window: grey } = this.viewer;
+    const { image } = this.viewer;
     if (!nv || !image || !nv.volumes[0]) return;
-    nv.volumes[0].cal_min = grey.centre - grey.width / 2;
-    nv.volumes[0].cal_max = grey.centre + grey.width / 2;
-    while (nv.volumes.length > 1) nv.removeVolumeByIndex(nv.volumes.length - 1);
+    const turn = ++this.turn;
     const { NVImage } = await import("@niivue/niivue");
+    const masks: NVImageType[] = [];
     for (const layer of this.masks()) {
       if (layer.kind !== "mask" || layer.hidden || !layer.source.some(2)) continue;
       const colormap = `of ${layer.colour}`;
       const [r, g, b] = rgb(layer.colour);
       nv.addColormap(colormap, { R: [0, r], G: [0, g], B: [0, b], A: [0, 255], I: [0, 255] });
-      const mask = await NVImage.loadFromUrl({ url: maskNifti(layer.source, image.affine_zyx_to_lps_mm!), name: `${layer.id}.nii`, colormap, opacity: 0.85, cal_min: 0.4, cal_max: 1 });
-      if (this.nv !== nv) return;
-      nv.addVolume(mask);
+      masks.push(await NVImage.loadFromUrl({ url: maskNifti(layer.source, image.affine_zyx_to_lps_mm!), name: `${layer.id}.nii`, colormap, opacity: 0.85, cal_min: 0.4, cal_max: 1 }));
     }
+    // A newer mask, or another image, is under way: this one would stay beside it.
+    if (turn !== this.turn) return;
+    const grey = this.viewer.window;
+    nv.volumes[0].cal_min = grey.centre - grey.width / 2;
+    nv.volumes[0].cal_max = grey.centre + grey.width / 2;
+    while (nv.volumes.length > 1) nv.removeVolumeByIndex(nv.volumes.length - 1);
+    for (const mask of masks) nv.addVolume(mask);
     nv.updateGLVolume();
     this.follow();
   }
@@ -111,14 +122,18 @@ export class Three {
   }
 
   close(): void {
+    this.turn++;
     clearTimeout(this.timer);
-    if (this.nv) {
-      this.nv.gl.getExtension("WEBGL_lose_context")?.loseContext();
-      this.nv = null;
-    }
+    if (this.nv) release(this.nv);
+    this.nv = null;
     this.canvas?.remove();
     this.canvas = null;
   }
+}
+
+/** A browser has few contexts to give: one that is left is given back. */
+function release(nv: NiivueType): void {
+  nv.gl?.getExtension("WEBGL_lose_context")?.loseContext();
 }
 
 /**

@@ -47,6 +47,8 @@ export class Tools {
     listen("pointercancel", () => this.cancel());
     listen("contextmenu", (event) => event.preventDefault());
     listen("wheel", (event) => this.turn(event), { passive: false });
+    // What was begun on one image is in indices of its grid: it does not go on in another.
+    this.stop.signal.addEventListener("abort", viewer.on((what) => what === "leave" && this.cancel()));
   }
 
   dispose(): void {
@@ -64,11 +66,13 @@ export class Tools {
   /** Leave what has been begun; false where nothing was. */
   cancel(): boolean {
     const begun = this.drag !== null || this.open !== null || this.viewer.sketch !== null;
+    const half = this.drag?.what === "measure" ? this.drag.measure : this.open;
+    if (half) this.viewer.measures = this.viewer.measures.filter((one) => one !== half);
     this.drag = null;
-    if (this.open) this.viewer.measures = this.viewer.measures.filter((one) => one !== this.open);
     this.open = null;
     this.viewer.sketch = null;
     this.viewer.invalidate();
+    if (half) this.onTool();
     return begun;
   }
 
@@ -127,7 +131,7 @@ export class Tools {
     if (!drag) {
       const plane = this.open && this.planeOf(event);
       if (this.open && plane && plane === viewer.active) {
-        this.open.points[this.open.points.length - 1] = this.at(event, plane).index;
+        stretch(this.open, this.at(event, plane).index, plane);
         plane.invalidate();
       }
       return;
@@ -143,7 +147,7 @@ export class Tools {
       drag.plane.zoomBy(Math.exp((drag.y - event.clientY) / 150), drag.atX, drag.atY);
       drag.y = event.clientY;
     } else if (drag.what === "crosshair") viewer.setCursor(index);
-    else if (drag.what === "measure") drag.measure.points[1] = index;
+    else if (drag.what === "measure") stretch(drag.measure, index, drag.plane);
     else if (drag.what === "sketch") {
       for (const one of event.getCoalescedEvents?.() ?? []) this.extend(this.at(one, drag.plane).index, drag.plane);
       this.extend(index, drag.plane);
@@ -213,7 +217,7 @@ export class Tools {
     const index: Vec3 = [...this.viewer.cursor];
     index[plane.axes.slice] = plane.k;
     if (this.viewer.sketch) this.extend(index, plane);
-    if (this.open) this.open.points[this.open.points.length - 1] = index;
+    if (this.open) stretch(this.open, index, plane);
     plane.invalidate();
   }
 
@@ -244,9 +248,9 @@ export class Tools {
   deleteMeasure(): boolean {
     const { viewer } = this;
     if (!viewer.measures.some((one) => one.id === viewer.chosenMeasure)) return false;
+    if (this.open?.id === viewer.chosenMeasure) this.open = null;
     viewer.measures = viewer.measures.filter((one) => one.id !== viewer.chosenMeasure);
     viewer.chosenMeasure = viewer.measures.at(-1)?.id ?? 0;
-    this.open = null;
     viewer.invalidate();
     this.onTool();
     return true;
@@ -290,4 +294,12 @@ export class Tools {
     if (gesture.kind === "point") this.viewer.setCursor(gesture.points[0]);
     this.onGesture(gesture);
   }
+}
+
+/** Move the last point of a measure; it stays on the slice that it is drawn on, whatever the wheel has turned to. */
+function stretch(measure: Measure, index: Vec3, plane: PlaneView): void {
+  if (plane.axes.slice !== measure.slice) return;
+  const end: Vec3 = [...index];
+  end[measure.slice] = measure.k;
+  measure.points[measure.points.length - 1] = end;
 }

@@ -10,7 +10,8 @@ import { PlaneView, type Sketch } from "./plane";
 import { automaticWindow, shaderOf, windowsOf, type Shader, type Window } from "./shade";
 import type { Volume, Volumes } from "./volume";
 
-export type What = "cursor" | "image" | "window" | "slice" | "view";
+/** "leave": another image is about to take the place of this one; "image": it has. */
+export type What = "cursor" | "leave" | "image" | "window" | "slice" | "view";
 export type Layout = "grid" | "one";
 export interface Mark { index: Vec3; kind: string; positive: boolean }
 
@@ -73,6 +74,7 @@ export class Viewer {
 
   show(image: ImageItem | null): void {
     if (this.image?.id === image?.id) return;
+    this.tell("leave");
     this.unsubscribe();
     if (this.volume) {
       this.measuresOf.set(this.volume.image.id, this.measures);

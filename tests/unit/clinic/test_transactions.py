@@ -16,6 +16,7 @@ from isocenter.clinic.dimse import Allowed, Commitments, Limits, LocalEntity, Re
 from isocenter.clinic.dimse.acceptor import listen, serve
 from isocenter.clinic.dimse.holding import Holding, recover
 from isocenter.clinic.dimse.messages import N_ACTION
+from isocenter.clinic.retrieve import DimseNode
 from isocenter.clinic.workflow import commitments
 from isocenter.clinic.workflow.commitments import CommitmentReports
 from isocenter.clinic.workflow.ledger import Ledger, open_ledger
@@ -35,7 +36,7 @@ def node(folder: Path, callers: tuple[Allowed, ...], reported_to: int | None) ->
     services = {N_ACTION: Commitments(folder / "commitments")}
     reception = Reception((entity,), folder, ("1.2.3.4", "TEST"), Limits(), lambda: services)
     ledger = open_ledger(f"sqlite:///{folder.parent / 'ledger.db'}")
-    peers = {"TESTER": ("TESTER", "127.0.0.1", reported_to or 0)}
+    peers = {("NODE", "TESTER"): DimseNode("127.0.0.1", reported_to or 104, "TESTER", "NODE")}
     reports = CommitmentReports(folder / "commitments", ledger, peers)
 
     def report() -> None:

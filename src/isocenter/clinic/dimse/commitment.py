@@ -21,6 +21,7 @@ from isocenter.clinic.dimse.association import Answer, Peer
 from isocenter.clinic.dimse.entities import STORAGE_COMMITMENT
 from isocenter.clinic.dimse.messages import Command
 from isocenter.clinic.dimse.steps import decoded
+from isocenter.clinic.retrieve.dimse import DimseNode, settle
 from isocenter.core.errors import CapabilityError, OutputError, TransportError
 from isocenter.data.images.atomic import atomic_path
 from isocenter.data.images.quiet import quiet
@@ -140,7 +141,7 @@ def send_commitment_report(
     folder: Path,
     request: dict[str, Any],
     report: tuple[Dataset, int],
-    peer: tuple[str, str, int],
+    peer: DimseNode,
     timeout_s: float = 30,
 ) -> None:
     """Send a report, and forget the request once it was taken.
@@ -149,7 +150,7 @@ def send_commitment_report(
         folder: Of the requests.
         request: What it answers.
         report: From `commitment_report`.
-        peer: Title, host and port of who asked.
+        peer: Who asked, as it was called: where it takes reports, and whether by TLS.
         timeout_s: Of each step.
 
     Raises:
@@ -161,14 +162,15 @@ def send_commitment_report(
         net: Any = import_module("pynetdicom")
     except ImportError as error:
         raise CapabilityError("storage commitment needs pynetdicom: pip install 'isocenter[clinic]'") from error
-    title, host, port = peer
-    entity = net.AE(ae_title=request["called"])
+    entity = net.AE(ae_title=peer.own_title)
     entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = entity.connection_timeout = timeout_s
     entity.add_requested_context(STORAGE_COMMITMENT)
     # We report as the provider of the service, on an association that we ask for (PS3.4 J.3.3).
     role = net.build_role(STORAGE_COMMITMENT, scp_role=True)
-    association = entity.associate(host, port, ae_title=title, ext_neg=[role])
+    tls = {} if peer.tls is None else {"tls_args": (peer.tls, peer.host)}
+    association = entity.associate(peer.host, peer.port, ae_title=peer.ae_title, ext_neg=[role], **tls)
     if not association.is_established:
+        settle(association)
         raise TransportError("the report of a storage commitment was not taken: no association")
     try:
         data, event = report

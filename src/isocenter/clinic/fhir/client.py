@@ -15,6 +15,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
+from isocenter.clinic.retry_after import asked_wait_s
 from isocenter.clinic.secrecy import in_the_clear
 from isocenter.core.errors import CapabilityError, ConfigError, TransportError
 
@@ -110,8 +111,7 @@ def send_bundle(server: FhirServer, bundle: Mapping[str, Any], *, sleep: Callabl
                 if code not in _PASSING:
                     raise FhirRefused(f"the server answered {code}: {_outcome(answer)}")
                 reason = f"the server answered {code}"
-                after = answer.headers.get("Retry-After", "")
-                told = min(float(after), 300.0) if after.isdigit() else 0.0
+                told = asked_wait_s(answer.headers.get("Retry-After", ""))
             except httpx.RequestError as error:
                 reason = f"the server does not answer, or was cut off ({type(error).__name__})"
             if left:

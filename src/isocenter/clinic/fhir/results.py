@@ -225,6 +225,8 @@ def _observed(answer: Answer) -> Iterable[tuple[dict[str, Any], tuple[str, ...]]
                 side = {"code": _concept(_LATERALITY), "valueCodeableConcept": _concept(segment.laterality)}
                 what["component"] = [side]
         if measured.derivation is not None:
+            # Who shows the code alone would show the mean, the median and the maximum under one name.
+            what["code"]["text"] = f"{measured.name.meaning}, {measured.derivation.meaning}"
             what["method"] = _concept(measured.derivation)
         yield what, ("measurement", str(number), repr(measured))
     for number, finding in enumerate(answer.report.findings):

@@ -1,7 +1,8 @@
 """Results as ORU^R01: the same answers that the DICOM SR holds, as coded observations with UCUM units.
 
 Source:
-    HL7 v2.5.1, 7.3.1 (ORU), 7.4.2 (OBX), 2.7 (escapes), tables 0085 (status), 0125 (value type), 0396 (coding systems).
+    HL7 v2.5.1, 7.3.1 (ORU), 7.4.2 (OBX; 7.4.2.4 sub-identifiers, 7.4.2.17 method), 2.7 (escapes), tables 0085 (status),
+    0125 (value type), 0396 (coding systems).
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from decimal import Decimal
@@ -108,12 +110,19 @@ def _order(subject: Subject, when: str, status: str) -> Iterator[str]:
 
 def _observations(content: SrContent, status: str, when: str, mark: str) -> Iterator[str]:
     number = 0
+    told_of: Counter[tuple[str, str]] = Counter()
 
-    def line(kind: str, name: str, value: str, unit: str = "", *, part: str = "", told: str = status) -> str:
+    def line(
+        kind: str, name: str, value: str, unit: str = "", *, part: str = "", told: str = status, how: str = ""
+    ) -> str:
         nonlocal number
         number += 1
-        fields = {1: str(number), 2: kind, 3: name, 4: part, 5: value, 6: unit, 11: told, 14: when}
-        return "OBX|" + "|".join(fields.get(place, "") for place in range(1, 15))
+        # Receivers file by the code and OBX-4: of two lines with the same, the last would stand for both.
+        key = (name.partition("^")[0], part)
+        told_of[key] += 1
+        sub = part if told_of[key] == 1 else f"{_whole(part)}.{told_of[key]}"
+        fields = {1: str(number), 2: kind, 3: name, 4: sub, 5: value, 6: unit, 11: told, 14: when, 17: how}
+        return "OBX|" + "|".join(fields.get(place, "") for place in range(1, 18 if how else 15))
 
     comment = "^".join(_COMMENT)
     if mark:
@@ -126,6 +135,11 @@ def _observations(content: SrContent, status: str, when: str, mark: str) -> Iter
         yield line("TX", comment, escaped(text), told="X")
 
 
+def _whole(part: str) -> str:
+    """Return a sub-identifier with both of its numbers, answer and segment: what follows counts, and is no segment."""
+    return part if "." in part else f"{part or 0}.0"
+
+
 def _answered(answer: Answer, group: int, line: Callable[..., str]) -> Iterator[str]:
     comment = "^".join(_COMMENT)
     model = f"{answer.model.name} {answer.model.version}"
@@ -133,12 +147,15 @@ def _answered(answer: Answer, group: int, line: Callable[..., str]) -> Iterator[
     names = {segment.number: segment for segment in answer.segments}
     for found in answer.measurements:
         part = str(group) if found.segment is None else f"{group}.{found.segment}"
-        if found.segment in names:
-            segment = names[found.segment]
+        segment = None if found.segment is None else names.pop(found.segment, None)  # named once, before its values
+        if segment is not None:
             yield line("TX", comment, escaped(f"Segment {found.segment}: {sided(segment)}"), part=part)
             if segment.laterality is not None:
                 yield line("CWE", "^".join(_LATERALITY), _concept(segment.laterality), part=part)
-        yield line("NM", _concept(found.name), _number(found), _unit(found.unit), part=part)
+        name, how = _concept(found.name), ""
+        if found.derivation is not None:  # which of the mean, the median, the maximum it is
+            name, how = _concept(found.name, f", {found.derivation.meaning}"), _concept(found.derivation)
+        yield line("NM", name, _number(found), _unit(found.unit), part=part, how=how)
     for finding in answer.report.findings:
         yield line("CWE", _concept(finding.code), "^".join(_PRESENCE[finding.presence]), part=str(group))
     for name, text in answer.report.sections.items():
@@ -147,8 +164,8 @@ def _answered(answer: Answer, group: int, line: Callable[..., str]) -> Iterator[
         yield line("TX", comment, escaped(note), part=str(group))
 
 
-def _concept(code: Code) -> str:
-    return f"{escaped(code.value)}^{escaped(code.meaning)}^{_SYSTEMS.get(code.scheme, escaped(code.scheme))}"
+def _concept(code: Code, more: str = "") -> str:
+    return f"{escaped(code.value)}^{escaped(code.meaning + more)}^{_SYSTEMS.get(code.scheme, escaped(code.scheme))}"
 
 
 def _unit(code: Code) -> str:

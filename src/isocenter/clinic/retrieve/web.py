@@ -23,6 +23,7 @@ from typing import Any
 from isocenter.clinic.retrieve.multipart import boundary_of, parts_of
 from isocenter.clinic.retrieve.plan import GONE, Failure, Patience, Query, Retrieved, is_uid
 from isocenter.clinic.retrieve.staging import Staging
+from isocenter.clinic.retry_after import asked_wait_s
 from isocenter.clinic.secrecy import in_the_clear
 from isocenter.core.errors import CapabilityError, ConfigError, TransportError
 
@@ -160,8 +161,8 @@ class _Session:
             with self.client.stream("GET", self.root + path, params=params, headers={"Accept": accept}) as answer:
                 code = answer.status_code
                 if code in _PASSING:
-                    told = answer.headers.get("Retry-After", "")
-                    raise _PassingError(f"the server answered {code}", min(float(told), 300) if told.isdigit() else 0)
+                    wait_s = asked_wait_s(answer.headers.get("Retry-After", ""))
+                    raise _PassingError(f"the server answered {code}", wait_s)
                 if code in (401, 403):
                     raise TransportError(f"the server does not let us in ({code}); check the token or certificate")
                 if code not in (200, 204, 206):

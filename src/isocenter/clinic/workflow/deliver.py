@@ -25,6 +25,7 @@ from pydicom.errors import InvalidDicomError
 
 from isocenter.clinic.ports import Deliverer, Outcome
 from isocenter.clinic.retrieve.dimse import DimseNode, settle
+from isocenter.clinic.retry_after import asked_wait_s
 from isocenter.clinic.workflow.ledger import Ledger
 from isocenter.core.errors import CapabilityError, ConfigError, IsocenterError
 from isocenter.data.images.quiet import quiet
@@ -111,10 +112,7 @@ class Deliveries:
         rows = self._ledger.due(limit=_BATCH, destination=destination)
         if not rows:
             return 0
-        try:
-            outcomes = self._destinations[destination].deliver([self._store / row["file"] for row in rows])
-        except IsocenterError as error:  # its certificates can't be read any more, say: no reason to stop the others
-            outcomes = [Outcome("later", str(error))] * len(rows)
+        outcomes = self._outcomes(destination, [self._store / row["file"] for row in rows])
         taken = 0
         for row, outcome in zip(rows, outcomes, strict=True):
             if outcome.kind == "taken":
@@ -128,6 +126,21 @@ class Deliveries:
             _LOG.warning("a delivery to %s was not taken: %s", destination, outcome.reason)
             self._ledger.failed(row["delivery"], outcome.reason, wait_s=wait_s)
         return taken
+
+    def _outcomes(self, destination: str, files: Sequence[Path]) -> Sequence[Outcome]:
+        """Deliver; whatever goes wrong there is no reason to stop the others."""
+        try:
+            return self._destinations[destination].deliver(files)
+        except IsocenterError as error:  # its certificates can't be read any more, say
+            return [Outcome("later", str(error))] * len(files)
+        except OSError as error:
+            why = f"it can't be reached, or a file can't be read ({type(error).__name__})"
+            return [Outcome("later", why)] * len(files)
+        except Exception as error:  # noqa: BLE001  # the boundary: by an odd answer, or one odd file among these
+            if len(files) > 1:
+                return [outcome for file in files for outcome in self._outcomes(destination, [file])]
+            _LOG.exception("a delivery to %s failed by a defect of Isocenter", destination)
+            return [Outcome("later", f"a defect of Isocenter ({type(error).__name__})")]
 
     def close(self) -> None:
         """Let what is on its way arrive."""
@@ -249,7 +262,10 @@ class StowDestination:
             headers["Authorization"] = f"Bearer {self.token}"
         verify: Any = self.verify
         if isinstance(verify, Path):
-            verify = ssl.create_default_context(cafile=str(verify))
+            try:
+                verify = ssl.create_default_context(cafile=str(verify))
+            except OSError as error:  # an SSLError is one
+                raise ConfigError("a file of certificates can't be read; check its path and form") from error
         outcomes: list[Outcome] = []
         with httpx.Client(timeout=self.timeout_s, verify=verify, headers=headers) as client:
             for file in files:
@@ -284,8 +300,7 @@ def _stored(answer: Any) -> Outcome:
     """Return what a STOW-RS answer means (PS3.18 table 10.5.3-1)."""
     status = answer.status_code
     if status in _HTTP_LATER:
-        wait = answer.headers.get("Retry-After", "")
-        return Outcome("later", f"HTTP {status}", float(wait) if wait.isdigit() else 0.0)
+        return Outcome("later", f"HTTP {status}", asked_wait_s(answer.headers.get("Retry-After", "")))
     reason = _failure_reason(answer)
     if reason is not None:
         told = sorted_status(reason)
@@ -306,8 +321,8 @@ def _failure_reason(answer: Any) -> int | None:
         content = content[0] if isinstance(content, list) and content else content
         failed = content["00081198"]["Value"][0]
         return int(failed["00081197"]["Value"][0])
-    except (ValueError, KeyError, IndexError, TypeError, ElementTree.ParseError):
-        return None
+    except (ValueError, LookupError, TypeError, OverflowError, RecursionError, ElementTree.ParseError):
+        return None  # whatever it is, it is the other side's
 
 
 def _import(module: str, what: str) -> Any:

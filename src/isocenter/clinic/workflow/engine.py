@@ -212,6 +212,7 @@ class Engine:
 
     def serve(self, stopped: Callable[[], bool]) -> None:
         """Work until told to stop. What is under way then goes on at the next start."""
+        self._ledger.withdraw_amended()
         for state in self._ledger.in_state(WORKING):
             self._ask(state.study, state.version)
         while not stopped():

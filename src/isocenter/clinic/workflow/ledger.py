@@ -15,11 +15,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, delete, func, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, delete, func, select, true, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from isocenter.clinic.database import open_engine
 from isocenter.clinic.dimse.journal import read_lines
+from isocenter.clinic.workflow.amended import withdraw_amended
 from isocenter.clinic.workflow.order import Waiting, order_of_work
 from isocenter.clinic.workflow.tables import (
     ANSWERS,
@@ -31,6 +32,7 @@ from isocenter.clinic.workflow.tables import (
     INSTANCES,
     LEDGER,
     OWN,
+    REFUSALS,
     STEPS,
     STUDIES,
     make_tables,
@@ -47,7 +49,6 @@ ANSWERED: Final = "answered"
 FAILED: Final = "failed"
 _STEPS = "steps.jsonl"
 _MOST_LINES = 2000
-_AT_ONCE = 1000
 _LONGEST_TEXT = 4000
 
 
@@ -226,16 +227,6 @@ class Ledger:
             ).all()
         return [dict(row._mapping) for row in rows]
 
-    def classes(self, instances: Sequence[str]) -> dict[str, str]:
-        """Return the SOP class of each instance that is held, by its UID."""
-        found: dict[str, str] = {}
-        query = select(INSTANCES.c.sop, INSTANCES.c.sop_class)
-        with self.engine.connect() as connection:
-            for begin in range(0, len(instances), _AT_ONCE):  # a database takes only so many values in one question
-                rows = connection.execute(query.where(INSTANCES.c.sop.in_(list(instances[begin : begin + _AT_ONCE]))))
-                found |= {row.sop: row.sop_class for row in rows}
-        return found
-
     def mark(self, study: str, version: int, state: str, detail: str = "") -> bool:
         """Set a study's state, unless more has arrived since that version; return whether it was set."""
         with self.engine.begin() as connection:
@@ -333,14 +324,21 @@ class Ledger:
         return [dict(row._mapping) for row in rows]
 
     def queue(self, rows: Sequence[Mapping[str, Any]]) -> int:
-        """Add deliveries; those that are there already stay as they are. Return how many were new."""
+        """Add deliveries; those that are there already stay as they are. Return how many were new.
+
+        What waits or was given up of earlier versions of the same is withdrawn: it must not come after what amends it.
+        """
         now = self._clock()
         new = 0
+        studies = sorted({row["study"] for row in rows})
         with self.engine.begin() as connection:
+            # An earlier version may be ready at this moment too: each waits for the other, and then sees it.
+            connection.execute(update(STUDIES).where(STUDIES.c.study.in_(studies)).values(version=STUDIES.c.version))
             for row in rows:
                 values = {**row, "state": "waiting", "tries": 0, "next_at": now, "error": "", "at": now}
                 put = self.insert(DELIVERIES).values(values).on_conflict_do_nothing(index_elements=["delivery"])
                 new += connection.execute(put.returning(DELIVERIES.c.delivery)).first() is not None
+            self._withdraw_amended(connection, DELIVERIES.c.study.in_(studies))
         return new
 
     def made(self, study: str, instances: Iterable[str]) -> None:
@@ -358,6 +356,15 @@ class Ledger:
         with self.engine.begin() as connection:
             done = connection.execute(update(DELIVERIES).where(wanted).values(state="withdrawn", at=self._clock()))
         return done.rowcount
+
+    def withdraw_amended(self) -> None:
+        """Give up deliveries that a later version amends: an older version of Isocenter left them waiting."""
+        with self.engine.begin() as connection:
+            self._withdraw_amended(connection, true())
+
+    def _withdraw_amended(self, connection: Connection, wanted: ColumnElement[bool]) -> None:
+        for study, count in withdraw_amended(connection, wanted, self._clock()).items():
+            self._event(connection, "withdrawn", study, f"{count} deliveries of a version that is amended")
 
     def due(self, *, limit: int = 100, destination: str | None = None) -> list[dict[str, Any]]:
         """Return the deliveries whose time has come, all or those of a destination, oldest first."""
@@ -421,11 +428,15 @@ class Ledger:
         return [dict(row._mapping) for row in rows]
 
     def replay(self, deliveries: Iterable[str] | None = None) -> int:
-        """Send dead letters again, all or those named; return how many."""
+        """Send dead letters again, all or those named; return how many.
+
+        Those that a later version amends are withdrawn instead.
+        """
         with self.engine.begin() as connection:
             wanted = DELIVERIES.c.state == "dead"
             if deliveries is not None:
                 wanted &= DELIVERIES.c.delivery.in_(list(deliveries))
+            self._withdraw_amended(connection, wanted)
             done = connection.execute(
                 update(DELIVERIES).where(wanted).values(state="waiting", tries=0, next_at=self._clock(), error="")
             )
@@ -487,6 +498,7 @@ class Ledger:
                 connection.execute(
                     self.insert(CONFLICTS).values(row).on_conflict_do_nothing(index_elements=["sop", "sha256"])
                 )
+                self._refusal(connection, line)
                 self._event(connection, "conflict", line["study"], "another instance of a UID that is held was refused")
                 continue
             new += self._instance(connection, line, at)
@@ -529,10 +541,16 @@ class Ledger:
         row = {"sop": line["sop"], "study": study, "sha256": line["sha256"], "calling": line["calling"], "at": at,
                "seen": False}  # fmt: skip
         put = self.insert(CONFLICTS).values(row).on_conflict_do_nothing(index_elements=["sop", "sha256"])
+        self._refusal(connection, line)
         if connection.execute(put.returning(CONFLICTS.c.number)).first() is None:
             return
         self._event(connection, "conflict", study, "an instance is held in another study, and not read in this")
         self._more(connection, connection.execute(select(STUDIES).where(STUDIES.c.study == study)).one(), at, {})
+
+    def _refusal(self, connection: Connection, line: Mapping[str, Any]) -> None:
+        """Write down who sent an instance that is not the one of its UID that is read."""
+        put = self.insert(REFUSALS).values(sop=line["sop"], calling=line["calling"])
+        connection.execute(put.on_conflict_do_nothing(index_elements=["sop", "calling"]))
 
     def _more(self, connection: Connection, current: Any, at: float, values: Mapping[str, Any]) -> None:
         """Write down that something of a study came."""

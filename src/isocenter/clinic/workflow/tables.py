@@ -33,6 +33,7 @@ __all__ = [
     "INSTANCES",
     "LEDGER",
     "OWN",
+    "REFUSALS",
     "STEPS",
     "STUDIES",
     "make_tables",
@@ -98,6 +99,15 @@ CONFLICTS = Table(
 )
 """Instances that were refused because another of their UID is held."""
 
+REFUSALS = Table(
+    "refusals",
+    LEDGER,
+    Column("sop", _UID, primary_key=True),
+    Column("calling", String(16), primary_key=True),
+)
+"""Who sent an instance that is not the one of its UID that is read: of the others of one content `conflicts` knows the
+first sender alone."""
+
 STEPS = Table(
     "steps",
     LEDGER,
@@ -140,8 +150,9 @@ DELIVERIES = Table(
     Column("error", Text, nullable=False),
     Column("at", Float, nullable=False),
     Index("deliveries_by_state", "state", "next_at"),
+    Index("deliveries_by_study", "study", "destination"),
 )
-"""What goes where: waiting, delivered, or dead (a dead letter, until somebody sends it again)."""
+"""What goes where: waiting, delivered, dead (a dead letter, until somebody sends it again), or withdrawn."""
 
 OWN = Table(
     "own",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -66,12 +67,24 @@ class CallerConfig(Strict):
         hosts: Addresses or networks (CIDR) that it may call from; empty for any.
         port: Where it takes reports of storage commitment; without it none can be sent.
         host: Address for these reports; without it the first of `hosts`, where that is one address.
+        tls: DICOM TLS for these reports, as of destinations; without it they go in the clear.
     """
 
     title: Title
     hosts: tuple[str, ...] = ()
     port: Annotated[int, Field(ge=1, le=65535)] | None = None
     host: str = ""
+    tls: TlsConfig | None = None
+
+    def reports_to(self) -> str:
+        """Return the address for reports of storage commitment; "" where none is stated."""
+        if self.host or not self.hosts:
+            return self.host
+        try:
+            network = ip_network(self.hosts[0], strict=False)
+        except ValueError:
+            return ""  # who receives refuses it
+        return str(network.network_address) if network.num_addresses == 1 else ""
 
 
 class EntityConfig(Strict):

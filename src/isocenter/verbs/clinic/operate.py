@@ -25,7 +25,7 @@ from isocenter.clinic.worklist import Scheduled
 from isocenter.core.errors import CapabilityError, ConfigError
 from isocenter.verbs.clinic.config import ClinicConfig, load_clinic_config
 from isocenter.verbs.clinic.observing import Rotation, logs_of, needs_of
-from isocenter.verbs.clinic.wiring import destinations_of, parts_of, reception_of, rules_of
+from isocenter.verbs.clinic.wiring import destinations_of, parts_of, reception_of, reports_to, rules_of
 
 __all__ = ["ClinicStatus", "clinic_recover", "clinic_replay", "clinic_run", "clinic_status", "clinic_worklist"]
 
@@ -84,6 +84,7 @@ def clinic_run(
     """
     config = config if isinstance(config, ClinicConfig) else load_clinic_config(config)
     destinations_of(config)  # files and secrets that are missing are told before anything is received
+    reports_to(config)
     rules_of(config)
     if config.web is not None:
         _require_web()

@@ -55,8 +55,10 @@ replay`.
 ### Storage commitment and performed procedure steps
 
 A request is written down before it is answered, and reported on an association of our own to the host and port that
-`callers` states: event 1, or 2 with reason 0112 (not held) or 0119 (of another class). N-CREATE and N-SET of
-performed procedure steps are taken to know when a study is whole; they are kept, and not passed on.
+`callers` of the entity that was asked states, by DICOM TLS where it says so: event 1, or 2 with reason 0112 (not
+held, not on the disk, or another object of its UID is held, not the one that who asks sent) or 0119 (of another
+class). N-CREATE and N-SET of performed procedure steps are taken to know when a study is whole; they are kept, and
+not passed on.
 """
 
 WEB_USER: Final = """
@@ -73,9 +75,9 @@ Read: those of PS3.3 C.12.1.1.2. Written: ISO_IR 192 (UTF-8).
 SECURITY: Final = """
 ## Security
 
-DICOM TLS 1.2 or newer by certificate and key of an entity or destination; callers' certificates are asked for where
-`authorities` is set. HTTP by bearer token as client. De-identification by the profile of PS3.15 annex E where a rule
-says `identity: remove`. Logs, events and verdicts hold no patient's value.
+DICOM TLS 1.2 or newer by certificate and key of an entity, of a destination, or of a caller (for reports to it);
+callers' certificates are asked for where `authorities` is set. HTTP by bearer token as client. De-identification by
+the profile of PS3.15 annex E where a rule says `identity: remove`. Logs, events and verdicts hold no patient's value.
 """
 
 AIR: Final = """

@@ -28,6 +28,7 @@ _LOG = logging.getLogger(__name__)
 PREFIX: Final = "/dicomweb"
 _LOOK_S: Final = 0.5
 _AT_ONCE: Final = 500
+_RETRY_S: Final = 60
 
 
 class _Fresh:
@@ -71,7 +72,10 @@ def router(web: NodeWeb) -> APIRouter:
     """Return the routes: QIDO-RS, WADO-RS, STOW-RS and UPS-RS."""
     settings, reception = web.web, reception_of(web.config)
     index = _Fresh(Catalog(web.ledger.engine, web.store))
-    holding = Holding(web.store, reception.implementation, reception.limits) if settings.store else None
+    holding = None
+    if settings.store:
+        holding = Holding(web.store, reception.implementation, reception.limits)
+        holding.hindered()  # before now there may have been nobody
     public_url = f"{settings.public_url.rstrip('/')}{PREFIX}" if settings.public_url else ""
 
     @asynccontextmanager
@@ -95,5 +99,6 @@ def router(web: NodeWeb) -> APIRouter:
 
     routes = APIRouter(prefix=PREFIX, lifespan=lifespan)
     routes.include_router(worklist_router(Worklist(web.ledger.engine)))
-    routes.include_router(dicomweb_router(DicomWeb(index, holding, public_url)))
+    retry_s = max(1, min(_RETRY_S, int(web.config.completeness.quiet_s / 2)))
+    routes.include_router(dicomweb_router(DicomWeb(index, holding, public_url, retry_s=retry_s)))
     return routes

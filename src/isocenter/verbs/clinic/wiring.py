@@ -22,7 +22,7 @@ from isocenter.clinic.dimse import (
     TlsFiles,
 )
 from isocenter.clinic.dimse.services import services_of
-from isocenter.clinic.fhir.client import FhirServer
+from isocenter.clinic.fhir.client import FhirServer, trust
 from isocenter.clinic.hl7.mllp import MllpPeer
 from isocenter.clinic.node import Part
 from isocenter.clinic.observe import setup_logs
@@ -59,6 +59,7 @@ __all__ = [
     "destinations_of",
     "parts_of",
     "reception_of",
+    "reports_to",
     "work_of",
 ]
 
@@ -180,13 +181,33 @@ def destinations_of(config: ClinicConfig) -> dict[str, Deliverer]:
             made[name] = StoreDestination(node, to.timeout_s)
         elif isinstance(to, DicomWebDestination):
             token = "" if to.token is None else to.token.read()
+            client_tls(TlsConfig(authorities=to.authorities))  # a file that can't be used is told now
             made[name] = StowDestination(to.url, token, verify=to.authorities or True, timeout_s=to.timeout_s)
         elif isinstance(to, FhirDestination):
             token = "" if to.token is None else to.token.read()
             server = FhirServer(to.url, token, to.authorities or True, timeout_s=to.timeout_s, retries=0)
+            trust(server)
             made[name] = BundleDestination(server)
         else:
             made[name] = MllpDestination(_mllp(to))
+    return made
+
+
+def reports_to(config: ClinicConfig) -> dict[tuple[str, str], DimseNode]:
+    """Return where reports of storage commitment go, by the title that is called and the one that calls.
+
+    Raises:
+        ConfigError: A file of TLS can't be used.
+    """
+    made: dict[tuple[str, str], DimseNode] = {}
+    for entity in config.entities:
+        for caller in entity.callers:
+            host = caller.reports_to()
+            if caller.port is not None and host:
+                node = DimseNode(host, caller.port, caller.title, entity.title, client_tls(caller.tls))
+                made[entity.title, caller.title] = node
+            elif caller.port is not None:
+                _LOG.warning("no storage commitment is reported to %s: state its host", caller.title)
     return made
 
 
@@ -340,14 +361,7 @@ def _beside(
     watch: Callable[[], object],
 ) -> None:
     """Begin what goes on beside the workflow in its process, until it ended: each in a thread."""
-    peers = {
-        caller.title: (caller.title, caller.host or caller.hosts[0], caller.port)
-        for entity in config.entities
-        for caller in entity.callers
-        if caller.port is not None and (caller.host or caller.hosts)
-    }
-
-    reports = CommitmentReports(config.store / "commitments", ledger, peers)
+    reports = CommitmentReports(config.store / "commitments", ledger, reports_to(config))
 
     def commit() -> None:
         while not ended.wait(_COMMITMENT_S):

@@ -19,9 +19,10 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEGLSLo
 
 from isocenter.clinic.dicomweb import Catalog, DicomWeb, router
 from isocenter.clinic.dicomweb.multipart import Body, Parts, Tail, read_media_type
-from isocenter.clinic.dimse.holding import Holding, Limits, recover
+from isocenter.clinic.dimse.holding import HINDERED, QUEUE_FULL, Holding, Limits, recover
+from isocenter.clinic.node import receiving_since
 from isocenter.clinic.retrieve import DicomWebServer, Patience, Query, retrieve_dicomweb
-from isocenter.clinic.workflow.ledger import open_ledger
+from isocenter.clinic.workflow.ledger import Completeness, Ledger, open_ledger
 from postgres_peer import KINDS, Databases, databases_of
 
 fastapi = pytest.importorskip("fastapi")
@@ -378,6 +379,28 @@ def test_part_of_a_request_that_fails_is_told(node):
     node.take_in()
     assert len(node.ledger.conflicts()) == 1
     assert not list((node.folder / "spool").iterdir())
+
+
+def test_half_a_study_is_not_complete_while_its_sender_waits_to_send_the_rest(tmp_path):
+    node = Node(tmp_path / "node")
+    try:
+        sent = [encoded(instance(number=n)) for n in range(4)]
+        assert node.http.post("/studies", content=multipart(*sent[:2]), headers=STOW).status_code == 200
+        assert not (node.folder / HINDERED).exists()
+        (node.folder / QUEUE_FULL).touch()
+        node.holding._looked = -99.0
+        refused = node.http.post("/studies", content=multipart(*sent[2:]), headers=STOW)
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "60")
+    finally:
+        node.close()
+    since, now = receiving_since(node.folder, 0.0), time.time()
+    assert now - since < 30
+    later = Ledger(node.ledger.engine, lambda: since + 59.0)
+    later.take_in(node.folder / "journal")
+    assert later.complete(Completeness(quiet_s=60.0), since=since) == []
+    later = Ledger(node.ledger.engine, lambda: since + 60.0)
+    assert [(s.study, s.instances) for s in later.complete(Completeness(quiet_s=60.0), since=since)] == [("1.2.3.1", 2)]
+    node.ledger.engine.dispose()
 
 
 def test_no_room_is_503_and_what_is_not_multipart_is_415(tmp_path):

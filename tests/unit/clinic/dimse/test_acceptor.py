@@ -316,7 +316,7 @@ def test_processes_share_a_port_and_one_that_ends_is_started_again(tmp_path: Pat
 def test_tls_lets_in_whom_our_authority_signed(tmp_path: Path) -> None:
     if shutil.which("openssl") is None:
         pytest.skip("openssl is not installed")
-    _certificates(tmp_path)
+    certificates(tmp_path)
     files = TlsFiles(tmp_path / "node.pem", tmp_path / "node.key", tmp_path / "ca.pem")
     with node(tmp_path / "store", tls=files) as here:
         context = ssl.create_default_context(cafile=tmp_path / "ca.pem")
@@ -334,7 +334,7 @@ def test_tls_lets_in_whom_our_authority_signed(tmp_path: Path) -> None:
         TlsFiles(tmp_path / "node.pem", tmp_path / "caller.key").context()
 
 
-def _certificates(folder: Path) -> None:
+def certificates(folder: Path) -> None:
     def run(*words: str) -> None:
         subprocess.run(["openssl", *words], check=True, capture_output=True, cwd=folder)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import ssl
 from functools import partial
 from pathlib import Path
 
@@ -17,14 +19,16 @@ from isocenter.clinic.dimse import (
     N_SET,
     Commitments,
     PerformedSteps,
+    TlsFiles,
     commitment_report,
     open_commitments,
     read_lines,
     send_commitment_report,
 )
+from isocenter.clinic.retrieve import DimseNode
 from isocenter.core.errors import TransportError
 
-from .test_acceptor import CT, calling, node
+from .test_acceptor import CT, calling, certificates, node
 
 pytestmark = pytest.mark.enable_socket
 COMMITMENT, COMMITMENT_INSTANCE = "1.2.840.10008.1.20.1", "1.2.840.10008.1.20.1.1"
@@ -86,13 +90,50 @@ def test_a_commitment_is_written_down_and_reported(tmp_path: Path, syntax: str) 
     try:
         port = server.server_address[1]
         with pytest.raises(TransportError, match="no association"):
-            send_commitment_report(folder, request, (whole, 1), ("ANOTHER", "127.0.0.1", port))
+            send_commitment_report(folder, request, (whole, 1), DimseNode("127.0.0.1", port, "ANOTHER", "NODE"))
         assert open_commitments(folder) == [request]
-        send_commitment_report(folder, request, (whole, 1), ("CALLER", "127.0.0.1", port))
+        send_commitment_report(folder, request, (whole, 1), DimseNode("127.0.0.1", port, "CALLER", "NODE"))
     finally:
         server.shutdown()
     assert heard == [(1, "1.2.77")]
     assert not open_commitments(tmp_path / "commitments")
+
+
+# pynetdicom drops the socket of a connection that failed without closing it.
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_report_goes_by_tls_where_the_other_side_takes_nothing_else(tmp_path: Path) -> None:
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed")
+    certificates(tmp_path)
+    heard = []
+
+    def on_report(event):
+        heard.append((event.event_type, event.assoc.requestor.ae_title, event.assoc.acceptor.ae_title))
+        return 0x0000, None
+
+    listener = pynetdicom.AE(ae_title="CALLER")
+    listener.add_supported_context(COMMITMENT, scu_role=True, scp_role=True)
+    server = listener.start_server(
+        ("127.0.0.1", 0), block=False, evt_handlers=[(pynetdicom.evt.EVT_N_EVENT_REPORT, on_report)],
+        ssl_context=TlsFiles(tmp_path / "node.pem", tmp_path / "node.key", tmp_path / "ca.pem").context(),
+    )  # fmt: skip
+    folder, port = tmp_path / "commitments", server.server_address[1]
+    folder.mkdir()
+    (folder / "1.2.7.json").write_text("{}")
+    request = {"transaction": "1.2.7", "calling": "CALLER", "called": "NODE", "wanted": [(CT, "1.2.3.1")]}
+    report = commitment_report(request, {"1.2.3.1": CT})
+    context = ssl.create_default_context(cafile=tmp_path / "ca.pem")
+    context.check_hostname = False
+    context.load_cert_chain(tmp_path / "caller.pem", tmp_path / "caller.key")
+    try:
+        with pytest.raises(TransportError, match="no association"):
+            send_commitment_report(folder, request, report, DimseNode("127.0.0.1", port, "CALLER", "NODE"), 2)
+        assert not heard
+        send_commitment_report(folder, request, report, DimseNode("127.0.0.1", port, "CALLER", "NODE", context))
+    finally:
+        server.shutdown()
+    assert heard == [(1, "NODE", "CALLER")]
+    assert not list(folder.iterdir())
 
 
 def test_a_step_is_followed_from_begin_to_end(tmp_path: Path) -> None:

@@ -78,6 +78,17 @@ def test_a_bundle_says_what_the_report_says():
     assert "Muster" not in json.dumps(bundle())
 
 
+def test_a_mean_and_a_maximum_do_not_go_by_one_name():
+    hu = Code("112031", "DCM", "Attenuation Coefficient")
+    how = [Code("373098007", "SCT", "Mean"), Code("56851009", "SCT", "Maximum")]
+    answer = Answer("t", ModelRef("m", "1"), tuple(Measurement(hu, 1.0, UCUM["HU"], None, one) for one in how))
+    found = by_kind(result_bundle(SrContent((answer,), ()), SUBJECT, SYSTEMS, at=AT))["Observation"]
+    assert [(o["code"]["text"], o["method"]["coding"][0]["code"]) for o in found] == [
+        ("Attenuation Coefficient, Mean", "373098007"), ("Attenuation Coefficient, Maximum", "56851009"),
+    ]  # fmt: skip
+    assert found[0]["identifier"] != found[1]["identifier"]
+
+
 def test_every_reference_is_resolved_and_every_resource_is_made_once():
     made = bundle()
     urls = [entry["fullUrl"] for entry in made["entry"]]

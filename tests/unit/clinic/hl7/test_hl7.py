@@ -39,6 +39,7 @@ ORDER = (
 )
 VOLUME = Code("118565006", "SCT", "Volume")
 LUNG = Code("39607008", "SCT", "Lung")
+LEFT = Code("7771000", "SCT", "Left")
 EFFUSION = Code("60046008", "SCT", "Pleural effusion")
 SUBJECT = Subject("4711", "HOSP", "Müller^Max", "19500101", "M", "1.2.3.4", "ACC1", "20260101", "120000", "CT")
 
@@ -294,6 +295,33 @@ def test_results_are_read_back_by_our_reader(tmp_path, server):
     assert sorted(volumes) == [(0.000001, "mL"), (1234.5678, "mL")]
     assert send(peer(server), message).taken
     assert kept(server)[0].kind == "ORU^R01"
+
+
+def test_no_two_lines_go_by_one_name(tmp_path):
+    hu = Code("112031", "DCM", "Attenuation Coefficient")
+    how = [Code("373098007", "SCT", "Mean"), Code("386136009", "SCT", "Standard Deviation"), None]
+    values = [(segment, derived) for segment in (None, 1, 2) for derived in how]
+    found = tuple(Measurement(hu, float(n), UCUM["HU"], *of) for n, of in enumerate(values))
+    segments = tuple(Segment(n, "Lung", LUNG, LUNG, side) for n, side in ((1, LEFT), (2, None)))
+    answer = Answer("t", ModelRef("m", "1", "0" * 64, "MIT"), found, segments, notes=("One.", "Two."))
+    message = oru_r01(SrContent((answer, answer), (Abstention("a", "no"), Abstention("b", "no"))), SUBJECT, at=AT,
+                      mark="Not for diagnosis.")  # fmt: skip
+    observed = [s for s in parse_message(message).segments if s.name == "OBX"]
+    keys = [(s.text(3), s.text(4)) for s in observed]
+    assert len(set(keys)) == len(keys), "a receiver that files by OBX-3 and OBX-4 would keep the last alone"
+    assert all(len(s.text(4)) <= 20 for s in observed)
+    numbers = [s for s in observed if s.text(2) == "NM"][: len(found)]
+    assert [(s.text(5), s.text(3, 2), s.text(17), s.text(17, 3)) for s in numbers] == [
+        (str(n), *((f"{hu.meaning}, {d.meaning}", d.value, "SCT") if d else (hu.meaning, "", "")))
+        for n, (_, d) in enumerate(values)
+    ]
+    assert [s.text(4) for s in numbers] == ["1", "1.0.2", "1.0.3", "1.1", "1.1.2", "1.1.3", "1.2", "1.2.2", "1.2.3"]
+    sides = [(s.text(4), s.text(5)) for s in observed if s.text(3) == "272741003"]
+    assert sides == [("1.1", LEFT.value), ("2.1", LEFT.value)], "a side is told once of a segment"
+    file = tmp_path / "result.hl7"
+    file.write_bytes(message)
+    named = {(r.display, r.number) for r in read_records(file).records if r.code == hu.value}
+    assert (f"{hu.meaning}, Mean", 0.0) in named and (f"{hu.meaning}, Standard Deviation", 1.0) in named
 
 
 def test_character_sets_and_what_cannot_be_sent():

@@ -5,24 +5,26 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator, Sequence
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pynetdicom
 import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
-from sqlalchemy import select
+from sqlalchemy import select, update
 
-from isocenter.clinic.fhir import FhirServer
+from isocenter.clinic.fhir import FhirServer, send_bundle
 from isocenter.clinic.ports import Deliverer, Outcome
-from isocenter.clinic.retrieve import DimseNode
-from isocenter.clinic.workflow import open_ledger
+from isocenter.clinic.retrieve import DicomWebServer, DimseNode, Patience, Query, retrieve_dicomweb
+from isocenter.clinic.workflow import Ledger, open_ledger
 from isocenter.clinic.workflow.deliver import Deliveries, StoreDestination, StowDestination, sorted_status
 from isocenter.clinic.workflow.messages import BundleDestination
 from isocenter.clinic.workflow.tables import DELIVERIES
-from isocenter.core.errors import ConfigError
+from isocenter.core.errors import ConfigError, TransportError
 from postgres_peer import Databases
 from unit.clinic.workflow.test_engine import dataset, hold
 
@@ -146,27 +148,188 @@ def test_stow_without_a_server(tmp_path: Path) -> None:
         StowDestination("ftp://x")
 
 
-class Untrusted:
-    """A destination whose certificates can't be read any more."""
+class Failing:
+    """A destination that fails at some files, or at all."""
+
+    def __init__(self, error: Exception, at: str = "") -> None:
+        self.error, self.at = error, at
 
     def deliver(self, files: Sequence[Path]) -> Sequence[Outcome]:
-        raise ConfigError("a file of certificates can't be read")
+        if any(self.at in file.name for file in files):
+            raise self.error
+        return [Outcome("taken")] * len(files)
 
 
-def test_a_destination_that_cannot_be_used_stops_no_other(databases: Databases, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (ConfigError("a file of certificates can't be read"), "certificates"),
+        (FileNotFoundError("no such file"), "FileNotFoundError"),
+        (RecursionError("too deep"), "RecursionError"),
+        (ValueError("Zebra^Anna"), "ValueError"),
+    ],
+)
+def test_a_destination_that_cannot_be_used_stops_no_other(
+    databases: Databases, tmp_path: Path, error: Exception, told: str
+) -> None:
     ledger = open_ledger(databases.url(tmp_path))
     hold(tmp_path, dataset("1.2", 1))
     ledger.take_in(tmp_path / "journal")
     row = {"delivery": "d", "study": "1.2", "version": 1, "destination": "x", "form": "dicom", "file": "a"}
     ledger.queue([row])
-    deliveries = Deliveries(ledger, {"x": Untrusted()}, store=tmp_path)
-    assert deliveries.send("x") == 0
+    deliveries = Deliveries(ledger, {"x": Failing(error)}, store=tmp_path)
+    for _ in range(2):
+        deliveries.pump()  # would raise what stopped the thread, and end the workflow's process
+        deliveries._busy["x"].result(10)
     with ledger.engine.connect() as connection:
         found = connection.execute(select(DELIVERIES)).one()
     assert (found.state, found.tries) == ("waiting", 1)
-    assert "certificates" in found.error
+    assert told in found.error and "Zebra" not in found.error
     deliveries.close()
     ledger.engine.dispose()
+
+
+class Archive:
+    """A destination that is down, or takes what it gets."""
+
+    def __init__(self) -> None:
+        self.down, self.got = False, list[str]()
+
+    def deliver(self, files: Sequence[Path]) -> Sequence[Outcome]:
+        if self.down:
+            return [Outcome("later", "no association")] * len(files)
+        self.got += [file.as_posix() for file in files]
+        return [Outcome("taken")] * len(files)
+
+
+def result(version: int, rule: str = "ct", destination: str = "ris", study: str = "1.2") -> dict[str, Any]:
+    name = f"{study} {version} {rule} {destination}"
+    return {"delivery": name, "study": study, "version": version, "destination": destination, "form": "hl7",
+            "file": f"results/{study}/v{version}/{rule}/a.hl7"}  # fmt: skip
+
+
+def states(ledger: Ledger) -> dict[str, str]:
+    with ledger.engine.connect() as connection:
+        return {row.delivery: row.state for row in connection.execute(select(DELIVERIES))}
+
+
+def test_what_was_amended_never_comes_after_what_amends_it(databases: Databases, tmp_path: Path) -> None:
+    made, now = open_ledger(databases.url(tmp_path)), [1000.0]
+    hold(tmp_path, dataset("1.2", 1))
+    ledger = Ledger(made.engine, lambda: now[0])
+    ledger.take_in(tmp_path / "journal")
+    ris = Archive()
+    deliveries = Deliveries(ledger, {"ris": ris})
+    ris.down = True
+    ledger.queue([result(1)])
+    for _ in range(12):
+        deliveries.send("ris")
+        now[0] += 900.0
+    deliveries.send("ris")  # and now it waits its ten minutes
+    assert not ledger.due()
+    ledger.queue([result(2)])
+    ris.down = False
+    for _ in range(200):
+        deliveries.send("ris")
+        now[0] += 10.0
+    assert ris.got == ["results/1.2/v2/ct/a.hl7"]
+    assert states(ledger) == {"1.2 1 ct ris": "withdrawn", "1.2 2 ct ris": "delivered"}
+    assert [e["detail"] for e in ledger.events() if e["kind"] == "withdrawn"] == [
+        "1 deliveries of a version that is amended"
+    ]
+    ledger.queue([result(1, "slow"), result(2, "slow")])
+    assert ledger.queue([result(1, "late")]) == ledger.queue([result(2, "late")]) == 1
+    assert ledger.queue([result(1, "later")]) == 1
+    assert {name: state for name, state in states(ledger).items() if "slow" in name or "late" in name} == {
+        "1.2 1 slow ris": "withdrawn", "1.2 2 slow ris": "waiting", "1.2 1 late ris": "withdrawn",
+        "1.2 2 late ris": "waiting", "1.2 1 later ris": "waiting",
+    }, "each rule has versions of its own"  # fmt: skip
+    deliveries.close()
+    made.engine.dispose()
+
+
+def test_an_earlier_version_that_is_ready_after_a_later_one_is_not_sent(databases: Databases, tmp_path: Path) -> None:
+    ledger = open_ledger(databases.url(tmp_path))
+    hold(tmp_path, dataset("1.2", 1), dataset("1.3", 1))
+    ledger.take_in(tmp_path / "journal")
+    ledger.queue([result(2), result(2, destination="pacs")])
+    ledger.delivered("1.2 2 ct ris")
+    ledger.queue([result(1), result(1, study="1.3"), result(1, destination="other")])
+    assert {row["delivery"] for row in ledger.due()} == {"1.2 1 ct other", "1.2 2 ct pacs", "1.3 1 ct ris"}
+    ledger.engine.dispose()
+
+
+def test_a_dead_letter_that_was_amended_is_not_sent_again(databases: Databases, tmp_path: Path) -> None:
+    ledger = open_ledger(databases.url(tmp_path))
+    hold(tmp_path, dataset("1.2", 1))
+    ledger.take_in(tmp_path / "journal")
+    ledger.queue([result(1), result(1, "mr")])
+    for name in ("1.2 1 ct ris", "1.2 1 mr ris"):
+        ledger.failed(name, "refused with status C000", wait_s=None)
+    ledger.queue([result(2)])
+    assert [row["delivery"] for row in ledger.dead_letters()] == ["1.2 1 mr ris"]
+    # As an older version of the node left them: both of one rule, one dead, one waiting, a later one taken.
+    ledger.delivered("1.2 2 ct ris")
+    with ledger.engine.begin() as connection:
+        connection.execute(update(DELIVERIES).where(DELIVERIES.c.delivery == "1.2 1 ct ris").values(state="dead"))
+    assert ledger.replay(["1.2 1 ct ris"]) == 0
+    assert ledger.replay() == 1
+    assert states(ledger) == {"1.2 1 ct ris": "withdrawn", "1.2 1 mr ris": "waiting", "1.2 2 ct ris": "delivered"}
+    with ledger.engine.begin() as connection:
+        connection.execute(update(DELIVERIES).where(DELIVERIES.c.delivery == "1.2 1 ct ris").values(state="waiting"))
+    ledger.withdraw_amended()
+    assert states(ledger)["1.2 1 ct ris"] == "withdrawn"
+    ledger.engine.dispose()
+
+
+def test_an_odd_file_holds_up_no_other(tmp_path: Path) -> None:
+    ledger = open_ledger(f"sqlite:///{tmp_path}/ledger.db")
+    hold(tmp_path, dataset("1.2", 1))
+    ledger.take_in(tmp_path / "journal")
+    row = {"study": "1.2", "version": 1, "destination": "x", "form": "dicom"}
+    ledger.queue([{**row, "delivery": name, "file": name} for name in ("a", "odd", "z")])
+    deliveries = Deliveries(ledger, {"x": Failing(RecursionError(), "odd")}, store=tmp_path)
+    assert deliveries.send("x") == 2
+    assert ledger.counts() == {"arriving": 1, "delivery delivered": 2, "delivery waiting": 1}
+    deliveries.close()
+    ledger.engine.dispose()
+
+
+@pytest.mark.parametrize(
+    ("status", "wait", "content", "told"),
+    [
+        (200, "", b"[" * 100_000, ("taken", 0.0)),
+        (409, "", b"[" * 100_000, ("never", 0.0)),
+        (409, "", b'{"00081198": {"Value": [{"00081197": {"Value": [1e999]}}]}}', ("never", 0.0)),
+        (503, "\u00b2", b"", ("later", 0.0)),
+        (503, "9" * 400, b"", ("later", 300.0)),
+        (503, "Wed, 21 Oct 2026 07:28:00 GMT", b"", ("later", 0.0)),
+        (503, "7", b"", ("later", 7.0)),
+    ],
+)
+def test_an_odd_answer_neither_stops_the_node_nor_ends_the_tries(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, status: int, wait: str, content: bytes, told: tuple[str, float]
+) -> None:
+    headers = [(b"Retry-After", wait.encode("latin-1"))]
+    answer = httpx.MockTransport(lambda _: httpx.Response(status, headers=headers, content=content))
+    monkeypatch.setattr(httpx, "Client", partial(httpx.Client, transport=answer))
+    (found,) = StowDestination("http://pacs.example").deliver([file(tmp_path, 1)])
+    assert (found.kind, found.wait_s) == told
+
+
+def test_the_same_answers_stop_no_message_and_no_retrieve(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    headers, query = [(b"Retry-After", b"\xb2")], Query(everything=True)
+    answer = httpx.MockTransport(lambda _: httpx.Response(503, headers=headers))
+    monkeypatch.setattr(httpx, "Client", partial(httpx.Client, transport=answer))
+    with pytest.raises(TransportError, match="answered 503"):
+        send_bundle(FhirServer("http://ris.example", retries=0), {"resourceType": "Bundle", "entry": []})
+    with pytest.raises(TransportError, match="answered 503"):
+        retrieve_dicomweb(DicomWebServer("http://pacs.example"), query, tmp_path, patience=Patience(retries=0))
+
+
+def test_certificates_that_cannot_be_read_are_told_in_words(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="certificates"):
+        StowDestination("https://pacs.example", verify=tmp_path / "away.pem").deliver([file(tmp_path, 1)])
 
 
 def test_an_answer_that_cannot_be_decoded_is_no_end_of_the_node(tmp_path: Path) -> None:

@@ -58,12 +58,12 @@ def dataset(study: str, number: int) -> Dataset:
     return one
 
 
-def hold(store: Path, *sets: Dataset) -> None:
+def hold(store: Path, *sets: Dataset, calling: str = "SCANNER") -> None:
     """Put instances into a store as an acceptor does."""
     holding = Holding(store, ("1.2.3.4", "TEST"))
     for one in sets:
         command = Command(C_STORE, 1, one.SOPClassUID, one.SOPInstanceUID, True)
-        arrival = holding.arrival(command, ExplicitVRLittleEndian, "SCANNER", "NODE")
+        arrival = holding.arrival(command, ExplicitVRLittleEndian, calling, "NODE")
         arrival.write(memoryview(encode(one, False, True) or b""))
         arrival.finish()
 

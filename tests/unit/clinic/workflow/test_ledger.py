@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from sqlalchemy import make_url
+from sqlalchemy import inspect, make_url, text
 
 from isocenter.clinic.vigilance.record import Record
 from isocenter.clinic.workflow import Completeness, Ledger, delivery_key, open_ledger
@@ -221,6 +221,24 @@ def test_deliveries_are_tried_again_given_up_and_replayed(ledger: Ledger, tmp_pa
     ledger.delivered(key)
     assert ledger.counts() == {"arriving": 1, "delivery delivered": 1}
     assert ledger.events()[0]["kind"] == "dead letter"
+
+
+def test_tables_of_an_older_version_are_added_to(databases: Databases, tmp_path: Path) -> None:
+    url = databases.url(tmp_path)
+    older = open_ledger(url)
+    write(tmp_path / "journal", line(1))
+    older.take_in(tmp_path / "journal")
+    with older.engine.begin() as connection:
+        connection.execute(text("DROP TABLE refusals"))
+        connection.execute(text("DROP INDEX deliveries_by_study"))
+    older.engine.dispose()
+    ledger = open_ledger(url)
+    write(tmp_path / "journal", line(1, sha256="f" * 64, conflict=True))
+    assert ledger.take_in(tmp_path / "journal") == 0
+    with ledger.engine.connect() as connection:
+        assert connection.execute(text("SELECT sop, calling FROM refusals")).all() == [("1.2.1.1.1", "SCANNER")]
+        assert "deliveries_by_study" in {one["name"] for one in inspect(connection).get_indexes("deliveries")}
+    ledger.engine.dispose()
 
 
 def test_texts_that_a_database_refuses_hold_up_no_other(ledger: Ledger, tmp_path: Path) -> None:

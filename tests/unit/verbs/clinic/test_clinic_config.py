@@ -24,6 +24,7 @@ from isocenter.verbs.clinic.wiring import (
     destinations_of,
     parts_of,
     reception_of,
+    reports_to,
     rules_of,
     runner_of,
 )
@@ -145,10 +146,40 @@ def test_a_node_that_never_ran_is_looked_at_and_recovered(tmp_path: Path) -> Non
     assert (tmp_path / "store").stat().st_mode & 0o777 == 0o700
 
 
-def test_certificates_that_are_missing_are_told_before_anything_is_received(tmp_path: Path) -> None:
-    to = {**content()["destinations"]["pacs"], "tls": {"authorities": str(tmp_path / "away.pem")}}
+@pytest.mark.parametrize(
+    "to",
+    [
+        {**content()["destinations"]["pacs"], "tls": {"authorities": "AWAY"}},
+        {"kind": "dicomweb", "url": "https://pacs.example/dicom-web", "authorities": "AWAY"},
+        {"kind": "fhir", "url": "https://ris.example/r4", "patient_system": "urn:oid:1.2", "authorities": "AWAY"},
+        {"kind": "hl7", "host": "ris.example", "port": 2575, "tls": {"authorities": "AWAY"}},
+    ],
+)
+def test_certificates_that_are_missing_are_told_before_anything_is_received(tmp_path: Path, to: dict) -> None:
+    told = yaml.safe_load(yaml.safe_dump(to).replace("AWAY", str(tmp_path / "away.pem")))
+    with pytest.raises(ConfigError, match=r"PEM|certificates"):
+        clinic_run(written(tmp_path, {"destinations": {"pacs": told}}))
+    assert not (tmp_path / "store").exists()
+
+
+def test_reports_of_storage_commitment_go_to_each_entity_s_own_callers(tmp_path: Path) -> None:
+    callers = [{"title": "CT1", "port": 104, **more} for more in (
+        {"hosts": ["10.1.0.5"]}, {"hosts": ["10.2.0.5/32"], "tls": {}},
+        {"hosts": ["10.3.0.0/16"], "host": "ct.example"}, {"hosts": ["10.4.0.0/16"]},
+        {"hosts": ["fd00::5/128"], "port": None}, {},
+    )]  # fmt: skip
+    entities = [{"title": title, "port": 0, "callers": [one]} for title, one in zip("ABCDEF", callers, strict=True)]
+    found = reports_to(load_clinic_config(written(tmp_path, {"entities": entities})))
+    assert {who: (node.ae_title, node.host, node.port, node.own_title) for who, node in found.items()} == {
+        ("A", "CT1"): ("CT1", "10.1.0.5", 104, "A"),
+        ("B", "CT1"): ("CT1", "10.2.0.5", 104, "B"),
+        ("C", "CT1"): ("CT1", "ct.example", 104, "C"),
+    }
+    assert [found[title, "CT1"].tls is not None for title in "ABC"] == [False, True, False]
+    assert reports_to(load_clinic_config(EXAMPLE))["ISOCENTER", "ORTHANC"].host == "127.0.0.1"
+    away = {"title": "A", "callers": [{**callers[0], "tls": {"authorities": str(tmp_path / "away.pem")}}]}
     with pytest.raises(ConfigError, match="PEM"):
-        clinic_run(written(tmp_path, {"destinations": {"pacs": to}}))
+        clinic_run(written(tmp_path, {"entities": [away]}))
     assert not (tmp_path / "store").exists()
 
 

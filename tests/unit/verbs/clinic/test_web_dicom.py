@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 pytest.importorskip("fastapi")
 pytest.importorskip("uvicorn")
 
 from isocenter.clinic.dicomweb import Catalog
+from isocenter.clinic.dimse.holding import QUEUE_FULL
+from isocenter.clinic.node import receiving_since
 from isocenter.clinic.ports import ResultFile, Route, Said, Work, Worked
 from isocenter.clinic.workflow.engine import result_folder
 from isocenter.verbs.clinic.shown import ShowingRunner
@@ -34,6 +38,21 @@ def test_what_is_stored_is_in_the_journal_and_found(web: NodeWeb) -> None:  # no
     assert found["00201208"]["Value"] == [2]
     assert asked(app, "GET", f"/dicomweb/studies/{STUDY}", headers={"Authorization": ""}).status_code == 401
     assert b"DICM" in asked(app, "GET", f"/dicomweb/studies/{STUDY}").content
+
+
+def test_silence_before_the_web_server_could_hear_says_nothing(web: NodeWeb) -> None:  # noqa: F811
+    assert receiving_since(web.store, 1.0) == 1.0
+    before = time.time()
+    node_app(web)
+    assert receiving_since(web.store, 1.0) >= before - 1.0, "where it died, its senders found nobody until now"
+
+
+def test_who_is_asked_to_come_back_is_asked_before_its_silence_is_the_end(web: NodeWeb) -> None:  # noqa: F811
+    app = node_app(web)
+    (web.store / QUEUE_FULL).touch()
+    refused = asked(app, "POST", "/dicomweb/studies", content=multipart(encoded(instance())), headers=STOW)
+    assert (refused.status_code, refused.headers["retry-after"]) == (503, "15")
+    assert int(refused.headers["retry-after"]) < web.config.completeness.quiet_s == 30.0
 
 
 def test_a_study_of_another_path_is_refused_and_not_held(web: NodeWeb) -> None:  # noqa: F811

@@ -29,7 +29,6 @@ from isocenter.core.errors import DataError, PixelError, TransportError
 __all__ = ["Access", "DicomWeb", "problem", "router"]
 
 _JSON = "application/dicom+json"
-_RETRY_S = "60"
 
 
 @dataclass(frozen=True)
@@ -62,12 +61,14 @@ class DicomWeb:
         holding: Where instances that are stored go; None: nothing can be stored.
         public_url: Address of the service as clients see it; "" takes that of the request.
         told: Called for each access.
+        retry_s: When whoever was refused for want of room is asked to send again.
     """
 
     index: Index
     holding: Holding | None = None
     public_url: str = ""
     told: Callable[[Access], None] = field(default=_untold)
+    retry_s: int = 60
 
 
 def problem(code: int, detail: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
@@ -299,7 +300,7 @@ class _Web:
         if not storing.results:
             return problem(400, "the request holds no instance")
         code = storing.code
-        headers = {"Retry-After": _RETRY_S} if code == 503 else {}
+        headers = {"Retry-After": str(self._serves.retry_s)} if code == 503 else {}
         return JSONResponse(storing.answer(self._root(request)), code, media_type=_JSON, headers=headers)
 
     def _entries(self, request: Request) -> tuple[Sequence[Entry], int]:

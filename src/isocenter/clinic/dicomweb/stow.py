@@ -224,6 +224,8 @@ class _Part:
     def _fail(self, refused: Refused) -> None:
         self.abandon()
         self._head = bytearray()
+        if refused.status == OUT_OF_RESOURCES:
+            self._holding.hindered()
         command = self._command
         self._failed = Stored(command.sop_class, command.sop_instance, refused.status, refused.comment)
 

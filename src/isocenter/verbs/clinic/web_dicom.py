@@ -28,6 +28,7 @@ _LOG = logging.getLogger(__name__)
 PREFIX: Final = "/dicomweb"
 _LOOK_S: Final = 0.5
 _AT_ONCE: Final = 500
+_RETRY_S: Final = 60
 
 
 class _Fresh:
@@ -89,11 +90,15 @@ def router(web: NodeWeb) -> APIRouter:
 
         thread = threading.Thread(target=keep, name="catalog", daemon=True)
         thread.start()
+        if holding is not None:
+            holding.hindered()  # before now there may have been nobody
         yield
         ended.set()
         thread.join(10)
 
     routes = APIRouter(prefix=PREFIX, lifespan=lifespan)
     routes.include_router(worklist_router(Worklist(web.ledger.engine)))
-    routes.include_router(dicomweb_router(DicomWeb(index, holding, public_url)))
+    # Whoever is told to send again does so before its silence is taken for the end of its study.
+    retry_s = min(_RETRY_S, int(web.config.completeness.quiet_s / 2))
+    routes.include_router(dicomweb_router(DicomWeb(index, holding, public_url, retry_s=retry_s)))
     return routes

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 pytest.importorskip("fastapi")
 pytest.importorskip("uvicorn")
 
 from isocenter.clinic.dicomweb import Catalog
+from isocenter.clinic.dimse.holding import HINDERED, QUEUE_FULL
+from isocenter.clinic.node import receiving_since
 from isocenter.clinic.ports import ResultFile, Route, Said, Work, Worked
 from isocenter.clinic.workflow.engine import result_folder
 from isocenter.verbs.clinic.shown import ShowingRunner
@@ -44,6 +48,25 @@ def test_a_study_of_another_path_is_refused_and_not_held(web: NodeWeb) -> None: 
     assert not list((web.store / "held").rglob("*.dcm"))
     web.ledger.take_in(web.store / "journal")
     assert web.ledger.studies() == []
+
+
+def test_who_is_refused_for_want_of_room_is_asked_again_before_its_study_counts_as_whole(web: NodeWeb) -> None:  # noqa: F811
+    (web.store / QUEUE_FULL).touch()
+    answer = asked(node_app(web), "POST", "/dicomweb/studies", content=multipart(encoded(instance())), headers=STOW)
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "15")
+    assert web.config.completeness.quiet_s == 30
+    assert (web.store / HINDERED).exists()
+
+
+def test_while_the_web_server_was_away_nobody_could_be_heard(web: NodeWeb) -> None:  # noqa: F811
+    app = node_app(web)
+
+    async def begun() -> float:
+        async with app.router.lifespan_context(app):
+            return receiving_since(web.store, 0.0)
+
+    assert receiving_since(web.store, 0.0) == 0.0
+    assert asyncio.run(begun()) > 0
 
 
 def test_results_are_found_but_not_those_in_shadow_or_without_identity(web: NodeWeb) -> None:  # noqa: F811

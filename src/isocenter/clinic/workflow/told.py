@@ -107,8 +107,6 @@ def told_of(connection: Connection, studies: Sequence[str]) -> dict[str, Told]:
 
 def _held(connection: Connection, studies: set[str]) -> Counter[tuple[str, str]]:
     """Return how many instances each series of studies has."""
-    count = select(INSTANCES.c.study, INSTANCES.c.series, func.count().label("count"))
-    rows = connection.execute(
-        count.where(INSTANCES.c.study.in_(sorted(studies))).group_by(INSTANCES.c.study, INSTANCES.c.series)
-    )
-    return Counter({(row.study, row.series): int(row.count) for row in rows})
+    one = (INSTANCES.c.study, INSTANCES.c.series)
+    query = select(*one, func.count()).where(INSTANCES.c.study.in_(sorted(studies))).group_by(*one)
+    return Counter({(study, series): int(count) for study, series, count in connection.execute(query)})

@@ -21,7 +21,8 @@ from isocenter.clinic.arrival.series import Alert, Patience, Series
 from isocenter.clinic.arrival.warm import FolderMemo, arrival_folder
 from isocenter.clinic.dimse.holding import place_of
 from isocenter.clinic.workflow.ledger import ARRIVING, COMPLETE, FAILED, WORKING, Ledger, StudyState
-from isocenter.clinic.workflow.tables import INSTANCES, STEPS
+from isocenter.clinic.workflow.tables import INSTANCES
+from isocenter.clinic.workflow.told import told_of
 from isocenter.core.errors import DataError
 from isocenter.core.memo import remembering
 from isocenter.data.images.dicom.header import Header, read_dataset, scan, whole_header
@@ -195,10 +196,10 @@ class Watch:
         for series in known.series.values():
             self._alert(known, series.look(self._clock(), ended=True))
         with self._ledger.engine.connect() as connection:
-            steps = connection.execute(select(STEPS).where(STEPS.c.study == known.study)).all()
-        expected = sum(step.expected for step in steps)
-        if steps and all(step.status == "COMPLETED" for step in steps) and state.instances < expected:
-            what = f"the scanner made {expected} images, and {state.instances} came"
+            told = told_of(connection, [known.study]).get(known.study)
+        came = state.instances if told is None or told.here is None else told.here
+        if told is not None and told.ended and came < told.expected:
+            what = f"the scanner made {told.expected} images, and {came} came"
             self._alert(known, [Alert("count", "", what)])
 
     def _follow_last(self, known: ArrivingStudy, state: StudyState) -> None:

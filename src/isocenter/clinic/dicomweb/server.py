@@ -61,7 +61,7 @@ class DicomWeb:
         holding: Where instances that are stored go; None: nothing can be stored.
         public_url: Address of the service as clients see it; "" takes that of the request.
         told: Called for each access.
-        retry_s: When to send again what there was no room for: before its silence is taken for the end of its study.
+        retry_s: When whoever was refused for want of room is asked to send again.
     """
 
     index: Index

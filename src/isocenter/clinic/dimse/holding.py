@@ -71,6 +71,7 @@ _COUNT_EVERY_S = 30.0
 _SEAL = struct.Struct("<Q32s")
 _UNSURE_S = 600.0
 _FRESH_S = 60.0
+_SETTLE_S = 5.0
 
 HINDERED: Final = "hindered"
 """A file whose time says when a sender was last turned away for want of room, or found nobody."""
@@ -253,7 +254,7 @@ class Arrival:
 
     def __init__(self, holding: Holding, command: Command, transfer_syntax: str, titles: tuple[str, str]) -> None:
         self._holding, self._command, self._titles, self._syntax = holding, command, titles, transfer_syntax
-        self._meta, self._seal_at = _file_meta(command, transfer_syntax, titles[0], holding.implementation)
+        self._meta, self._seal_at = _file_meta(command, transfer_syntax, titles, holding.implementation)
         # One buffer and not a list of pieces: they may be of a byte each, or of none.
         self._waiting = bytearray()
         self._size = self._length = self.ahead_min = 0
@@ -287,7 +288,7 @@ class Arrival:
         """
         try:
             return self._finish(study)
-        except OutputError as error:
+        except (OutputError, OSError) as error:
             raise Refused(OUT_OF_RESOURCES, "can't be written; send again later") from error
         finally:
             self.abandon()
@@ -328,7 +329,10 @@ class Arrival:
         place = place_of(holding.folder, study, command.sop_instance)
         digest = self._digest.hexdigest()
         again = place.exists() or not self._link(place)
-        if again and _settled_sha256(place) != digest:
+        found = _settled_sha256(place) if again else digest
+        if found is None:
+            raise Refused(OUT_OF_RESOURCES, "can't be written; send again later")
+        if found != digest:
             self._note(study, series, modality, digest, conflict=True)
             raise Refused(OTHER_CONTENT, "another object of this SOP Instance UID is held")
         self._note(study, series, modality, digest, again=again)
@@ -345,11 +349,15 @@ class Arrival:
             except FileNotFoundError:
                 _make_folder(self._holding.folder / "held", place.parent)
                 os.link(self._temporary, place)
-            # One call for the contents and, on the file systems of Linux, for the name: it is in the same transaction.
-            os.fsync(self._descriptor)
         except FileExistsError:
             return False
         except OSError as error:
+            raise explain_os_error(error, self._holding.folder, doing="write") from error
+        try:
+            # One call for the contents and, on the file systems of Linux, for the name: it is in the same transaction.
+            os.fsync(self._descriptor)
+        except OSError as error:
+            _take_back(place)
             raise explain_os_error(error, self._holding.folder, doing="write") from error
         return True
 
@@ -389,7 +397,9 @@ class Arrival:
         self._holding.note(entry)
 
 
-def _file_meta(command: Command, syntax: str, calling: str, implementation: tuple[str, str]) -> tuple[bytes, int]:
+def _file_meta(
+    command: Command, syntax: str, titles: tuple[str, str], implementation: tuple[str, str]
+) -> tuple[bytes, int]:
     """Write preamble and File Meta Information (PS3.10 section 7.1); return them, and where the seal goes."""
 
     def element(number: int, vr: bytes, value: bytes) -> bytes:
@@ -400,6 +410,7 @@ def _file_meta(command: Command, syntax: str, calling: str, implementation: tupl
         return head + len(value).to_bytes(2, "little") + value
 
     uid, version = implementation
+    calling, called = (title.encode("ascii", "replace") for title in titles)
     body = b"".join(
         (
             element(0x0001, b"OB", b"\0\1"),
@@ -408,7 +419,8 @@ def _file_meta(command: Command, syntax: str, calling: str, implementation: tupl
             element(0x0010, b"UI", syntax.encode()),
             element(0x0012, b"UI", uid.encode()),
             element(0x0013, b"SH", version.encode()),
-            element(0x0016, b"AE", calling.encode("ascii", "replace")),
+            element(0x0016, b"AE", calling),
+            element(0x0018, b"AE", called) if called else b"",  # who sends by STOW-RS calls no title
             element(0x0100, b"UI", uid.encode()),
             element(0x0102, b"OB", bytes(_SEAL.size)),  # the last element: the seal ends where the data set begins
         )
@@ -425,8 +437,25 @@ def _seal(size: int, digest: bytes) -> bytes:
 def _make_folder(top: Path, folder: Path) -> None:
     """Make a folder of a study whose name outlasts a power cut."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for made in (folder, folder.parent, top):
-        _synchronise(made)
+    try:
+        for made in (folder, folder.parent, top):
+            _synchronise(made)
+    except OSError:
+        for made in (folder, folder.parent):  # found there the next time, they would be taken for synchronised
+            with suppress(OSError):
+                made.rmdir()
+        raise
+
+
+def _take_back(place: Path) -> None:
+    """Take the name from an instance whose contents may not be on the disk.
+
+    An error of the disk is told once: who found the instance there later, and synchronised it again, would be told that
+    all is well.
+    """
+    with suppress(OSError):
+        place.unlink()
+        _synchronise(place.parent)
 
 
 def _synchronise(path: Path) -> None:
@@ -437,10 +466,24 @@ def _synchronise(path: Path) -> None:
         os.close(descriptor)
 
 
-def _settled_sha256(place: Path) -> str:
-    """Return the hash of an instance that is held; it may have been linked a moment ago and not be on the disk yet."""
-    _synchronise(place)
-    return dataset_sha256(place)
+def _settled_sha256(place: Path) -> str | None:
+    """Return the hash of an instance that is held; None where it is no longer, as the disk did not take it.
+
+    It may have been linked a moment ago, by somebody who still waits for the disk: then it has its temporary name too,
+    which goes last.
+    """
+    try:
+        descriptor = os.open(place, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            while (told := os.fstat(descriptor)).st_nlink > 1 and 0 <= time.time() - told.st_mtime < _SETTLE_S:
+                time.sleep(0.01)
+            os.fsync(descriptor)
+            found = dataset_sha256(place)
+            return found if os.path.samestat(told, place.stat()) else None
+        finally:
+            os.close(descriptor)
+    except FileNotFoundError:
+        return None
 
 
 def _meta_length(head: bytes) -> int:
@@ -548,6 +591,7 @@ def _line_of(file: Path) -> dict[str, object]:
         "study": header.text("StudyInstanceUID"), "series": header.text("SeriesInstanceUID"),
         "sop": header.text("SOPInstanceUID"), "class": header.text("SOPClassUID"),
         "syntax": header.transfer_syntax_uid, "modality": header.text("Modality"), "sha256": dataset_sha256(file),
-        "bytes": len(dataset_of(file)), "calling": str(meta.get("SourceApplicationEntityTitle", "")), "called": "",
+        "bytes": len(dataset_of(file)), "calling": str(meta.get("SourceApplicationEntityTitle", "")),
+        "called": str(meta.get("ReceivingApplicationEntityTitle", "")),
         "at": datetime.fromtimestamp(file.stat().st_mtime, UTC).isoformat(timespec="milliseconds"), "recovered": True,
     }  # fmt: skip

@@ -6,33 +6,40 @@ instance itself, which carries its own seal (`holding`). Lines that a crash took
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import threading
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from isocenter.data.images.atomic import explain_os_error
 
-__all__ = ["Journal", "read_lines"]
+__all__ = ["Journal", "end_of_cut", "read_lines"]
+
+_CUT: Final = b"#\n"
 
 
 class Journal:
-    """A file that only grows, of one process.
+    """A file that only grows; safe for threads.
 
     Args:
         file: Made where it is not there; its folder must be.
+        shared: Whether several processes append to it; a lock of the file keeps their lines apart then.
 
     Raises:
         OutputError: It can't be written.
     """
 
-    def __init__(self, file: Path) -> None:
-        self.file = file
+    def __init__(self, file: Path, *, shared: bool = False) -> None:
+        self.file, self._shared = file, shared
         self._lock = threading.Lock()
+        # Whether the last line may be cut off: by whoever wrote before us, or by a disk that was full.
+        self._unsure = True
         try:
-            self._descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            self._descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise explain_os_error(error, file, doing="write") from error
 
@@ -45,16 +52,43 @@ class Journal:
         line = json.dumps(entry, separators=(",", ":"), ensure_ascii=True).encode() + b"\n"
         with self._lock:
             try:
-                written = os.write(self._descriptor, line)
-                if written < len(line):
-                    # What is left of the line must not swallow the next one.
-                    os.write(self._descriptor, line[written:])
+                with self._alone():
+                    if self._unsure:
+                        line = end_of_cut(self._descriptor) + line
+                    self._unsure = True
+                    while line:
+                        line = line[os.write(self._descriptor, line) :]
+                    self._unsure = self._shared
             except OSError as error:
                 raise explain_os_error(error, self.file, doing="write") from error
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Keep other processes from writing."""
+        if not self._shared:
+            yield
+            return
+        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
 
     def close(self) -> None:
         """Close the file."""
         os.close(self._descriptor)
+
+
+def end_of_cut(descriptor: int) -> bytes:
+    """Return what goes before the next line, so that a last one that was cut off does not swallow it; else nothing.
+
+    With it a line that lacked nothing but its end can't be read either: whoever sent it was told that it was not taken.
+
+    Args:
+        descriptor: Of a file that may be read.
+    """
+    size = os.fstat(descriptor).st_size
+    return _CUT if size and os.pread(descriptor, 1, size - 1) != b"\n" else b""
 
 
 def read_lines(file: Path, position: int = 0) -> Iterator[tuple[int, dict[str, Any]]]:

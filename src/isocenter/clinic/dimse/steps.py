@@ -112,11 +112,13 @@ class PerformedSteps:
                 return Answer(_FAILURE, "the step may no longer be updated")
             studies, status = list(before["studies"]), status or str(before["status"])
         clock = _clock(step) if command.kind == N_CREATE else {}
+        # What a message leaves out stays as it was; what it has takes the place of what was said before.
+        series = _series(step) if before is None or "PerformedSeriesSequence" in step else before["series"]
         try:
             self._note(
                 {
                     **clock, "step": command.sop_instance, "status": status, "studies": [s for s in studies if s],
-                    "series": _series(step), "calling": peer.calling,
+                    "series": series, "calling": peer.calling,
                     "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
                 }
             )  # fmt: skip
@@ -127,8 +129,7 @@ class PerformedSteps:
     def _note(self, line: dict[str, Any]) -> None:
         if self._journal is None:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            # One file for all processes: lines are short, and appended in one write each.
-            self._journal = Journal(self._folder / "steps.jsonl")
+            self._journal = Journal(self._folder / "steps.jsonl", shared=True)  # one file for all processes
         self._journal.append(line)
 
     def _state(self, uid: str) -> dict[str, Any] | None:

@@ -13,13 +13,14 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 from isocenter.clinic.dimse.holding import write_all
-from isocenter.clinic.dimse.journal import read_lines
+from isocenter.clinic.dimse.journal import end_of_cut, read_lines
 from isocenter.clinic.hl7.mllp import (
     INTERNAL,
     MESSAGE_TYPE,
@@ -158,11 +159,12 @@ class Inbox:
     def _write(self, line: bytes) -> None:
         end = os.lseek(self._descriptor, 0, os.SEEK_END)
         try:
-            write_all(self._descriptor, line)
+            # A process that was killed while it wrote left half a line.
+            write_all(self._descriptor, end_of_cut(self._descriptor) + line)
             os.fsync(self._descriptor)
         except OSError as error:
-            # What was written of it must not stand before the next line.
-            os.ftruncate(self._descriptor, end)
+            with suppress(OSError):
+                os.ftruncate(self._descriptor, end)  # it was not taken: sent again, it would stand there twice
             raise Refusal("AR", INTERNAL) from error
 
     def _remember(self, digest: str) -> None:

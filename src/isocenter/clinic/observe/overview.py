@@ -18,7 +18,8 @@ from isocenter.clinic.node import receiving_since
 from isocenter.clinic.observe.checks import Check, Needs, disk_of, held_bytes
 from isocenter.clinic.observe.processes import processes_of
 from isocenter.clinic.workflow.ledger import ARRIVING, COMPLETE, FAILED, WORKING, Completeness, Ledger
-from isocenter.clinic.workflow.tables import ANSWERS, CONFLICTS, DELIVERIES, EVENTS, STEPS, STUDIES
+from isocenter.clinic.workflow.tables import ANSWERS, CONFLICTS, DELIVERIES, EVENTS, STUDIES
+from isocenter.clinic.workflow.told import Told, told_of
 from isocenter.version import __version__
 
 __all__ = ["ALARM", "CLOCK", "TURNED_AWAY", "Overview", "deliveries_of", "events_of", "studies_of"]
@@ -107,12 +108,6 @@ class Overview:
         since = receiving_since(self.store, 0.0)
         found = []
         with self.ledger.engine.connect() as connection:
-            expected = {
-                row.study: int(row.expected)
-                for row in connection.execute(
-                    select(STEPS.c.study, func.sum(STEPS.c.expected).label("expected")).group_by(STEPS.c.study)
-                )
-            }
             for state in (ARRIVING, COMPLETE, WORKING):
                 rows = connection.execute(
                     select(STUDIES)
@@ -120,18 +115,22 @@ class Overview:
                     .order_by(STUDIES.c.priority.desc(), STUDIES.c.last_at)
                     .limit(limit)
                 ).all()
+                told = told_of(connection, [row.study for row in rows] if state == ARRIVING else [])
                 for place, row in enumerate(rows):
-                    why = self._why(state, row, place, now, max(since, row.last_at), expected.get(row.study, 0))
+                    why = self._why(state, row, place, now, max(since, row.last_at), told.get(row.study))
                     found.append({**_study(row), "why": why})
         return found
 
-    def _why(self, state: str, row: Any, place: int, now: float, quiet: float, expected: int) -> str:
+    def _why(self, state: str, row: Any, place: int, now: float, quiet: float, steps: Told | None) -> str:
         if state == WORKING:
             return "is being answered"
         if state == COMPLETE:
             return "is the next to be answered" if place < self.at_once else f"{place} studies are before it"
         left = max(0.0, self.completeness.quiet_s - (now - quiet))
-        told = f"the scanner says {expected} instances, {row.instances} are here; " if expected else ""
+        told = ""
+        if steps is not None and steps.expected:
+            here = row.instances if steps.here is None else steps.here
+            told = f"the scanner says {steps.expected} instances, {here} of them are here; "
         return f"{told}complete in {left:.0f} s if no more comes"
 
     def _hindered(self) -> float | None:

@@ -33,12 +33,12 @@ from isocenter.clinic.workflow.tables import (
     LEDGER,
     OWN,
     REFUSALS,
-    STEPS,
     STUDIES,
     make_tables,
     storable,
 )
 from isocenter.clinic.workflow.tally import add_counts, answer_counts, received_counts, tally_of
+from isocenter.clinic.workflow.told import note_step, told_of
 
 __all__ = ["Completeness", "Ledger", "StudyState", "delivery_key", "open_ledger"]
 
@@ -58,7 +58,7 @@ class Completeness:
 
     Args:
         quiet_s: Nothing came for so long.
-        told_s: The scanner said how many there are, they are there, and nothing came for so long.
+        told_s: The scanner said how many each series has, they are there, and nothing came for so long.
         longest_s: A study that never falls quiet is answered all the same after so long; what comes later is a new
             version of it.
         patience_s: A complete study is overtaken by more urgent ones for no longer than that.
@@ -146,13 +146,7 @@ class Ledger:
             begin = connection.scalar(select(CURSORS.c.position).where(CURSORS.c.journal == _STEPS)) or 0
             count = 0
             for end, line in read_lines(file, begin):
-                for study in line["studies"]:
-                    row = {
-                        "study": storable(study, 64), "step": storable(line["step"], 64),
-                        "status": storable(line["status"], 16),
-                        "expected": sum(line["series"].values()), "at": _seconds(line["at"]),
-                    }  # fmt: skip
-                    self.put(connection, STEPS, row, "study", "step")
+                note_step(connection, self.insert, line)
                 if line.get("clock_min"):
                     told = f"{line['calling']}: a step begins {line['clock_min']:+} minutes from our time"
                     self._event(connection, "clock", "", f"{told}; a clock or a time zone is wrong")
@@ -169,22 +163,16 @@ class Ledger:
         """
         now = self._clock()
         with self.engine.begin() as connection:
-            told = (
-                select(STEPS.c.study, func.sum(STEPS.c.expected).label("expected"))
-                .group_by(STEPS.c.study)
-                .having(func.min(STEPS.c.status) == "COMPLETED", func.max(STEPS.c.status) == "COMPLETED")
-                .subquery()
-            )
             rows = connection.execute(
-                select(STUDIES.c.study, STUDIES.c.instances, STUDIES.c.first_at, STUDIES.c.last_at, told.c.expected)
-                .outerjoin(told, told.c.study == STUDIES.c.study)
-                .where(STUDIES.c.state == ARRIVING)
+                select(STUDIES.c.study, STUDIES.c.first_at, STUDIES.c.last_at).where(STUDIES.c.state == ARRIVING)
             ).all()
+            told = told_of(connection, [row.study for row in rows if now - row.last_at >= rule.told_s])
+            whole = {study for study, steps in told.items() if steps.whole}
             ready = [
                 row.study
                 for row in rows
                 if now - max(row.last_at, since) >= rule.quiet_s
-                or (row.expected and row.instances >= row.expected and now - row.last_at >= rule.told_s)
+                or row.study in whole
                 or now - max(row.first_at, since) >= rule.longest_s
             ]
             if ready:
@@ -514,7 +502,13 @@ class Ledger:
             "study": study, "state": ARRIVING, "version": 1, "instances": 0, "bytes": 0, "first_at": at, "last_at": at,
             "calling": line["calling"], "called": line["called"], "modalities": "", "priority": 0,
         }  # fmt: skip
-        connection.execute(self.insert(STUDIES).values(first).on_conflict_do_nothing(index_elements=["study"]))
+        begun = self.insert(STUDIES).values(first)
+        # A line that was written again from a file of an older version does not know which title of ours was called.
+        connection.execute(
+            begun.on_conflict_do_update(
+                index_elements=["study"], set_={"called": begun.excluded.called}, where=STUDIES.c.called == ""
+            )
+        )
         row = {
             "sop": line["sop"], "study": study, "series": line["series"], "sop_class": line["class"],
             "syntax": line["syntax"], "modality": storable(line["modality"], 16), "sha256": line["sha256"],

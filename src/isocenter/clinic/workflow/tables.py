@@ -35,6 +35,7 @@ __all__ = [
     "OWN",
     "REFUSALS",
     "STEPS",
+    "STEP_SERIES",
     "STUDIES",
     "make_tables",
     "storable",
@@ -118,6 +119,15 @@ STEPS = Table(
     Column("at", Float, nullable=False),
 )
 """What scanners say of their performed procedure steps: how many instances a study is to have."""
+
+STEP_SERIES = Table(
+    "step_series",
+    LEDGER,
+    Column("step", _UID, primary_key=True),
+    Column("series", _UID, primary_key=True),
+    Column("expected", Integer, nullable=False),
+)
+"""How many of them each series is to have; of steps that an older version took in there is nothing."""
 
 ANSWERS = Table(
     "answers",

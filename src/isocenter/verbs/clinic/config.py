@@ -135,8 +135,8 @@ class CompletenessConfig(Strict):
 
     Attributes:
         quiet_s: Nothing came for so long. Longer than a sender's pause before it sends again what was cut off.
-        told_s: The scanner's performed procedure steps said how many there are, they are there, and nothing came for
-            so long.
+        told_s: The scanner's performed procedure steps said how many each series has, they are there, and nothing came
+            for so long.
         longest_s: A study that never falls quiet is answered all the same after so long, and again when more came.
     """
 

@@ -41,7 +41,7 @@ An instance is on the disk, and its disk flushed, before it is answered.
 | status | when |
 | --- | --- |
 | 0000 | held, or held before with the same content |
-| A700 | no room, or longer than what is taken: send again later |
+| A700 | no room, longer than what is taken, or an error of the disk: send again later |
 | A900 | UID or class of command, context and data set differ |
 | C000 | the data set can't be read, or lacks a UID |
 | C111 | another object of this SOP Instance UID is held |
@@ -57,8 +57,8 @@ replay`.
 A request is written down before it is answered, and reported on an association of our own to the host and port that
 `callers` of the entity that was asked states, by DICOM TLS where it says so: event 1, or 2 with reason 0112 (not
 held, not on the disk, or another object of its UID is held, not the one that who asks sent) or 0119 (of another
-class). N-CREATE and N-SET of performed procedure steps are taken to know when a study is whole; they are kept, and
-not passed on.
+class). N-CREATE and N-SET of performed procedure steps are taken to know when a study is whole: when each series that
+completed steps name has as many instances as they say. They are kept, and not passed on.
 """
 
 WEB_USER: Final = """

@@ -72,10 +72,7 @@ def router(web: NodeWeb) -> APIRouter:
     """Return the routes: QIDO-RS, WADO-RS, STOW-RS and UPS-RS."""
     settings, reception = web.web, reception_of(web.config)
     index = _Fresh(Catalog(web.ledger.engine, web.store))
-    holding = None
-    if settings.store:
-        holding = Holding(web.store, reception.implementation, reception.limits)
-        holding.hindered()  # before now there may have been nobody
+    holding = Holding(web.store, reception.implementation, reception.limits) if settings.store else None
     public_url = f"{settings.public_url.rstrip('/')}{PREFIX}" if settings.public_url else ""
 
     @asynccontextmanager
@@ -93,12 +90,15 @@ def router(web: NodeWeb) -> APIRouter:
 
         thread = threading.Thread(target=keep, name="catalog", daemon=True)
         thread.start()
+        if holding is not None:
+            holding.hindered()  # before now there may have been nobody
         yield
         ended.set()
         thread.join(10)
 
     routes = APIRouter(prefix=PREFIX, lifespan=lifespan)
     routes.include_router(worklist_router(Worklist(web.ledger.engine)))
+    # Whoever is told to send again does so before its silence is taken for the end of its study.
     retry_s = max(1, min(_RETRY_S, int(web.config.completeness.quiet_s / 2)))
     routes.include_router(dicomweb_router(DicomWeb(index, holding, public_url, retry_s=retry_s)))
     return routes

@@ -70,16 +70,22 @@ def test_alerts_come_before_the_study_is_complete_and_once(tmp_path: Path) -> No
 
 def test_what_is_missing_at_the_end_is_told_at_the_end(tmp_path: Path) -> None:
     node = Node(tmp_path / "store")
-    files = files_of(tmp_path / "in", change=lambda index, one: None if index == 6 else one)
-    land(node.store, *files)
+
+    def elsewhere(index: int, one: Dataset) -> Dataset:
+        if index == 6:
+            one.SeriesInstanceUID = "1.2.9"  # what is of another series is not the slice that is missing
+        return one
+
+    land(node.store, *files_of(tmp_path / "in", change=elsewhere))
     node.turn()
     assert node.alerts() == []
     node.clock.now += 4
     assert node.ledger.complete(Completeness(quiet_s=1.0))
     steps = node.store / "steps.jsonl"
     at = datetime.now(UTC).isoformat()
-    study = next(iter(node.watch.studies))
-    line = {"step": "9", "status": "COMPLETED", "studies": [study], "series": {"1": 14}, "calling": "CT", "at": at}
+    ((study, known),) = node.watch.studies.items()
+    (series,) = set(known.series) - {"1.2.9"}
+    line = {"step": "9", "status": "COMPLETED", "studies": [study], "series": {series: 14}, "calling": "CT", "at": at}
     steps.write_text(json.dumps(line) + "\n")
     node.ledger.take_in_steps(steps)
     node.turn()

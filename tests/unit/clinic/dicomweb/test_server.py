@@ -19,6 +19,7 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEGLSLo
 
 from isocenter.clinic.dicomweb import Catalog, DicomWeb, router
 from isocenter.clinic.dicomweb.multipart import Body, Parts, Tail, read_media_type
+from isocenter.clinic.dicomweb.stow import Storing
 from isocenter.clinic.dimse.holding import HINDERED, QUEUE_FULL, Holding, Limits, recover
 from isocenter.clinic.node import receiving_since
 from isocenter.clinic.retrieve import DicomWebServer, Patience, Query, retrieve_dicomweb
@@ -401,6 +402,25 @@ def test_half_a_study_is_not_complete_while_its_sender_waits_to_send_the_rest(tm
     later = Ledger(node.ledger.engine, lambda: since + 60.0)
     assert [(s.study, s.instances) for s in later.complete(Completeness(quiet_s=60.0), since=since)] == [("1.2.3.1", 2)]
     node.ledger.engine.dispose()
+
+
+def test_the_silence_of_whoever_was_refused_for_want_of_room_says_nothing(tmp_path):
+    holding = Holding(tmp_path, ("1.2.3.4", "TEST"))
+
+    def stored(*numbers):
+        storing = Storing(holding, STOW["Content-Type"])
+        storing.feed(multipart(*(encoded(instance(number=n)) for n in numbers)))
+        storing.end()
+        return storing.code
+
+    assert stored(1, 2) == 200
+    assert stored(1) == 200
+    assert receiving_since(tmp_path, 0.0) == 0.0
+    began = time.time() - 0.1  # files' times are coarser
+    (tmp_path / QUEUE_FULL).touch()
+    holding._looked = -99.0
+    assert stored(3, 4) == 503
+    assert receiving_since(tmp_path, 0.0) >= began
 
 
 def test_no_room_is_503_and_what_is_not_multipart_is_415(tmp_path):

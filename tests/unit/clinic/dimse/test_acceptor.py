@@ -126,6 +126,7 @@ def test_what_is_sent_is_held_byte_for_byte_and_in_the_journal(tmp_path: Path) -
         assert held.PixelData == instance(number).PixelData
         assert held.file_meta.TransferSyntaxUID == ExplicitVRLittleEndian
         assert held.file_meta.SourceApplicationEntityTitle == "CALLER"
+        assert held.file_meta.ReceivingApplicationEntityTitle == "NODE"
     assert [(e["sop"], e["calling"], e["bytes"]) for e in here.lines()] == [
         (f"1.2.3.1.1.{n}", "CALLER", len(dataset_of(place_of(tmp_path, "1.2.3.1", f"1.2.3.1.1.{n}")))) for n in range(3)
     ]
@@ -288,7 +289,7 @@ def test_what_a_crash_left_is_put_in_order(tmp_path: Path) -> None:
     assert recover(tmp_path) == Recovered(unfinished=1, broken=2, noted=1)
     assert [place.exists() for place in places] == [True, False, False, True]
     (found,) = (line for line in here.lines() if line.get("recovered"))
-    for key in ("study", "series", "sop", "class", "syntax", "modality", "sha256", "bytes", "calling"):
+    for key in ("study", "series", "sop", "class", "syntax", "modality", "sha256", "bytes", "calling", "called"):
         assert found[key] == lines[0][key]
     assert recover(tmp_path) == Recovered(0, 0, 0)
     with node(tmp_path) as here, calling(here.port) as line:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 import ssl
 from functools import partial
@@ -25,6 +27,8 @@ from isocenter.clinic.dimse import (
     read_lines,
     send_commitment_report,
 )
+from isocenter.clinic.dimse.association import Peer
+from isocenter.clinic.dimse.messages import Command
 from isocenter.clinic.retrieve import DimseNode
 from isocenter.core.errors import TransportError
 
@@ -164,3 +168,46 @@ def test_a_step_is_followed_from_begin_to_end(tmp_path: Path) -> None:
         ("COMPLETED", ["1.2.3.1"], {"1.2.3.1.1": 3}),
     ]
     assert "Muster" not in file.read_text()
+
+
+def test_a_step_that_a_full_disk_cut_off_swallows_none_of_another_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scheduled, begin = Dataset(), Dataset()
+    scheduled.StudyInstanceUID = "1.2.3.1"
+    begin.ScheduledStepAttributesSequence, begin.PerformedProcedureStepStatus = [scheduled], "IN PROGRESS"
+    data = pynetdicom.dsutils.encode(begin, is_implicit_vr=False, is_little_endian=True) or b""
+    first, second = PerformedSteps(tmp_path), PerformedSteps(tmp_path)  # one in each acceptor
+
+    def create(steps: PerformedSteps, uid: str) -> int:
+        command = Command(N_CREATE, 1, STEP, uid, has_data=True)
+        return steps.handle(command, data, ExplicitVRLittleEndian, Peer("CT1", "NODE", "127.0.0.1")).status
+
+    assert create(first, "1.2.9.1") == 0
+    real, calls = os.write, iter((lambda fd, piece: real(fd, piece[:-1]), _full))
+    monkeypatch.setattr(os, "write", lambda fd, piece: next(calls)(fd, piece))
+    assert create(first, "1.2.9.2") == 0x0213
+    monkeypatch.setattr(os, "write", real)
+    assert create(second, "1.2.9.3") == 0
+    assert create(first, "1.2.9.2") == 0, "it was not taken before, though only the line's end was missing"
+    lines = [line["step"] for _, line in read_lines(tmp_path / "steps.jsonl")]
+    assert lines == ["1.2.9.1", "1.2.9.3", "1.2.9.2"]
+
+
+def test_what_a_message_leaves_out_stays_as_it_was_said(tmp_path: Path) -> None:
+    scheduled, series, begin, going_on, end = (Dataset() for _ in range(5))
+    scheduled.StudyInstanceUID, series.SeriesInstanceUID = "1.2.3.1", "1.2.3.1.1"
+    series.ReferencedImageSequence = referenced("1", "2")
+    begin.ScheduledStepAttributesSequence, begin.PerformedProcedureStepStatus = [scheduled], "IN PROGRESS"
+    going_on.PerformedSeriesSequence, end.PerformedProcedureStepStatus = [series], "COMPLETED"
+    steps = PerformedSteps(tmp_path)
+    for kind, message in ((N_CREATE, begin), (N_SET, going_on), (N_SET, end)):
+        data = pynetdicom.dsutils.encode(message, is_implicit_vr=False, is_little_endian=True) or b""
+        peer, command = Peer("CT1", "NODE", "127.0.0.1"), Command(kind, 1, STEP, "1.2.9", has_data=True)
+        assert steps.handle(command, data, ExplicitVRLittleEndian, peer).status == 0
+    told = [(line["status"], line["series"]) for _, line in read_lines(tmp_path / "steps.jsonl")]
+    assert told == [("IN PROGRESS", {}), ("IN PROGRESS", {"1.2.3.1.1": 2}), ("COMPLETED", {"1.2.3.1.1": 2})]
+
+
+def _full(_descriptor: int, _piece: bytes) -> int:
+    raise OSError(errno.ENOSPC, "No space left on device")

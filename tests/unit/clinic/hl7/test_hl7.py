@@ -111,6 +111,20 @@ def test_the_same_again_is_acknowledged_and_kept_once(server, tmp_path):
     assert len(kept(server)) == 2
 
 
+def test_half_a_message_of_a_process_that_was_killed_swallows_none(tmp_path):
+    first = Inbox(tmp_path / "hl7")
+    first.take(parse_message(order()), order())
+    first.close()
+    whole = first.file.read_bytes()
+    for number, cut in ((2, whole[:-1]), (3, whole[:40])):
+        with first.file.open("ab") as stream:
+            stream.write(cut)
+        again = Inbox(tmp_path / "hl7")
+        again.take(parse_message(order(f"C{number}")), order(f"C{number}"))
+        again.close()
+    assert [one.control for _, one in read_kept(first.file)] == ["C1", "C2", "C3"]
+
+
 @pytest.mark.parametrize(
     ("change", "code", "condition", "again"),
     [

@@ -14,6 +14,7 @@ from sqlalchemy import inspect, make_url, text
 
 from isocenter.clinic.vigilance.record import Record
 from isocenter.clinic.workflow import Completeness, Ledger, delivery_key, open_ledger
+from isocenter.clinic.workflow.told import told_of
 from isocenter.core.errors import TransportError
 from postgres_peer import Cluster, Databases
 
@@ -95,6 +96,18 @@ def test_every_line_counts_once(ledger: Ledger, tmp_path: Path) -> None:
     assert [row["sop"] for row in ledger.instances("1.2.1")] == [f"1.2.1.1.{n}" for n in (1, 2, 3)]
 
 
+def test_which_title_was_called_is_learnt_from_a_later_line_and_never_changed(ledger: Ledger, tmp_path: Path) -> None:
+    journals = tmp_path / "journal"
+    called = []
+    for told in (line(1, called="", recovered=True), line(1, called="RESEARCH", again=True), line(2, called="OTHER")):
+        write(journals, told)
+        ledger.take_in(journals)
+        state = ledger.study("1.2.1")
+        assert state is not None
+        called.append((state.called, state.instances, state.version))
+    assert called == [("", 1, 1), ("RESEARCH", 1, 1), ("RESEARCH", 2, 1)]
+
+
 def test_silence_completes_a_study_and_more_reopens_it(ledger: Ledger, tmp_path: Path) -> None:
     journals, rule = tmp_path / "journal", Completeness(quiet_s=10)
     write(journals, line(1))
@@ -134,6 +147,89 @@ def test_the_scanner_says_how_many_there_are(ledger: Ledger, tmp_path: Path) -> 
     write(journals, line(2))
     ledger.take_in(journals)
     assert [s.study for s in ledger.complete(rule)] == ["1.2.1"]
+
+
+def step(name: str, study: str = "1.2.1", *, status: str = "COMPLETED", **series: int) -> str:
+    told = {
+        "step": name, "status": status, "studies": study.split(), "calling": "CT",
+        "series": {uid.replace("_", ".").lstrip("s"): count for uid, count in series.items()},
+        "at": datetime.fromtimestamp(1_700_000_000.0, UTC).isoformat(),
+    }  # fmt: skip
+    return json.dumps(told) + "\n"
+
+
+BY_WORD = Completeness(quiet_s=1000, told_s=0.5)
+
+
+def test_what_is_of_another_series_is_none_that_the_scanner_spoke_of(ledger: Ledger, tmp_path: Path) -> None:
+    journals, steps = tmp_path / "journal", tmp_path / "steps.jsonl"
+    others = {"series": "1.2.1.2", "modality": "SR"}
+    write(journals, *(line(n) for n in range(7)), *(line(n, sop=f"1.2.1.2.{n}", **others) for n in range(3)))
+    steps.write_text(step("9", s1_2_1_1=10))
+    ledger.take_in(journals)
+    ledger.take_in_steps(steps)
+    clock(ledger).now += 5
+    assert not ledger.complete(BY_WORD), "three slices of ten are not here, whatever else is"
+    with ledger.engine.connect() as connection:
+        told = told_of(connection, ["1.2.1"])["1.2.1"]
+    assert (told.expected, told.here, told.ended) == (10, 7, True)
+    write(journals, *(line(n) for n in range(7, 10)))
+    ledger.take_in(journals)
+    assert [s.study for s in ledger.complete(BY_WORD)] == ["1.2.1"]
+
+
+def test_each_step_has_to_say_what_it_made(ledger: Ledger, tmp_path: Path) -> None:
+    journals, steps = tmp_path / "journal", tmp_path / "steps.jsonl"
+    write(journals, line(1))
+    ledger.take_in(journals)
+    clock(ledger).now += 5
+    for told in (step("9", s1_2_1_1=1) + step("8"), step("8", s1_2_1_1=2), step("8", status="DISCONTINUED", s1=1)):
+        with steps.open("a") as stream:
+            stream.write(told)
+        ledger.take_in_steps(steps)
+        assert not ledger.complete(BY_WORD)
+    with steps.open("a") as stream:
+        stream.write(step("8", s1_2_1_1=1))  # what is said of a step later takes the place of what was said before
+    ledger.take_in_steps(steps)
+    assert not ledger.complete(BY_WORD), "two steps made two instances of this series"
+    write(journals, line(2))
+    ledger.take_in(journals)
+    assert ledger.complete(BY_WORD)
+
+
+def test_a_step_of_two_studies_has_its_series_in_either(ledger: Ledger, tmp_path: Path) -> None:
+    steps = tmp_path / "steps.jsonl"
+    steps.write_text(step("9", "1.2.1 1.2.2", s1_2_1_1=1, s1_2_2_1=1))
+    ledger.take_in_steps(steps)
+    write(tmp_path / "journal", line(1))
+    ledger.take_in(tmp_path / "journal")
+    clock(ledger).now += 5
+    assert not ledger.complete(BY_WORD)
+    write(tmp_path / "journal", line(1, "1.2.2"))
+    ledger.take_in(tmp_path / "journal")
+    assert sorted(s.study for s in ledger.complete(BY_WORD)) == ["1.2.1", "1.2.2"]
+
+
+def test_steps_that_an_older_version_took_in_leave_it_to_silence(
+    ledger: Ledger, databases: Databases, tmp_path: Path
+) -> None:
+    journals, steps = tmp_path / "journal", tmp_path / "steps.jsonl"
+    write(journals, line(1))
+    steps.write_text(step("9", s1_2_1_1=1))
+    ledger.take_in(journals)
+    ledger.take_in_steps(steps)
+    with ledger.engine.begin() as connection:
+        connection.execute(text("DROP TABLE step_series"))  # older versions had the sum alone
+    again = open_ledger(databases.url(tmp_path))
+    newer = Ledger(again.engine, clock(ledger))
+    clock(ledger).now += 5
+    assert newer.take_in_steps(steps) == 0
+    assert not newer.complete(BY_WORD)
+    with newer.engine.connect() as connection:
+        assert told_of(connection, ["1.2.1"])["1.2.1"].here is None
+    clock(ledger).now += 1000
+    assert newer.complete(BY_WORD)
+    again.engine.dispose()
 
 
 def test_a_study_that_never_falls_quiet_is_answered(ledger: Ledger, tmp_path: Path) -> None:
@@ -246,7 +342,7 @@ def test_texts_that_a_database_refuses_hold_up_no_other(ledger: Ledger, tmp_path
     assert ledger.take_in(tmp_path / "journal") == 2
     (study,) = ledger.studies()
     assert study.modalities == ("CT", "CT?")
-    step = {"studies": ["1." * 60], "step": "2." * 60, "status": "X" * 60, "series": {}, "calling": "SCANNER"}
-    write(tmp_path / "steps", {**step, "at": line(1)["at"]}, name="steps.jsonl")
+    long = {"studies": ["1." * 60], "step": "2." * 60, "status": "X" * 60, "series": {}, "calling": "SCANNER"}
+    write(tmp_path / "steps", {**long, "at": line(1)["at"]}, name="steps.jsonl")
     assert ledger.take_in_steps(tmp_path / "steps" / "steps.jsonl") == 1
     assert ledger.complete(Completeness(quiet_s=1e9, longest_s=1e9)) == []

@@ -171,7 +171,7 @@ def add_found(found: Found, rows: Rows, speaker: Speaker, name: str, about: Mani
         made = _report_row(report, number, speaker, known)
         if about is not None:
             made["file_key"] = speaker.names.token("file", made["report_key"])
-            for told in _told(about, about.values, speaker, made["file_key"]):
+            for told in _told(about, about.values, speaker, made["file_key"], known):
                 rows.add("labels", told)
         rows.add("reports", made)
     for number, record in enumerate(found.records):

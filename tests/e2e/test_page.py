@@ -87,7 +87,8 @@ def test_by_keyboard_alone_from_the_list_to_a_confirmed_mask(tab: Tab, work: Pat
     box = wait_for_acts(work, 2)[-1]
     assert box["prompt"] == "box" and len(box["points"]) == 2
     corners = GRIDS["oblique"].to_index(np.array(box["points"]))
-    assert sorted(np.abs(corners[1] - corners[0]).round(3).tolist()) == [0, 10, 10]
+    # Points are sent to a thousandth of a millimetre.
+    assert np.allclose(sorted(np.abs(corners[1] - corners[0]).tolist()), [0, 10, 10], atol=2e-3)
     _press(tab, "s", "Space", "ArrowRight", "ArrowRight", "ArrowRight", "Space")
     scribble = wait_for_acts(work, 3)[-1]
     assert scribble["prompt"] == "scribble" and len(scribble["points"]) == 4 and scribble["positive"]

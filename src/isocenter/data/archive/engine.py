@@ -124,9 +124,6 @@ def take_in(
             sets, notes = [], []
             for number, place in enumerate(places):
                 one, troubles = _list(place, listing / f"{number:04d}", intake, tell)
-                unplaced = _tell_tables(one, listing / f"{number:04d}")
-                intake.troubles += len(unplaced)
-                troubles += unplaced
                 sets.append(one)
                 notes.append(_note_of(archive, place, troubles, known, f"{run:06d}-listing-{number:04d}"))
             most = _BATCH if archive.pixels else _BATCH_OF_HEADERS
@@ -173,7 +170,7 @@ def _last_state(archive: Archive) -> str:
 
 
 def _list(place: Place, folder: Path, intake: Intake, tell: Progress) -> tuple[Sets, list[Trouble]]:
-    """Write what a source holds in chunks, so that it need not be held in memory; return what can't be listed."""
+    """Write what a source holds in chunks, so that it need not be held in memory; return its sets and what is wrong."""
     folder.mkdir()
     path = Path(place.where)
     is_file = not place.remote and path.is_file() and path.suffix.lower() != ".zip"
@@ -205,7 +202,9 @@ def _list(place: Place, folder: Path, intake: Intake, tell: Progress) -> tuple[S
             tell(f"listing {intake.listed} files", 0.0)
             flush()
     flush()
-    return sets, troubles
+    unplaced = _tell_tables(sets, folder)
+    intake.troubles += len(unplaced)
+    return sets, troubles + unplaced
 
 
 def _is_dicom(listed: Listed) -> bool:

@@ -428,11 +428,13 @@ def number_in(name: str, value: str, policy: Policy) -> tuple[float | None, str]
         return number, value
     if (is_date(name) and compact_moment(value)) or says_number_of_one(name, value):
         return None, value.strip().split(".")[0]
+    if not is_age(name):
+        return number, value
     unit = age_unit(name)
-    if is_age(name) and (number is not None or unit == "a"):
-        most = _capped_as(number, unit, policy)
-        return most, value if most == number and number is not None else f"{most:g}" if most else _OLD.sub("90", value)
-    return number, value
+    if number is None:
+        return None, _OLD.sub("90", value) if unit == "a" and len(value) <= _FEW else value
+    most = _capped_as(number, unit, policy)
+    return most, value if most == number else f"{most:g}"
 
 
 def _capped_as(age: float | None, unit: str, policy: Policy) -> float | None:

@@ -2,12 +2,15 @@
 
 A row is of the file that lies where it says. A row that gives no folder, or one that is not there (a table is kept
 beside the images, or names the place it was made at), is of the one file of that name whose folders fit; where several
-do, in folders of different cases, none gets the row, and that is told. An image and its mask are of one case.
+do, in folders of different cases, none gets the row, and that is told; but where the name itself begins with the
+identifier of the patient whom the row names (`00000211_000.png`, patient 211), all of that name are of that patient, in
+whatever sizes they are kept. An image and its mask are of one case.
 """
 
 from __future__ import annotations
 
 import posixpath
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -18,6 +21,8 @@ __all__ = ["ToldFiles"]
 
 _FEW = 8
 """Rows of one name that are gone through one by one; more are found by their folders."""
+_SHORTEST = 5
+"""Letters and digits of an identifier in a name: `1_a.png` of patient 1 may be anybody's."""
 _Folders = tuple[str, ...]
 
 
@@ -58,6 +63,7 @@ class _Row:
         mask: Whether the name is that of its mask.
         folders: As the row gives them.
         spot: Of the place that it means.
+        named: Whether the row gives no folder and the name begins with the identifier of the row's patient.
         twice: Whether the table has several rows of that place, that differ.
         seen: Files of its name, and files of its name but for the ending.
     """
@@ -67,6 +73,7 @@ class _Row:
     mask: bool
     folders: _Folders
     spot: _Folders
+    named: bool = False
     twice: bool = False
     seen: tuple[_Seen, _Seen] = field(default_factory=lambda: (_Seen(), _Seen()))
 
@@ -128,7 +135,11 @@ class _Name:
         """Return the rows of files at a spot."""
         if self.resolved is None:
             self.resolved = _grouped(self.rows.values(), self.of)
-        return self.resolved.get(where, [])
+        return self.resolved.get(where, []) or [row for row in self.rows.values() if self.everywhere(row)]
+
+    def everywhere(self, row: _Row) -> bool:
+        """Tell whether a row is of the files of its name at all spots."""
+        return row.named and self.of(row) is None and self.spots.several
 
     @property
     def alone(self) -> list[_Row]:
@@ -150,6 +161,17 @@ def _fits(told: _Folders, folders: _Folders, inner: _Folders) -> bool:
     if folders[max(0, len(folders) - len(told)) :] == told:
         return True
     return 0 < len(inner) < len(told) and told[len(told) - len(inner) :] == inner
+
+
+def _names_patient(base: str, patient: str) -> bool:
+    """Tell whether a file's name begins with a patient's identifier, written as long as nobody else's is by chance.
+
+    Example:
+        >>> _names_patient("00000211_000.png", "211"), _names_patient("1_a.png", "1"), _names_patient("scan.png", "")
+        (True, False, False)
+    """
+    first = re.split(r"[^A-Za-z0-9]", stem(base), maxsplit=1)[0]
+    return len(first) >= _SHORTEST and bool(patient) and first.lstrip("0") == patient.strip().lstrip("0")
 
 
 def _parts(folder: str) -> _Folders:
@@ -191,7 +213,8 @@ class ToldFiles:
         exact = posixpath.normpath(posixpath.join(posixpath.dirname(table), file.lstrip("/")))
         folder, base = posixpath.split(file)
         self._exact[exact] = (row, mask)  # of several rows of one place the last counts
-        made = _Row(table, row, mask, _parts(folder), spot(posixpath.dirname(exact)))
+        alone = not _parts(folder) and _names_patient(base, row.patient)
+        made = _Row(table, row, mask, _parts(folder), spot(posixpath.dirname(exact)), named=alone)
         for form, key in enumerate((base, stem(base) + ".*")):
             name = self._names.get(key)
             if name is None:
@@ -248,6 +271,8 @@ class ToldFiles:
                 continue  # each row stands once under its name without the ending
             for (base, _, _), row in name.rows.items():
                 of = self._names[base].of(row)
+                if self._names[base].everywhere(row) or name.everywhere(row):
+                    continue
                 if of is None and name.of(row) is None and (name.spots.first is not None or name.cases.several):
                     counts[row.table] = counts.get(row.table, 0) + 1
         yield from sorted(counts.items())

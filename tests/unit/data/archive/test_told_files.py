@@ -47,6 +47,23 @@ def row(file: str, patient: str, mask: str = "") -> ManifestRow:
         (["A/x/scan.png"], [row("scan.png", "P1")], {"A/x/scan.png": "P1"}),
         (["scan.png", "B/scan.png"], [row("scan.png", "P1")], {"scan.png": "P1", "B/scan.png": ""}),
         (["scan.png"], [row("A/scan.png", "P1")], {"scan.png": "", "t.csv": "a"}),
+        # A name that begins with its patient's identifier is that patient's in every size; short numbers are anybody's.
+        (
+            ["small/00000211_000.png", "large/00000211_000.png"],
+            [row("00000211_000.png", "211")],
+            {"small/00000211_000.png": "211", "large/00000211_000.png": "211"},
+        ),
+        (["A/1_0.png", "B/1_0.png"], [row("1_0.png", "1")], {"A/1_0.png": "", "B/1_0.png": "", "t.csv": "a"}),
+        (
+            ["A/00000211_0.png", "B/00000211_0.png"],
+            [row("00000211_0.png", "212")],
+            {"A/00000211_0.png": "", "B/00000211_0.png": "", "t.csv": "a"},
+        ),
+        (
+            ["A/00000211_0.png", "B/00000211_0.png"],
+            [row("A/00000211_0.png", "211")],
+            {"A/00000211_0.png": "211", "B/00000211_0.png": ""},
+        ),
         # The table knows the set from elsewhere, or lies beside it.
         (["x/A/1.png", "x/B/1.png"], [row("A/1.png", "P1"), row("B/1.png", "P2")],
          {"x/A/1.png": "P1", "x/B/1.png": "P2"}),

@@ -51,28 +51,8 @@ _WORDS = {
 }
 _MODALITY = {word: modality for modality, words in _WORDS.items() for word in words.split()}
 _SPLIT = re.compile(r"[^A-Za-z0-9]+")
-_FORMS = frozenset(
-    [
-        "nifti",
-        "nii",
-        "nrrd",
-        "dicom",
-        "png",
-        "jpg",
-        "jpeg",
-        "tif",
-        "tiff",
-        "npz",
-        "txt",
-        "text",
-        "texts",
-        "json",
-        "xml",
-        "report",
-        "reports",
-        "notes",
-    ]
-)
+_FORM_WORDS = "nifti nii nrrd dicom png jpg jpeg tif tiff npz txt text texts json xml report reports notes"
+_FORMS = frozenset(_FORM_WORDS.split())
 _OF_PERSON = re.compile(r"(?:^|_)(?:sub|ses)-[^_]*")
 _LETTERS = re.compile(r"[^\W\d_]{2,}|\d{5,}")
 _MASK_WORDS = """

@@ -164,14 +164,17 @@ def _fits(told: _Folders, folders: _Folders, inner: _Folders) -> bool:
 
 
 def _names_patient(base: str, patient: str) -> bool:
-    """Tell whether a file's name begins with a patient's identifier, written as long as nobody else's is by chance.
+    """Tell whether a file's name begins with a patient's identifier; a name of a person, or zeros alone, is none.
 
     Example:
         >>> _names_patient("00000211_000.png", "211"), _names_patient("1_a.png", "1"), _names_patient("scan.png", "")
         (True, False, False)
+        >>> _names_patient("smith_1.png", "smith"), _names_patient("00000_1.png", "0")
+        (False, False)
     """
     first = re.split(r"[^A-Za-z0-9]", stem(base), maxsplit=1)[0]
-    return len(first) >= _SHORTEST and bool(patient) and first.lstrip("0") == patient.strip().lstrip("0")
+    number = patient.strip().lstrip("0")
+    return len(first) >= _SHORTEST and any(map(str.isdigit, number)) and first.lstrip("0") == number
 
 
 def _parts(folder: str) -> _Folders:

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from pydicom import Dataset
 
-from isocenter.clinic.retrieve.dimse import DimseNode, settle
+from isocenter.clinic.retrieve.dimse import DimseNode, settle, was_rejected
 from isocenter.clinic.retrieve.plan import is_uid
 from isocenter.core.errors import CapabilityError, TransportError
 from isocenter.data.images.quiet import quiet
@@ -88,7 +88,7 @@ def ask_worklist(
     association = entity.associate(node.host, node.port, ae_title=node.ae_title, **tls)
     if not association.is_established:
         settle(association)
-        if association.is_rejected:
+        if was_rejected(association):
             raise TransportError("the worklist's server refuses us (does it know our title?)")
         raise TransportError("the worklist's server does not answer, or has no worklist")
     found: list[Scheduled] = []

@@ -14,6 +14,7 @@ from pydicom import Dataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, ImplicitVRLittleEndian, generate_uid
 
 from isocenter.clinic.conformance.verdicts import Failed, Skipped, Verdict, judge, small_image
+from isocenter.clinic.retrieve.dimse import was_rejected
 from isocenter.core.errors import CapabilityError
 
 __all__ = ["DimsePeer", "check_dimse"]
@@ -116,12 +117,12 @@ class _Checks:
 
     def other_called(self) -> None:
         with self._association(_VERIFICATION, called="NOBODY-IS-HERE") as made:
-            if not made.is_rejected:
+            if not was_rejected(made):
                 raise Failed("it was not rejected")
 
     def unknown_caller(self) -> None:
         with self._association(_VERIFICATION, calling="NOBODY-KNOWS-ME") as made:
-            if not made.is_rejected:
+            if not was_rejected(made):
                 raise Failed("it was not rejected")
 
     def unknown_context(self) -> None:

@@ -21,7 +21,7 @@ from isocenter.clinic.retrieve.plan import GONE, Failure, Patience, Query, Retri
 from isocenter.clinic.retrieve.staging import Staging
 from isocenter.core.errors import CapabilityError, ConfigError, DataError, TransportError
 
-__all__ = ["DimseNode", "retrieve_get", "retrieve_move", "settle"]
+__all__ = ["DimseNode", "retrieve_get", "retrieve_move", "settle", "was_rejected"]
 
 _FIND = "1.2.840.10008.5.1.4.1.2.2.1"
 _MOVE = "1.2.840.10008.5.1.4.1.2.2.2"
@@ -32,6 +32,8 @@ _CONTEXTS = 126
 _BATCH = 100
 _PENDING = (0xFF00, 0xFF01)
 _SUCCESS, _WARNING = 0x0000, 0xB000
+_REJECTED = (0x01, 0x02)
+"""For good, or for now (PS3.8, 9.3.4)."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,18 @@ def settle(association: Any) -> None:
     if left is not None and left.socket is not None:
         with suppress(OSError):
             left.socket.close()
+
+
+def was_rejected(association: Any) -> bool:
+    """Whether the other side refused an association that pynetdicom asked for.
+
+    pynetdicom's own `is_rejected` stays False where the refusal came before the thread that asks had looked whether the
+    line stands: the line is closed by then, and the answer waits unread.
+    """
+    if association.is_rejected:
+        return True
+    unread = association.dul.peek_next_pdu()
+    return getattr(unread, "result", None) in _REJECTED
 
 
 class _SilentError(TransportError):
@@ -211,7 +225,7 @@ class _Ways:
             options["tls_args"] = (node.tls, node.host)
         association = ae.associate(node.host, node.port, ae_title=node.ae_title, **options)
         if not association.is_established:
-            if association.is_rejected:
+            if was_rejected(association):
                 raise TransportError("the other system refuses us (does it know our title?)")
             raise _SilentError("the other system does not answer")
         try:

@@ -24,7 +24,7 @@ from pydicom import dcmread
 from pydicom.errors import InvalidDicomError
 
 from isocenter.clinic.ports import Deliverer, Outcome
-from isocenter.clinic.retrieve.dimse import DimseNode, settle
+from isocenter.clinic.retrieve.dimse import DimseNode, settle, was_rejected
 from isocenter.clinic.retry_after import asked_wait_s
 from isocenter.clinic.workflow.ledger import Ledger
 from isocenter.core.errors import CapabilityError, ConfigError, IsocenterError
@@ -205,7 +205,7 @@ class StoreDestination:
         association = entity.associate(self.node.host, self.node.port, ae_title=self.node.ae_title, **tls)
         if not association.is_established:
             settle(association)
-            why = "the association was rejected" if association.is_rejected else "no association"
+            why = "the association was rejected" if was_rejected(association) else "no association"
             return [d if isinstance(d, Outcome) else Outcome("later", why) for d in datasets]
         try:
             return [d if isinstance(d, Outcome) else self._send(association, d) for d in datasets]

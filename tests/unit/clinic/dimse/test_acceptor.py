@@ -36,6 +36,8 @@ from isocenter.clinic.dimse import (
 from isocenter.clinic.dimse.acceptor import listen, serve
 from isocenter.clinic.dimse.association import Counters
 from isocenter.clinic.dimse.holding import Recovered, recover
+from isocenter.clinic.retrieve.dimse import DimseNode, was_rejected
+from isocenter.clinic.worklist import ask_worklist
 from isocenter.core.errors import ConfigError, TransportError
 
 pytestmark = pytest.mark.enable_socket
@@ -155,9 +157,36 @@ def test_who_is_not_known_is_refused(tmp_path: Path) -> None:
             with calling(here.port, title, ours) as line:
                 assert line.is_established == (expected is None)
                 if expected is not None:
-                    assert line.is_rejected
-                    assert line.acceptor.primitive.diagnostic == expected
+                    assert was_rejected(line)
+                    assert (line.acceptor.primitive or line.dul.peek_next_pdu()).diagnostic == expected
         assert here.counted("rejected") == 3
+
+
+def test_a_refusal_that_comes_at_once_is_not_taken_for_silence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = pynetdicom.transport.AssociationSocket.__init__
+
+    def late(self: pynetdicom.transport.AssociationSocket, *args: object, **more: object) -> None:
+        """Wake the thread that asks when the answer has come and the line is closed, as a busy machine does."""
+        made(self, *args, **more)
+        ready = self._ready.wait
+        self._ready.wait = lambda *waited: ready(*waited) and time.sleep(0.3) is None
+
+    monkeypatch.setattr(pynetdicom.transport.AssociationSocket, "__init__", late)
+    with node(tmp_path, allowed=(Allowed("FRIEND", ("127.0.0.0/8",)),)) as here:
+        with calling(here.port, ours="STRANGER") as line:
+            assert not line.is_rejected, "pynetdicom tells it now: was_rejected has no reason any more"
+            assert was_rejected(line)
+        with pytest.raises(TransportError, match="refuses us"):
+            ask_worklist(DimseNode("127.0.0.1", here.port, "NODE", "STRANGER"))
+        with calling(here.port, ours="FRIEND") as line:
+            assert not was_rejected(line)
+            assert line.send_c_echo().Status == 0
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        hangs_up = threading.Thread(target=lambda: mute.accept()[0].close())
+        hangs_up.start()
+        with pytest.raises(TransportError, match="does not answer"):
+            ask_worklist(DimseNode("127.0.0.1", mute.getsockname()[1], "NODE", "STRANGER"))
+        hangs_up.join()
 
 
 def test_what_is_not_taken_is_said_in_the_negotiation(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from isocenter.clinic.dimse.messages import command_bytes
 from isocenter.clinic.dimse.notes import NOTES, Note, Notes, read_pulse
 from isocenter.clinic.observe import Needs, metrics_text
 from isocenter.clinic.observe.overview import TURNED_AWAY
+from isocenter.clinic.retrieve.dimse import was_rejected
 from isocenter.clinic.workflow import Ledger, open_ledger
 from isocenter.clinic.workflow.noted import forget_events, take_in_notes
 from isocenter.clinic.workflow.turning import OwnClock, touch
@@ -45,9 +46,9 @@ def test_every_kind_of_bad_caller_is_seen(tmp_path: Path) -> None:
     allowed = (Allowed("FRIEND", ("127.0.0.0/8",)),)
     with node(tmp_path, allowed=allowed, storage=(CT,), transfer_syntaxes=(ExplicitVRLittleEndian,)) as here:
         with calling(here.port, ours="STRANGER") as line:
-            assert line.is_rejected
+            assert was_rejected(line)
         with calling(here.port, title="ELSEWHERE", ours="FRIEND") as line:
-            assert line.is_rejected
+            assert was_rejected(line)
         contexts = ((CT, JPEG2000Lossless), ("1.2.840.10008.5.1.4.1.1.4", ExplicitVRLittleEndian))
         with calling(here.port, ours="FRIEND", contexts=contexts) as line:
             assert line.send_c_echo().Status == 0
@@ -117,7 +118,7 @@ def test_half_an_instance_is_seen(tmp_path: Path) -> None:
 
 def test_too_many_associations_are_seen(tmp_path: Path) -> None:
     with node(tmp_path, associations=0) as here, calling(here.port) as line:
-        assert line.is_rejected
+        assert was_rejected(line)
     _, found = taken_in(tmp_path)
     assert found["association refused"] == ["NODE from 127.0.0.1: too many associations"]
 

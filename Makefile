@@ -13,10 +13,12 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 PYTEST_WORKERS ?= 2
 # One thread a worker: two that each start two wait for one another, and tests of networks take twice as long.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PYTEST_WORKERS) --disable-socket --allow-unix-socket -q
+# What takes minutes, one after another: peers and browsers need the cores.
+IN_TURN := ISOCENTER_LONG=1 $(BIN)/python -m pytest -n0 --disable-socket --allow-unix-socket -q
 # Folder of the labelled sets; where each comes from, and its licence, stands on the cards of the weights.
 DATA ?= $(or $(ISOCENTER_SHARED_DATA),../shared/data)
 
-.PHONY: help install viewer system demo test lint types imports unit slow bench results scale faults fuzz clinic train clean
+.PHONY: help install viewer system demo test lint types imports unit slow bench results scale faults fuzz clinic browser train clean
 
 help:
 	@echo "make demo     install, read real images, show the result"
@@ -28,6 +30,7 @@ help:
 	@echo "make faults   the clinic's node killed, starved and cut off while 200 studies arrive: docs/results/node-faults*.md"
 	@echo "make fuzz     ten minutes of malformed input against the clinic's node: docs/results/fuzz.md"
 	@echo "make clinic   the node between scanner and archive, with real images and with PostgreSQL (minutes)"
+	@echo "make browser  the page as people use it, in Chromium, with the whole story by keyboard alone (minutes)"
 	@echo "make train    the two automatic tasks again, from the labelled sets in DATA, into .runs (hours)"
 
 install: $(VENV)/.installed viewer
@@ -108,8 +111,15 @@ results: install
 	$(BIN)/python -m benchmarks.fresh_machine
 
 clinic: install system
-	ISOCENTER_LONG=1 $(BIN)/python -m pytest -q -n0 tests/e2e/test_clinic.py tests/e2e/test_clinic_results.py \
-	  tests/e2e/test_clinic_web.py tests/e2e/test_clinic_database.py tests/e2e/test_arrival.py tests/real/test_clinic_real.py
+	$(IN_TURN) tests/e2e/test_clinic.py tests/e2e/test_clinic_results.py \
+	  tests/e2e/test_clinic_web.py tests/e2e/test_clinic_database.py tests/e2e/test_clinic_observed.py \
+	  tests/e2e/test_arrival.py tests/e2e/test_fuzz_node.py tests/real/test_clinic_real.py
+
+# The page as people use it, in Chromium, by mouse and by keyboard alone; CI runs it too.
+browser: install system
+	$(IN_TURN) tests/e2e/test_page.py \
+	  tests/e2e/test_page_geometry.py tests/e2e/test_page_people.py tests/e2e/test_page_reports.py \
+	  tests/e2e/test_page_story.py tests/e2e/test_page_switching.py tests/e2e/test_page_worklist.py
 
 faults: install
 	$(BIN)/python -m benchmarks.node_faults --page docs/results/node-faults.md

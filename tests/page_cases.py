@@ -27,6 +27,7 @@ from pydicom.uid import generate_uid
 from isocenter.core import Geometry, Image, Quantity
 from isocenter.testing.dicom_phantom import write_ct_series
 
+in_browser = pytest.mark.long("make browser")
 SERVER = Path(__file__).with_name("page_server.py")
 TOKEN = "page-tests-page-tests-page-tests"
 REPLAY_BYTES = 2 << 20

@@ -10,7 +10,7 @@ from pydicom import Dataset
 from clinic_cases import round_trip, takes_minutes
 from postgres_peer import Cluster, Databases
 
-pytestmark = pytest.mark.enable_socket
+pytestmark = [pytest.mark.enable_socket, takes_minutes]
 
 
 def check(found: list[Dataset], folder: Path) -> None:
@@ -24,12 +24,10 @@ def test_a_study_comes_back_answered_over_tls(study: Path, toy_folder: Path, tmp
     check(round_trip(tmp_path, study, toy_folder, tls=True), tmp_path)
 
 
-@takes_minutes
 def test_a_study_comes_back_answered(study: Path, toy_folder: Path, tmp_path: Path) -> None:
     check(round_trip(tmp_path, study, toy_folder, tls=False), tmp_path)
 
 
-@takes_minutes
 def test_a_study_comes_back_answered_with_postgresql(
     study: Path, toy_folder: Path, tmp_path: Path, postgresql: Cluster
 ) -> None:

@@ -13,13 +13,13 @@ import pynetdicom
 import pytest
 from pydicom.datadict import DicomDictionary
 
-from clinic_cases import node, settings, wait_for
+from clinic_cases import node, settings, takes_minutes, wait_for
 from isocenter.verbs.clinic import clinic_backup, clinic_status
 from observed_store import close_socket_of
 from orthanc_peer import free_port
 
 pytest.importorskip("fastapi")
-pytestmark = pytest.mark.enable_socket
+pytestmark = [pytest.mark.enable_socket, takes_minutes]
 TOKEN = "observe-observe-observe-observe"
 CANARY = "Kanarienvogel"
 _VALUES = {"PN": f"{CANARY}^Given", "CS": CANARY.upper(), "DA": "19340506", "TM": "010203", "DT": "19340506010203"}

@@ -7,9 +7,12 @@ from pathlib import Path
 import pytest
 from benchmarks import fuzz_node
 
+from clinic_cases import takes_minutes
+
 SEED = 10
 
 
+@takes_minutes
 @pytest.mark.enable_socket
 def test_a_storm_of_malformed_input(tmp_path: Path) -> None:
     found = fuzz_node.run(fuzz_node.Plan(minutes=1.0, seed=SEED), tmp_path)

@@ -17,12 +17,14 @@ from page_cases import (
     TOKEN,
     Tab,
     browsing,
+    in_browser,
     serving,
     wait_for_acts,
     write_phantoms,
     write_repeated,
 )
 
+pytestmark = in_browser
 TABS = ("interact", "findings", "report", "ask", "outlook", "worklist")
 
 

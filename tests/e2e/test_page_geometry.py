@@ -22,12 +22,14 @@ from page_cases import (
     TOKEN,
     Tab,
     browsing,
+    in_browser,
     serving,
     wait_for_acts,
     write_left_handed,
     write_phantoms,
 )
 
+pytestmark = in_browser
 PLANES = {"axial": 2, "coronal": 1, "sagittal": 0}
 # Every landmark in the two planes in which it lies off the middle.
 _PAIRS = [

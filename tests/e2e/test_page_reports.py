@@ -24,8 +24,9 @@ from gland_plugin import install_gland
 from isocenter.testing.dicom_phantom import write_ct_series
 from isocenter.viewer.page import built_page
 from isocenter.viewer.settings import Settings
+from page_cases import in_browser
 
-pytestmark = pytest.mark.enable_socket
+pytestmark = [in_browser, pytest.mark.enable_socket]
 sync = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 TOKEN = "a-token-of-the-browser-tests"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

@@ -21,9 +21,9 @@ import pytest
 from gland_plugin import install_gland
 from isocenter.core import Geometry, Image, Quantity
 from isocenter.testing.dicom_phantom import write_ct_series
-from page_cases import Tab, browsing, built_page
+from page_cases import Tab, browsing, built_page, in_browser
 
-pytestmark = pytest.mark.enable_socket
+pytestmark = [in_browser, pytest.mark.enable_socket]
 TOKEN = "a-token-of-the-whole-story"
 AXE = Path(__file__).resolve().parents[2] / "web" / "node_modules" / "axe-core" / "axe.min.js"
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]
@@ -110,7 +110,7 @@ def go_to(tab: Tab, point_lps_mm: tuple[float, float, float]) -> None:
     raise AssertionError(f"the cursor never came to {point_lps_mm}")
 
 
-@pytest.mark.parametrize("scheme", [pytest.param("dark", marks=pytest.mark.slow), "light"])
+@pytest.mark.parametrize("scheme", ["dark", "light"])
 def test_from_the_list_to_the_sr_by_keyboard_alone(tmp_path: Path, scheme: str) -> None:
     with served(tmp_path) as (address, work), browsing(webgl=True) as browser:
         tab = browser(address, TOKEN, color_scheme=scheme)

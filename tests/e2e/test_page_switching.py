@@ -8,8 +8,9 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from page_cases import GRIDS, HOT, TOKEN, Tab, browsing, serving, write_phantoms, write_repeated
+from page_cases import GRIDS, HOT, TOKEN, Tab, browsing, in_browser, serving, write_phantoms, write_repeated
 
+pytestmark = in_browser
 PRESENT, ALONE = "92 × 84 × 28", "40 × 40 × 36"
 """The two series of the study "now", by their size."""
 MEASURED = "document.querySelector('[data-measures]').innerText"

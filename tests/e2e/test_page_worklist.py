@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 
-from page_cases import TOKEN, Tab, browsing, built_page, write_phantoms
+from page_cases import TOKEN, Tab, browsing, built_page, in_browser, write_phantoms
 
 pytest.importorskip("fastapi")
 pytest.importorskip("torch")
+pytestmark = in_browser
 
 
 @contextmanager

@@ -13,7 +13,18 @@ import numpy as np
 import pytest
 
 from isocenter.viewer.wire import decode_levels, unpack
-from page_cases import GRIDS, REPLAY_BYTES, TOKEN, Tab, acts, browsing, in_browser, serving, wait_for_acts, write_phantoms
+from page_cases import (
+    GRIDS,
+    REPLAY_BYTES,
+    TOKEN,
+    Tab,
+    acts,
+    browsing,
+    in_browser,
+    serving,
+    wait_for_acts,
+    write_phantoms,
+)
 
 pytestmark = [in_browser, pytest.mark.enable_socket]  # the server's answers are asked for from here too
 

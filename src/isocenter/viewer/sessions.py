@@ -149,12 +149,13 @@ class SessionDesk:
             _only_their_own(live.reader, asking)
             return live
         known = await asyncio.to_thread(self.interactions.known)
+        # One that is just being ended may stand in the work folder still: it does not come back.
+        if session in self._ended:
+            raise SessionExpired("this session has ended; begin a new one, what was confirmed is kept")
         for name, label, reader in known:
             if name == session:
                 _only_their_own(reader, asking)
                 return self._live.get(session) or await self._seat(session, label, reader)
-        if session in self._ended:
-            raise SessionExpired("this session's lease ran out; begin a new one, what was confirmed is kept")
         raise NotFound("there is no such session")
 
     def renew(self, live: Live) -> None:

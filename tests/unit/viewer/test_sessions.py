@@ -8,6 +8,7 @@ from unittest.mock import MagicMock
 
 import pytest
 
+from isocenter.core.errors import SessionExpired
 from isocenter.viewer.ports import Interaction, Interactions
 from isocenter.viewer.sessions import SessionDesk
 from isocenter.viewer.settings import Limits
@@ -43,3 +44,31 @@ def test_nothing_begins_before_the_act_of_a_broken_connection_has_ended():
 
     assert asyncio.run(story()) == []
     assert log == ["confirmed", "opened again", "closed"]
+
+
+def test_a_session_that_is_being_ended_does_not_come_back():
+    closing, go_on = threading.Event(), threading.Event()
+    work, interactions = MagicMock(spec=Interaction), MagicMock(spec=Interactions)
+    interactions.begin.return_value = work
+
+    def close():
+        closing.set()
+        go_on.wait(20)
+
+    work.close.side_effect = close
+
+    async def story():
+        desk = SessionDesk(interactions, Limits(), workers=2)
+        live = await desk.create("disc", "AB")
+        interactions.known.return_value = ((live.id, "disc", "AB"),)  # in the work folder until it is closed
+        ending = asyncio.create_task(desk.end(live.id))
+        await asyncio.to_thread(closing.wait, 20)
+        # The page had asked for it before it asked to end it.
+        with pytest.raises(SessionExpired):
+            await desk.get(live.id)
+        go_on.set()
+        await ending
+        interactions.forget.assert_called_once_with(live.id)
+        return desk.live
+
+    assert asyncio.run(story()) == ()

@@ -10,6 +10,8 @@ TORCH := 2.13.0
 # Where a CPU build of torch comes from when the configured package index has none; set it to another index for CUDA or ROCm.
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 PIP := $(BIN)/python -m pip --disable-pip-version-check
+# Python keeps what it compiles, also where a container says otherwise: the tests start hundreds of processes.
+export PYTHONDONTWRITEBYTECODE :=
 PYTEST_WORKERS ?= 2
 # One thread a worker: two that each start two wait for one another, and tests of networks take twice as long.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PYTEST_WORKERS) --disable-socket --allow-unix-socket -q

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+import typecheck  # noqa: F401  # before anything of ours is imported: what checks the types of each function
 from postgres_peer import KINDS, Cluster, Databases, databases_of, server
 
 # No test is timed: a machine may be busy.

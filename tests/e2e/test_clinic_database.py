@@ -51,10 +51,10 @@ def test_a_database_that_is_away_keeps_nothing_from_being_received(
         with node(config, toy_folder):
             assert wait_for(lambda: ready() == 200, 150)
             assert send(port, first) == [0] * len(first)
-            assert wait_for(lambda: clinic_status(config).studies == {"answered": 1}, 150), clinic_status(config)
+            assert wait_for(lambda: clinic_status(config).studies == {"answered": 1}, 150), str(clinic_status(config))
             own.stop(signal.SIGQUIT)
             assert wait_for(lambda: ready() == 503, 60)
             assert send(port, second) == [0] * len(second), "received without the database"
             own.start()
-            assert wait_for(lambda: clinic_status(config).studies == {"answered": 2}, 150), clinic_status(config)
+            assert wait_for(lambda: clinic_status(config).studies == {"answered": 2}, 150), str(clinic_status(config))
             assert wait_for(lambda: ready() == 200, 60)

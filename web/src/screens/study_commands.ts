@@ -142,6 +142,8 @@ function markCommands(screen: StudyScreen): Command[] {
     one("clear", "Clear all prompts", ["shift+delete"], () => interaction.clear()),
     one("alternative-next", "Next alternative", ["."], turn(1)), one("alternative-back", "Alternative before", [","], turn(-1)),
     one("propagate", "Propagate through the slices", ["g"], () => {
+      // The fields say how far; they are those of this image only while they are there.
+      screen.app.store.set({ tab: "interact" });
       const [first, last] = range.read();
       interaction.propagate(viewer.active?.axes.slice ?? 0, first, last);
     }),

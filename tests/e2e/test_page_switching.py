@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 from PIL import Image as Picture
@@ -22,8 +24,19 @@ def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tab]:
     folder = tmp_path_factory.mktemp("page") / "studies"
     write_phantoms(folder, ("oblique",))
     write_repeated(folder)
+    _write_two_echoes(folder)
     with serving(folder, folder.parent / "work") as address, browsing(webgl=True) as browser:
         yield browser(address, TOKEN)
+
+
+def _write_two_echoes(folder: Path) -> None:
+    """A file with two values a voxel: 100 and 300."""
+    values = np.full((40, 40, 12, 2), 100, dtype=np.int16)
+    values[..., 1] = 300
+    values[0, 0, :, :] = 0
+    file = nibabel.Nifti1Image(values, np.diag([-2.0, -2.0, 4.0, 1.0]))
+    file.header.set_xyzt_units("mm")
+    nibabel.save(file, folder / "echoes.nii.gz")
 
 
 def _press(tab: Tab, *keys: str) -> None:
@@ -174,7 +187,7 @@ def test_a_prior_study_that_does_not_come_leaves_no_other_in_its_place(tab: Tab)
 def test_a_search_that_is_left_says_nothing_and_the_order_s_button_keeps_the_focus(tab: Tab) -> None:
     tab.page.goto(f"{tab.address}/#/")
     tab.page.fill("#search", "")
-    tab.until("document.querySelectorAll('tr[data-study]').length === 4")
+    tab.until("document.querySelectorAll('tr[data-study]').length === 5")
     with tab.held("**/api/v1/studies?*") as asked:
         tab.page.fill("#search", "now")
         tab.wait_for(lambda: len(asked) == 1)
@@ -191,6 +204,16 @@ def test_a_search_that_is_left_says_nothing_and_the_order_s_button_keeps_the_foc
     tab.until("document.querySelector('[data-column=description]').ariaSort === 'descending'")
     tab.page.locator("[data-column=study_date] button").click()
     assert tab.complaints == []
+
+
+def test_a_mean_is_that_of_the_channel_in_view(tab: Tab) -> None:
+    tab.open_study("echoes")
+    tab.page.locator("[data-plane=axial]").focus()
+    _press(tab, "o", "Space", "Shift+ArrowRight", "Shift+ArrowDown", "Space")
+    tab.until(f"{MEASURED}.includes('100 ± 0')")
+    _press(tab, ";")
+    tab.until(f"{MEASURED}.includes('300 ± 0')")
+    _press(tab, "Delete")
 
 
 def _slice(tab: Tab, viewer: str) -> int:

@@ -277,13 +277,17 @@ def test_no_key_acts_on_what_lies_under_a_dialog(tab: Tab) -> None:
     tab.until("document.querySelector('[data-image][aria-current=true]').innerText.includes('40 × 40')")
 
 
-def _confirm_one(tab: Tab, label: str) -> None:
+def _confirm_one(tab: Tab, label: str, *, hidden: bool = False) -> None:
     """Mark and confirm a ball in the image in view, and end the session."""
     tab.begin(label)
     tab.page.locator("[data-plane=axial]").focus()
     _press(tab, "p", "Space")
     tab.until("document.querySelector('.answer').textContent.includes('1 prompt')")
     count = tab.page.locator("[data-mask]").count()
+    if hidden:  # what is not seen is shown, and not confirmed
+        _press(tab, "v", "Control+Enter")
+        tab.page.get_by_text("The outline was hidden").wait_for()
+        assert tab.page.locator("[data-mask]").count() == count
     _press(tab, "Control+Enter")
     tab.until(f"document.querySelectorAll('[data-mask]').length === {count + 1}")
     tab.page.get_by_role("button", name="End session").click()
@@ -293,7 +297,7 @@ def _confirm_one(tab: Tab, label: str) -> None:
 def test_masks_of_one_series_are_not_listed_under_another_and_one_of_all_hidden_is_shown_again(tab: Tab) -> None:
     tab.open_study("now")
     _show(tab, PRESENT)
-    _confirm_one(tab, "listed")
+    _confirm_one(tab, "listed", hidden=True)
     with tab.held("**/api/v1/images/*/masks") as asked:
         tab.page.locator("[data-image]", has_text=ALONE).click()
         tab.wait_for(lambda: len(asked) == 1)

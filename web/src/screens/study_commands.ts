@@ -4,6 +4,7 @@ import type { ImageItem } from "../api";
 import type { Command } from "../commands";
 import { range } from "../interact/panel";
 import { whyNotFused } from "../view/fusion";
+import { INTERACTION } from "../view/layers";
 import { isColour, windowsOf } from "../view/shade";
 import { PROMPT_TOOLS, type Tool } from "../view/tools";
 import type { StudyScreen } from "./study";
@@ -148,7 +149,12 @@ function markCommands(screen: StudyScreen): Command[] {
       interaction.propagate(viewer.active?.axes.slice ?? 0, first, last);
     }),
     one("stop", "Stop the propagation", ["shift+g"], () => interaction.stop(), () => interaction.store.get().progress !== null),
-    one("confirm", "Confirm the mask", ["ctrl+enter"], () => interaction.confirm()),
+    one("confirm", "Confirm the mask", ["ctrl+enter"], () => {
+      if (!screen.layers.hidesInteraction) return interaction.confirm();
+      // What is confirmed is what is seen.
+      screen.layers.restyle(INTERACTION, { hidden: false });
+      screen.app.notify("The outline was hidden: look at it, then confirm.");
+    }),
     one("structure", "Name the structure", ["r"], () => {
       screen.app.store.set({ tab: "interact" });
       document.getElementById("structure")?.focus();

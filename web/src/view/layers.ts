@@ -36,6 +36,11 @@ export class Layers {
     return this.viewer.layers.filter((layer) => layer.id !== "alternative");
   }
 
+  /** Whether what is marked now is not seen. */
+  get hidesInteraction(): boolean {
+    return this.interaction !== null && (this.allHidden || this.interaction.hidden);
+  }
+
   /** What the socket has just sent; drawn in the next frame. */
   setInteraction(levels: LevelBox | null, after: () => void): void {
     if (levels) {

@@ -16,7 +16,7 @@ export function mountInteract(host: HTMLElement, app: App, viewer: Viewer, tools
   // What is marked and not confirmed is given up by the reader alone.
   const givenUp = async (): Promise<boolean> =>
     !interaction.unconfirmed || sure("Not confirmed yet", `“${interaction.store.get().label}” is marked and not confirmed. Its session ends, and that outline is gone.`, "End it and go on", "Stay");
-  const leave = h("button", { type: "button", onclick: () => void givenUp().then((yes) => yes && interaction.end()) }, "End session");
+  const leave = h("button", { type: "button", onclick: () => void givenUp().then((yes) => (yes ? interaction.end() : undefined)) }, "End session");
   const state = h("p", { class: "state", role: "status" });
   const taken = h("div", { class: "card warn" });
   const toolbar = h("div", { class: "tools", role: "group", "aria-label": "Pointing tools" });

@@ -401,6 +401,7 @@ def test_what_another_changed_or_removed_is_seen_before_it_is_written_over(
     page.keyboard.press("Escape")
     expect(report).to_contain_text("Version 4 by cd")
     report.get_by_role("button", name="Sign…").click()
+    dialog.get_by_label("Your name").fill("A. Reader")
     page.keyboard.press("Enter")
     expect(report.get_by_role("button", name="Amend")).to_be_visible()
 

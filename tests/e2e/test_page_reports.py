@@ -464,7 +464,14 @@ def test_a_conversation_that_was_left_does_not_go_on(draft: dict[str, Any], page
 
     def answer(text: str) -> None:
         said = {"text": text, "kind": "note", "evidence": []}
-        told = {"outcome": "answered", "refused": None, "calls": [], "by": "x", "remarks": [], "withheld": 0}
+        told: dict[str, Any] = {
+            "outcome": "answered",
+            "refused": None,
+            "calls": [],
+            "by": "x",
+            "remarks": [],
+            "withheld": 0,
+        }
         held[-1].fulfill(json={**told, "conversation": "old", "answer": [said]})
 
     def wait(count: int) -> None:

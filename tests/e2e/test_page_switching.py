@@ -306,9 +306,10 @@ def test_masks_of_one_series_are_not_listed_under_another_and_one_of_all_hidden_
     tab.show_series(PRESENT)
     tab.page.check("[data-mask] >> nth=-1")
     layer = tab.page.locator("[data-layer] input[type=checkbox]").first
+    tab.until("document.querySelector('[data-layer] input[type=checkbox]')?.checked")
     tab.page.locator("[data-plane=axial]").focus()
     _press(tab, "v")
-    tab.until("!document.querySelector('[data-layer] input[type=checkbox]').checked")
+    tab.until("document.querySelector('[data-layer] input[type=checkbox]')?.checked === false")
     tab.settle()
     without = tab.pixels("axial")
     layer.check()

@@ -245,6 +245,24 @@ def test_another_reader_does_not_confirm_in_the_name_of_the_one_before(
     assert tab.page.evaluate("sessionStorage.getItem('isocenter.session')") is None
 
 
+def test_what_is_not_confirmed_is_not_given_up_by_beginning_anew(reader: Callable[..., Tab]) -> None:
+    tab = reader("AB", "first")
+    _point(tab, 1)
+    _confirm(tab)
+    tab.begin("second")
+    _point(tab, 1)
+    for button in ("Begin anew", "End session"):
+        tab.page.get_by_role("button", name=button).click()
+        tab.page.get_by_role("dialog").get_by_role("button", name="Stay").click()
+        assert _marked(tab) > 0
+    # Taken back, nothing would be lost; versions of the one structure are not taken for those of the other.
+    _press(tab, "u")
+    tab.until("document.querySelector('.answer').textContent === ''")
+    tab.begin("first")
+    _point(tab, 1)
+    assert tab.page.get_by_text("confirmed meanwhile").count() == 0
+
+
 def _plan(tab: Tab, labels: str) -> None:
     tab.page.goto(f"{tab.address}/#/work")
     tab.until("document.querySelector('#work-labels') !== null")

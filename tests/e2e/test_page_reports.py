@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -350,6 +350,151 @@ def test_two_people_at_one_draft_are_told(draft: dict[str, Any], page: Any, api:
     expect(page.get_by_text(re.compile("made meanwhile by cd")).first).to_be_visible()
     expect(report.get_by_role("textbox", name=re.compile("^Edit: "))).to_have_value("Mine, typed for long.")
     expect(report).to_contain_text("by cd")
+
+
+def _put(api: httpx.Client, draft: dict[str, Any], change: Callable[[dict[str, Any]], dict[str, Any] | None]) -> None:
+    """Make a new version as somebody else; `change` gives a sentence as it shall stand, None for one less."""
+    now = api.get(f"/drafts/{draft['id']}").json()
+    given = [
+        {"id": one["id"], "text": one["text"], "section": section["name"]}
+        for section in now["parts"][0]["sections"]
+        for one in section["sentences"]
+    ]
+    left = [one for one in map(change, given) if one is not None]
+    answer = api.put(
+        f"/drafts/{draft['id']}",
+        json={"version": now["version"], "sentences": left},
+        headers={"X-Isocenter-Reader": "cd"},
+    )
+    assert answer.status_code == 200, answer.text
+
+
+def test_what_another_changed_or_removed_is_seen_before_it_is_written_over(
+    draft: dict[str, Any], page: Any, api: httpx.Client
+) -> None:
+    expect = sync.expect
+    page.keyboard.press("Alt+3")
+    report = page.locator("#panel-report")
+    editor = report.get_by_role("textbox", name=re.compile("^Edit: Left flank"))
+    report.get_by_role("button", name="Edit: Left flank pain.").click()
+    editor.fill("Mine, typed for long.")
+    # An input method's Enter chooses a word: nothing is kept yet.
+    editor.evaluate(
+        "e => e.dispatchEvent(new KeyboardEvent('keydown', {key: 'Enter', isComposing: true, bubbles: true}))"
+    )
+    assert api.get(f"/drafts/{draft['id']}").json()["version"] == 1
+    _put(api, draft, lambda one: {**one, "text": "Theirs."} if one["text"] == "Left flank pain." else one)
+    editor.press("Enter")
+    mine = report.get_by_role("textbox", name="Edit: Theirs.")
+    expect(mine).to_have_value("Mine, typed for long.")
+    expect(report.get_by_text("It was changed meanwhile, and stands now: “Theirs.”")).to_be_visible()
+    _put(api, draft, lambda one: None if one["text"] == "Theirs." else one)
+    mine.press("Enter")
+    expect(page.get_by_text("Typed, and not kept: “Mine, typed for long.”").first).to_be_visible()
+    expect(report.get_by_role("textbox")).to_have_count(0)
+    # Nothing waits to be kept that nobody sees. Signed is what is on the screen; what came since is shown first.
+    _put(api, draft, lambda one: one)
+    report.get_by_role("button", name="Sign…").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("Your name").fill("A. Reader")
+    page.keyboard.press("Enter")
+    expect(dialog.get_by_role("alert")).to_contain_text("made meanwhile by cd")
+    page.keyboard.press("Escape")
+    expect(report).to_contain_text("Version 4 by cd")
+    report.get_by_role("button", name="Sign…").click()
+    dialog.get_by_label("Your name").fill("A. Reader")
+    page.keyboard.press("Enter")
+    expect(report.get_by_role("button", name="Amend")).to_be_visible()
+
+
+def test_nothing_of_a_study_that_was_left_is_signed_or_lost_without_a_word(
+    draft: dict[str, Any], page: Any, api: httpx.Client
+) -> None:
+    expect = sync.expect
+    here = page.evaluate("location.hash")
+    page.keyboard.press("Alt+3")
+    report = page.locator("#panel-report")
+    report.get_by_role("button", name="Sign…").click()
+    page.get_by_role("dialog").get_by_label("Your name").fill("A. Reader")
+    page.evaluate("location.hash = '#/'")  # as the browser's Back does
+    page.locator("tr[data-study]").first.wait_for()
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    page.keyboard.press("Enter")
+    assert api.get(f"/drafts/{draft['id']}").json()["signed"] is None
+    # What is there is not said before it is known.
+    held: list[Any] = []
+    page.route("**/drafts", lambda route: held.append(route))
+    page.evaluate(f"location.hash = '{here}'")
+    page.locator(".plane canvas").first.wait_for()
+    while not held:
+        page.wait_for_timeout(25)
+    expect(report.get_by_text("…", exact=True)).to_be_visible()
+    held[0].fulfill(status=500, json={"title": "no", "detail": "the disk is away"})
+    report.get_by_role("button", name="Ask again").wait_for()
+    expect(page.get_by_text("the disk is away").first).to_be_visible()
+    page.unroute("**/drafts")
+    report.get_by_role("button", name="Ask again").click()
+    report.get_by_role("button", name="Edit: Left flank pain.").click()
+    report.get_by_role("textbox", name=re.compile("^Edit: ")).fill("Typed for long.")
+    page.on("dialog", lambda dialog: dialog.dismiss())
+    with page.expect_event("dialog") as asked:
+        page.evaluate("setTimeout(() => location.reload())")
+    assert asked.value.type == "beforeunload"
+    page.evaluate("location.hash = '#/'")
+    expect(page.get_by_text("Typed there, and not kept: “Typed for long.”")).to_be_visible()
+
+
+def test_the_key_reads_what_the_form_says(draft: dict[str, Any], page: Any) -> None:
+    page.keyboard.press("Alt+2")
+    findings = page.locator("#panel-findings")
+    findings.locator("select[name=tasks]").select_option("toy-gland")
+    findings.locator("input[name=evidence]").uncheck()
+    page.route("**/readings", lambda route: route.fulfill(status=503, json={"title": "no", "detail": "not now"}))
+    findings.get_by_role("heading", name="Found").click()
+    with page.expect_request("**/readings") as asked:
+        page.keyboard.press("Alt+r")
+    assert asked.value.post_data_json == {"tasks": ["toy-gland"], "evidence": False, "prior": None}
+    page.get_by_text("not now").first.wait_for()
+
+
+def test_a_conversation_that_was_left_does_not_go_on(draft: dict[str, Any], page: Any) -> None:
+    page.keyboard.press("Alt+4")
+    ask = page.locator("#panel-ask")
+    held: list[Any] = []
+    page.route("**/ask", lambda route: held.append(route))
+
+    def answer(text: str) -> None:
+        said = {"text": text, "kind": "note", "evidence": []}
+        told: dict[str, Any] = {
+            "outcome": "answered",
+            "refused": None,
+            "calls": [],
+            "by": "x",
+            "remarks": [],
+            "withheld": 0,
+        }
+        held[-1].fulfill(json={**told, "conversation": "old", "answer": [said]})
+
+    def wait(count: int) -> None:
+        while len(held) < count:
+            page.wait_for_timeout(25)
+
+    question = ask.get_by_role("textbox")
+    question.fill("What was found?")
+    question.press("Enter")
+    wait(1)
+    ask.get_by_role("button", name="Begin anew").click()
+    question.fill("And now")
+    page.locator("[data-plane=axial]").focus()
+    answer("An old answer.")
+    sync.expect(ask.get_by_role("button", name="Ask", exact=True)).to_be_enabled()
+    assert ask.get_by_text("An old answer.").count() == 0
+    assert question.input_value() == "And now" and page.evaluate("document.activeElement.dataset.plane") == "axial"
+    question.press("Enter")
+    wait(2)
+    assert held[1].request.post_data_json == {"question": "And now", "conversation": None}
+    answer("A new answer.")
+    ask.get_by_text("A new answer.").wait_for()
 
 
 def shot(page: Any, name: str) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
+from PIL import Image as Picture
 
-from page_cases import GRIDS, HOT, TOKEN, Tab, browsing, in_browser, serving, write_phantoms, write_repeated
+from page_cases import GRIDS, HOT, PRIOR, TOKEN, Tab, browsing, in_browser, serving, write_phantoms, write_repeated
 
 pytestmark = in_browser
 PRESENT, ALONE = "92 × 84 × 28", "40 × 40 × 36"
@@ -21,8 +25,19 @@ def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tab]:
     folder = tmp_path_factory.mktemp("page") / "studies"
     write_phantoms(folder, ("oblique",))
     write_repeated(folder)
-    with serving(folder, folder.parent / "work") as address, browsing() as browser:
+    _write_two_echoes(folder)
+    with serving(folder, folder.parent / "work") as address, browsing(webgl=True) as browser:
         yield browser(address, TOKEN)
+
+
+def _write_two_echoes(folder: Path) -> None:
+    """A file with two values a voxel: 100 and 300."""
+    values = np.full((40, 40, 12, 2), 100, dtype=np.int16)
+    values[..., 1] = 300
+    values[0, 0, :, :] = 0
+    file = nibabel.Nifti1Image(values, np.diag([-2.0, -2.0, 4.0, 1.0]))
+    file.header.set_xyzt_units("mm")
+    nibabel.save(file, folder / "echoes.nii.gz")
 
 
 def _press(tab: Tab, *keys: str) -> None:
@@ -173,7 +188,7 @@ def test_a_prior_study_that_does_not_come_leaves_no_other_in_its_place(tab: Tab)
 def test_a_search_that_is_left_says_nothing_and_the_order_s_button_keeps_the_focus(tab: Tab) -> None:
     tab.page.goto(f"{tab.address}/#/")
     tab.page.fill("#search", "")
-    tab.until("document.querySelectorAll('tr[data-study]').length === 4")
+    tab.until("document.querySelectorAll('tr[data-study]').length === 5")
     with tab.held("**/api/v1/studies?*") as asked:
         tab.page.fill("#search", "now")
         tab.wait_for(lambda: len(asked) == 1)
@@ -190,3 +205,155 @@ def test_a_search_that_is_left_says_nothing_and_the_order_s_button_keeps_the_foc
     tab.until("document.querySelector('[data-column=description]').ariaSort === 'descending'")
     tab.page.locator("[data-column=study_date] button").click()
     assert tab.complaints == []
+
+
+def test_a_mean_is_that_of_the_channel_in_view(tab: Tab) -> None:
+    tab.open_study("echoes")
+    tab.page.locator("[data-plane=axial]").focus()
+    _press(tab, "o", "Space", "Shift+ArrowRight", "Shift+ArrowDown", "Space")
+    tab.until(f"{MEASURED}.includes('100 ± 0')")
+    _press(tab, ";")
+    tab.until(f"{MEASURED}.includes('300 ± 0')")
+    _press(tab, "Delete")
+
+
+def _slice(tab: Tab, viewer: str) -> int:
+    tab.settle()
+    return int(tab.until(f"document.querySelector('{viewer} .plane').dataset.slice"))
+
+
+def _over(tab: Tab, viewer: str) -> None:
+    box = tab.page.locator(f"{viewer} .plane canvas").first.bounding_box()
+    tab.page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+
+
+def test_a_pair_that_was_matched_by_hand_stays_a_pair_from_both_sides(tab: Tab) -> None:
+    tab.open_study("now")
+    _show(tab, PRESENT)
+    _press(tab, "c")
+    tab.until("document.querySelector('.prior')?.dataset.link === 'position'")
+    present, prior = ".viewer:not(.prior)", ".prior"
+    _press(tab, "Shift+C")
+    _over(tab, prior)
+    for _ in range(3):
+        tab.page.mouse.wheel(0, 120)
+        tab.settle()
+    _press(tab, "Shift+C")
+    assert GRIDS["prone"].spacing_mm is not None and PRIOR.spacing_mm is not None
+    thick, thin = PRIOR.spacing_mm[0], GRIDS["prone"].spacing_mm[0]
+    here, there = _slice(tab, present), _slice(tab, prior)
+    for step in (1, 1, -1, -1, -1, 1):  # by the prior study's slices, which are thicker
+        tab.page.mouse.wheel(0, 120 * step)
+        tab.settle()
+        moved = (_slice(tab, prior) - there) * thick
+        assert moved != 0 or _slice(tab, present) == here
+        assert abs((_slice(tab, present) - here) * thin - moved) <= thin, "the pair is not the same any more"
+    assert (_slice(tab, present), _slice(tab, prior)) == (here, there)
+    # A larger picture is no other slice.
+    tab.page.locator(f"{present} .plane").focus()
+    _press(tab, "End")  # beyond the end of the prior study
+    here = _slice(tab, present)
+    _over(tab, prior)
+    tab.page.keyboard.down("Control")
+    tab.page.mouse.wheel(0, -120)
+    tab.page.keyboard.up("Control")
+    assert _slice(tab, present) == here
+    tab.page.locator(f"{present} .plane").focus()
+    _press(tab, "c")
+    tab.until("document.querySelector('.prior') === null")
+
+
+def test_no_key_acts_on_what_lies_under_a_dialog(tab: Tab) -> None:
+    tab.open_study("now")
+    _show(tab, PRESENT)
+    _press(tab, "?")
+    tab.page.get_by_role("dialog").wait_for()
+    here = tab.page.evaluate("location.hash")
+    _press(tab, "]", "Control+Enter", "Alt+w")
+    assert tab.page.locator("[data-image][aria-current=true]", has_text=PRESENT).count() == 1
+    assert tab.page.evaluate("location.hash") == here
+    _press(tab, "Escape")
+    tab.page.get_by_role("dialog").wait_for(state="detached")
+    _press(tab, "]")
+    tab.until("document.querySelector('[data-image][aria-current=true]').innerText.includes('40 × 40')")
+
+
+def _confirm_one(tab: Tab, label: str, *, hidden: bool = False) -> None:
+    """Mark and confirm a ball in the image in view, and end the session."""
+    tab.begin(label)
+    tab.page.locator("[data-plane=axial]").focus()
+    _press(tab, "p", "Space")
+    tab.until("document.querySelector('.answer').textContent.includes('1 prompt')")
+    count = tab.page.locator("[data-mask]").count()
+    if hidden:  # what is not seen is shown, and not confirmed
+        _press(tab, "v", "Control+Enter")
+        tab.page.get_by_text("The outline was hidden").wait_for()
+        assert tab.page.locator("[data-mask]").count() == count
+    _press(tab, "Control+Enter")
+    tab.until(f"document.querySelectorAll('[data-mask]').length === {count + 1}")
+    tab.page.get_by_role("button", name="End session").click()
+    tab.until("document.querySelectorAll('[data-layer]').length === 0")
+
+
+def test_masks_of_one_series_are_not_listed_under_another_and_one_of_all_hidden_is_shown_again(tab: Tab) -> None:
+    tab.open_study("now")
+    _show(tab, PRESENT)
+    _confirm_one(tab, "listed", hidden=True)
+    with tab.held("**/api/v1/images/*/masks") as asked:
+        tab.page.locator("[data-image]", has_text=ALONE).click()
+        tab.wait_for(lambda: len(asked) == 1)
+        assert tab.page.locator("[data-mask]").count() == 0
+        tab.let_go(asked[0])
+    tab.show_series(PRESENT)
+    tab.page.check("[data-mask] >> nth=-1")
+    layer = tab.page.locator("[data-layer] input[type=checkbox]").first
+    tab.until("document.querySelector('[data-layer] input[type=checkbox]')?.checked")
+    tab.page.locator("[data-plane=axial]").focus()
+    _press(tab, "v")
+    tab.until("document.querySelector('[data-layer] input[type=checkbox]')?.checked === false")
+    tab.settle()
+    without = tab.pixels("axial")
+    layer.check()
+    tab.wait_for(lambda: not np.array_equal(tab.pixels("axial"), without))
+    assert layer.is_checked()
+
+
+def _three(tab: Tab) -> np.ndarray:
+    """What stands in the 3D view, once it stands still."""
+    view = tab.page.locator(".fourth canvas")
+    view.wait_for()
+    tab.page.mouse.move(2, 2)
+    shots: list[np.ndarray] = []
+
+    def still() -> bool:
+        shots.append(np.asarray(Picture.open(io.BytesIO(view.screenshot())).convert("RGB"), dtype=np.int16))
+        tab.page.wait_for_timeout(200)  # longer than the view gathers changes
+        return len(shots) > 1 and np.array_equal(shots[-1], shots[-2])
+
+    tab.wait_for(still)
+    return shots[-1]
+
+
+def test_what_comes_late_of_another_image_is_not_drawn_in_3d(tab: Tab) -> None:
+    tab.page.set_viewport_size({"width": 1000, "height": 500})  # drawn by the processor: the smaller the faster
+    tab.open_study("now")
+    _show(tab, PRESENT)
+    _confirm_one(tab, "deep")
+    with tab.held("**/api/v1/images/*/nifti") as volumes, tab.held("**/api/v1/masks/*") as masks:
+        tab.page.locator("[data-plane=axial]").focus()
+        _press(tab, "t")
+        tab.wait_for(lambda: len(volumes) == 1)
+        tab.page.check("[data-mask] >> nth=-1")
+        tab.wait_for(lambda: len(masks) == 1)
+        _show(tab, ALONE)
+        _press(tab, "t")
+        tab.wait_for(lambda: len(volumes) == 2)
+        tab.let_go(volumes[1])
+        alone = _three(tab)
+        assert alone.std() > 5, "nothing is drawn"
+        tab.let_go(volumes[0])
+        tab.let_go(masks[0])
+        assert tab.page.locator(".fourth canvas").count() == 1
+        assert np.array_equal(_three(tab), alone), "something of the other image is drawn"
+    tab.page.set_viewport_size({"width": 1366, "height": 768})
+    assert [text for text in tab.complaints if not text.startswith("niivue-warn")] == []

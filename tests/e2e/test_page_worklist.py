@@ -102,6 +102,23 @@ def _type_while_it_is_drawn_again(tab: Tab) -> None:
     assert reason.input_value() == "motion"
 
 
+def _answer_only_what_is_in_view(tab: Tab) -> None:
+    """The item's image is in view; another study is opened by hand, and the item's again."""
+    asked = tab.page.evaluate("location.hash").rpartition("/")[2]
+    tab.page.goto(f"{tab.address}/#/")
+    tab.until("document.querySelectorAll('tr[data-study]').length === 2")
+    tab.page.locator(f"tr[data-study]:not([data-study='{asked}'])").click()
+    tab.wait_for_planes(40)
+    tab.page.get_by_role("tab", name="Work list").click()
+    mild = tab.page.get_by_role("button", name="mild", exact=True)
+    mild.wait_for()
+    assert mild.is_disabled() and tab.page.get_by_text("Another image is in view").count() == 1
+    tab.page.get_by_role("button", name="Show image").click()
+    tab.until(f"location.hash.endsWith('{asked}')")
+    tab.wait_for_planes(40)
+    tab.until("!document.querySelector('#panel-worklist [role=group] button').disabled")
+
+
 def test_labelling_a_set(tmp_path: Path) -> None:
     folder, work = tmp_path / "studies", tmp_path / "work"
     write_phantoms(folder, names=("oblique", "coronal"))
@@ -124,6 +141,7 @@ def test_labelling_a_set(tmp_path: Path) -> None:
         tab.until("document.querySelector('[role=status]').innerText.includes('1 skipped')")
 
         _next(tab, "grade")
+        _answer_only_what_is_in_view(tab)
         _open_work(tab)
         tab.page.get_by_role("button", name="mild", exact=True).click()
         tab.until("document.querySelector('[role=status]').innerText.includes('2 done')")
@@ -132,6 +150,7 @@ def test_labelling_a_set(tmp_path: Path) -> None:
         tab.page.get_by_text("Agreement of readers").click()
         tab.page.get_by_role("button", name="Compare readers").click()
         tab.page.get_by_text("No image has been labelled by two readers yet.").wait_for()
+        tab.page.get_by_role("heading", name="Agreement on “ball”").wait_for()
         tab.page.get_by_text("Export", exact=True).first.click()
         tab.page.get_by_role("button", name="Export").click()
         with tab.page.expect_download() as told:

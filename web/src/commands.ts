@@ -46,6 +46,8 @@ export class Commands {
   listen(target: Document): void {
     target.addEventListener("keydown", (event) => {
       if (event.defaultPrevented || event.isComposing) return;
+      // What lies under a dialog can neither be seen whole nor clicked: no key confirms, removes or leaves it.
+      if (document.querySelector("dialog[open]")) return;
       const key = keyOf(event);
       if (isTyping(event.target) && !keepsInFields(key)) return;
       if (ownsKey(event.target, key)) return;

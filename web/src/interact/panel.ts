@@ -2,6 +2,7 @@
 
 import type { App } from "../app";
 import { fill, h, refill } from "../dom";
+import { sure } from "../people";
 import type { Tools } from "../view/tools";
 import type { Viewer } from "../view/viewer";
 import { clicksChart } from "./chart";
@@ -12,7 +13,10 @@ export function mountInteract(host: HTMLElement, app: App, viewer: Viewer, tools
   const label = h("input", { type: "text", id: "structure", maxlength: 64, autocomplete: "off", value: interaction.store.get().label || (localStorage.getItem("isocenter.label") ?? ""), placeholder: "e.g. left kidney", list: "structures" });
   const known = h("datalist", { id: "structures" });
   const begin = h("button", { class: "primary", type: "submit" }, "Begin");
-  const leave = h("button", { type: "button", onclick: () => void interaction.end() }, "End session");
+  // What is marked and not confirmed is given up by the reader alone.
+  const givenUp = async (): Promise<boolean> =>
+    !interaction.unconfirmed || sure("Not confirmed yet", `“${interaction.store.get().label}” is marked and not confirmed. Its session ends, and that outline is gone.`, "End it and go on", "Stay");
+  const leave = h("button", { type: "button", onclick: () => void givenUp().then((yes) => (yes ? interaction.end() : undefined)) }, "End session");
   const state = h("p", { class: "state", role: "status" });
   const taken = h("div", { class: "card warn" });
   const toolbar = h("div", { class: "tools", role: "group", "aria-label": "Pointing tools" });
@@ -28,10 +32,13 @@ export function mountInteract(host: HTMLElement, app: App, viewer: Viewer, tools
       event.preventDefault();
       const name = label.value.trim();
       if (!name) return label.focus();
-      localStorage.setItem("isocenter.label", name);
-      void interaction.start(name);
-      // On to the picture: what comes next is pointing.
-      viewer.active?.element.focus({ preventScroll: true });
+      void givenUp().then((yes) => {
+        if (!yes) return;
+        localStorage.setItem("isocenter.label", name);
+        void interaction.start(name);
+        // On to the picture: what comes next is pointing.
+        viewer.active?.element.focus({ preventScroll: true });
+      });
     },
   }, h("label", { for: "structure" }, "Structure"), label, known, begin);
   for (const task of app.store.get().info?.tasks ?? []) known.append(h("option", { value: task.title }));

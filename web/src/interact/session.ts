@@ -176,6 +176,8 @@ export class Interaction {
     this.sent.clear();
     this.socket?.close(1000);
     this.socket = null;
+    // Versions are counted for each structure: those of this one say nothing of the next.
+    this.version = null;
     this.store.set({ phase: "off", label: "", session: "", levels: null, takenBy: "", problem, ...CLEAN });
   }
 
@@ -189,7 +191,7 @@ export class Interaction {
   /** Whether something is marked that would be lost if the session ended. */
   get unconfirmed(): boolean {
     const done = this.store.get().confirmed ? this.image?.id : "";
-    return [...this.acts].some(([image, acts]) => acts.length > 0 && image !== done);
+    return [...this.acts].some(([image, acts]) => heldOf(acts).length > 0 && image !== done);
   }
 
   /** Work on this image from now on; what was begun on another one waits there. */
@@ -301,11 +303,12 @@ export class Interaction {
     return true;
   }
 
-  private act(act: { type: string; [key: string]: unknown }, remember = true): void {
-    if (!this.ready || !this.image) return;
+  /** Say an act to the server; false where it can't be said now. */
+  private act(act: { type: string; [key: string]: unknown }, remember = true): boolean {
+    if (!this.ready || !this.image) return false;
     const whole: Act = { seq: ++this.seq, ...act };
     const start = performance.now();
-    if (!this.send(whole)) return;
+    if (!this.send(whole)) return false;
     this.sent.set(whole.seq, start);
     if (remember) {
       const list = this.acts.get(this.image.id) ?? [];
@@ -314,6 +317,7 @@ export class Interaction {
       this.keep();
     }
     this.store.set({ busy: true, problem: "", confirmed: "" });
+    return true;
   }
 
   // ---- what a person does --------------------------------------------------------------------------------------------
@@ -322,30 +326,17 @@ export class Interaction {
     const place = this.grid?.affine
       ? { points_lps_mm: gesture.points.map((point) => short(toWorld(this.grid!, point)!)) }
       : { points_index_zyx: gesture.points.map(short) };
-    if (gesture.kind === "point") this.places.set(this.seq + 1, gesture.points[0]);
-    this.act({ type: "prompt", kind: gesture.kind, positive: gesture.positive, ...place });
+    const seq = this.seq + 1;
+    if (gesture.kind === "point") this.places.set(seq, gesture.points[0]);
+    if (this.act({ type: "prompt", kind: gesture.kind, positive: gesture.positive, ...place })) return;
+    // What could not be said leaves no mark to the act that gets its number.
+    this.places.delete(seq);
+    this.notify("What was drawn was not taken: the server is not ready for it.", "error");
   }
 
   /** Points that hold now: what was taken back or cleared is not among them. */
   get marks(): Mark[] {
-    let held: Act[] = [];
-    const undone: Act[][] = [];
-    const before: Act[][] = [];
-    for (const act of this.acts.get(this.image?.id ?? "") ?? []) {
-      if (act.type === "undo") {
-        undone.push(held);
-        held = before.pop() ?? [];
-        continue;
-      }
-      before.push(held);
-      if (act.type === "redo") held = undone.pop() ?? held;
-      else {
-        undone.length = 0;
-        if (act.type === "prompt") held = [...held, act];
-        else if (act.type === "clear") held = [];
-      }
-    }
-    return held.flatMap((act) => {
+    return heldOf(this.acts.get(this.image?.id ?? "") ?? []).flatMap((act) => {
       const index = this.places.get(act.seq);
       return index ? [{ index, kind: "point", positive: Boolean(act.positive) }] : [];
     });
@@ -363,7 +354,7 @@ export class Interaction {
 
   propagate(axis: number, first: number, last: number): void {
     if (!this.ready) return;
-    this.act({ type: "propagate", axis, first, last });
+    if (!this.act({ type: "propagate", axis, first, last })) return;
     this.store.set({ progress: { done: 0, of: 100, what: "" } });
   }
 
@@ -480,6 +471,27 @@ export class Interaction {
     this.store.set({ problem: header.code === "stopped" ? "" : detail, busy: this.sent.size > 0, progress: null });
     if (seq === this.opening) this.store.set({ phase: "open" });
   }
+}
+
+/** Prompts and other acts that hold now, without those that were taken back or cleared. */
+function heldOf(acts: Act[]): Act[] {
+  let held: Act[] = [];
+  const undone: Act[][] = [];
+  const before: Act[][] = [];
+  for (const act of acts) {
+    if (act.type === "undo") {
+      undone.push(held);
+      held = before.pop() ?? [];
+      continue;
+    }
+    before.push(held);
+    if (act.type === "redo") held = undone.pop() ?? held;
+    else {
+      undone.length = 0;
+      held = act.type === "clear" ? [] : [...held, act];
+    }
+  }
+  return held;
 }
 
 /** To a thousandth: a mask's prompts are kept no finer, and long scribbles are told again and again. */

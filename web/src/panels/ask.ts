@@ -13,6 +13,8 @@ export function mount(host: HTMLElement, app: App): () => void {
   let study = "";
   let conversation: string | null = null;
   let busy = false;
+  /** Counts conversations: an answer of one that was left does not go on in the next. */
+  let turn = 0;
   const talk = h("ol", { class: "talk" });
   const log = h("div", { role: "log", "aria-label": "Questions and answers", "aria-live": "polite" }, talk);
   const input = h("input", { name: "question", maxlength: 2000, required: true, autocomplete: "off", "aria-label": "Question about this study, in English", class: "grow" });
@@ -33,6 +35,7 @@ export function mount(host: HTMLElement, app: App): () => void {
     log, offers, form, again);
 
   function begin(): void {
+    turn++;
     conversation = null;
     fill(talk);
     input.value = "";
@@ -45,14 +48,15 @@ export function mount(host: HTMLElement, app: App): () => void {
     const told = h("li", { class: "told quiet" }, "…");
     talk.append(h("li", { class: "asked" }, h("span", { class: "hidden-text" }, "You asked: "), question), told);
     told.scrollIntoView({ block: "nearest" });
+    const asked = turn;
     try {
-      const asked = study;
-      const answer = await send_(question);
-      if (asked !== study) return; // another patient's conversation has begun
+      const answer = await send_(question, asked);
+      if (asked !== turn) return; // another conversation, or that of another patient, has begun
       conversation = answer.conversation;
       told.replaceWith(answered(app, answer));
-      input.value = "";
+      if (input.value === question) input.value = "";
     } catch (error) {
+      if (asked !== turn) return;
       told.className = "told refused";
       told.setAttribute("role", "alert");
       fill(told, errorText(error));
@@ -64,17 +68,18 @@ export function mount(host: HTMLElement, app: App): () => void {
       busy = false;
       send.disabled = false;
       talk.lastElementChild?.scrollIntoView({ block: "nearest" });
-      input.focus();
+      // Who meanwhile works elsewhere by keys does not type them into a question.
+      if (document.activeElement === document.body || host.contains(document.activeElement)) input.focus();
     }
   }
 
-  async function send_(question: string): Promise<AskAnswer> {
+  async function send_(question: string, asked: number): Promise<AskAnswer> {
     const path = `studies/${study}/ask`;
     try {
       return await app.api.json<AskAnswer>(path, { method: "POST", body: { question, conversation } });
     } catch (error) {
       // A conversation that is over (the server was started again) begins anew, and says so.
-      if (!(error instanceof ApiError) || error.problem.code !== "session_expired" || conversation === null) throw error;
+      if (!(error instanceof ApiError) || error.problem.code !== "session_expired" || conversation === null || asked !== turn) throw error;
       app.notify("The conversation was over: a new one has begun, which knows nothing of what was asked before.");
       return await app.api.json<AskAnswer>(path, { method: "POST", body: { question, conversation: null } });
     }

@@ -32,7 +32,8 @@ class FindingsPanel {
     this.ends.push(app.commands.register(
       { id: "findings.read", label: "Read this study", group: "Findings", keys: ["alt+r"], run: () => {
         app.store.set({ tab: "findings" });
-        if (!this.job) void this.start({ tasks: "auto", evidence: true, prior: null });
+        // As the form says: what was chosen or stated there is what is read.
+        this.run.querySelector("form")?.requestSubmit();
       } },
       { id: "findings.stop", label: "Stop the reading", group: "Findings", keys: ["alt+x"], run: () => void this.stop(), enabled: () => this.job !== "" },
     ));
@@ -128,18 +129,29 @@ class FindingsPanel {
     stop.focus();
     let said = "";
     while (!this.ended && this.job === job) {
-      const now = await this.app.api.json<Job>(`jobs/${job}`);
+      let now: Job;
+      try {
+        now = await this.app.api.json<Job>(`jobs/${job}`);
+      } catch (error) {
+        if (!(error instanceof ApiError) || error.status !== 0) throw error;
+        // The reading goes on without us: asked again, it is not lost from view.
+        stage.textContent = errorText(error);
+        await new Promise((go) => setTimeout(go, 5 * POLL_MS));
+        continue;
+      }
       bar.value = now.done;
       const words = now.state === "queued" ? "waiting for its turn" : now.stage;
       stage.textContent = `${words} (${Math.round(100 * now.done)} %)`;
       if (words !== said) this.live.textContent = said = words;
       if (now.state === "done" || now.state === "failed" || now.state === "stopped") {
         this.job = "";
+        // Whoever works elsewhere by keys meanwhile is not taken away from it.
+        const here = this.run.contains(document.activeElement);
         this.form();
         this.live.textContent = now.state === "done" ? "The reading is done." : now.state === "stopped" ? "The reading was stopped; nothing was kept." : "The reading failed.";
         if (now.state === "done") await this.load();
         else this.app.notify(now.state === "stopped" ? "The reading was stopped; nothing was kept." : `The reading failed: ${now.problem?.detail ?? "no reason was told"}`, now.state === "failed" ? "error" : "info");
-        this.run.querySelector<HTMLElement>("button[type=submit]")?.focus();
+        if (here) this.run.querySelector<HTMLElement>("button[type=submit]")?.focus();
         return;
       }
       await new Promise((go) => setTimeout(go, POLL_MS));

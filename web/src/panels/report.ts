@@ -4,7 +4,7 @@ import { ApiError } from "../api";
 import { errorText, type App } from "../app";
 import { fill, h } from "../dom";
 import { download } from "../reports/files";
-import { canJump, chips, jump } from "../reports/places";
+import { canJump, chips, jump, SPOT } from "../reports/places";
 import type { Draft, EditedSentence, Part, Reading, SectionName, Sentence, Untold } from "../reports/types";
 import "../styles/reports.css";
 
@@ -23,8 +23,9 @@ class ReportPanel {
   private editing = "";
   /** What was typed and differs from what stands there: null where nothing would be lost. */
   private pending: string | null = null;
-  /** The draft that it is a sentence of. */
+  /** The draft that it is a sentence of, and the sentence as it stood when its editor was opened. */
   private edited = "";
+  private stood = "";
   /** The study's latest reading; null where none is known. */
   private latest: string | null = null;
   /** The form of a draft of it, kept while its draft is drawn anew, with what was typed. */
@@ -32,6 +33,9 @@ class ReportPanel {
   private here = "";
   private ended = false;
   private study = "";
+  /** Whether the server has said which drafts there are. */
+  private known = false;
+  private signing: HTMLDialogElement | null = null;
   /** Counts what was asked of the server, so that a late answer never takes the place of a newer one. */
   private turn = 0;
   private readonly body = h("div", { class: "report" });
@@ -52,6 +56,11 @@ class ReportPanel {
     this.ends.push(app.store.watch(["study"], ({ study }) => {
       if (study && study.id !== this.study) void this.load(study.id);
     }));
+    const stay = (event: Event): void => {
+      if (this.pending !== null) event.preventDefault();
+    };
+    addEventListener("beforeunload", stay);
+    this.ends.push(() => removeEventListener("beforeunload", stay));
     this.ends.push(app.store.subscribe((state, before) => {
       if (state.shared.reading === before.shared.reading || !this.study) return;
       // Known before the answer of the server: what is of an older reading can't be signed meanwhile.
@@ -64,6 +73,9 @@ class ReportPanel {
   end(): void {
     this.ended = true;
     for (const end of this.ends) end();
+    // What is signed is the report on the screen, never that of a study that was left.
+    this.signing?.close();
+    if (this.pending !== null) this.app.notify(`The report was left. Typed there, and not kept: “${this.pending}”`, "error");
   }
 
   private async load(study: string): Promise<void> {
@@ -75,17 +87,28 @@ class ReportPanel {
     }
     this.study = study;
     // What is there stays as it is, with what was typed and where the focus is, while nothing else is there to show.
-    if (other) this.show(null);
+    if (other) {
+      this.known = false;
+      this.show(null);
+    }
     const turn = ++this.turn;
     try {
       const drafts = await this.app.api.json<Draft[]>(`studies/${study}/drafts`);
       const latest = drafts.length ? await this.latestReading(study) : null;
-      if (turn !== this.turn || !drafts.length) return;
+      if (turn !== this.turn) return;
+      if (!drafts.length) {
+        // A form that is there already keeps what was typed.
+        if (this.known) return;
+        this.known = true;
+        return this.show(null);
+      }
       this.latest = latest;
       // The report of what the findings show; where there is none of it, the newest says that it is older.
       this.show(drafts.find((one) => one.reading === latest) ?? drafts[0]);
     } catch (error) {
-      if (turn === this.turn) this.fail(error);
+      if (turn !== this.turn || this.ended) return;
+      this.fail(error);
+      if (!this.known) fill(this.body, h("p", { class: "bad" }, "Whether there is a report of this study could not be asked."), h("div", { class: "row" }, h("button", { type: "button", onclick: () => void this.load(study) }, "Ask again")));
     }
   }
 
@@ -113,15 +136,18 @@ class ReportPanel {
   private show(draft: Draft | null, study = this.study): void {
     if (this.ended || study !== this.study) return;
     this.turn++;
-    if (draft && this.editing && draft.id !== this.edited) this.drop();
+    if (draft && this.editing && draft.id !== this.edited) this.drop("Another draft is shown.");
     this.draft = draft;
+    if (draft) this.known = true;
     this.app.store.set({ shared: { ...this.app.store.get().shared, draft: draft?.id ?? null } });
     this.render();
+    // Somebody else may have removed its sentence, or signed: what nobody sees must not wait to be kept.
+    if (this.editing && !this.body.querySelector("[data-focus=editor]")) this.drop("What was edited can't be edited any more.");
   }
 
-  /** Close the editor of a draft that is not shown any more: its text may stand in no sentence of another. */
-  private drop(): void {
-    if (this.pending !== null) this.app.notify(`Another draft is shown. Typed, and not kept: “${this.pending}”`, "error");
+  /** Close the editor of what is not shown any more: its text may stand in no other sentence. */
+  private drop(why: string): void {
+    if (this.pending !== null) this.app.notify(`${why} Typed, and not kept: “${this.pending}”`, "error");
     this.editing = this.here = "";
     this.pending = null;
   }
@@ -137,6 +163,7 @@ class ReportPanel {
     const focused = document.activeElement instanceof HTMLElement && this.body.contains(document.activeElement)
       ? document.activeElement.dataset.focus : undefined;
     const draft = this.draft;
+    if (!draft && !this.known) return fill(this.body, h("p", { class: "quiet" }, "…"));
     if (!draft) return fill(this.body, this.form("There is no draft of this study yet. It is made of the latest reading; every sentence leads to its evidence.", "Make a draft"));
     const several = draft.parts.length > 1;
     fill(this.body,
@@ -242,6 +269,8 @@ class ReportPanel {
     area.value = this.pending ?? text;
     area.addEventListener("input", () => (this.pending = area.value === text ? null : area.value));
     area.addEventListener("keydown", (event) => {
+      // Enter and Escape of an input method choose a word: the sentence is still being written.
+      if (event.isComposing) return;
       if (event.key === "Escape") {
         event.preventDefault();
         event.stopPropagation();
@@ -252,7 +281,8 @@ class ReportPanel {
       }
     });
     setTimeout(() => area.focus());
-    return h("div", { class: "stack" }, area, h("div", { class: "row" },
+    const meanwhile = this.pending !== null && text !== this.stood ? h("p", { class: "warn" }, `It was changed meanwhile, and stands now: “${text}”`) : null;
+    return h("div", { class: "stack" }, meanwhile, area, h("div", { class: "row" },
       h("button", { type: "button", class: "primary", onclick: () => done(area.value) }, "Check and keep"),
       h("button", { type: "button", onclick: () => this.cancel() }, "Cancel"),
       h("span", { class: "quiet" }, "Enter keeps, Esc leaves"),
@@ -311,8 +341,10 @@ class ReportPanel {
     this.here = one.id;
     for (const item of this.body.querySelectorAll<HTMLElement>(".sentence")) item.classList.toggle("here", item.dataset.sentence === one.id);
     const place = one.evidence.find(canJump);
-    if (place) jump(this.app, place);
-    else if (one.evidence.length) this.live.textContent = "This rests on a number of the whole image.";
+    if (place) return jump(this.app, place);
+    // The outline of the sentence before does not stay as "what the sentence is about".
+    this.app.hideOverlay(SPOT);
+    if (one.evidence.length) this.live.textContent = "This rests on a number of the whole image.";
   }
 
   private step(by: number): void {
@@ -336,6 +368,7 @@ class ReportPanel {
     if (this.editing === id ? this.pending !== null : this.unkept()) return;
     this.editing = id;
     this.edited = this.draft!.id;
+    this.stood = this.all().find((one) => one.id === id)?.text ?? "";
     this.pending = null;
     this.render();
   }
@@ -399,14 +432,15 @@ class ReportPanel {
       this.live.textContent = fresh.length ? fresh.map((one) => `Sentence withheld: ${one.reason}`).join(". ") : "Kept: the ledger holds it.";
     } catch (error) {
       this.fail(error);
-      if (study === this.study && error instanceof ApiError && error.problem.code === "stale") await this.reload();
+      if (study === this.study) await this.reload(error);
     } finally {
       this.busy = false;
     }
   }
 
   /** Somebody else was first: their version is shown, and what was typed stays in the editor. */
-  private async reload(): Promise<void> {
+  private async reload(error: unknown): Promise<void> {
+    if (!(error instanceof ApiError) || !["stale", "signed", "not_signed"].includes(error.problem.code ?? "")) return;
     const study = this.study;
     try {
       this.show(await this.app.api.json<Draft>(`drafts/${this.draft!.id}`), study);
@@ -438,7 +472,9 @@ class ReportPanel {
       h("label", { class: "stack" }, "Your name, as it shall stand on the report", name), problem,
       h("div", { class: "row" }, sure, h("button", { type: "button", onclick: () => dialog.close() }, "Cancel"))),
     );
+    this.signing = dialog;
     dialog.addEventListener("close", () => {
+      this.signing = null;
       dialog.remove();
       this.body.querySelector<HTMLElement>("[data-form], [data-focus=sign]")?.focus();
     });
@@ -455,10 +491,14 @@ class ReportPanel {
       const draft = await this.app.api.json<Draft>(`drafts/${asked.id}/sign`, { method: "POST", body: { version: asked.version, by } });
       localStorage.setItem("isocenter.signer", by);
       this.show(draft, study);
-      this.live.textContent = `Signed by ${by}.`;
+      // With accounts the name is that of the account, whatever was typed.
+      this.live.textContent = `Signed by ${draft.signed?.by ?? by}.`;
+      if (this.ended) this.app.notify("The report of the study that was left is signed.");
       return true;
     } catch (error) {
       problem.textContent = errorText(error);
+      if (!problem.isConnected) this.app.notify(errorText(error), "error");
+      if (study === this.study && !this.ended) await this.reload(error);
       return false;
     } finally {
       button.disabled = false;
@@ -472,6 +512,7 @@ class ReportPanel {
       this.live.textContent = "An amendment has begun: the signed report stays as it is.";
     } catch (error) {
       this.fail(error);
+      if (study === this.study) await this.reload(error);
     }
   }
 }

@@ -70,7 +70,7 @@ class WorkPanel {
     this.ends.push(app.commands.register({ id: "work.next", label: "Next item of the work list", group: "Work list", keys: ["alt+n"], run: () => void this.next(""), enabled: () => this.inView }));
     this.ends.push(app.store.subscribe((state, before) => {
       if (state.reader !== before.reader) void this.refresh();
-      if (state.shared.work_item !== before.shared.work_item) this.drawMine();
+      if (state.shared.work_item !== before.shared.work_item || state.image !== before.image) this.drawMine();
     }));
   }
 
@@ -90,6 +90,12 @@ class WorkPanel {
     return (this.app.store.get().shared.work_item as Item | undefined) ?? null;
   }
 
+  /** Whether another image is in view than that of the item at hand: nothing is answered of what is not looked at. */
+  private get elsewhere(): boolean {
+    const { image } = this.app.store.get();
+    return image !== null && this.item !== null && image.id !== this.item.image;
+  }
+
   private keep(item: Item | null): void {
     this.app.store.set({ shared: { ...this.app.store.get().shared, work_item: item } });
   }
@@ -99,9 +105,9 @@ class WorkPanel {
     try {
       await work();
     } catch (error) {
-      if (this.ended) return;
+      // Also where its panel was left: what was said of an item may not have been taken.
       this.app.notify(errorText(error), "error");
-      if (!(error instanceof ApiError) || error.status !== 409) return;
+      if (this.ended || !(error instanceof ApiError) || error.status !== 409) return;
       const now = this.item;
       if (now) this.keep(await this.app.api.json<Item>(`work/items/${now.id}`).catch(() => null));
     }
@@ -158,7 +164,7 @@ class WorkPanel {
 
   private drawMine(): void {
     const labels = this.page?.plan.labels ?? [];
-    if (this.shows("mine", [labels, this.item, this.app.store.get().reader])) return;
+    if (this.shows("mine", [labels, this.item, this.app.store.get().reader, this.elsewhere])) return;
     const next = labels.length > 1
       ? labels.map((one) => h("button", { type: "button", "data-keep": `next ${one.name}`, onclick: () => void this.next(one.name) }, `Next ${one.name}`))
       : [];
@@ -177,12 +183,13 @@ class WorkPanel {
       },
     }, reason, h("button", { type: "submit" }, "Skip"));
     const answers = item.kind === "class"
-      ? h("div", { class: "row", role: "group", "aria-label": item.label }, item.classes.map((one) => h("button", { type: "button", onclick: () => void this.say(item, "done", { answer: one }) }, one)))
+      ? h("div", { class: "row", role: "group", "aria-label": item.label }, item.classes.map((one) => h("button", { type: "button", disabled: this.elsewhere, onclick: () => void this.say(item, "done", { answer: one }) }, one)))
       : h("div", { class: "row" },
         h("span", { class: "quiet" }, "Mark it on the tab Interact and confirm it, then:"),
         h("button", { type: "button", onclick: () => void this.say(item, "done", {}) }, "Done"));
     return h("section", { class: "card stack", "aria-label": "Item at hand" },
       h("h2", null, item.label), h("div", { class: "quiet" }, `patient ${item.patient_key}, ${item.wanted > 1 ? `${item.wanted} readers` : "one reader"}, place ${item.rank + 1}`),
+      this.elsewhere ? h("p", { class: "warn" }, "Another image is in view than that of this item: show its image first.") : null,
       answers, skip,
       h("div", { class: "row" },
         h("button", { type: "button", onclick: () => void this.open(item) }, "Show image"),
@@ -291,9 +298,12 @@ class WorkPanel {
     const label = labelChoice(plan.labels);
     const tolerance = h("input", { type: "number", id: "work-tolerance", min: 0, max: 100, step: 0.5, value: 2 });
     const place = h("div", { class: "stack" });
+    let turn = 0;
     const ask = (): Promise<void> => this.act(async () => {
-      const found = await this.app.api.json<Agreement>(`work/agreement?${new URLSearchParams({ label: label.value, tolerance_mm: tolerance.value })}`);
-      fill(place, this.agreement(found));
+      const [asked, name] = [++turn, label.value];
+      fill(place);
+      const found = await this.app.api.json<Agreement>(`work/agreement?${new URLSearchParams({ label: name, tolerance_mm: tolerance.value })}`);
+      if (asked === turn) fill(place, h("h3", null, `Agreement on “${name}”`), this.agreement(found));
     });
     fill(this.agreementPlace, plan.labels.length
       ? h("form", { class: "row", onsubmit: (event: Event) => { event.preventDefault(); void ask(); } }, h("label", { class: "row" }, "Label", label), h("label", { class: "row" }, "Tolerance, mm", tolerance), h("button", { type: "submit" }, "Compare readers"))

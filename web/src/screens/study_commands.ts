@@ -4,6 +4,7 @@ import type { ImageItem } from "../api";
 import type { Command } from "../commands";
 import { range } from "../interact/panel";
 import { whyNotFused } from "../view/fusion";
+import { INTERACTION } from "../view/layers";
 import { isColour, windowsOf } from "../view/shade";
 import { PROMPT_TOOLS, type Tool } from "../view/tools";
 import type { StudyScreen } from "./study";
@@ -142,11 +143,18 @@ function markCommands(screen: StudyScreen): Command[] {
     one("clear", "Clear all prompts", ["shift+delete"], () => interaction.clear()),
     one("alternative-next", "Next alternative", ["."], turn(1)), one("alternative-back", "Alternative before", [","], turn(-1)),
     one("propagate", "Propagate through the slices", ["g"], () => {
+      // The fields say how far; they are those of this image only while they are there.
+      screen.app.store.set({ tab: "interact" });
       const [first, last] = range.read();
       interaction.propagate(viewer.active?.axes.slice ?? 0, first, last);
     }),
     one("stop", "Stop the propagation", ["shift+g"], () => interaction.stop(), () => interaction.store.get().progress !== null),
-    one("confirm", "Confirm the mask", ["ctrl+enter"], () => interaction.confirm()),
+    one("confirm", "Confirm the mask", ["ctrl+enter"], () => {
+      if (!screen.layers.hidesInteraction) return interaction.confirm();
+      // What is confirmed is what is seen.
+      screen.layers.restyle(INTERACTION, { hidden: false });
+      screen.app.notify("The outline was hidden: look at it, then confirm.");
+    }),
     one("structure", "Name the structure", ["r"], () => {
       screen.app.store.set({ tab: "interact" });
       document.getElementById("structure")?.focus();

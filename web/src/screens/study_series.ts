@@ -37,8 +37,9 @@ export function mountSeries(host: HTMLElement, screen: StudyScreen): { end: () =
     for (const button of series.querySelectorAll("button")) button.setAttribute("aria-current", String(button.dataset.image === image?.id));
     const lines = image ? [image.too_large ? "too large to be held whole: the stored planes are shown one by one" : "", ...image.notes].filter(Boolean) : [];
     fill(notes, lines.map((line) => h("li", null, line)));
+    // Those of the image before do not stand under this one while its own are on their way.
+    fill(masks);
     if (image) void drawMasks(masks, image, screen);
-    else fill(masks);
   }));
   ends.push(screen.interaction.store.subscribe((s, before) => {
     const { image } = app.store.get();
@@ -60,6 +61,8 @@ export function mountSeries(host: HTMLElement, screen: StudyScreen): { end: () =
     const { volume } = viewer;
     loading.value = volume?.done ?? 0;
     loading.style.visibility = volume && volume.done < 1 && !volume.sparse ? "visible" : "hidden";
+    // A mean is that of the planes that are here.
+    if (viewer.measures.length) refresh();
   };
   ends.push(() => arriving());
   ends.push(viewer.on((what) => {
@@ -136,8 +139,12 @@ function hex(colour: string): string {
   return `#${rgb(colour).map((value) => value.toString(16).padStart(2, "0")).join("")}`;
 }
 
+/** Counts what was asked, so that a list from before a confirmation never takes the place of the one after. */
+let masksAsked = 0;
+
 async function drawMasks(host: HTMLElement, image: ImageItem, screen: StudyScreen): Promise<void> {
-  const left = (): boolean => screen.app.store.get().image?.id !== image.id;
+  const asked = ++masksAsked;
+  const left = (): boolean => asked !== masksAsked || screen.app.store.get().image?.id !== image.id;
   let list: MaskItem[];
   try {
     list = await screen.app.api.masks(image.id);

@@ -45,10 +45,10 @@ export class Compare {
     main.element.after(this.present[1]);
     this.studies.addEventListener("change", () => void this.openStudy(this.studies.value));
     this.images.addEventListener("change", () => this.show(this.study?.images.find((image) => image.id === this.images.value) ?? null));
-    this.ends.push(main.on((what) => (what === "cursor" || what === "slice" || what === "view") && this.follow(this.main, this.viewer)));
+    this.ends.push(main.on((what) => (what === "cursor" || what === "slice" || what === "view") && this.follow(this.main, this.viewer, what !== "view")));
     this.ends.push(main.on((what) => what === "image" && this.pick()));
     this.ends.push(main.on((what) => what === "window" && this.copyWindow()));
-    this.ends.push(this.viewer.on((what) => (what === "cursor" || what === "view") && this.follow(this.viewer, this.main)));
+    this.ends.push(this.viewer.on((what) => (what === "cursor" || what === "view") && this.follow(this.viewer, this.main, what !== "view")));
   }
 
   /** Take the latest study before this one that has the modality in view. */
@@ -79,6 +79,7 @@ export class Compare {
       if (!left()) this.caption.textContent = errorText(error);
       return;
     }
+    if (!this.study.images.length) this.caption.textContent = "This study has no images that can be shown.";
     fill(this.images, this.study.images.map((image) => h("option", { value: image.id }, `${image.modality} ${image.description}`)));
     this.pick();
   }
@@ -135,12 +136,16 @@ export class Compare {
     const a = from.planes.find((plane) => plane.axes.name === name);
     const b = to.planes.find((plane) => plane.axes.name === name) ?? to.planes[0];
     if (!a || !b || !from.grid || !to.grid) return null;
-    const world = toWorld(from.grid, from.cursor);
+    // The offset is counted in slices of the prior study: from there the way leads back by where it would stand without.
+    const moved = from === this.viewer ? this.offset : 0;
+    const cursor: Vec3 = [...from.cursor];
+    cursor[a.axes.slice] -= moved;
+    const world = toWorld(from.grid, cursor);
     if (world && to.grid.affine && this.overlap(from, to, a.axes.slice, b.axes.slice) >= 0.3) {
       const index = toIndex(to.grid, world)!;
       return { k: Math.round(index[b.axes.slice]), index, kind: "position" };
     }
-    const share = a.slices > 1 ? a.k / (a.slices - 1) : 0;
+    const share = a.slices > 1 ? (a.k - moved) / (a.slices - 1) : 0;
     // Both are counted in the direction of "next": two stacks may be stored in opposite order.
     const turned = a.axes.next === b.axes.next ? share : 1 - share;
     const k = Math.round(turned * (b.slices - 1));
@@ -162,7 +167,8 @@ export class Compare {
     return Math.max(0, common) / Math.max(1e-9, Math.min(high - low, last));
   }
 
-  private follow(from: Viewer, to: Viewer): void {
+  /** `move`: to the matching slice; not where only zoom or place have changed, for the way there and back is rounded. */
+  private follow(from: Viewer, to: Viewer, move = true): void {
     if (this.following || !to.volume) return;
     const plane = this.matching(this.viewer);
     if (plane && this.viewer.active !== plane) this.viewer.activate(plane);
@@ -173,14 +179,13 @@ export class Compare {
     const target = this.target(from, to);
     if (!target) return;
     const slice = (to.planes.find((one) => one.axes.name === this.main.active?.axes.name) ?? to.planes[0]).axes.slice;
-    const shift = to === this.viewer ? this.offset : -this.offset;
     const index: Vec3 = [...target.index];
-    index[slice] += shift;
+    if (to === this.viewer) index[slice] += this.offset;
     this.following = true;
-    to.setCursor(index);
+    if (move) to.setCursor(index);
     this.lookAlike(from, to, target.kind);
     this.following = false;
-    const moved = this.offset ? `, moved by ${this.offset} slices` : "";
+    const moved = this.offset ? `, moved by ${this.offset} slices of the prior` : "";
     this.caption.textContent = target.kind === "position"
       ? `Linked by patient position, as each study recorded it (not registered)${moved}`
       : `Linked by fraction of the stack: no common position is known${moved}`;

@@ -36,6 +36,11 @@ export class Layers {
     return this.viewer.layers.filter((layer) => layer.id !== "alternative");
   }
 
+  /** Whether what is marked now is not seen. */
+  get hidesInteraction(): boolean {
+    return this.interaction !== null && (this.allHidden || this.interaction.hidden);
+  }
+
   /** What the socket has just sent; drawn in the next frame. */
   setInteraction(levels: LevelBox | null, after: () => void): void {
     if (levels) {
@@ -102,6 +107,7 @@ export class Layers {
 
   /** Change how one layer looks. */
   restyle(id: string, style: Partial<Pick<Layer, "colour" | "opacity" | "hidden">>): void {
+    if (this.allHidden && style.hidden === false) return this.showOnly(id);
     if (id === INTERACTION && this.interaction) {
       this.interaction = { ...this.interaction, ...style };
       this.put(this.viewer.layers.filter((layer) => layer.id !== INTERACTION));
@@ -110,6 +116,15 @@ export class Layers {
     }
     const { store } = this.app;
     store.set({ overlays: store.get().overlays.map((one) => (one.id === id ? { ...one, ...style } : one)) });
+  }
+
+  /** Whoever asks for one layer where all are hidden sees that one. */
+  private showOnly(id: string): void {
+    this.allHidden = false;
+    if (this.interaction) this.interaction = { ...this.interaction, hidden: id !== INTERACTION };
+    const { store } = this.app;
+    store.set({ overlays: store.get().overlays.map((one) => (one.image === this.viewer.image?.id ? { ...one, hidden: one.id !== id } : one)) });
+    void this.build();
   }
 
   toggleAll(): void {

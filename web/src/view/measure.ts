@@ -78,6 +78,6 @@ function describeEllipse({ points, k }: Measure, volume: Volume, plane: PlaneAxe
   const unit = unitOf(image) ? ` ${unitOf(image)}` : "";
   const digits = image.high - image.low > 50 ? 0 : 2;
   const square = grid.spacing_mm ? grid.spacing_mm[across] * grid.spacing_mm[down] : NaN;
-  const area = Number.isFinite(square) ? `${(Math.PI * radius[across] * radius[down] * square).toFixed(0)} mm²` : `${count} px`;
+  const area = Number.isFinite(square) ? `${(Math.PI * radius[across] * radius[down] * square).toFixed(0)} mm²${isProjection(image) ? " at the detector" : ""}` : `${count} px`;
   return { text: `${mean.toFixed(digits)} ± ${sd.toFixed(digits)}${unit}, ${area}`, refused: Number.isFinite(square) ? "" : NO_SPACING };
 }

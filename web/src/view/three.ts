@@ -8,7 +8,9 @@ import { rgb, type Layer, type LevelBox } from "./levels";
 import type { Viewer } from "./viewer";
 
 export function hasWebGl2(): boolean {
-  return document.createElement("canvas").getContext("webgl2") !== null;
+  const context = document.createElement("canvas").getContext("webgl2");
+  context?.getExtension("WEBGL_lose_context")?.loseContext();
+  return context !== null;
 }
 
 export const NO_WEBGL2 = "This browser offers no WebGL2: there is no 3D view here. The planes, marking and reports work without it.";

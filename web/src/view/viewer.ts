@@ -121,7 +121,7 @@ export class Viewer {
     if (!this.windowChosen && volume.loaded[Math.round(this.cursor[0])]) {
       const found = automaticWindow(volume, Math.round(this.cursor[0]));
       this.windowChosen = true;
-      if (found) this.setShading(found);
+      if (found) this.setWindow(found);
     }
     for (const plane of this.planes) plane.invalidate();
   }
@@ -244,6 +244,7 @@ export class Viewer {
     if (!this.image) return;
     this.channel = (this.channel + step + this.image.channels) % this.image.channels;
     this.setShading(this.window);
+    this.tell("window");
   }
 
   invert(): void {

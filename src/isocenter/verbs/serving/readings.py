@@ -26,7 +26,7 @@ from isocenter.data.images.atomic import atomic_path, make_parent
 from isocenter.data.images.nifti import read_nifti, read_nifti_mask
 from isocenter.plugins import find
 from isocenter.verbs.evidence import MAP_FORMAT
-from isocenter.verbs.result import ResultDocument, read_result
+from isocenter.verbs.result import ImageEntry, ResultDocument, read_result
 from isocenter.verbs.serving.identifiers import is_identifier, random_identifier
 from isocenter.verbs.serving.jobs import JobRunner
 from isocenter.verbs.serving.library import StudyLibrary
@@ -170,13 +170,8 @@ class StudyReadings:
         entry = next((i for i in document.images if i.index == index), None)
         if entry is None:
             return None
-        fits = [
-            image.item
-            for image in self._library.opened(study).images
-            if image.item.shape_zyx == tuple(entry.geometry.shape_zyx) and image.series_uid == entry.series_uid
-        ]
-        same = next((item for item in fits if item.index == index), None)
-        return same.id if same is not None else fits[0].id if len(fits) == 1 else None
+        opened = [(i.item.id, i.item.shape_zyx, i.series_uid) for i in self._library.opened(study).images]
+        return same_image(entry, document.images, opened)
 
     def _latest(self, study: str, why_not: str) -> Path:
         pointer = self._folder / study / "latest"
@@ -243,6 +238,28 @@ class StudyReadings:
                 pointer.write_text(name, "ascii")
             self._read = {*self._read, study}
         return {"reading": name, "study": study, "url": f"{PREFIX}/studies/{study}/readings/latest"}
+
+
+def same_image(
+    entry: ImageEntry, entries: Sequence[ImageEntry], opened: Sequence[tuple[str, tuple[int, int, int], str]]
+) -> str | None:
+    """Return which of a study's images a reading's entry is, None where that is not certain any more.
+
+    Places in the whole study are not compared: a series that comes later moves all that follow it. Within one series,
+    images of one shape keep their order as long as there are as many of them.
+
+    Args:
+        entry: The image as the reading knows it.
+        entries: All images of the reading.
+        opened: Identifier, shape and series of the study's images as they are now.
+    """
+
+    def key(one: ImageEntry) -> tuple[tuple[int, ...], str]:
+        return tuple(one.geometry.shape_zyx), one.series_uid
+
+    alike = [one.index for one in entries if key(one) == key(entry)]
+    fits = [name for name, shape, series in opened if (tuple(shape), series) == key(entry)]
+    return fits[alike.index(entry.index)] if len(fits) == len(alike) else None
 
 
 def boxed(inside: Bool[np.ndarray, "z y x"]) -> Change:

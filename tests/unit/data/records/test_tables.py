@@ -224,7 +224,8 @@ def roles_of(heading: str, *columns: Sequence[str]) -> dict[str, str]:
         ("surgery_date", ["20190304", "20200102"]), ("surgery_date", ["20190304.0", "20200102.0"]),
         ("x", ["20190304", "20200102", "99999999"]), ("seen", ["201903041605", "202001020000"]),
         ("seen", ["20190304160501"]), ("exam_year", ["2019", "2020"]), ("sample.yr", ["1995", "2003"]),
-        ("op_date", ["43528", "43901"]), ("Datum_OP", ["1551657600", "1551657700"]),
+        ("op_date", ["43528", "43901"]), ("op_date", ["43528.604", "0"]), ("readmitted", ["0", "0", "0", "20190304"]),
+        ("Datum_OP", ["1551657600", "1551657700"]),
     ],
 )  # fmt: skip
 def test_numbers_that_are_dates_are_moments(heading, cells):

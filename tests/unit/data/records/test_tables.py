@@ -208,6 +208,11 @@ def test_columns_that_say_who_somebody_is_give_no_value():
     )
     assert {r.code for r in found.records} == {"hb", "drug name", "insurance"}
     assert sum("says who somebody is" in note for note in found.notes) == 7
+    # National numbers are not written in one way.
+    numbers = read_table(
+        b"patient,Aadhaar no.,AHV-Nr,PESEL,hb\n1,1234 5678 9012,756.1234.5678.97,44051401359,9\n", "c.csv"
+    )
+    assert {r.code for r in numbers.records} == {"hb"}
     # A number of a surgeon, and a reader's answer, name nobody.
     codes = read_table(b"patient,surgeon,reader1\n1,3,yes\n2,4,no\n", "b.csv")
     assert {r.code for r in codes.records} == {"surgeon", "reader1"}

@@ -232,7 +232,7 @@ def mask_name(name: str) -> str:
     Example:
         >>> mask_name("sub-Miller01/anat/sub-Miller01_dseg.nii.gz"), mask_name("sub-1/sub-1_desc-liver_mask.nii.gz")
         ('dseg', 'desc-liver')
-        >>> mask_name("liver_masks/7.png"), mask_name("Miller_Hans_masks/7.png"), mask_name("Miller/liver.png")
+        >>> mask_name("liver_masks/7.png"), mask_name("Miller_Hans_masks/a.png"), mask_name("Miller/liver.png")
         ('liver_masks', 'mask', 'mask')
     """
     folder = name.split("/")[-2] if "/" in name else ""

@@ -199,6 +199,12 @@ def test_parquet_gives_what_csv_gives(tmp_path):
         merge(stream_parquet(tmp_path / "b.parquet", "b"))
 
 
+def test_a_day_that_is_not_in_the_calendar_reads_neither_way():
+    found = read_table(b"patient,visit_date,hb\n1,31/02/2024,9\n2,01/02/2024,8\n3,02/03/2024,8\n", "a.csv")
+    told = {r.reason for r in found.refused}
+    assert told == {"column 'visit_date' is no date"}
+
+
 def test_columns_that_say_who_somebody_is_give_no_value():
     heading = "patient_id,MRN,mobile,nhsNumber,Emergency contact,surgeon,Name,year of birth,hb,drug name,insurance"
     found = read_table(

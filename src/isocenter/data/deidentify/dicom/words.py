@@ -41,45 +41,11 @@ from isocenter.data.images.body_parts import BODY_PARTS
 __all__ = ["Words", "changed_value"]
 
 _DIGITS = re.compile(rb"[0-9.\\ \0]*")
-_TERMS = BODY_PARTS | frozenset(
-    [
-        "ORIGINAL",
-        "DERIVED",
-        "PRIMARY",
-        "SECONDARY",
-        "AXIAL",
-        "LOCALIZER",
-        "LEFT",
-        "RIGHT",
-        "BOTH",
-        "OTHER",
-        "NONE",
-        "STANDARD",
-        "SOFT",
-        "SHARP",
-        "SMOOTH",
-        "SINGLE",
-        "DOUBLE",
-        "NORM",
-        "NATIVE",
-        "PORT",
-        "ART",
-        "BLOCK",
-        "ENERGY",
-        "WAVE",
-        "RESEARCH",
-        "PRONE",
-        "SUPINE",
-        "FIRST",
-        "LAST",
-        "NEW",
-        "OLD",
-        "LOW",
-        "HIGH",
-        "LONG",
-        "SHORT",
-    ]
-)
+_OFTEN = """
+ORIGINAL DERIVED PRIMARY SECONDARY AXIAL LOCALIZER LEFT RIGHT BOTH OTHER NONE STANDARD SOFT SHARP SMOOTH SINGLE DOUBLE
+NORM NATIVE PORT ART BLOCK ENERGY WAVE RESEARCH PRONE SUPINE FIRST LAST NEW OLD LOW HIGH LONG SHORT
+"""
+_TERMS = BODY_PARTS | frozenset(_OFTEN.split())
 """Words of coded strings that may be people's names too; a body part of another name is emptied with that name."""
 _SEVERAL = frozenset(["LO", "SH", "UC", "PN", "CS", "AE"])
 

@@ -16,7 +16,6 @@ import posixpath
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from types import MappingProxyType
 
 from isocenter.data.archive.naming import named, spot, stem
 from isocenter.data.records import ManifestRow
@@ -172,12 +171,12 @@ def _joined(rows: Iterable[_Found]) -> _Found | None:
             return None
         if row.split and other.split and row.split != other.split:
             return None
-        values = dict(row.values)
+        values = dict(row.values)  # no proxy: rows go to other processes
         for name, value in other.values.items():
             said = values.get(name, value).split(_MANY)
             values[name] = _MANY.join(dict.fromkeys((*said, *value.split(_MANY))))
         row = replace(
-            row, values=MappingProxyType(values), patient=row.patient or other.patient, split=row.split or other.split,
+            row, values=values, patient=row.patient or other.patient, split=row.split or other.split,
             words=tuple(dict.fromkeys((*row.words, *other.words))),
         )  # fmt: skip
     return row, mask

@@ -46,6 +46,8 @@ def run(config: ConfigArgument) -> None:
 @app.command()
 def status(config: ConfigArgument, as_json: JsonOption = False) -> None:
     """Tell how the node is: studies and deliveries by state, what failed and why."""
+    from datetime import datetime
+
     from isocenter.verbs.clinic import clinic_status
 
     found = clinic_status(config)
@@ -63,6 +65,9 @@ def status(config: ConfigArgument, as_json: JsonOption = False) -> None:
         f"dead letter {one['delivery'][:12]}: {one['study']} to {one['destination']}: {one['error']}"
         for one in found.dead_letters
     ]
+    for one in reversed(found.turned_away):
+        at = datetime.fromtimestamp(one["at"]).astimezone()
+        lines.append(f"{at:%Y-%m-%d %H:%M:%S} {one['kind']}: {one['detail']}")
     if found.conflicts:
         lines.append(f"{found.conflicts} instances were refused: another of their UID is held")
     out("\n".join(lines))

@@ -22,6 +22,7 @@ from isocenter.clinic.dimse.entities import STORAGE_COMMITMENT
 from isocenter.clinic.dimse.messages import Command
 from isocenter.clinic.dimse.steps import decoded
 from isocenter.clinic.retrieve.dimse import DimseNode, settle
+from isocenter.clinic.retrieve.plan import is_uid
 from isocenter.core.errors import CapabilityError, OutputError, TransportError
 from isocenter.data.images.atomic import atomic_path
 from isocenter.data.images.quiet import quiet
@@ -32,7 +33,6 @@ _LOG = logging.getLogger(__name__)
 _SUCCESS, _FAILURE, _NO_ACTION, _MISSING, _RESOURCES = 0x0000, 0x0110, 0x0123, 0x0120, 0x0213
 _NO_SUCH_INSTANCE, _OTHER_CLASS = 0x0112, 0x0119
 _INSTANCE: Final = "1.2.840.10008.1.20.1.1"
-_UID = frozenset("0123456789.")
 
 
 class Commitments:
@@ -57,7 +57,7 @@ class Commitments:
             [str(item.get("ReferencedSOPClassUID") or ""), str(item.get("ReferencedSOPInstanceUID") or "")]
             for item in asked.get("ReferencedSOPSequence") or ()
         ]
-        if not transaction or len(transaction) > 64 or not _UID.issuperset(transaction) or not wanted:
+        if not is_uid(transaction) or not wanted:  # it becomes the name of a file
             return Answer(_MISSING, "no transaction, or nothing referenced")
         request = {
             "transaction": transaction, "calling": peer.calling, "called": peer.called, "wanted": wanted,

@@ -154,7 +154,9 @@ def acknowledge(message: Message | None, control: str, refusal: Refusal | None, 
     def kept(number: int) -> str:
         # Back as it stands, whatever it is, but for what would end a field of ours.
         raw = "" if header is None else header.raw(number)
-        return re.sub(r"[|\r\n\x00-\x1f]", "", raw)[:227] if header is None or header.marks.field == "|" else ""
+        if header is not None and header.marks.field != "|" and not re.fullmatch(r"[A-Za-z0-9 ._:-]*", raw):
+            return ""  # the sender's other delimiters would be text to ours
+        return re.sub(r"[|\r\n\x00-\x1f]", "", raw)[:227]
 
     event = "" if header is None else re.sub(r"[^A-Z0-9]", "", header.text(9, 2))[:3]
     lines = [
@@ -204,14 +206,14 @@ class MllpServer:
             ConfigError: The address is taken, or a certificate can't be read.
         """
         context = None if self._tls is None else self._tls.context()
-        ready: list[int | OSError] = []
+        ready: list[int | Exception] = []
         there = threading.Event()
 
         async def serve() -> None:
             self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
             try:
                 server = await asyncio.start_server(self._connected, host, port, ssl=context, limit=_BLOCK)
-            except OSError as error:
+            except (OSError, OverflowError, UnicodeError) as error:  # the last: a host that is no name of one
                 ready.append(error)
                 there.set()
                 return
@@ -228,9 +230,11 @@ class MllpServer:
         self._thread.start()
         there.wait()
         found = ready[0]
-        if isinstance(found, OSError):
+        if isinstance(found, Exception):
             self._thread.join()
-            raise ConfigError(f"MLLP can't listen on port {port}: is it taken?") from found
+            raise ConfigError(
+                f"MLLP can't listen on port {port}: is it taken, or the host none of this machine?"
+            ) from found
         return found
 
     def stop(self) -> None:

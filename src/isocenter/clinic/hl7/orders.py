@@ -196,7 +196,8 @@ def _checked(message: Message, accepted: tuple[str, ...]) -> str:
     if not header.text(12).startswith("2."):
         raise Refusal("AR", VERSION, "MSH^1^12")
     names = [segment.name for segment in message.segments]
-    if message.strange:
+    # A message of orders has one patient: of two it can't be told whose each order is.
+    if message.strange or (kind in _ORDERS and names.count("PID") > 1):
         raise Refusal("AE", SEGMENT_ORDER)
     for needed in ("OBR",) if kind in _RESULTS else ("PID", "ORC"):
         if needed not in names:
@@ -231,13 +232,13 @@ def _orders(message: Message) -> tuple[Order, ...]:
         if segment.name == "PID":
             patient = segment
         elif segment.name == "ORC":
-            groups.append({"ORC": segment})
+            groups.append({"ORC": segment, **({} if patient is None else {"PID": patient})})
         elif groups:
             # A second OBR without an ORC of its own is a further service of the same order.
             if segment.name == "OBR" and "OBR" in groups[-1]:
-                groups.append({"ORC": groups[-1]["ORC"]})
+                groups.append({name: groups[-1][name] for name in ("ORC", "PID") if name in groups[-1]})
             groups[-1].setdefault(segment.name, segment)
-    return tuple(_order(group, patient) for group in groups)
+    return tuple(_order(group, group.get("PID", patient)) for group in groups)
 
 
 def _order(group: dict[str, Segment], patient: Segment | None) -> Order:

@@ -101,7 +101,9 @@ def _patient(subject: Subject) -> str:
 def _order(subject: Subject, when: str, status: str) -> Iterator[str]:
     placer, filler = escaped(subject.placer), escaped(subject.filler or subject.accession)
     service = "^".join(_REPORT)
-    date = escaped(subject.study_date + subject.study_time)
+    date = (
+        escaped(subject.study_date + subject.study_time) if subject.study_date else ""
+    )  # a time alone reads as a year
     yield f"ORC|RE|{placer}|{filler}"
     fields = {1: "1", 2: placer, 3: filler, 4: service, 7: date, 18: escaped(subject.accession), 22: when,
               24: escaped(subject.modality), 25: status}  # fmt: skip

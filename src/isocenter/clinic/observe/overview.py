@@ -26,7 +26,7 @@ __all__ = ["ALARM", "CLOCK", "TURNED_AWAY", "Overview", "deliveries_of", "events
 
 TURNED_AWAY: Final = (
     "association refused", "association broken", "instance refused", "syntax refused", "half an instance",
-    "message not offered", "queue full", "conflict",
+    "message not offered", "queue full", "conflict", "HL7 refused",
 )  # fmt: skip
 """Kinds of events that tell of bad input."""
 CLOCK: Final = "clock"

@@ -43,8 +43,15 @@ def withdraw_amended(connection: Connection, wanted: ColumnElement[bool], at: fl
 def _of(file: str, version: int) -> tuple[str, ...]:
     """Return the folder of a result, its version left out: the same for the same rule's results of each version.
 
+    The rule's own name comes behind the version, and may be a "v2" of its own.
+
     Example:
         >>> _of("results/s/v1/rule/a.dcm", 1) == _of("results/s/v2/rule/b.dcm", 2) == ("results", "s", "", "rule")
         True
+        >>> _of("results/s/v1/v2/a.dcm", 1) == _of("results/s/v2/v2/b.dcm", 2) == ("results", "s", "", "v2")
+        True
     """
-    return tuple("" if part == f"v{version}" else part for part in PurePosixPath(file).parent.parts)
+    parts = list(PurePosixPath(file).parent.parts)
+    if f"v{version}" in parts:
+        parts[parts.index(f"v{version}")] = ""
+    return tuple(parts)

@@ -211,6 +211,10 @@ class Sets:
             for table, count in known.unplaced():
                 rows = "a row names" if count == 1 else f"{count} rows name"
                 yield Trouble(table, f"{rows} no one file: several, or others elsewhere, are called so; say the folder")
+            for table, count in known.torn():
+                files = "a file" if count == 1 else f"each of {count} files"
+                said = "two patients, two parts of the set, or an image and a mask; it gets none of them"
+                yield Trouble(table, f"several rows name {files} and contradict each other: {said}")
 
     def place(self, name: str) -> Belonging:
         """Tell what is known of a file from where it lies."""

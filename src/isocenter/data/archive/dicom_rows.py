@@ -218,12 +218,12 @@ def _series_row(header: Header, person: Person, names: Pseudonyms, policy: Polic
         "age_years": _age(header.text("PatientAge")) if policy.off or policy.retain_patient_characteristics else None,
         "form": "dicom",
         "role": _ROLES.get(modality, "image" if header.has_pixels else "other"),
-        "modality": modality or None,
-        "modality_from": "header" if modality else None,
+        "modality": plain("Modality"),
+        "modality_from": "header" if plain("Modality") else None,
         "sop_class": header.text("SOPClassUID") or None,
         "image_type": plain("ImageType"),
         "body_part": plain("BodyPartExamined"),
-        "laterality": header.text("ImageLaterality") or header.text("Laterality") or None,
+        "laterality": plain("ImageLaterality") or plain("Laterality"),
         "view": plain("ViewPosition"),
         "study_date": _shifted(header.text("StudyDate"), person, names, policy),
         "study_description": clean("StudyDescription"),
@@ -256,7 +256,7 @@ def _series_row(header: Header, person: Person, names: Pseudonyms, policy: Polic
         "series_number": _whole(header.float("SeriesNumber")),
         "instance_number": None,
         "accession_key": names.accession("", accession) if accession else None,
-        "burned_in": header.text("BurnedInAnnotation") or None,
+        "burned_in": plain("BurnedInAnnotation"),
     }
 
 

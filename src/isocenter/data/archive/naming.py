@@ -25,6 +25,10 @@ _MASK_FOLDERS = re.compile(
     r"(.*[-_])?(masks?|labels?|segs?|segmentations?)([-_].*)?)$"
 )
 _IMAGE_FOLDERS = re.compile(r"(?i)^(images?(tr|ts)?|imgs?|scans?|volumes?|anat|func|dwi|pet|.*_images?)$")
+_SORTED = re.compile(
+    r"(?i)(?:(?P<before>.+)[-_])?(?:masks?|labels?|segs?|segmentations?)(?:[-_](?P<after>.+))?|(?P<image>.+)_images?"
+)
+"""Folders of masks or images, and what else their names say."""
 _MASK_WORD = re.compile(
     r"(?i)(?:[-_. ]|^)(masks?|segs?|segmentations?|labels?|gt|gtv\d*|ptv\d*|roi|\d(?:st|nd|rd|th)ho|manual\d*|dseg"
     r"|probseg)"
@@ -102,22 +106,40 @@ def stem(name: str) -> str:
 
 @lru_cache(maxsize=4096)
 def spot(folder: str) -> tuple[str, ...]:
-    """Return the folders of a path without those that say only what sort of file lies in them.
+    """Return the folders of a path without what says only which sort of file lies in them.
 
     An image and its mask lie at one spot; two patients' folders are two.
 
     Example:
         >>> spot("set/images/A"), spot("set/masks/A"), spot("imagesTr"), spot("./B")
         (('set', 'A'), ('set', 'A'), (), ('B',))
+        >>> spot("P1_images"), spot("P1_masks"), spot("seg_002"), spot("lung_masks"), spot("masks_256")
+        (('P1',), ('P1',), ('002',), (), ())
     """
     return tuple(
-        part
+        said
         for part in folder.split("/")
         if part not in ("", ".")
-        and not (_MASK_FOLDERS.match(part) or _IMAGE_FOLDERS.match(part))
-        and part.lower() not in _FORMS
-        and part.lower() not in _MODALITY
+        and (said := _beside(part))
+        and said.lower() not in _FORMS
+        and said.lower() not in _MODALITY
     )
+
+
+@lru_cache(maxsize=4096)
+def _beside(part: str) -> str:
+    """Return what a folder's name says beside the sort of its files: "" for nothing, or nothing that tells cases apart.
+
+    Parts of the body, sizes and numbers of readers behind the word tell none apart; a number before it, and one that
+    begins with a zero, may.
+    """
+    if not (_MASK_FOLDERS.match(part) or _IMAGE_FOLDERS.match(part)):
+        return part
+    found = _SORTED.fullmatch(part)
+    before, after = (found["before"] or found["image"] or "", found["after"] or "") if found else ("", "")
+    kept = [before] if re.search(r"\d", before) or not _says_nobody(before) else []
+    kept += [after] if re.match(r"0\d", after) or not _says_nobody(after) else []
+    return "_".join(kept)
 
 
 @lru_cache(maxsize=4096)
@@ -173,7 +195,7 @@ def named(name: str, root_name: str = "") -> Named:
         return Named(role, plain[: channel.start()], "", channel[1], modality)
     tokens = [t for t in re.split(r"[-_. ]+", base) if t]
     if folders and tokens and all(_GENERIC.match(t) for t in tokens):
-        inner = [f for f in folders if not (_MASK_FOLDERS.match(f) or _IMAGE_FOLDERS.match(f))]
+        inner = [said for f in folders if (said := _beside(f))]
         if inner:
             return Named(
                 role, inner[-1], "", re.sub(r"(?i)[-_. ]*(image|img|scan|volume)$", "", plain) or base, modality
@@ -210,7 +232,7 @@ def mask_name(name: str) -> str:
     Example:
         >>> mask_name("sub-Miller01/anat/sub-Miller01_dseg.nii.gz"), mask_name("sub-1/sub-1_desc-liver_mask.nii.gz")
         ('dseg', 'desc-liver')
-        >>> mask_name("liver_masks/7.png"), mask_name("Miller_Hans_masks/7.png"), mask_name("Miller/liver.png")
+        >>> mask_name("liver_masks/7.png"), mask_name("Miller_Hans_masks/a.png"), mask_name("Miller/liver.png")
         ('liver_masks', 'mask', 'mask')
     """
     folder = name.split("/")[-2] if "/" in name else ""

@@ -5,6 +5,9 @@ beside the images, or names the place it was made at), is of the one file of tha
 do, in folders of different cases, none gets the row, and that is told; but where the name itself begins with the
 identifier of the patient whom the row names (`00000211_000.png`, patient 211), all of that name are of that patient, in
 whatever sizes they are kept. An image and its mask are of one case.
+
+Several rows of one file are one, with what each of them says; where they say two patients, two parts of the set, or an
+image and a mask, the file gets none of them, and that is told.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from isocenter.data.archive.naming import named, spot, stem
 from isocenter.data.records import ManifestRow
@@ -23,7 +26,11 @@ _FEW = 8
 """Rows of one name that are gone through one by one; more are found by their folders."""
 _SHORTEST = 5
 """Letters and digits of an identifier in a name: `1_a.png` of patient 1 may be anybody's."""
+_MANY = "|"
+"""Between the values of a cell that holds several."""
 _Folders = tuple[str, ...]
+_Found = tuple[ManifestRow, bool]
+"""A row, and whether it names the file as a mask."""
 
 
 @dataclass(slots=True)
@@ -64,7 +71,7 @@ class _Row:
         folders: As the row gives them.
         spot: Of the place that it means.
         named: Whether the row gives no folder and the name begins with the identifier of the row's patient.
-        twice: Whether the table has several rows of that place, that differ.
+        torn: Whether several rows of that place contradict each other.
         seen: Files of its name, and files of its name but for the ending.
     """
 
@@ -74,7 +81,7 @@ class _Row:
     folders: _Folders
     spot: _Folders
     named: bool = False
-    twice: bool = False
+    torn: bool = False
     seen: tuple[_Seen, _Seen] = field(default_factory=lambda: (_Seen(), _Seen()))
 
 
@@ -147,6 +154,34 @@ class _Name:
         return self.at(self.spots.only) if self.spots.only is not None else []
 
 
+def _joined(rows: Iterable[_Found]) -> _Found | None:
+    """Return what several rows of a file say together; None where they contradict each other.
+
+    Example:
+        >>> one = ManifestRow("1.png", {"label": "a", "x": "1"}, "P1"), False
+        >>> row, mask = _joined([one, (ManifestRow("1.png", {"label": "b"}), False)])
+        >>> dict(row.values), row.patient
+        ({'label': 'a|b', 'x': '1'}, 'P1')
+        >>> _joined([one, (ManifestRow("1.png", {}, "P2"), False)]) is None
+        True
+    """
+    (row, mask), *others = rows
+    for other, other_mask in others:
+        if (row.patient and other.patient and row.patient != other.patient) or mask != other_mask:
+            return None
+        if row.split and other.split and row.split != other.split:
+            return None
+        values = dict(row.values)  # no proxy: rows go to other processes
+        for name, value in other.values.items():
+            said = values.get(name, value).split(_MANY)
+            values[name] = _MANY.join(dict.fromkeys((*said, *value.split(_MANY))))
+        row = replace(
+            row, values=values, patient=row.patient or other.patient, split=row.split or other.split,
+            words=tuple(dict.fromkeys((*row.words, *other.words))),
+        )  # fmt: skip
+    return row, mask
+
+
 def _grouped(rows: Iterable[_Row], key: Callable[[_Row], _Folders | None]) -> dict[_Folders, list[_Row]]:
     out: dict[_Folders, list[_Row]] = {}
     for row in rows:
@@ -198,7 +233,7 @@ class ToldFiles:
 
     def __init__(self, root_name: str) -> None:
         self._root = _parts(root_name)
-        self._exact: dict[str, tuple[ManifestRow, bool]] = {}
+        self._exact: dict[str, _Found | None] = {}
         self._names: dict[str, _Name] = {}
 
     def tell(self, table: str, row: ManifestRow) -> None:
@@ -215,7 +250,8 @@ class ToldFiles:
     def _tell(self, table: str, file: str, row: ManifestRow, *, mask: bool) -> None:
         exact = posixpath.normpath(posixpath.join(posixpath.dirname(table), file.lstrip("/")))
         folder, base = posixpath.split(file)
-        self._exact[exact] = (row, mask)  # of several rows of one place the last counts
+        before = self._exact.get(exact, (row, mask))
+        self._exact[exact] = None if before is None else _joined((before, (row, mask)))
         alone = not _parts(folder) and _names_patient(base, row.patient)
         made = _Row(table, row, mask, _parts(folder), spot(posixpath.dirname(exact)), named=alone)
         for form, key in enumerate((base, stem(base) + ".*")):
@@ -223,8 +259,9 @@ class ToldFiles:
             if name is None:
                 name = self._names[key] = _Name(form)
             known = name.rows.setdefault((base, made.folders, made.spot), made)
-            if known is not made and (known.row, known.mask) != (row, mask):
-                known.twice = True
+            if known is not made and not known.torn:
+                both = _joined(((known.row, known.mask), (row, mask)))
+                known.row, known.torn = known.row if both is None else both[0], both is None
 
     def count(self, name: str, inner: str) -> None:
         """Take note of a file that rows may be of.
@@ -243,7 +280,7 @@ class ToldFiles:
         if case not in keys and (known := self._names.get(case)) is not None:
             known.note_case(where)
 
-    def find(self, name: str, inner: str) -> tuple[ManifestRow, bool] | None:
+    def find(self, name: str, inner: str) -> _Found | None:
         """Return the row that is of a file, and whether the file is its mask.
 
         Args:
@@ -260,10 +297,12 @@ class ToldFiles:
             rows = known.at(where)
             if not rows and said.role == "mask":
                 rows = known.alone  # a mask lies where it likes, if its image is the only one of the name
+            if len({row.mask for row in rows}) > 1:  # `images/1.png` and `masks/1.png`, each with a row
+                within = _parts(posixpath.dirname(inner)) or self._root
+                fitting = [row for row in rows if _fits(row.folders, _parts(folder), within)] or rows
+                rows = [row for row in fitting if row.mask == (said.role == "mask")] or fitting
             if rows:
-                first = rows[0]
-                agree = not first.twice and all((r.row, r.mask) == (first.row, first.mask) for r in rows)
-                return (first.row, first.mask) if agree else None
+                return None if any(row.torn for row in rows) else _joined((row.row, row.mask) for row in rows)
         return None
 
     def unplaced(self) -> Iterator[tuple[str, int]]:
@@ -278,4 +317,15 @@ class ToldFiles:
                     continue
                 if of is None and name.of(row) is None and (name.spots.first is not None or name.cases.several):
                     counts[row.table] = counts.get(row.table, 0) + 1
+        yield from sorted(counts.items())
+
+    def torn(self) -> Iterator[tuple[str, int]]:
+        """Yield tables with the number of files of which their rows, or those of another table, say two things."""
+        counts: dict[str, int] = {}
+        for name in self._names.values():
+            rows = [row for (base, *_), row in name.rows.items() if name.form == 0 or self._names[base].of(row) is None]
+            for mask in (False, True):
+                for some in _grouped((row for row in rows if row.mask is mask), name.of).values():
+                    if any(row.torn for row in some) or _joined((row.row, row.mask) for row in some) is None:
+                        counts[some[0].table] = counts.get(some[0].table, 0) + 1
         yield from sorted(counts.items())

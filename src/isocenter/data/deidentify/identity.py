@@ -12,6 +12,7 @@ __all__ = ["KnownIdentity", "beyond_ascii", "needles", "pattern"]
 _SPLIT = re.compile(r"[\^=,;\s\\]+")
 _LEAST_LETTERS, _LEAST_DIGITS, _LONG_NAME = 3, 4, 7
 _DIGIT = re.compile(r"\d")
+_DOUBLE = re.compile(r"[-'’‐‑]+")
 _WIDE = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 _ACCENT = re.compile(r"[\u0300-\u036f]")
 _ESCAPE = re.compile(rb"\x1b[\x20-\x2f]*[\x30-\x7e]")
@@ -60,6 +61,10 @@ def _words(known: KnownIdentity) -> tuple[tuple[str, ...], tuple[str, ...]]:
             parts = [part for part in stripped if not any(sign.isdigit() for sign in part)]
             numbers.update(part for part in stripped if part not in parts)
             names.update(p for p in parts if len(p) >= _LEAST_LETTERS or (len(p) > 1 and _WIDE.search(p)))
+            for part in parts:  # of a double name many go by one half; an apostrophe is written in many ways, or not
+                halves = [half for half in _DOUBLE.split(part) if half]
+                if len(halves) > 1:
+                    names.update(half for half in (*halves, "".join(halves)) if len(half) >= _LEAST_LETTERS)
             if len(parts) > 1:
                 first, second = parts[:2]
                 joint = "" if _WIDE.search(first) else " "

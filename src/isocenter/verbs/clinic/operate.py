@@ -6,11 +6,12 @@ import json
 import logging
 import signal
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict
 
@@ -19,6 +20,7 @@ from isocenter.clinic.dimse.holding import Recovered, recover
 from isocenter.clinic.node import STATE_FILE, Node
 from isocenter.clinic.observe import checks
 from isocenter.clinic.observe import ready as all_well
+from isocenter.clinic.observe.overview import CLOCK, TURNED_AWAY, events_of
 from isocenter.clinic.workflow import Ledger, open_ledger
 from isocenter.clinic.workflow.ledger import ARRIVING, COMPLETE, WORKING
 from isocenter.clinic.worklist import Scheduled
@@ -30,6 +32,8 @@ from isocenter.verbs.clinic.wiring import destinations_of, parts_of, reception_o
 __all__ = ["ClinicStatus", "clinic_recover", "clinic_replay", "clinic_run", "clinic_status", "clinic_worklist"]
 
 _LOG = logging.getLogger(__name__)
+_DAY_S: Final = 86400.0
+_TURNED_AWAY: Final = 20
 
 
 class ClinicStatus(BaseModel):
@@ -47,6 +51,7 @@ class ClinicStatus(BaseModel):
         ready: Whether all of them are well.
         events: The latest, newest first.
         alerts: The latest about studies that are arriving or wait, newest first: study, detail.
+        turned_away: The latest of who and what was turned away in a day, and of clocks that disagree, newest first.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -62,6 +67,7 @@ class ClinicStatus(BaseModel):
     ready: bool
     events: tuple[dict[str, Any], ...]
     alerts: tuple[dict[str, Any], ...] = ()
+    turned_away: tuple[dict[str, Any], ...] = ()
 
 
 def clinic_run(
@@ -137,6 +143,9 @@ def clinic_status(config: Path | str | ClinicConfig) -> ClinicStatus:
             ready=all_well(found),
             events=tuple(events[:20]),
             alerts=_alerts(ledger, events),
+            turned_away=tuple(
+                events_of(ledger, kinds=(*TURNED_AWAY, CLOCK), since=time.time() - _DAY_S, limit=_TURNED_AWAY)
+            ),
         )
     finally:
         ledger.engine.dispose()

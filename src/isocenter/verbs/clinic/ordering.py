@@ -14,6 +14,7 @@ from typing import Any, Final
 from sqlalchemy.exc import DBAPIError
 
 from isocenter.clinic.dimse.entities import TlsFiles
+from isocenter.clinic.dimse.notes import Note, Notes
 from isocenter.clinic.fhir.client import FhirServer
 from isocenter.clinic.fhir.polling import Requested, ask_for_orders
 from isocenter.clinic.hl7 import Inbox, MllpLimits, MllpServer
@@ -46,9 +47,10 @@ def run_orders(config: ClinicConfig, stopped: Callable[[], bool]) -> None:
     orders = Orders(ledger, config.store)
     ended = threading.Event()
     inbox = server = None
+    notes = Notes(config.store)
     if config.hl7 is not None:
         inbox = Inbox(config.store / "hl7", accepted=tuple(config.hl7.listen.processing))
-        server = _listener(config.hl7.listen, inbox)
+        server = _listener(config.hl7.listen, inbox, notes)
         _LOG.info("HL7 is taken on port %d", server.start(config.hl7.listen.host, config.hl7.listen.port))
     threads = [threading.Thread(target=asked, args=(orders, ended), daemon=True) for asked in _asked(config)]
     for thread in threads:
@@ -60,11 +62,13 @@ def run_orders(config: ClinicConfig, stopped: Callable[[], bool]) -> None:
                     orders.take_in(inbox.file)
                 except DBAPIError as error:
                     _LOG.warning("messages are taken in later: %s", type(error).__name__)  # they stand in the inbox
+            notes.flush()
             time.sleep(_LOOK_S)
     finally:
         ended.set()
         if server is not None:
             server.stop()
+        notes.close()
         if inbox is not None:
             inbox.close()
 
@@ -112,7 +116,7 @@ def worklist_orders(found: tuple[Scheduled, ...], title: str) -> list[Placed]:
     ]  # fmt: skip
 
 
-def _listener(listen: Hl7Listen, inbox: Inbox) -> MllpServer:
+def _listener(listen: Hl7Listen, inbox: Inbox, notes: Notes) -> MllpServer:
     networks = [ipaddress.ip_network(host, strict=False) for host in listen.hosts]
 
     def allowed(host: str) -> bool:
@@ -127,6 +131,7 @@ def _listener(listen: Hl7Listen, inbox: Inbox) -> MllpServer:
 
     def told(text: str) -> None:
         _LOG.warning("HL7: %s", text)
+        notes.tell(Note("HL7 refused", detail=text))
 
     return MllpServer(inbox.take, limits=limits, tls=_tls(listen), told=told, allowed=allowed)
 

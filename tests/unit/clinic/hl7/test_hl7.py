@@ -100,6 +100,22 @@ def test_an_order_is_on_the_disk_before_it_is_acknowledged(server, monkeypatch):
     assert "4711" not in repr(found) + repr(one)
 
 
+def test_an_order_is_of_the_patient_that_stands_before_it():
+    two = order() + order("C2", **{"4711": "4712", "PL1": "PL2"}).partition(b"\r")[2]
+    assert [(one.placer, one.patient_id) for one in read_orders(two)] == [("PL1", "4711"), ("PL2", "4712")]
+
+
+def test_a_sender_with_other_delimiters_is_told_which_message_was_taken(server):
+    assert send(peer(server), order().replace(b"|", b"#")).taken
+    assert [one.control for one in kept(server)] == ["C1"]
+
+
+@pytest.mark.parametrize("host", ["a..b", "x" * 80])
+def test_a_host_that_is_no_name_of_one_is_refused_at_the_start(inbox, host):
+    with pytest.raises(ConfigError, match="can't listen"):
+        MllpServer(inbox.take).start(host, 0)
+
+
 def test_the_same_again_is_acknowledged_and_kept_once(server, tmp_path):
     for _ in range(3):
         assert send(peer(server), order()).taken
@@ -135,6 +151,8 @@ def test_half_a_message_of_a_process_that_was_killed_swallows_none(tmp_path):
         ({"ORC|NW": "ORC|??"}, "AE", "103", False),
         ({"ORC|NW|PL1|FI1": "ORC|NW||", "OBR|1|PL1|FI1": "OBR|1||"}, "AE", "101", False),
         ({"ORC|NW|PL1|FI1\r": ""}, "AE", "100", False),
+        # Of two patients it can't be told whose the first order is.
+        ({"IPC|ACC1": "PID|1||4712^^^A\rORC|NW|PL2\rOBR|1|PL2||CTCH\rIPC|ACC2"}, "AE", "100", False),
     ],
 )
 def test_what_is_wrong_is_refused_and_where_is_told(server, change, code, condition, again):
@@ -387,6 +405,11 @@ def test_escapes_come_back(text):
     got = field.segments[1].text(3)
     clean = "".join(" " if ord(c) < 32 or c in "\x7f\x85\u2028\u2029" else c for c in wanted)
     assert got == f"x{clean.encode('utf-8', 'replace').decode()}x"
+
+
+def test_a_time_without_a_date_is_no_date_of_a_study():
+    obr = parse_message(oru_r01(content(), replace(SUBJECT, study_date=""), at=AT)).segments[3]
+    assert (obr.name, obr.text(4), obr.text(7)) == ("OBR", "18748-4", "")
 
 
 def test_prefix_and_suffix_stand_where_each_standard_has_them():

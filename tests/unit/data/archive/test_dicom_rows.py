@@ -6,6 +6,7 @@ from datetime import date
 from typing import Any, get_args
 
 import pytest
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 
 from deidentify_cases import plain_ct, read, written
@@ -31,6 +32,18 @@ def test_a_name_in_other_letters_is_in_no_column() -> None:
     assert row["manufacturer"] is None
     assert row["model"] == "Томограф"
     assert row["series_description"] == "Грудь [NAME]"
+
+
+def test_a_name_where_a_code_belongs_stays_neither_in_the_row_nor_in_the_copy() -> None:
+    ds = plain_ct(name="Zebrowski^Head")
+    ds.BodyPartExamined = "HEAD"
+    for keyword in ("Modality", "ImageLaterality", "ViewPosition", "BurnedInAnnotation"):
+        ds[keyword] = DataElement(keyword, "CS", "ZEBROWSKI", validation_mode=0)
+    done = deidentify_bytes(written(ds), NAMES, Policy())
+    copy, row = read(done.data), row_of(ds)
+    assert "ZEBROWSKI" not in str(copy).upper() + str(row).upper()
+    assert (copy.BodyPartExamined, copy.ViewPosition) == ("HEAD", "")
+    assert done.suspicious
 
 
 def test_a_description_is_cleaned_of_everybody_whom_the_copy_is_cleaned_of() -> None:

@@ -97,6 +97,19 @@ def row(file: str, patient: str, mask: str = "") -> ManifestRow:
          {"nifti/S_2/CT.nii.gz": "P1", "nifti/S_2/CT_mask.nii.gz": "P1"}),
         (["A/S_2/CT.nii.gz", "B/S_2/CT.nii.gz"], [row("S_2", "P1")],
          {"A/S_2/CT.nii.gz": "", "B/S_2/CT.nii.gz": "", "t.csv": "a"}),
+        # Folders of images may be a patient's each, and one of them not in the table.
+        (["P1_images/1.png", "P2_images/1.png", "P1_masks/1.png"], [row("P1_images/1.png", "P1")],
+         {"P1_images/1.png": "P1", "P2_images/1.png": "", "P1_masks/1.png": "P1"}),
+        (["seg_001/1.png", "seg_002/1.png"], [row("D:/old/seg_001/1.png", "P1")],
+         {"seg_001/1.png": "P1", "seg_002/1.png": ""}),
+        # Rows of two patients are nobody's, and that is told; the same row again, and a mask's beside its image's, are.
+        (["A/1.png"], [row("A/1.png", "P1"), row("A/1.png", "P2")], {"A/1.png": "", "t.csv": "several"}),
+        (["x/1.png"], [row("1.png", "P1"), row("1.png", "P2")], {"x/1.png": "", "t.csv": "several"}),
+        (["x/1.png"], [row("1.png", "P1"), row("1.png", "P1")], {"x/1.png": "P1"}),
+        (["A/1.png", "B/2.png", "m/1.png"], [row("A/1.png", "P1", "m/1.png"), row("B/2.png", "P2", "m/1.png")],
+         {"A/1.png": "P1", "B/2.png": "P2", "m/1.png": "", "t.csv": "several"}),
+        (["images/1.png", "masks/1.png"], [row("d/images/1.png", "P1", "d/masks/1.png")],
+         {"images/1.png": "P1", "masks/1.png": "P1"}),
         # DICOM says itself whose it is, and stands in nobody's way.
         (["A/1.dcm", "B/1.dcm"], [row("1.dcm", "P1")], {"A/1.dcm": "", "B/1.dcm": ""}),
     ],
@@ -115,7 +128,19 @@ def test_many_rows_of_one_name_are_told_apart_by_their_folders() -> None:
     rows = [row(f"{p}/view1.png", f"P{n}") for n, p in enumerate(people)]
     assert told([*files, "meta/x.txt"], {"meta/t.csv": rows}) == expected | {"meta/x.txt": ""}
     twice = {"meta/t.csv": rows, "other/t.csv": [row("patient3/study1/view1.png", "Q")]}
-    assert told(files, twice) == expected | {"train/patient3/study1/view1.png": ""}
+    assert told(files, twice) == expected | {"train/patient3/study1/view1.png": "", "meta/t.csv": "several"}
+
+
+def test_a_file_has_what_all_of_its_rows_say(tmp_path: Path) -> None:
+    picture(tmp_path / "s" / "A" / "scan7x.png", 1)
+    rows = [{"file": "A/scan7x.png", "patient": "P1", "label": label} for label in ("mass", "effusion")]
+    table(tmp_path / "s" / "boxes.csv", rows)
+    table(tmp_path / "s" / "people.csv", [{"file": "A/scan7x.png", "patient": "P1", "sex": "F"}])
+    assert ingest([str(tmp_path / "s")], tmp_path / "a", workers=1).clean
+    catalog = open_catalog(tmp_path / "a")
+    labels = catalog.sql("SELECT value FROM labels ORDER BY value").column(0).to_pylist()
+    assert labels == ["F", "effusion", "mass"]
+    assert catalog.sql("SELECT sex, patient_from FROM instances").to_pylist() == [{"sex": "F", "patient_from": "table"}]
 
 
 def test_a_picture_of_the_name_in_another_folder_gets_neither_patient_nor_label(tmp_path: Path) -> None:

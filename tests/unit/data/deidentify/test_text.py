@@ -105,6 +105,9 @@ def test_spans_say_where():
 
 
 def test_what_is_known_is_found_without_any_sign():
+    double = KnownIdentity(names=("Müller-Halcyon^Eve", "O'Wrenn^Jo"))
+    done = clean_text("frau müller, then halcyon; owrenn and o’wrenn", known=double, shift_days=10)
+    assert done.text == "frau [NAME], then [NAME]; [NAME] and o’[NAME]"
     known = KnownIdentity(names=("Halcyon^Wren",), identifiers=("K77",), dates=("19500102",))
     done = clean_text("Nodule in halcyon, WREN. K77 is too short. Born 19500102.", known=known, shift_days=10)
     assert done.text == "Nodule in [NAME]. K77 is too short. Born [ID]." or "alcyon" not in done.text.lower()

@@ -199,6 +199,12 @@ def test_parquet_gives_what_csv_gives(tmp_path):
         merge(stream_parquet(tmp_path / "b.parquet", "b"))
 
 
+def test_a_day_that_is_not_in_the_calendar_reads_neither_way():
+    found = read_table(b"patient,visit_date,hb\n1,31/02/2024,9\n2,01/02/2024,8\n3,02/03/2024,8\n", "a.csv")
+    told = {r.reason for r in found.refused}
+    assert told == {"column 'visit_date' is no date"}
+
+
 def test_columns_that_say_who_somebody_is_give_no_value():
     heading = "patient_id,MRN,mobile,nhsNumber,Emergency contact,surgeon,Name,year of birth,hb,drug name,insurance"
     found = read_table(
@@ -208,6 +214,11 @@ def test_columns_that_say_who_somebody_is_give_no_value():
     )
     assert {r.code for r in found.records} == {"hb", "drug name", "insurance"}
     assert sum("says who somebody is" in note for note in found.notes) == 7
+    # National numbers are not written in one way.
+    numbers = read_table(
+        b"patient,Aadhaar no.,AHV-Nr,PESEL,hb\n1,1234 5678 9012,756.1234.5678.97,44051401359,9\n", "c.csv"
+    )
+    assert {r.code for r in numbers.records} == {"hb"}
     # A number of a surgeon, and a reader's answer, name nobody.
     codes = read_table(b"patient,surgeon,reader1\n1,3,yes\n2,4,no\n", "b.csv")
     assert {r.code for r in codes.records} == {"surgeon", "reader1"}
@@ -224,7 +235,8 @@ def roles_of(heading: str, *columns: Sequence[str]) -> dict[str, str]:
         ("surgery_date", ["20190304", "20200102"]), ("surgery_date", ["20190304.0", "20200102.0"]),
         ("x", ["20190304", "20200102", "99999999"]), ("seen", ["201903041605", "202001020000"]),
         ("seen", ["20190304160501"]), ("exam_year", ["2019", "2020"]), ("sample.yr", ["1995", "2003"]),
-        ("op_date", ["43528", "43901"]), ("Datum_OP", ["1551657600", "1551657700"]),
+        ("op_date", ["43528", "43901"]), ("op_date", ["43528.604", "0"]), ("readmitted", ["0", "0", "0", "20190304"]),
+        ("Datum_OP", ["1551657600", "1551657700"]),
     ],
 )  # fmt: skip
 def test_numbers_that_are_dates_are_moments(heading, cells):

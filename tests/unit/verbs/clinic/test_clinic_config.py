@@ -9,9 +9,12 @@ from pathlib import Path
 import pytest
 import yaml
 from pydantic import BaseModel
+from typer.testing import CliRunner
 
+from isocenter.cli_clinic import app
 from isocenter.clinic.dimse import Limits
 from isocenter.clinic.ports import Deliverer, Preparer, Route, Router, Work
+from isocenter.clinic.workflow import open_ledger
 from isocenter.core.errors import ConfigError
 from isocenter.data.deidentify import Policy, Pseudonyms
 from isocenter.testing.dicom_phantom import write_ct_series
@@ -140,6 +143,13 @@ def test_a_node_that_never_ran_is_looked_at_and_recovered(tmp_path: Path) -> Non
     file = written(tmp_path)
     status = clinic_status(file)
     assert (status.running, status.studies, status.dead_letters) == (False, {}, ())
+    ledger = open_ledger(load_clinic_config(file).database_url("ledger.db"))
+    for kind in ("association refused", "answered", "clock"):
+        ledger.tell(kind, "", "SCANNER")
+    ledger.engine.dispose()
+    assert [one["kind"] for one in clinic_status(file).turned_away] == ["clock", "association refused"]
+    told = CliRunner().invoke(app, ["status", str(file)])
+    assert told.output.splitlines()[-2].endswith(" association refused: SCANNER")
     assert clinic_replay(file) == (0, 0)
     found = clinic_recover(file)
     assert (found.unfinished, found.broken, found.noted) == (0, 0, 0)

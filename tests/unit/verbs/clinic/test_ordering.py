@@ -27,6 +27,7 @@ from isocenter.clinic.fhir import FhirServer
 from isocenter.clinic.fhir.polling import ask_for_orders
 from isocenter.clinic.hl7 import MllpPeer, send
 from isocenter.clinic.workflow import open_ledger
+from isocenter.clinic.workflow.noted import take_in_notes
 from isocenter.clinic.workflow.orders import Orders, Patient
 from isocenter.core.errors import ConfigError, TransportError
 from isocenter.verbs.clinic import clinic_worklist, load_clinic_config
@@ -91,6 +92,11 @@ def test_hl7_orders_are_kept_once_and_bad_ones_refused(tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match="taken"):
             check_orders(config)
     assert len(orders.listed()) == 1
+    ledger = open_ledger(config.database_url("ledger.db"))
+    take_in_notes(ledger, config.store)
+    refused = [one["detail"] for one in ledger.events() if one["kind"] == "HL7 refused"]
+    assert sorted(one.split()[4] for one in refused) == ["AE", "AR", "AR"], refused
+    ledger.engine.dispose()
 
 
 def _sent(peer: MllpPeer, data: bytes) -> str:

@@ -36,10 +36,18 @@ from isocenter.data.deidentify.identity import KnownIdentity, needles, pattern
 from isocenter.data.deidentify.policy import Policy
 from isocenter.data.deidentify.pseudonyms import Pseudonyms
 from isocenter.data.deidentify.text import clean_text
+from isocenter.data.images.body_parts import BODY_PARTS
 
 __all__ = ["Words", "changed_value"]
 
 _DIGITS = re.compile(rb"[0-9.\\ \0]*")
+_OFTEN = """
+ORIGINAL DERIVED PRIMARY SECONDARY AXIAL LOCALIZER LEFT RIGHT BOTH OTHER NONE STANDARD SOFT SHARP SMOOTH SINGLE DOUBLE
+NORM NATIVE PORT ART BLOCK ENERGY WAVE RESEARCH PRONE SUPINE FIRST LAST NEW OLD LOW HIGH LONG SHORT PERFUSION DIFFUSION
+VOLUME FLOW PROJECTION RECON DOSE TOMO STATIC DYNAMIC GATED RESAMPLED ANGIO MOSAIC
+"""
+_TERMS = BODY_PARTS | frozenset(_OFTEN.split())
+"""Words of coded strings that may be people's names too; a body part of another name is emptied with that name."""
 _SEVERAL = frozenset(["LO", "SH", "UC", "PN", "CS", "AE"])
 
 
@@ -174,13 +182,14 @@ def _text(
 
 
 def _without_known(known: KnownIdentity, text: str, vr: str) -> str:
-    """Return a text without the patient's words; a coded string loses an identifier, and is emptied."""
+    """Return a text without the patient's words; a coded string that is one, or has an identifier, is emptied."""
     wanted = pattern(known)
     if wanted is None:
         return text
     if vr in ("CS", "AE"):
-        # A term such as HEAD is not the patient of that name; a number can be nothing else.
-        hits = list(wanted.finditer(text))
-        leaks = any(hit.lastgroup == "id" for hit in hits) or (vr == "AE" and hits)
+        # A term such as HEAD is not the patient of that name; a number, or a word that is no term, is nothing else.
+        hits, whole = list(wanted.finditer(text)), text.strip(" \0")
+        alone = any(hit.group() == whole for hit in hits) and whole.upper() not in _TERMS
+        leaks = alone or any(hit.lastgroup == "id" for hit in hits) or (vr == "AE" and hits)
         return "" if leaks else text
     return wanted.sub(lambda hit: "[NAME]" if hit.lastgroup == "name" else "[ID]", text)

@@ -30,6 +30,8 @@ _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[^\W\d_A-Z]+|[^\W\d_]+")
 _COMPACT = re.compile(r"((?:1[89]|20)\d{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])(?:\d{4}(?:\d{2})?)?)(?:\.0+)?")
 _YEAR = re.compile(r"(?:1[89]|20)\d\d(?:\.0+)?")
 _WHOLE = re.compile(r"(\d{1,20})(?:\.0+)?")
+_PART_OF_DAY = re.compile(r"(\d{1,20})(?:\.\d+)?")
+_NOTHING = re.compile(r"[-+]?0+(?:\.0+)?")
 _MOST = 0.9
 _LEAST_DIGITS, _LONG = 5, 7
 
@@ -164,20 +166,25 @@ def compact_moment(cell: str) -> str | None:
 
 
 def says_moments(heading: str, known: Sequence[str]) -> bool:
-    """Tell whether whole numbers are dates: most are dates of eight digits, or years or others under such a heading.
+    """Tell whether numbers are dates: most are dates of eight digits, or years or others under such a heading.
+
+    Zeros say nothing where others do.
 
     Example:
         >>> says_moments("x", ["20190304", "20200102"]), says_moments("exam_year", ["2019"])
         (True, True)
         >>> says_moments("op_date", ["43528"]), says_moments("visit_date", ["0", "14"]), says_moments("hu", ["2019"])
         (True, False, False)
+        >>> says_moments("op_date", ["43528.604", "0"]), says_moments("readmitted", ["0", "0", "0", "20190304"])
+        (True, True)
     """
+    known = [cell for cell in known if not _NOTHING.fullmatch(cell)]
     if not known:
         return False
     if 2 * sum(compact_moment(cell) is not None for cell in known) >= len(known):
         return True
     if is_date(heading):  # days of a spreadsheet, seconds of a clock: nobody would move them
-        return all((found := _WHOLE.fullmatch(cell)) and len(found[1]) >= _LEAST_DIGITS for cell in known)
+        return all((found := _PART_OF_DAY.fullmatch(cell)) and len(found[1]) >= _LEAST_DIGITS for cell in known)
     return bool(_YEARS & set(heading_words(heading))) and all(_YEAR.fullmatch(cell) for cell in known)
 
 

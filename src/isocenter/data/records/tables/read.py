@@ -308,7 +308,8 @@ def _moment(reading: _Reading, column: ColumnRole, cells: Sequence[str], line: i
     if found is None and (whole := re.fullmatch(r"(\d{4}|\d{8}|\d{12}|\d{14})\.0+", text)):
         found = table_moment(whole[1])
     if found is None:
-        both = re.fullmatch(r"\d{1,2}/\d{1,2}/\d{4}", text) is not None
+        parts = re.fullmatch(r"(\d{1,2})/(\d{1,2})/\d{4}", text)
+        both = parts is not None and all(1 <= int(part) <= 12 for part in parts.groups())
         told = "is a date that reads both ways; say day_first" if both else "is no date"
         reading.complaints.add(f"column {column.heading!r} {told}", line)
     return found or ""

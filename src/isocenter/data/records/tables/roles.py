@@ -106,7 +106,10 @@ _NUMBERED = frozenset(
         "postcode", "postalcode", "zip", "plz", "city", "town", "iban", "kin", "birthplace", "yob", "birthyear",
         "yearofbirth", "geburtsjahr", "geburtsort", "medicalrecord", "medicalrecordno", "medicalrecordnumber",
         "hospitalnumber", "hospitalno", "socialsecurity", "emergencycontact", "insurancenumber", "insuranceno",
-        "insuranceid", "policynumber", "versichertennummer", "telefonnummer", "rufnummer",
+        "insuranceid", "policynumber", "versichertennummer", "telefonnummer", "rufnummer", "aadhaar", "ahv", "ahvnr",
+        "ahvnummer", "codicefiscale", "curp", "dni", "egk", "fodselsnummer", "fødselsnummer", "insee", "kvnr", "nino",
+        "personnummer", "pesel", "rentenversicherungsnummer", "sozialversicherungsnummer", "svnr", "svnummer",
+        "kfzkennzeichen", "licenceplate", "licenseplate", "numberplate",
     ]
 )  # fmt: skip
 """Words of a heading, alone or one after another, under which stands whose a row is, where they live, how they are

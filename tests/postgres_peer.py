@@ -16,12 +16,16 @@ KINDS = ("sqlite", "postgresql")
 
 
 @contextmanager
-def server() -> Iterator[Cluster]:
-    """Run a server; skipped, saying so, where PostgreSQL is not installed, and a failure under CI=true."""
+def server(*, flushed: bool = False) -> Iterator[Cluster]:
+    """Run a server; skipped, saying so, where PostgreSQL is not installed, and a failure under CI=true.
+
+    Args:
+        flushed: Whether it keeps what was committed when it is stopped as in a crash.
+    """
     if programs() is None:
         why = "PostgreSQL (Debian: postgresql) is not installed"
         pytest.fail(why) if os.environ.get("CI") == "true" else pytest.skip(why)
-    with cluster() as made:
+    with cluster(flushed=flushed) as made:
         yield made
 
 

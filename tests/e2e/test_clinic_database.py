@@ -42,7 +42,9 @@ def test_a_database_that_is_away_keeps_nothing_from_being_received(
         except OSError:
             return 0
 
-    with server() as own:  # not the one that other tests use
+    with server(
+        flushed=True
+    ) as own:  # not the one that other tests use, which forgets in a crash what it committed last
         databases = Databases(own)
         config = settings(
             tmp_path, port, free_port(), web={"port": web, "token": {"file": str(token)}},

@@ -394,6 +394,19 @@ class Engine:
                 f"{displaced} of this study's instances have UIDs that are held in another study; read without them it "
                 "would have holes. Send it again with UIDs of its own, or ask for this study by name to leave them out"
             )
+        _, inputs = self._link(study, version, rows)
+        facts = facts_of(store, state, rows)
+        routes = self._ports.router.routes(facts)
+        if not routes:
+            ledger.tell("no rule", study, "no rule matches this study; it is held, and nothing is answered")
+        return {
+            "study": study, "version": version, "inputs": inputs,
+            "routes": [_route_line(route) for route in routes],
+        }  # fmt: skip
+
+    def _link(self, study: str, version: int, rows: Sequence[Mapping[str, Any]]) -> tuple[Path, str]:
+        """Link a study's instances into a folder; return it, and a hash of what they are."""
+        store = self._settings.store
         folder = store / "work" / _name(study) / f"v{version}" / "received"
         digest = hashlib.sha256()
         try:
@@ -409,14 +422,7 @@ class Engine:
             ) from error
         except OSError as error:
             raise explain_os_error(error, folder, doing="write") from error
-        facts = facts_of(store, state, rows)
-        routes = self._ports.router.routes(facts)
-        if not routes:
-            ledger.tell("no rule", study, "no rule matches this study; it is held, and nothing is answered")
-        return {
-            "study": study, "version": version, "inputs": digest.hexdigest(),
-            "routes": [_route_line(route) for route in routes],
-        }  # fmt: skip
+        return folder, digest.hexdigest()
 
     def _answer_route(self, gathered: dict[str, Any], line: dict[str, Any]) -> int | str:
         """Answer by one route: identity, gate, tasks, ledger. Return how many answers there are, or why none may be."""
@@ -427,6 +433,11 @@ class Engine:
         )  # fmt: skip
         store = self._settings.store
         folder = store / "work" / _name(study) / f"v{version}" / "received"
+        if not folder.is_dir():
+            # It was done, and a database that crashed has forgotten that; the disk has not.
+            folder, inputs = self._link(study, version, self._ledger.instances(study))
+            if inputs != gathered["inputs"]:
+                raise DataError("this study's instances are others than when it was begun; ask for it again")
         if route.identity == "remove":
             folder = self._ports.preparer.prepare(folder, folder.parent / f"prepared-{_name(route.name)}")
         out = result_folder(store, study, version, route.name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -164,6 +165,7 @@ def test_a_study_is_answered_once_and_again_when_more_arrives(databases: Databas
     with engine(store, world, databases=databases) as (made, ledger):
         hold(store, dataset("1.2.1", 1), dataset("1.2.1", 2), dataset("1.2.2", 1))
         turn(made, lambda: len(world.sent) == 2)
+        turn(made, lambda: state(ledger, "1.2.1") == state(ledger, "1.2.2") == ("answered", 1))
         for _ in range(20):
             made.turn()
         assert state(ledger, "1.2.1") == state(ledger, "1.2.2") == ("answered", 1)
@@ -237,6 +239,23 @@ def test_a_failure_that_passes_is_tried_again_and_one_that_stays_is_told(tmp_pat
         hold(store, dataset("1.2.3", 1))
         turn(made, lambda: state(ledger, "1.2.3") == ("failed", 1))
         assert "PATIENT" not in str(ledger.events())
+
+
+def test_a_study_whose_folder_is_gone_is_linked_again(tmp_path: Path) -> None:
+    class Gone(World):
+        """A database that crashed has forgotten the end of a study, after which its folder is removed."""
+
+        def run(self, work: Work) -> Worked:
+            if not self.ran:
+                shutil.rmtree(work.folder.parent)
+                self.errors.append(OutputError("the database was away"))
+            return super().run(work)
+
+    world = Gone()
+    with engine(tmp_path / "store", world) as (made, ledger):
+        hold(tmp_path / "store", dataset("1.2.3", 1), dataset("1.2.3", 2))
+        turn(made, lambda: state(ledger, "1.2.3") == ("answered", 1) and len(world.sent) == 1)
+        assert [work.inputs for work in world.ran] == [world.ran[0].inputs] * 2
 
 
 def test_gate_shadow_identity_and_no_rule(tmp_path: Path) -> None:

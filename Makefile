@@ -10,8 +10,6 @@ TORCH := 2.13.0
 # Where a CPU build of torch comes from when the configured package index has none; set it to another index for CUDA or ROCm.
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 PIP := $(BIN)/python -m pip --disable-pip-version-check
-# Python keeps what it compiles, also where a container says otherwise: the tests start hundreds of processes.
-export PYTHONDONTWRITEBYTECODE :=
 PYTEST_WORKERS ?= 2
 # One thread a worker: two that each start two wait for one another, and tests of networks take twice as long.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PYTEST_WORKERS) --disable-socket --allow-unix-socket -q
@@ -92,7 +90,9 @@ types:
 imports:
 	$(BIN)/lint-imports
 
+# Compiled first, whatever a container says of that: the tests start hundreds of processes, some without room to write.
 unit:
+	$(BIN)/python -m compileall -q -j $(PYTEST_WORKERS) src
 	$(PYTEST)
 
 # What is marked slow: whole trainings, kills, second variants of a method. Five to ten minutes on two cores.

@@ -11,13 +11,14 @@ import functools
 import inspect
 import typing
 from collections.abc import Callable
-from dataclasses import is_dataclass
 from typing import Any
 
 import jaxtyping
 from beartype import BeartypeConf, beartype
+from beartype.door import is_bearable
+from beartype.roar import BeartypeException
 
-check = beartype(conf=BeartypeConf(is_pep484_tower=True))
+check = beartype(conf=BeartypeConf(is_pep484_tower=True, violation_type=jaxtyping.TypeCheckError))
 _with_shapes = jaxtyping.jaxtyped
 
 
@@ -25,10 +26,6 @@ def checked(fn: Any = None, *, typechecker: Any = check) -> Any:
     """Decorate a function, or a dataclass, with the checks that its annotations need."""
     if fn is None:
         return functools.partial(checked, typechecker=typechecker)
-    if inspect.isclass(fn):
-        if is_dataclass(fn) and "__init__" in vars(fn):
-            fn.__init__ = checked(fn.__init__, typechecker=typechecker)
-        return fn
     if not inspect.isfunction(fn):
         return _with_shapes(fn, typechecker=typechecker)
     if inspect.iscoroutinefunction(fn) or inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
@@ -57,7 +54,7 @@ def _made(fn: Callable[..., Any], typechecker: Any) -> Callable[..., Any]:
     hints = {name: _resolved(hint, fn.__globals__) for name, hint in stated.items()}
     if any(map(_has_shapes, hints.values())):
         return _with_shapes(fn, typechecker=typechecker)
-    fn.__annotations__ = hints
+    fn.__annotations__ = {name: hint for name, hint in hints.items() if _is_known(hint)}
     try:
         made = check(fn)
     finally:
@@ -65,6 +62,15 @@ def _made(fn: Callable[..., Any], typechecker: Any) -> Callable[..., Any]:
     if made is not fn:
         made.__annotations__ = stated
     return made
+
+
+def _is_known(hint: Any) -> bool:
+    """Whether beartype can check by a hint: not by every generic class, nor where a name inside it is only a string."""
+    try:
+        is_bearable(None, hint)
+    except BeartypeException:
+        return False
+    return True
 
 
 def _has_shapes(hint: Any) -> bool:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from beartype.roar import BeartypeCallHintViolation
 from jaxtyping import Float, TypeCheckError
 
 from isocenter.core import Geometry
@@ -48,12 +46,6 @@ class Later:
         return "self"  # type: ignore[return-value]
 
 
-@checked
-@dataclass(frozen=True)
-class Held:
-    size_mm: float
-
-
 def test_wrong_types_are_refused_going_in_and_coming_out():
     assert named(2) == "xx"
     for call in (
@@ -62,9 +54,8 @@ def test_wrong_types_are_refused_going_in_and_coming_out():
         lambda: named(1, Later()),
         lambda: Later().wrong(),
         lambda: list(several("3")),
-        lambda: Held("3"),
     ):
-        with pytest.raises(BeartypeCallHintViolation):
+        with pytest.raises(TypeCheckError):
             call()
     assert list(several(2)) == [0, 1]
     assert isinstance(Later().itself(), Later)
@@ -72,7 +63,6 @@ def test_wrong_types_are_refused_going_in_and_coming_out():
 
 def test_an_int_is_a_float_and_what_only_type_checkers_know_is_anything():
     assert scaled(1, "anything") == 1
-    assert Held(3).size_mm == 3
 
 
 def test_shapes_of_all_arguments_are_compared():
@@ -84,5 +74,5 @@ def test_shapes_of_all_arguments_are_compared():
 
 
 def test_our_code_is_under_it():
-    with pytest.raises(BeartypeCallHintViolation):
+    with pytest.raises(TypeCheckError):
         Geometry.axial("3", spacing_mm=(1.0, 1.0, 1.0))

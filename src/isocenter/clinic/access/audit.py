@@ -118,6 +118,7 @@ class Trail:
             OutputError: So many wait that the record does not keep up.
         """
         told: Future[None] = Future()
+        told.set_running_or_notify_cancel()  # whoever asked may hang up; what was done is written all the same
         with self._lock:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._write, name="access-record", daemon=True)

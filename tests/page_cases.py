@@ -221,8 +221,9 @@ class Tab:
         self.page.goto(f"{self.address}/#/")
         self.page.fill("#search", description)
         rows = "[...document.querySelectorAll('tr[data-study]')]"
-        self.until(f"{rows}.length && {rows}.every(row => row.innerText.includes('{description}'))")
-        self.page.locator("tr[data-study]", has_text=description).first.click()
+        word = rf"\b{description}\b"  # a row of the search before may say "unknown"
+        self.until(f"{rows}.length && {rows}.every(row => /{word}/.test(row.innerText))")
+        self.page.locator("tr[data-study]").first.click()
         self.wait_for_planes()
 
     def wait_for_planes(self, seconds: float = 20.0) -> None:

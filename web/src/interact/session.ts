@@ -107,7 +107,8 @@ export class Interaction {
     this.acts = new Map(kept.acts);
     for (const [seq, place] of kept.places) this.places.set(seq, place);
     this.store.set({ phase: "connecting", label: kept.label, session: kept.session });
-    void this.reconnect();
+    // Whoever takes it up only to end it does not ask for it first.
+    queueMicrotask(() => void this.reconnect());
   }
 
   private keep(): void {
